@@ -1,0 +1,189 @@
+"""Binary classification by a net with one output: logistic regression, with as many hidden layers as wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from trainer import Arrays, Defaults, Run, Splits, Task, UsageError
+
+if TYPE_CHECKING:
+    from trainer.data.schema import Rows
+    from trainer.metrics import Metric
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+@dataclass
+class LogisticRegression(Task):
+    """Two classes from a table, or from the tutorial's generated data where no --data is given.
+
+    The net ends in one neuron whose output is a logit; the loss is the binary cross-entropy of its sigmoid. Without
+    hidden layers (--hidden "") that is plain logistic regression.
+
+    The generated data: rows of ten standard normal features, labelled 1 where their sum is above 3.
+    """
+
+    data: Annotated[Path | None, Field(description="A CSV or Parquet file with a header.")] = None
+    label: Annotated[str | None, Field(description="The column to predict.")] = None
+    positive_class: Annotated[str | None, Field(description="Which of its values counts as 1.")] = None
+    features: Annotated[tuple[str, ...], Field(description="Columns to learn from; all others are left out.")] = ()
+    ignore: Annotated[tuple[str, ...], Field(description="Columns to leave out.")] = ()
+    categorical: Annotated[tuple[str, ...], Field(description="Columns of numbers to treat as categories.")] = ()
+    validation_data: Annotated[Path | None, Field(description="A file for validation, in place of a split.")] = None
+    validation_split: Annotated[Fraction, Field(description="The part of the rows kept for validation.")] = 0.2
+    test_data: Annotated[Path | None, Field(description="A file for the test, in place of a split.")] = None
+    test_split: Annotated[Fraction, Field(description="The part of the rows kept for the test.")] = 0.2
+    hidden: Annotated[tuple[Positive, ...], Field(description="Neurons of each hidden layer; empty for none.")] = (
+        10,
+        10,
+        10,
+    )
+    activation: Annotated[
+        Literal["relu", "sigmoid", "tanh", "softrelu", "softsign"], Field(description="After each hidden layer.")
+    ] = "relu"
+    dropout: Annotated[Fraction, Field(description="The part of each hidden layer dropped in training.")] = 0.0
+    standardize: Annotated[bool, Field(description="Whether a table's numbers get mean 0 and deviation 1.")] = True
+    class_weight: Annotated[
+        Literal["none", "balanced"], Field(description="Whether both classes weigh the same in the loss.")
+    ] = "none"
+    sample_weight: Annotated[str | None, Field(description="A column with the rows' weights.")] = None
+    threshold: Annotated[  # type: ignore[assignment]  # Task leaves open whether there is one
+        float, Field(ge=0, le=1, description="A probability above it counts as class 1.")
+    ] = 0.5
+    train_rows: Annotated[Positive, Field(description="Rows of generated training data.")] = 1000
+    validation_rows: Annotated[Positive, Field(description="Rows of generated validation data.")] = 100
+
+    defaults = Defaults(
+        epochs=10,
+        batch_size=10,
+        optimizer="sgd",
+        learning_rate=0.1,
+        seed=12345,
+        plugins=("progress", "metrics-log"),
+    )
+    headline = ("train/loss", "validation/loss", "validation/accuracy", "validation/f1")
+    evaluation_batch_size = 4096
+
+    def check(self) -> None:
+        """Options that go with a table need one."""
+        if self.data is not None:
+            return
+        for option in ("label", "positive_class", "features", "ignore", "categorical", "validation_data", "test_data",
+                       "sample_weight"):  # fmt: skip
+            if getattr(self, option):
+                flag = f"--{option.replace('_', '-')}"
+                raise UsageError("it goes with a table", where=flag, fix=f"Add --data FILE, or leave {flag} out.")
+
+    def splits(self, run: Run) -> Splits:
+        """The table's splits, or generated ones; weights are brought to a mean of 1 over the training rows."""
+        if self.data is None:
+            return self._generated(run.settings.seed)
+        from trainer.data.table import TableOptions, describe, load_splits
+
+        table = load_splits(
+            TableOptions(
+                data=self.data,
+                label=self.label,
+                positive_class=self.positive_class,
+                features=self.features,
+                ignore=self.ignore,
+                categorical=self.categorical,
+                validation_data=self.validation_data,
+                validation_split=self.validation_split,
+                test_data=self.test_data,
+                test_split=self.test_split,
+                standardize=self.standardize,
+                sample_weight=self.sample_weight,
+                seed=run.settings.seed,
+            )
+        )
+        self._lines = describe(table)
+        return Splits(*self._weighted(table.train, table.validation, table.test))
+
+    def _weighted(self, train: Rows, *others: Rows | None) -> list[Arrays | None]:
+        """The splits as arrays, with the weights of the rows and of their class multiplied.
+
+        The class weights are those of scikit-learn's "balanced": rows / (2 × rows of the class), from the training
+        rows. Dividing by the mean over the training rows keeps the meaning of the learning rate.
+        """
+        per_class = np.ones(2, np.float32)
+        if self.class_weight == "balanced":
+            counts = np.bincount(_labels(train).astype(int), minlength=2)
+            per_class = (counts.sum() / (2.0 * counts)).astype(np.float32)
+        if self.class_weight == "none" and train.weights is None:
+            return [None if rows is None else Arrays(rows.features, _labels(rows)) for rows in (train, *others)]
+        mean = 1.0
+        arrays: list[Arrays | None] = []
+        for rows in (train, *others):
+            if rows is None:
+                arrays.append(None)
+                continue
+            weights = per_class[_labels(rows).astype(int)]
+            weights = weights if rows.weights is None else weights * rows.weights
+            if rows is train:
+                mean = float(weights.mean(dtype=np.float64))
+            # One column, as wide as the net's output, which the loss multiplies it with.
+            arrays.append(Arrays(rows.features, _labels(rows), (weights / mean).reshape(-1, 1)))
+        return arrays
+
+    def _generated(self, seed: int) -> Splits:
+        """The tutorial's data, drawn as it draws it: training rows first, then validation rows, from one seed."""
+        from trainer._mxnet import mx
+        from trainer.data.schema import Rows
+
+        mx.random.seed(seed)
+        splits = []
+        for rows in (self.train_rows, self.validation_rows):
+            features = mx.nd.random.normal(0, 1, shape=(rows, 10), ctx=mx.cpu())
+            labels = features.sum(axis=1) > 3
+            splits.append(Rows(features.asnumpy(), labels.asnumpy(), None, {}))
+        self._lines = [
+            f"{self.train_rows} training and {self.validation_rows} validation rows of ten standard normal features; "
+            "label 1 where their sum is above 3"
+        ]
+        return Splits(*self._weighted(*splits))
+
+    def net(self) -> Any:
+        """Dense layers, each with its activation and dropout, then one neuron."""
+        from trainer._mxnet import gluon
+
+        net = gluon.nn.HybridSequential()
+        for units in self.hidden:
+            net.add(gluon.nn.Dense(units, activation=self.activation))
+            if self.dropout:
+                net.add(gluon.nn.Dropout(self.dropout))
+        net.add(gluon.nn.Dense(1))
+        return net
+
+    def loss(self) -> Any:
+        """The binary cross-entropy of the sigmoid of the output."""
+        from trainer._mxnet import gluon
+
+        return gluon.loss.SigmoidBinaryCrossEntropyLoss()
+
+    def metrics(self) -> Sequence[Metric]:
+        """Everything that is usual for two classes, pooled over the rows of an evaluation."""
+        from trainer.metrics import BinaryClassification
+
+        return [BinaryClassification(self.threshold)]
+
+    def predictions(self, outputs: Any) -> Any:
+        """The probability of class 1, (rows,)."""
+        return outputs.sigmoid().reshape(-1)
+
+    def describe(self) -> Sequence[str]:
+        """What was read, and how the labels were understood."""
+        return self._lines
+
+
+def _labels(rows: Rows) -> NDArray[np.float32]:
+    assert rows.labels is not None  # noqa: S101  splits are read with their label column
+    return rows.labels

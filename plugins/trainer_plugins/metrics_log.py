@@ -1,0 +1,108 @@
+"""Writes every figure of a run to `metrics.jsonl`, the record that all other logs are made from, and to CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from trainer import Phase, Plugin, Run
+from trainer.files import write_atomic
+
+SCHEMA = 1
+JSONL = "metrics.jsonl"
+CSV = "metrics.csv"
+
+
+@dataclass
+class MetricsLog(Plugin):
+    """Writes metrics.jsonl (steps, epochs, end) and metrics.csv (one row an epoch) into the run's folder.
+
+    One object a line: `schema`, `event` (`step`, `epoch` or `end`), `epoch`, `step`, `time` (seconds since 1970) and
+    `metrics`; the `end` line holds the test split's figures and the run's `status` and `reason`. NaN and infinity, which
+    JSON does not have, are null. Lines are on disk at the end of each epoch, whatever happens after.
+    """
+
+    every: Annotated[
+        int, Field(ge=0, description="Steps between two step lines (batch loss, learning rate); 0 for none.")
+    ] = 100
+    csv: Annotated[bool, Field(description="Whether metrics.csv is written too.")] = True
+
+    phase = Phase.REPORT
+
+    def on_setup(self, run: Run) -> None:
+        """Opens the file, so that a folder that cannot be written is known before training."""
+        self._file = None if run.folder is None else (run.folder / JSONL).open("a", encoding="utf-8")
+        self._columns: list[str] = []
+
+    def on_batch_end(self, run: Run) -> None:
+        """A step line every so many steps (reading the loss waits for the device), and for what others logged."""
+        metrics = dict(run.step_metrics)
+        if self.every and run.step % self.every == 0:
+            metrics |= {"train/batch-loss": run.loss, "learning-rate": run.learning_rate}
+        if metrics:
+            self._write(run, "step", metrics)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """The epoch's line, in both files."""
+        self._write(run, "epoch", run.epoch_metrics)
+        if self._file is None or run.folder is None:
+            return
+        self._file.flush()
+        if self.csv:
+            self._write_csv(run.folder, run)
+
+    def on_teardown(self, run: Run) -> None:
+        """The end's line."""
+        test = {name: value for name, value in run.metrics.items() if name.startswith("test/")}
+        self._write(run, "end", test, status=run.status, reason=run.reason)
+        if self._file is not None:
+            self._file.close()
+
+    def _write(self, run: Run, event: str, metrics: Mapping[str, float], **more: str) -> None:
+        if self._file is None:
+            return
+        line = {
+            "schema": SCHEMA,
+            "event": event,
+            "epoch": run.epoch,
+            "step": run.step,
+            "time": round(time.time(), 3),
+            **more,
+            "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
+        }
+        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def _write_csv(self, folder: Path, run: Run) -> None:
+        """Adds the epoch's row; where it brings a column that the file does not have, all rows are written anew."""
+        columns = ["epoch", "step", *run.epoch_metrics]
+        if set(columns) <= set(self._columns):
+            with (folder / CSV).open("a", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, self._columns).writerow(
+                    {"epoch": run.epoch, "step": run.step, **run.epoch_metrics}
+                )
+            return
+        rows = list(_epochs(folder))
+        self._columns = list(dict.fromkeys(name for row in rows for name in row))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(folder / CSV, text.getvalue())
+
+
+def _epochs(folder: Path) -> Iterator[dict[str, Any]]:
+    """The epoch lines of the log as flat rows."""
+    with (folder / JSONL).open(encoding="utf-8") as file:
+        for line in file:
+            entry = json.loads(line)
+            if entry["event"] == "epoch":
+                yield {"epoch": entry["epoch"], "step": entry["step"], **entry["metrics"]}

@@ -1,0 +1,56 @@
+"""The only module that imports MXNet; everything else takes `mx` from here.
+
+MXNet 1.9.1 is its last release, so what it needs from its surroundings is arranged once, in this file:
+
+- `numpy.bool` went away in numpy 1.24. MXNet reads it while it is imported and again whenever `mx.np` is indexed, so
+  it is put back and stays.
+- `MXNET_SUBGRAPH_BACKEND`: the default backend folds and caches the weights of a symbol that is bound for inference,
+  and later updates are not seen (logits were off by 3.09). `NONE` is right too, but logs a line at every bind;
+  `default` is the backend that partitions nothing.
+- `MXNET_STORAGE_FALLBACK_LOG_VERBOSE`: with oneDNN off, MXNet prints a page of warnings about storage types.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import numpy as np
+
+from trainer.errors import UsageError
+
+os.environ.setdefault("MXNET_SUBGRAPH_BACKEND", "default")
+os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
+os.environ.setdefault("MXNET_STORAGE_FALLBACK_LOG_VERBOSE", "0")
+os.environ.setdefault("DMLC_LOG_STACK_TRACE_DEPTH", "0")
+
+if "bool" not in vars(np):
+    np.bool = bool  # type: ignore[attr-defined,unused-ignore]
+
+try:
+    with warnings.catch_warnings():
+        # Deprecated numpy, distutils and string escapes inside MXNet: nothing that a user could act on.
+        warnings.simplefilter("ignore")
+        import mxnet
+        from mxnet import autograd as _autograd
+        from mxnet import gluon as _gluon
+except OSError as error:
+    raise UsageError(
+        f"MXNet's library cannot be loaded ({error})",
+        fix="On Debian and Ubuntu: apt-get install libgomp1 libquadmath0.",
+    ) from error
+
+mx: Any = mxnet
+"""The MXNet package. It has no type information, hence `Any`."""
+
+gluon: Any = _gluon
+autograd: Any = _autograd
+
+Array = Any
+"""An `mxnet.nd.NDArray`."""
+
+Context = Any
+"""An `mxnet.Context`."""
+
+__all__ = ["Array", "Context", "autograd", "gluon", "mx"]

@@ -1,0 +1,132 @@
+"""Builds a run: devices, data, net, step and plugins, with every check that can be made before training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer import devices, registry
+from trainer.config import Settings
+from trainer.data.batches import Batches, as_batches
+from trainer.dispatch import Dispatch, check
+from trainer.errors import UsageError
+from trainer.events import Plugin
+from trainer.metrics import Metric, as_metric
+from trainer.run import Run
+from trainer.seeds import derive
+from trainer.step import make_step
+from trainer.task import Task
+
+SEED_BLOCK = 256
+"""Steps between two seedings of MXNet's generator. One costs 1.2 ms (it seeds 1,024 generators), so every step would
+be too often."""
+
+
+def build_run(
+    task: Task, settings: Settings, plugins: Sequence[Plugin], *, run_folder: Path | None, compiled: bool = True
+) -> Run:
+    """Everything that training needs, ready for the first event. Raises UsageError for what the user can put right."""
+    from trainer._mxnet import mx
+
+    for plugin in plugins:
+        check(plugin)
+        plugin.name = registry.name_of(plugin)
+    dispatch = Dispatch(plugins)
+    task.check()
+    contexts = devices.contexts(settings.devices)
+    optimizer = settings.optimizer.build()
+    run = Run(task, settings, dispatch, contexts, folder=run_folder)
+    run.threshold = getattr(task, "threshold", None)
+    mx.random.seed(derive(settings.seed, "task"))
+    splits = task.splits(run)
+    for split in ("train", "validation", "test"):
+        source = getattr(splits, split)
+        if source is not None:
+            setattr(run, split, _batches(source, task, settings, contexts, split))
+    if run.train is None:
+        raise UsageError("there are no rows to train on", where="the task's splits()")
+    if run.train.rows is not None and run.train.rows < len(contexts):
+        raise UsageError(
+            f"{run.train.rows} training rows are fewer than the {len(contexts)} devices",
+            where="--devices",
+            fix="Use fewer devices, or more rows.",
+        )
+    loss = task.loss()
+    run.net = build_net(task, loss, run.train, contexts, settings.seed)
+    run.optimizer = optimizer
+    run.engine_step = make_step(
+        run.net,
+        loss,
+        optimizer=optimizer,
+        contexts=contexts,
+        sample=run.train.sample(),
+        weighted=run.train.weighted,
+        compiled=compiled,
+    )
+    return run
+
+
+def _batches(source: Any, task: Task, settings: Settings, contexts: Sequence[Any], split: str) -> Batches:
+    training = split == "train"
+    size = settings.batch_size if training else task.evaluation_batch_size or settings.batch_size
+    return as_batches(
+        source, batch_size=size, contexts=contexts, seed=settings.seed, shuffle=training, split=split
+    )
+
+
+def build_net(task: Task, loss: Any, train: Batches, contexts: Sequence[Any], seed: int) -> Any:
+    """The net on all contexts, with every parameter initialised.
+
+    Its own seed, and one row in inference mode right away, make the initial weights a function of the seed alone: left
+    to the first batch, they would depend on whatever drew random numbers before it. Raises UsageError where the net
+    does not fit the data.
+    """
+    from trainer._mxnet import autograd, gluon, mx
+
+    mx.random.seed(derive(seed, "weights"))
+    net = task.net()
+    if not isinstance(net, gluon.Block):
+        raise UsageError(f"it gives a {type(net).__name__}, not a Gluon block", where="the task's net()")
+    for block in (net, loss):
+        if isinstance(block, gluon.Block):
+            parameters = block.collect_params()
+            for parameter in parameters.values():
+                if parameter._data is None and not parameter._deferred_init:  # noqa: SLF001  no public way to ask
+                    parameter.initialize(init=None, default_init=task.initializer(), ctx=list(contexts))
+            parameters.reset_ctx(list(contexts))
+    sample = train.sample()
+    try:
+        with autograd.predict_mode():
+            net(*sample)
+    except (mx.MXNetError, ValueError, TypeError, AssertionError) as error:
+        shapes = ", ".join(str(part.shape) for part in sample)
+        first_line = next(iter(str(error).splitlines()), "")
+        raise UsageError(f"the net does not take one row of the data, {shapes}: {first_line}") from error
+    return net
+
+
+def build_metrics(task: Task) -> list[Metric]:
+    """The task's metrics, whatever form they have."""
+    return [as_metric(metric) for metric in task.metrics()]
+
+
+class Seeder:
+    """Seeds MXNet's generator from (seed, step) for nets that draw random numbers in training, such as dropout.
+
+    The state of MXNet's generator can be set by a seed only, never read; so it is seeded anew at the start of every
+    block of SEED_BLOCK steps, which makes the numbers of a block a function of the seed and the block.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        step = run.engine_step
+        assert step is not None  # noqa: S101
+        self._draws = step.draws_random_numbers
+
+    def before_step(self) -> None:
+        """Called before each step."""
+        if self._draws and (self._run.step - 1) % SEED_BLOCK == 0:
+            from trainer._mxnet import mx
+
+            mx.random.seed(derive(self._run.settings.seed, "step", self._run.step))

@@ -1,0 +1,92 @@
+"""The Typer application, and how its failures end: 2 for what a user can put right, 1 for a failed run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from trainer.cli import plugins
+from trainer.cli.run import TaskGroup
+from trainer.errors import PluginError, UsageError
+
+app = typer.Typer(
+    name="trainer",
+    help="Trains Gluon models; every part is a plugin.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(plugins.app, name="plugins", help="What is installed: plugins and tasks.")
+app.add_typer(
+    typer.Typer(no_args_is_help=True),
+    name="run",
+    cls=TaskGroup,
+    help="Train a task: trainer run TASK --help shows its options.",
+    subcommand_metavar="TASK [OPTIONS]",
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(f"gluon-trainer {version('gluon-trainer')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[  # noqa: ARG001  Typer calls _version
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Trains Gluon models; every part is a plugin."""
+
+
+def run_app() -> int:
+    """Runs the command line and returns the exit code."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    try:
+        app(prog_name="trainer")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 1
+    except UsageError as error:
+        _complain(str(error))
+        return 2
+    except KeyboardInterrupt as interrupt:
+        return _interrupted(interrupt)
+    except BrokenPipeError:
+        # Whoever read the output has gone (`trainer plugins list | head`); the interpreter must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except PluginError as error:
+        traceback.print_exception(error.__cause__ or error)
+        _complain(str(error))
+        return 1
+    except Exception as error:  # noqa: BLE001  a failed run: its traceback is for whoever wrote the task
+        traceback.print_exc()
+        _complain(f"the run failed: {type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+def _complain(message: str) -> None:
+    typer.echo(f"error: {message}", err=True)
+
+
+def _interrupted(interrupt: KeyboardInterrupt) -> int:
+    """130 after Ctrl-C and 143 after SIGTERM, as shells have it."""
+    signum: int = getattr(interrupt, "signal", 2)
+    run = getattr(interrupt, "run", None)
+    if run is not None:
+        where = f" The run's folder: {run.folder}" if run.folder else ""
+        typer.echo(f"interrupted at epoch {run.epoch}, after step {run.step}.{where}", err=True)
+    else:
+        typer.echo("interrupted.", err=True)
+    return 128 + signum

@@ -1,0 +1,209 @@
+"""`trainer run TASK`: one command a task, with the task's own options and the common ones."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from typer.core import TyperGroup
+
+from trainer import launch, options, registry
+from trainer.config import Settings, kebab
+from trainer.errors import UsageError
+from trainer.run import Run
+from trainer.task import Task
+
+COMMON = "Common options"
+
+Repeated = Optional[list[str]]  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
+
+
+class TaskGroup(TyperGroup):
+    """The tasks as commands. A task's module is imported when its command, or the list of all, is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Every task's name, from metadata."""
+        return sorted({entry.name for entry in registry.installed(registry.TASKS)})
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a task; one that cannot be loaded says so in its place in the list."""
+        try:
+            return _command(cmd_name)
+        except UsageError as error:
+            return _broken(cmd_name, str(error))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that was asked for by name: here a task that cannot be loaded, or is not there, is an error."""
+        if args and not args[0].startswith("-"):
+            registry.load(registry.TASKS, args[0])
+        return super().resolve_command(ctx, args)
+
+
+def _broken(name: str, message: str) -> Any:
+    app = typer.Typer(add_completion=False)
+
+    @app.command(name, help=f"Cannot be used: {message}")
+    def command() -> None:
+        raise UsageError(message)
+
+    return typer.main.get_command(app)
+
+
+def _command(name: str) -> Any:
+    task_cls: type[Task] = registry.load(registry.TASKS, name)
+
+    def command(**given: Any) -> None:
+        _run(name, given)
+
+    parameters = [*_common(task_cls), *(_parameter(option, "Task options") for option in options.options_of(task_cls))]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    app = typer.Typer(add_completion=False, rich_markup_mode=None if _plain() else "rich")
+    app.command(name, help=inspect.getdoc(task_cls))(command)
+    built = typer.main.get_command(app)
+    built.name = name
+    return built
+
+
+def _plain() -> bool:
+    """Whether help is for a pipe or a dumb terminal, where boxes would be noise."""
+    import sys
+
+    return not sys.stdout.isatty()
+
+
+def _parameter(option: options.Option, panel: str) -> inspect.Parameter:
+    """A flag for an option. Its value stays text here: one place, `Option.parse`, understands and checks values."""
+    flag = f"--{option.name}"
+    default = option.default_text
+    if option.is_switch:
+        flag, default = f"{flag}/--no-{option.name}", f"{'' if option.default else 'no-'}{option.name}"
+    return _flag(
+        option.field,
+        flag,
+        bool if option.is_switch else str,
+        help_text=" ".join(part for part in (option.help, f"[{option.constraints}]" if option.constraints else "") if part),
+        default=default,
+        metavar=None if option.is_switch else _metavar(option),
+        panel=panel,
+    )
+
+
+def _flag(
+    field: str, flag: str, kind: type, *, help_text: str, default: str, metavar: str | None, panel: str
+) -> inspect.Parameter:
+    """A flag that is None where it is not given; the default is told in the help text, and applied by the launch."""
+    shown = f"{help_text} [default: {default}]" if default else help_text
+    info = typer.Option(flag, help=shown, metavar=metavar, rich_help_panel=panel, show_default=False)
+    annotation = Annotated[Optional[kind], info]  # type: ignore[valid-type]  # noqa: UP045
+    return inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _metavar(option: options.Option) -> str:
+    """INTEGER, TEXT,… and so on; the words of a choice stay as they have to be typed."""
+    return option.type_name if "|" in option.type_name else option.type_name.upper()
+
+
+def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
+    defaults = task_cls.defaults
+    parameters = [
+        _setting("epochs", "INTEGER", Settings.model_fields["epochs"].description, defaults.epochs),
+        _setting("batch_size", "INTEGER", Settings.model_fields["batch_size"].description, defaults.batch_size),
+        _setting("optimizer", "NAME", "Any optimizer that MXNet registers.", defaults.optimizer),
+        _setting(
+            "learning_rate",
+            "NUMBER",
+            f"Of the optimizer; for another one than {defaults.optimizer}, its own default.",
+            defaults.learning_rate,
+        ),
+        _setting("weight_decay", "NUMBER", "Of the optimizer.", defaults.weight_decay),
+        _setting("devices", "DEVICES", Settings.model_fields["devices"].description, "cpu"),
+        _setting("seed", "INTEGER", Settings.model_fields["seed"].description, defaults.seed),
+        _setting("steps", "INTEGER", Settings.model_fields["steps"].description, None),
+    ]
+    suggested = ", ".join(defaults.plugins)
+    extra: dict[str, tuple[Any, Any, str, str]] = {
+        "plugin": (Repeated, None, "NAME", f"Use this plugin too; may be repeated. From the start: {suggested}."),
+        "no_plugin": (Repeated, None, "NAME", "Leave this plugin out; may be repeated."),
+        "set": (Repeated, None, "KEY=VALUE", "Any option by its full name: metrics-log.every=10, optimizer.momentum=0.9."),
+        "config": (Optional[Path], None, "FILE", "A TOML file with options, such as a run's config.toml."),  # noqa: UP045
+        "runs_dir": (Path, launch.DEFAULT_RUNS, "FOLDER", "Where the runs' folders are made."),
+        "name": (Optional[str], None, "NAME", "The name of the run's folder, in place of time and id."),  # noqa: UP045
+    }
+    for field, (kind, default, metavar, help_text) in extra.items():
+        info = typer.Option(f"--{kebab(field)}", help=help_text, metavar=metavar, rich_help_panel=COMMON)
+        parameters.append(
+            inspect.Parameter(
+                field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
+            )
+        )
+    dry_run = typer.Option("--dry-run", help="Build everything, compute one batch, write nothing.", rich_help_panel=COMMON)
+    parameters.append(
+        inspect.Parameter("dry_run", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, dry_run])
+    )
+    return parameters
+
+
+def _setting(field: str, metavar: str, help_text: str | None, default: Any) -> inspect.Parameter:
+    return _flag(
+        field,
+        f"--{kebab(field)}",
+        str,
+        help_text=help_text or "",
+        default=options.as_text(default),
+        metavar=metavar,
+        panel=COMMON,
+    )
+
+
+def _run(task: str, given: dict[str, Any]) -> None:
+    request = launch.Request(
+        task,
+        plugins=given.pop("plugin") or (),
+        without=given.pop("no_plugin") or (),
+        sets=given.pop("set") or (),
+        config=given.pop("config"),
+        runs_dir=given.pop("runs_dir"),
+        name=given.pop("name"),
+    )
+    dry_run = given.pop("dry_run")
+    request.options = {kebab(name): value for name, value in given.items() if value is not None}
+    run = launch.prepare(request).train(dry_run=dry_run)
+    for line in _dry_summary(run) if dry_run else summary(run):
+        typer.echo(line)
+
+
+def _dry_summary(run: Run) -> list[str]:
+    rows = {split: getattr(run, split).rows for split in ("train", "validation", "test") if getattr(run, split)}
+    return [
+        *run.task.describe(),
+        f"dry run: one batch computed, loss {run.loss:.4f}; rows {rows}; {_how(run)}; nothing was written",
+    ]
+
+
+def _how(run: Run) -> str:
+    step = run.engine_step
+    assert step is not None  # noqa: S101
+    devices = ", ".join(str(context) for context in run.contexts)
+    return f"{step.kind} step on {devices}" + (f" (recorded because {step.why})" if step.why else "")
+
+
+def summary(run: Run) -> list[str]:
+    """What a person wants to know when a run is over."""
+    lines = [f"{run.status} after {run.epoch} epochs, {run.step} steps, {run.seconds:.1f} s; {_how(run)}"]
+    lines += [
+        f"  {decision.plugin} asked to {decision.action.replace('_', ' ')} at epoch {decision.epoch}, step "
+        f"{decision.step}{f' and {decision.count - 1} more times' if decision.count > 1 else ''}: {decision.reason}"
+        for decision in run.decisions
+    ]
+    costs: dict[str, float] = {}
+    for row in run.dispatch.ledger():
+        costs[str(row["plugin"])] = costs.get(str(row["plugin"]), 0.0) + float(row["seconds"])
+    if costs:
+        shares = (f"{name} {seconds:.3f} s ({seconds / run.seconds:.1%})" for name, seconds in costs.items())
+        lines.append(f"plugins: {', '.join(shares)}")
+    if run.folder is not None:
+        lines.append(f"run: {run.folder}")
+    return lines

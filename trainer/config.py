@@ -1,0 +1,132 @@
+"""The settings that every run has, whatever its task; checked by pydantic, written to and read from TOML."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from trainer.devices import FORMS, parse
+from trainer.errors import UsageError, did_you_mean, listed
+
+
+def kebab(name: str) -> str:
+    """`batch_size` → `batch-size`: the form of options, TOML keys and plugin names."""
+    return name.replace("_", "-")
+
+
+class OptimizerSettings(BaseModel):
+    """Any optimizer that MXNet registers; keys beyond these go to it as they are, such as `momentum` or `beta1`."""
+
+    model_config = ConfigDict(extra="allow", alias_generator=kebab, populate_by_name=True, frozen=True)
+
+    name: str = "sgd"
+    learning_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+    def build(self) -> Any:
+        """The MXNet optimizer. Raises UsageError for a name or an argument that it does not have."""
+        from trainer._mxnet import mx
+
+        registry = {name: cls for name, cls in mx.optimizer.Optimizer.opt_registry.items() if name != "test"}
+        cls = registry.get(self.name.lower())
+        if cls is None:
+            raise UsageError(
+                f"MXNet has no optimizer {self.name!r}",
+                where="--optimizer",
+                fix=did_you_mean(self.name, registry) or f"It has: {listed(sorted(registry), 99)}.",
+            )
+        arguments = {name.replace("-", "_"): _scalar(value) for name, value in (self.model_extra or {}).items()}
+        known = _arguments(cls) - {"wd", "learning_rate", "lr_scheduler", "param_dict", "param_idx2name", "rescale_grad"}
+        for name in arguments:
+            if name not in known:
+                raise UsageError(
+                    f"{self.name} has no argument {kebab(name)!r}",
+                    where="[optimizer]",
+                    fix=did_you_mean(name, known) or f"It has: {listed(sorted(map(kebab, known)), 99)}.",
+                )
+        if self.learning_rate is not None:
+            arguments["learning_rate"] = self.learning_rate
+        try:
+            return cls(wd=self.weight_decay, **arguments)
+        except (TypeError, ValueError, AssertionError, mx.MXNetError) as error:
+            raise UsageError(f"{self.name} cannot be made: {error}", where="[optimizer]") from error
+
+
+def _arguments(cls: type) -> set[str]:
+    """The names that the constructors of a class and its bases take."""
+    return {
+        name
+        for base in cls.__mro__[:-1]
+        if "__init__" in vars(base)
+        for name, parameter in inspect.signature(base.__init__).parameters.items()  # type: ignore[misc]
+        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) and name != "self"
+    }
+
+
+def _scalar(value: Any) -> Any:
+    """A value that came as text (from the command line) as the number or the truth value that it spells."""
+    if not isinstance(value, str):
+        return value
+    words = {"true": True, "false": False, "none": None}
+    if value.lower() in words:
+        return words[value.lower()]
+    for convert in (int, float):
+        try:
+            return convert(value)
+        except ValueError:
+            continue
+    return value
+
+
+class Settings(BaseModel):
+    """What every run has. The field names in kebab-case are the options, the TOML keys and the names for `--set`."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=kebab, populate_by_name=True, frozen=True)
+
+    epochs: Annotated[int, Field(ge=1, description="How often the training rows are gone through.")]
+    batch_size: Annotated[int, Field(ge=1, description="Rows per step, over all devices together.")]
+    devices: Annotated[str, Field(description=f"Where to compute: {FORMS}.")] = "cpu"
+    seed: Annotated[int, Field(ge=0, lt=2**31, description="Where all randomness comes from.")]
+    steps: Annotated[Annotated[int, Field(ge=1)] | None, Field(description="Stop after so many batches.")] = None
+    optimizer: OptimizerSettings = OptimizerSettings()
+
+    @field_validator("devices")
+    @classmethod
+    def _devices(cls, value: str) -> str:
+        parse(value)
+        return value
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any], where: str = "") -> Settings:
+        """The settings from plain values, with a UsageError for the first that does not fit."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise usage_error(error, known=known_keys(), where=where) from error
+
+    def to_toml(self) -> dict[str, Any]:
+        """Plain values for a TOML file; what is None is left out, since TOML has no word for it."""
+        return self.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+def known_keys() -> list[str]:
+    """The names of the common settings, `optimizer.learning-rate` included."""
+    optimizer = [f"optimizer.{kebab(name)}" for name in OptimizerSettings.model_fields]
+    return [kebab(name) for name in Settings.model_fields if name != "optimizer"] + optimizer
+
+
+def usage_error(error: ValidationError, *, known: list[str], where: str = "", prefix: str = "") -> UsageError:
+    """pydantic's first complaint as one of ours: which key, what is wrong with its value, what is meant instead."""
+    first = error.errors()[0]
+    key = prefix + ".".join(str(part) for part in first["loc"] if isinstance(part, str) and "[" not in part)
+    if first["type"] == "extra_forbidden":
+        fix = did_you_mean(key, known) or f"Known: {listed(known, 99)}."
+        return UsageError(f"there is no option {key!r}", where=where, fix=fix)
+    if first["type"] == "missing":
+        return UsageError(f"{key!r} is missing", where=where)
+    message = first["msg"].replace("Input should be", "it should be")
+    place = f"{where}: {key}" if where and key else where or key
+    return UsageError(f"{first['input']!r} does not fit: {message}", where=place)

@@ -1,0 +1,189 @@
+"""Arrays in memory: on the device once, gathered in an epoch's order chunk by chunk, and batches are slices of that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.batches import Batch, Shard, split_rows
+from trainer.errors import UsageError
+from trainer.seeds import permutation
+
+if TYPE_CHECKING:
+    from trainer._mxnet import Array, Context
+
+CHUNK_BYTES = 64 << 20
+"""Rows are gathered in the epoch's order this many bytes at a time: small data at once, large data without a second
+copy of it in memory."""
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A split in memory: numpy arrays or NDArrays with the rows along the first axis.
+
+    `features` is (rows, …), or a tuple of such arrays for a net of several inputs; `labels` (rows, …); `weights`
+    (rows,), or None where all rows count alike. float64 becomes float32.
+    """
+
+    features: Any
+    labels: Any
+    weights: Any = None
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """The features as a tuple, one entry an input of the net."""
+        return self.features if isinstance(self.features, tuple) else (self.features,)
+
+    def __len__(self) -> int:
+        return int(self.inputs[0].shape[0])
+
+
+class ArrayBatches:
+    """Batches of `Arrays`, shuffled by (seed, epoch) or in order.
+
+    Memory on each context: the data (on the CPU shared with numpy's arrays, not copied), and where it is shuffled a
+    buffer of at most CHUNK_BYTES. The batches of an epoch are views; making one costs no copy.
+    """
+
+    def __init__(
+        self,
+        arrays: Arrays,
+        *,
+        batch_size: int,
+        contexts: Sequence[Context],
+        seed: int,
+        shuffle: bool,
+        where: str = "the data",
+    ) -> None:
+        _check(arrays, where)
+        self._size = batch_size
+        self._contexts = list(contexts)
+        self._seed = seed
+        self._shuffle = shuffle
+        self._inputs = len(arrays.inputs)
+        self.rows: int = len(arrays)
+        self.weighted = arrays.weights is not None
+        columns = [*arrays.inputs, arrays.labels] + ([arrays.weights] if self.weighted else [])
+        self._columns = [[_on_device(column, context) for column in columns] for context in self._contexts]
+        self._row_bytes = sum(int(np.prod(column.shape[1:])) * 4 for column in columns)
+        self._views: dict[tuple[int, int], tuple[Shard, ...]] = {}
+        self._buffers: list[list[Array]] | None = None
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """How many batches an epoch has, the last and possibly shorter one included."""
+        return -(-self.rows // self._size)
+
+    def sample(self) -> tuple[Array, ...]:
+        """The first row of the inputs on the first context, each (1, …)."""
+        return tuple(column[0:1] for column in self._columns[0][: self._inputs])
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, without the first `skip`, which cost nothing."""
+        return self._shuffled(epoch, skip) if self._shuffle else self._in_order(skip)
+
+    def _in_order(self, skip: int) -> Iterator[Batch]:
+        for start in range(skip * self._size, self.rows, self._size):
+            size = min(self._size, self.rows - start)
+            indices = np.arange(start, start + size)
+            shards, offset = [], start
+            for columns, context, rows in zip(
+                self._columns, self._contexts, split_rows(size, len(self._contexts)), strict=True
+            ):
+                shards.append(self._shard(context, columns, offset, rows))
+                offset += rows
+            yield Batch(tuple(shards), size, indices)
+
+    def _shuffled(self, epoch: int, skip: int) -> Iterator[Batch]:
+        order = permutation(self.rows, self._seed, epoch)
+        chunk_batches = min(max(1, CHUNK_BYTES // (self._row_bytes * self._size)), self.batches_per_epoch)
+        for first in range(skip, self.batches_per_epoch, chunk_batches):
+            chunk = order[first * self._size : (first + chunk_batches) * self._size]
+            self._gather(chunk, chunk_batches)
+            for number, start in enumerate(range(0, len(chunk), self._size)):
+                indices = chunk[start : start + self._size]
+                yield Batch(self._view(number, len(indices)), len(indices), indices)
+
+    def _gather(self, chunk: NDArray[Any], chunk_batches: int) -> None:
+        """Copies the rows of the chunk, in its order, into every context's buffers: each the rows it computes."""
+        from trainer._mxnet import mx
+
+        whole = split_rows(self._size, len(self._contexts))
+        if self._buffers is None:
+            self._buffers = [
+                [
+                    mx.nd.empty((rows * chunk_batches, *column.shape[1:]), ctx=context, dtype=column.dtype)
+                    for column in columns
+                ]
+                if rows
+                else []
+                for columns, context, rows in zip(self._columns, self._contexts, whole, strict=True)
+            ]
+        batches = len(chunk) // self._size
+        full, rest = chunk[: batches * self._size].reshape(batches, self._size), chunk[batches * self._size :]
+        begin = rest_begin = 0
+        for columns, buffers, rows, rest_rows in zip(
+            self._columns, self._buffers, whole, split_rows(len(rest), len(self._contexts)), strict=True
+        ):
+            mine = np.concatenate([full[:, begin : begin + rows].ravel(), rest[rest_begin : rest_begin + rest_rows]])
+            begin, rest_begin = begin + rows, rest_begin + rest_rows
+            if not len(mine):
+                continue
+            index = mx.nd.array(mine, ctx=columns[0].context, dtype=np.int32 if self.rows < 2**31 else np.int64)
+            for column, buffer in zip(columns, buffers, strict=True):
+                mx.nd.take(column, index, out=buffer[0 : len(mine)])
+
+    def _view(self, number: int, size: int) -> tuple[Shard, ...]:
+        """The shards of batch `number` of the chunk. The buffers stay where they are, so the views are made once."""
+        shards = self._views.get((number, size))
+        if shards is None:
+            assert self._buffers is not None  # noqa: S101  _gather made them
+            whole = split_rows(self._size, len(self._contexts))
+            shards = tuple(
+                self._shard(context, buffers, number * full, rows)
+                for context, buffers, full, rows in zip(
+                    self._contexts, self._buffers, whole, split_rows(size, len(self._contexts)), strict=True
+                )
+            )
+            self._views[number, size] = shards
+        return shards
+
+    def _shard(self, context: Context, columns: Sequence[Array], start: int, rows: int) -> Shard:
+        if rows == 0:
+            return Shard(context, (), None, None, 0)
+        parts = [column[start : start + rows] for column in columns]
+        weight = parts.pop() if self.weighted else None
+        label = parts.pop()
+        return Shard(context, tuple(parts), label, weight, rows)
+
+
+def _check(arrays: Arrays, where: str) -> None:
+    parts = [*arrays.inputs, arrays.labels] + ([arrays.weights] if arrays.weights is not None else [])
+    for part in parts:
+        if not hasattr(part, "shape") or not part.shape:
+            raise UsageError(f"a {type(part).__name__} is not an array of rows", where=where)
+    lengths = sorted({int(part.shape[0]) for part in parts})
+    if len(lengths) > 1:
+        raise UsageError(f"its arrays have different numbers of rows: {', '.join(map(str, lengths))}", where=where)
+    if lengths[0] == 0:
+        raise UsageError("it has no rows", where=where)
+
+
+def _on_device(column: Any, context: Context) -> Array:
+    """The column as an NDArray on the context; on the first CPU context it shares numpy's memory."""
+    from trainer._mxnet import mx
+
+    if isinstance(column, mx.nd.NDArray):
+        column = column.astype("float32") if column.dtype in (np.float64, np.float16) else column
+        return column.as_in_context(context)
+    column = np.asarray(column)
+    wide = {"float64": np.float32, "bool": np.float32, "float16": np.float32}.get(column.dtype.name)
+    column = np.ascontiguousarray(column, dtype=wide)
+    if context == mx.cpu(0):
+        # from_numpy marks what it is given as read-only: it gets a view, so that the caller's array stays writable.
+        return mx.nd.from_numpy(column.view(), zero_copy=True)
+    return mx.nd.array(column, ctx=context, dtype=column.dtype)

@@ -1,0 +1,106 @@
+"""What the engine asks of data: batches in a reproducible order, cut into one shard a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from trainer._mxnet import Array, Context
+
+
+@dataclass(slots=True)
+class Shard:
+    """The part of a batch that one context computes. `rows` may be 0; the arrays then are None."""
+
+    context: Context
+    inputs: tuple[Array, ...]
+    """What the net is called with, each (rows, …)."""
+    label: Array
+    weight: Array | None
+    rows: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """Consecutive rows of an epoch's order.
+
+    The arrays may be views of a buffer that the next epoch, or the next chunk of this one, is written into: copy what
+    is to be kept.
+    """
+
+    shards: tuple[Shard, ...]
+    rows: int
+    indices: NDArray[Any] | None
+    """The row numbers within the split, int64 (rows,), in the shards' order; None where the data does not know."""
+
+    @property
+    def data(self) -> Array:
+        """The first input on the first context, (rows on that context, …)."""
+        return self.shards[0].inputs[0]
+
+    @property
+    def label(self) -> Array:
+        """The labels on the first context."""
+        return self.shards[0].label
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """A split, cut into batches."""
+
+    @property
+    def rows(self) -> int | None:
+        """How many rows an epoch has; None where that is not known before it was read."""
+
+    @property
+    def batches_per_epoch(self) -> int | None:
+        """How many batches an epoch has; None where that is not known."""
+
+    @property
+    def weighted(self) -> bool:
+        """Whether batches carry weights."""
+
+    def sample(self) -> tuple[Array, ...]:
+        """One row of the inputs on the first context, for the net to learn its shapes from."""
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch, without the first `skip`: a function of the seed and the epoch alone."""
+
+
+def split_rows(rows: int, parts: int) -> list[int]:
+    """How many of `rows` each of the parts gets: as even as can be, the first ones more; may hold zeros."""
+    share, rest = divmod(rows, parts)
+    return [share + (part < rest) for part in range(parts)]
+
+
+def as_batches(
+    source: Any, *, batch_size: int, contexts: Sequence[Context], seed: int, shuffle: bool, split: str
+) -> Batches:
+    """Whatever a task gave as a split, as Batches on these contexts.
+
+    Raises UsageError for what is none of `Arrays`, a Gluon DataLoader, or Batches.
+    """
+    from trainer._mxnet import gluon
+    from trainer.data.arrays import ArrayBatches, Arrays
+    from trainer.data.loader import LoaderBatches
+
+    if isinstance(source, Arrays):
+        return ArrayBatches(
+            source, batch_size=batch_size, contexts=contexts, seed=seed, shuffle=shuffle, where=f"the {split} split"
+        )
+    if isinstance(source, gluon.data.DataLoader):
+        return LoaderBatches(source, contexts=contexts, seed=seed)
+    if isinstance(source, Batches):
+        return source
+    raise UsageError(
+        f"the {split} split is a {type(source).__name__}",
+        where="the task's splits()",
+        fix="It has to be trainer.Arrays, a gluon.data.DataLoader, or have the methods of trainer.data.batches.Batches.",
+    )

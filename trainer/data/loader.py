@@ -1,0 +1,97 @@
+"""A Gluon DataLoader as Batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainer.data.batches import Batch, Shard, split_rows
+from trainer.errors import UsageError
+from trainer.seeds import derive
+
+if TYPE_CHECKING:
+    from trainer._mxnet import Array, Context
+
+
+class LoaderBatches:
+    """Takes a `gluon.data.DataLoader` that yields (data, label) or (data, label, weight) batches.
+
+    Its own batch size and order hold. A DataLoader shuffles with numpy's global generator, which is seeded from (seed,
+    epoch) at the start of every epoch, so that a run can be repeated.
+    """
+
+    def __init__(self, loader: Any, *, contexts: Sequence[Context], seed: int) -> None:
+        self._loader = loader
+        self._contexts = list(contexts)
+        self._seed = seed
+        first = next(iter(loader), None)
+        if first is None:
+            raise UsageError("the DataLoader yields no batch", where="the task's splits()")
+        if not isinstance(first, (list, tuple)) or len(first) not in (2, 3):
+            raise UsageError(
+                f"the DataLoader yields {type(first).__name__} of {len(first) if hasattr(first, '__len__') else 1}",
+                where="the task's splits()",
+                fix="A batch is (data, label) or (data, label, weight).",
+            )
+        self.weighted = len(first) == 3
+        self._sample = tuple(part[0:1] for part in _inputs(first[0]))
+
+    @property
+    def rows(self) -> int | None:
+        """Unknown: a batch sampler may leave rows out."""
+        return None
+
+    @property
+    def batches_per_epoch(self) -> int | None:
+        """As many as the loader says; None where it does not."""
+        try:
+            return len(self._loader)
+        except (TypeError, NotImplementedError):
+            return None
+
+    def sample(self) -> tuple[Array, ...]:
+        """One row of the inputs on the first context."""
+        return tuple(part.as_in_context(self._contexts[0]) for part in self._sample)
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch. The `skip` first ones have to be loaded, and are dropped."""
+        # The legacy generator is the point here: it is the one that DataLoader(shuffle=True) draws from.
+        np.random.seed(derive(self._seed, "order", epoch))  # noqa: NPY002
+        for number, parts in enumerate(self._loader):
+            if number >= skip:
+                yield self._batch(parts)
+
+    def _batch(self, parts: Sequence[Any]) -> Batch:
+        inputs, label = _inputs(parts[0]), parts[1]
+        weight = parts[2] if self.weighted else None
+        total = int(label.shape[0])
+        shards, start = [], 0
+        for context, rows in zip(self._contexts, split_rows(total, len(self._contexts)), strict=True):
+            if rows == 0:
+                shards.append(Shard(context, (), None, None, 0))
+                continue
+            end = start + rows
+            shards.append(
+                Shard(
+                    context,
+                    tuple(_moved(part, start, end, context) for part in inputs),
+                    _moved(label, start, end, context),
+                    None if weight is None else _moved(weight, start, end, context),
+                    rows,
+                )
+            )
+            start = end
+        return Batch(tuple(shards), total, None)
+
+
+def _inputs(data: Any) -> tuple[Any, ...]:
+    return tuple(data) if isinstance(data, (list, tuple)) else (data,)
+
+
+def _moved(part: Array, start: int, end: int, context: Context) -> Array:
+    """Rows start to end on the context. With workers the arrays lie in cpu_shared memory, which a net refuses."""
+    part = part if (start, end) == (0, part.shape[0]) else part[start:end]
+    part = part.as_in_context(context)
+    return part.astype("float32") if part.dtype == np.float64 else part

@@ -1,0 +1,44 @@
+"""The errors of the engine, and the one place that decides how they read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TrainerError(Exception):
+    """Base of everything that this package raises on purpose."""
+
+
+class UsageError(TrainerError):
+    """Something that the user can put right: the command line shows the message alone and exits with 2.
+
+    `what` is wrong, `where` (a file, a column, an option) and `fix` (what to do about it) each take one sentence or
+    less, without a full stop at the end of `where`.
+    """
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        self.what = what
+        self.where = where
+        self.fix = fix
+        message = f"{where}: {what}" if where else what
+        super().__init__(f"{message}. {fix}" if fix else message)
+
+
+class PluginError(TrainerError):
+    """A plugin failed in a hook; the original exception is the `__cause__`."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`Did you mean 'early-stopping'?` where one of the `known` names is close to `name`, otherwise empty."""
+    # Separators and capitals are what people get wrong most, so they do not count against a match.
+    folded = {known_name.replace("_", "-").lower(): known_name for known_name in known}
+    matches = difflib.get_close_matches(name.replace("_", "-").lower(), folded, n=1, cutoff=0.55)
+    return f"Did you mean {folded[matches[0]]!r}?" if matches else ""
+
+
+def listed(names: Iterable[str], limit: int = 20) -> str:
+    """The names, comma-separated, cut after `limit` with the count of the rest."""
+    names = list(names)
+    shown = ", ".join(names[:limit])
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown or "none"

@@ -1,0 +1,132 @@
+"""The events of a run, and the contract of a plugin.
+
+A run is this loop; every line that is marked fires an event, and a plugin listens by having a method of that name:
+
+    on_setup                                   the net, the data and the run's folder exist; nothing was trained yet
+    on_fit_begin
+    for each epoch:
+        on_epoch_begin
+        for each batch:
+            on_batch_begin                     run.batch is the batch, run.step its number
+            forward, backward, sum over devices
+            on_backward_end                    gradients exist, weights have not moved
+            update
+            on_batch_end                       run.loss is the batch's loss, computed when it is read
+        if there is a validation split:
+            on_evaluate_begin
+            for each batch:
+                on_evaluate_batch_end
+            on_evaluate_end                    run.evaluation holds predictions and labels, run.metrics the figures
+        on_epoch_end
+    on_fit_end                                 always fires: training is over, whatever ended it
+    if training was not cut short by an error or an interrupt, and there is a test split:
+        on_test_begin
+        for each batch:
+            on_test_batch_end
+        on_test_end
+    on_teardown                                always fires: close files
+
+    on_checkpoint                              after a checkpoint is complete on disk: behind on_batch_end where a
+                                               batch asked for it, behind on_epoch_end or on_fit_end otherwise
+    on_exception                               run.exception is what went wrong; before on_fit_end and on_teardown
+
+An epoch that a request ends early is evaluated and has its on_epoch_end; one that an interrupt ends has neither, since
+it is not over. Every on_<x>_begin has its on_<x>_end unless an error comes between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from trainer.run import Run
+
+EVENTS = (
+    "setup",
+    "fit_begin",
+    "epoch_begin",
+    "batch_begin",
+    "backward_end",
+    "batch_end",
+    "evaluate_begin",
+    "evaluate_batch_end",
+    "evaluate_end",
+    "epoch_end",
+    "checkpoint",
+    "exception",
+    "fit_end",
+    "test_begin",
+    "test_batch_end",
+    "test_end",
+    "teardown",
+)
+"""Every event, in the order in which a run first comes to it (the two at the side stand before the endings)."""
+
+ENDINGS = ("exception", "fit_end", "teardown")
+"""Events whose handlers all run, whatever one of them raises."""
+
+
+class Phase(IntEnum):
+    """When a plugin's turn comes within one event: all of one phase before any of the next."""
+
+    TRANSFORM = 1
+    """Changes what is trained: the batch, the gradients, the learning rate."""
+    MEASURE = 2
+    """Computes figures and logs them."""
+    TUNE = 3
+    """Chooses something by those figures, such as the decision threshold."""
+    DECIDE = 4
+    """Asks for things by what was measured and tuned: stop, save, evaluate."""
+    SAVE = 5
+    """Writes what a run can be continued from."""
+    REPORT = 6
+    """Shows or records everything that the others left behind."""
+
+
+class Plugin:
+    """What listens to the events of a run: a dataclass whose fields are its options.
+
+    Its hooks are methods `on_<event>(self, run)`; the module's docstring says when each fires. Class attributes:
+
+    - `phase`: when its turn comes within an event.
+    - `before`, `after`: names of plugins of the same phase that it goes ahead of, or behind; names that a run does not
+      use are passed over.
+    - `on_error`: `"abort"` ends the run when a hook raises; `"disable"`, for plugins that only watch, switches the
+      plugin off, says so, and lets the run go on. A run's configuration can set it for each plugin.
+    """
+
+    phase: ClassVar[Phase] = Phase.MEASURE
+    before: ClassVar[tuple[str, ...]] = ()
+    after: ClassVar[tuple[str, ...]] = ()
+    on_error: Literal["abort", "disable"] = "abort"
+    name: str = ""
+    """The name in this run, such as `early-stopping` or `early-stopping@f1`; whoever creates the plugin sets it."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """What a continued run needs to behave as if it had never stopped: JSON values and numpy arrays."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+
+    if TYPE_CHECKING:
+        # For editors and type checkers alone: at run time a method that exists is a method that is called.
+        def on_setup(self, run: Run) -> None: ...
+        def on_fit_begin(self, run: Run) -> None: ...
+        def on_epoch_begin(self, run: Run) -> None: ...
+        def on_batch_begin(self, run: Run) -> None: ...
+        def on_backward_end(self, run: Run) -> None: ...
+        def on_batch_end(self, run: Run) -> None: ...
+        def on_evaluate_begin(self, run: Run) -> None: ...
+        def on_evaluate_batch_end(self, run: Run) -> None: ...
+        def on_evaluate_end(self, run: Run) -> None: ...
+        def on_epoch_end(self, run: Run) -> None: ...
+        def on_checkpoint(self, run: Run) -> None: ...
+        def on_exception(self, run: Run) -> None: ...
+        def on_fit_end(self, run: Run) -> None: ...
+        def on_test_begin(self, run: Run) -> None: ...
+        def on_test_batch_end(self, run: Run) -> None: ...
+        def on_test_end(self, run: Run) -> None: ...
+        def on_teardown(self, run: Run) -> None: ...

@@ -1,0 +1,317 @@
+"""From what a user said (a task, options, a configuration file) to an engine: the command line and `fit` both come here.
+
+Later wins: the task's defaults, the configuration file, options, `--set`.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainer import folder, options, registry
+from trainer.config import Settings, kebab, known_keys
+from trainer.errors import UsageError, did_you_mean, listed
+from trainer.events import Plugin
+from trainer.run import Run
+from trainer.task import Task
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SCHEMA = 1
+DEFAULT_RUNS = Path("runs")
+FLAGS = {
+    "optimizer": ("optimizer", "name"),
+    "learning-rate": ("optimizer", "learning-rate"),
+    "weight-decay": ("optimizer", "weight-decay"),
+}
+"""Common options whose value lies deeper in the configuration than their name says."""
+
+
+@dataclass
+class Request:
+    """What a user asked for, not yet checked. All names are in kebab-case."""
+
+    task: str | Task
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Common settings and the task's own options: text from the command line, or values."""
+    plugins: Sequence[str | Plugin] = ()
+    without: Sequence[str] = ()
+    sets: Sequence[str] = ()
+    """`key=value` entries, where the key is a setting, `<task>.<option>`, `<plugin>.<option>` or `optimizer.<name>`."""
+    config: Path | None = None
+    runs_dir: Path | None = DEFAULT_RUNS
+    name: str | None = None
+
+
+@dataclass
+class Launch:
+    """A checked request: everything but the data and the net is known."""
+
+    task: Task
+    settings: Settings
+    plugins: list[Plugin]
+    run_folder: Path | None
+
+    def config(self) -> dict[str, Any]:
+        """What `config.toml` holds: every option with the value it has."""
+        return {
+            "schema": SCHEMA,
+            **self.settings.to_toml(),
+            "task": {"name": self.task.name, **options.to_toml(self.task)},
+            "plugins": {plugin.name: self._plugin(plugin) for plugin in self.plugins},
+        }
+
+    @staticmethod
+    def _plugin(plugin: Plugin) -> dict[str, Any]:
+        common = {} if plugin.on_error == type(plugin).on_error else {"on-error": plugin.on_error}
+        return {**options.to_toml(plugin), **common}
+
+    def train(self, *, dry_run: bool = False, compiled: bool = True) -> Run:
+        """Builds the engine and trains, or, for a dry run, computes one batch and writes nothing."""
+        from trainer.engine import Engine
+
+        engine = Engine(
+            self.task,
+            self.settings,
+            self.plugins,
+            run_folder=None if dry_run else self.run_folder,
+            config=self._resolved(),
+            compiled=compiled,
+        )
+        return engine.dry_run() if dry_run else engine.fit()
+
+    def _resolved(self) -> dict[str, Any]:
+        """The configuration with the optimizer's own learning rate filled in where nobody named one."""
+        config = self.config()
+        config["optimizer"].setdefault("learning-rate", float(self.settings.optimizer.build().learning_rate))
+        return config
+
+
+def prepare(request: Request) -> Launch:
+    """Checks a request against the options of everything it names. Raises UsageError; imports no MXNet."""
+    if isinstance(request.task, Task):
+        task_cls, task_name = type(request.task), request.task.name or type(request.task).__name__.lower()
+    else:
+        task_cls, task_name = registry.load(registry.TASKS, request.task), request.task
+    values = _defaults(task_cls)
+    base = None
+    if request.config is not None:
+        base = request.config.absolute().parent
+        _merge_config(values, request.config, task_name)
+    own = {option.name for option in options.options_of(task_cls)}
+    _check_shadowing(task_cls, own)
+    _merge_options(values, request.options, task_name, own)
+    _choose_plugins(values, request)
+    _merge_sets(values, request.sets, task_name, own)
+
+    optimizer = values["optimizer"]
+    if optimizer["name"] == task_cls.defaults.optimizer and task_cls.defaults.learning_rate is not None:
+        # The default rate was chosen for the default optimizer: 0.1 suits SGD and would wreck Adam.
+        optimizer.setdefault("learning-rate", task_cls.defaults.learning_rate)
+    settings = Settings.checked({key: value for key, value in values.items() if key in _SETTINGS})
+    task = _task(request, task_cls, task_name, values["task"], base)
+    instances = [part for part in request.plugins if isinstance(part, Plugin)]
+    plugins = [
+        registry.create_plugin(name, given, where=f"plugin {name!r}", base=base)
+        for name, given in values["plugins"].items()
+    ]
+    run_folder = None
+    if request.runs_dir is not None:
+        folder.check_writable(request.runs_dir)
+        run_folder = folder.folder_path(request.runs_dir, task_name, request.name)
+    return Launch(task, settings, plugins + instances, run_folder)
+
+
+_SETTINGS = {kebab(name) for name in Settings.model_fields}
+
+
+def _defaults(task_cls: type[Task]) -> dict[str, Any]:
+    defaults = task_cls.defaults
+    return {
+        "epochs": defaults.epochs,
+        "batch-size": defaults.batch_size,
+        "seed": defaults.seed,
+        "optimizer": {"name": defaults.optimizer, "weight-decay": defaults.weight_decay},
+        "task": {},
+        "plugins": {name: {} for name in defaults.plugins},
+    }
+
+
+def _merge_config(values: dict[str, Any], path: Path, task_name: str) -> None:
+    """Lays a configuration file over the defaults; its list of plugins replaces the task's."""
+    config = read_config(path)
+    where = str(path)
+    task = dict(config.pop("task", {}))
+    if task.pop("name", task_name) != task_name:
+        raise UsageError(f"it is for another task than {task_name!r}", where=where, fix="Run the task that it names.")
+    for key in config:
+        if key not in _SETTINGS | {"plugins", "schema"}:
+            known = sorted(_SETTINGS | {"plugins", "task", "schema"})
+            fix = did_you_mean(key, known) or f"Known: {listed(known, 99)}."
+            raise UsageError(f"there is no key {key!r}", where=where, fix=fix)
+    if config.pop("schema", SCHEMA) != SCHEMA:
+        raise UsageError("it was written by a newer version of this program", where=where, fix="Update gluon-trainer.")
+    for section in ("optimizer", "plugins"):
+        if not isinstance(config.get(section, {}), dict):
+            raise UsageError(f"{section!r} is not a table", where=where, fix=f"Write it as [{section}].")
+    values["task"].update(task)
+    values["optimizer"].update(config.pop("optimizer", {}))
+    plugins = config.pop("plugins", None)
+    if plugins is not None:
+        for name, given in plugins.items():
+            if not isinstance(given, dict):
+                raise UsageError(f"plugins.{name} is not a table", where=where, fix=f"Write it as [plugins.{name}].")
+        values["plugins"] = copy.deepcopy(plugins)
+    # Checked here, so that a complaint names the file.
+    values.update(config)
+    Settings.checked({key: value for key, value in values.items() if key in _SETTINGS}, where=where)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises UsageError for one that is missing or is not TOML."""
+    try:
+        config: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        siblings = [other.name for other in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        fix = did_you_mean(path.name, siblings) or "Check the path."
+        raise UsageError("there is no such file", where=str(path), fix=fix) from None
+    except OSError as error:
+        raise UsageError(f"it cannot be read: {error.strerror}", where=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"it is not TOML: {error}", where=str(path)) from error
+    return config
+
+
+def _check_shadowing(task_cls: type[Task], own: set[str]) -> None:
+    shadowed = own & (_SETTINGS | set(FLAGS) | {"plugin", "no-plugin", "set", "config", "runs-dir", "name", "dry-run"})
+    if shadowed:
+        raise UsageError(
+            f"its options {listed(sorted(shadowed))} have the names of common ones",
+            where=f"task {task_cls.__module__}.{task_cls.__name__}",
+            fix="Rename the fields.",
+        )
+
+
+def _merge_options(values: dict[str, Any], given: Mapping[str, Any], task_name: str, own: set[str]) -> None:
+    for name, value in given.items():
+        if name in own:
+            values["task"][name] = value
+        elif name in FLAGS:
+            section, key = FLAGS[name]
+            values[section][key] = value
+        elif name in _SETTINGS:
+            values[name] = value
+        else:
+            known = sorted(own | set(FLAGS) | _SETTINGS)
+            fix = did_you_mean(name, known) or f"Known: {listed(known, 99)}."
+            raise UsageError(f"{task_name} has no option {name!r}", fix=fix)
+
+
+def _choose_plugins(values: dict[str, Any], request: Request) -> None:
+    for plugin in request.plugins:
+        if isinstance(plugin, str):
+            values["plugins"].setdefault(plugin, {})
+    for name in request.without:
+        if name not in values["plugins"]:
+            fix = did_you_mean(name, values["plugins"]) or f"It uses: {listed(values['plugins'])}."
+            raise UsageError(f"the run does not use a plugin {name!r}", where="--no-plugin", fix=fix)
+        del values["plugins"][name]
+
+
+def _merge_sets(values: dict[str, Any], sets: Sequence[str], task_name: str, own: set[str]) -> None:
+    for entry in sets:
+        key, equals, value = entry.partition("=")
+        # A plugin's instance label may hold dots, an option's name cannot: the last dot separates.
+        section, dot, name = key.strip().rpartition(".")
+        if not equals:
+            raise UsageError(f"{entry!r} has no value", where="--set", fix="Write it as KEY=VALUE.")
+        if not dot and name in _SETTINGS - {"optimizer"}:
+            values[name] = value
+        elif section in ("task", task_name):
+            values["task"][name] = value
+        elif section == "optimizer" or section in values["plugins"]:
+            (values["optimizer"] if section == "optimizer" else values["plugins"][section])[name] = value
+        else:
+            _unknown_key(key, section, values, task_name, own)
+
+
+def _unknown_key(key: str, section: str, values: Mapping[str, Any], task_name: str, own: set[str]) -> None:
+    base = section.partition("@")[0]
+    if section and any(entry.name == base for entry in registry.installed(registry.PLUGINS)):
+        raise UsageError(
+            f"the run does not use the plugin {section!r}", where="--set", fix=f"Add --plugin {section} to use it."
+        )
+    known = known_keys() + [f"{task_name}.{name}" for name in sorted(own)]
+    for name in values["plugins"]:
+        cls = registry.load(registry.PLUGINS, registry.split_name(name)[0])
+        known += [f"{name}.{option.name}" for option in options.options_of(cls)]
+    fix = did_you_mean(key, known) or f"Known: {listed(known, 99)}."
+    raise UsageError(f"there is no option {key!r}", where="--set", fix=fix)
+
+
+def _task(request: Request, cls: type[Task], name: str, values: Mapping[str, Any], base: Path | None) -> Task:
+    if isinstance(request.task, Task):
+        if values:
+            raise UsageError(
+                f"the task is an instance already, so its options ({listed(values)}) cannot be given here",
+                fix="Give them to its constructor.",
+            )
+        task = request.task
+    else:
+        # Flags are text from the current folder, and a configuration's paths are relative to its file.
+        flagged = {key for key in values if key in request.options} | {
+            entry.partition("=")[0].rpartition(".")[2] for entry in request.sets
+        }
+        parsed = {
+            option.name: option.parse(
+                values[option.name],
+                where="--" if option.name in flagged or base is None else f"{request.config}",
+                base=None if option.name in flagged else base,
+            )
+            for option in options.options_of(cls)
+            if option.name in values
+        }
+        unknown = {key: value for key, value in values.items() if key not in parsed}
+        task = options.build(cls, {**parsed, **unknown}, where=f"task {name!r}", base=base)
+    task.name = name
+    task.check()
+    return task
+
+
+def fit(
+    task: str | Task,
+    *,
+    plugins: Sequence[str | Plugin] = (),
+    without: Sequence[str] = (),
+    config: str | Path | None = None,
+    runs_dir: str | Path | None = DEFAULT_RUNS,
+    name: str | None = None,
+    compiled: bool = True,
+    **values: Any,
+) -> Run:
+    """Trains a task, by its name or as an instance, and returns the finished run.
+
+    `plugins` adds to the task's suggestions, by name or as instances; `without` takes some of them away. `values` are
+    the options of `trainer run <task>` with underscores: `fit("logreg", epochs=3, learning_rate=0.05, hidden=(64,))`.
+    `runs_dir=None` writes nothing. The run has `metrics` (the newest value of each) and `history` (one dict an epoch).
+
+    Raises UsageError for what the caller can put right, PluginError for a plugin that failed, Interrupted after
+    Ctrl-C or SIGTERM.
+    """
+    request = Request(
+        task,
+        options={kebab(key): value for key, value in values.items()},
+        plugins=plugins,
+        without=without,
+        config=None if config is None else Path(config),
+        runs_dir=None if runs_dir is None else Path(runs_dir),
+        name=name,
+    )
+    return prepare(request).train(compiled=compiled)

@@ -1,0 +1,144 @@
+"""Finds plugins and tasks through entry points. Listing reads metadata alone; a module is imported when it is used."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from trainer import options
+from trainer.dispatch import check
+from trainer.errors import UsageError, did_you_mean, listed
+from trainer.events import Plugin
+from trainer.task import Task
+
+PLUGINS = "trainer.plugins"
+TASKS = "trainer.tasks"
+WORDS = {PLUGINS: "plugin", TASKS: "task"}
+BASES: dict[str, type] = {PLUGINS: Plugin, TASKS: Task}
+
+
+@dataclass(frozen=True)
+class Installed:
+    """One entry point, as its distribution's metadata gives it."""
+
+    group: str
+    name: str
+    value: str
+    distribution: str
+    version: str
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from: `gluon-trainer 0.1.0`."""
+        return f"{self.distribution} {self.version}"
+
+    def __str__(self) -> str:
+        return f"{WORDS[self.group]} {self.name!r} ({self.origin})"
+
+
+@cache
+def installed(group: str) -> tuple[Installed, ...]:
+    """Every entry point of the group on this machine, by name. Imports none of them."""
+    found = {
+        Installed(
+            group,
+            entry.name,
+            entry.value,
+            entry.dist.name if entry.dist else "unknown",
+            entry.dist.version if entry.dist else "",
+        )
+        for entry in metadata.entry_points(group=group)
+    }
+    return tuple(sorted(found, key=lambda entry: (entry.name, entry.distribution)))
+
+
+def find(group: str, name: str) -> Installed:
+    """The entry point of that name. Raises UsageError where there is none, or where two packages claim the name."""
+    matches = [entry for entry in installed(group) if entry.name == name]
+    word = WORDS[group]
+    if not matches:
+        names = [entry.name for entry in installed(group)]
+        hint = did_you_mean(name, names)
+        raise UsageError(f"there is no {word} {name!r}", fix=f"Installed: {listed(names, 99)}. {hint}".strip())
+    if len(matches) > 1:
+        claims = listed(entry.origin for entry in matches)
+        raise UsageError(f"the {word} name {name!r} is claimed by {claims}", fix="Uninstall all but one of them.")
+    return matches[0]
+
+
+@cache
+def load(group: str, name: str) -> type:
+    """The class of a plugin or a task.
+
+    Raises UsageError, naming distribution, version and error, where it cannot be imported or is not what it claims.
+    """
+    entry = find(group, name)
+    point = metadata.EntryPoint(entry.name, entry.value, entry.group)
+    try:
+        cls = point.load()
+    except Exception as error:
+        # A stranger's module may raise anything at all while it is imported.
+        raise UsageError(
+            f"{entry.value} cannot be imported: {type(error).__name__}: {error}",
+            where=str(entry),
+            fix=f"Mend or uninstall {entry.distribution}.",
+        ) from error
+    base = BASES[group]
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise UsageError(f"{entry.value} is not a class derived from trainer.{base.__name__}", where=str(entry))
+    if not dataclasses.is_dataclass(cls):
+        raise UsageError(f"{entry.value} is not a dataclass", where=str(entry), fix="Decorate it with @dataclass.")
+    options.options_of(cls)
+    return cls
+
+
+def split_name(instance: str) -> tuple[str, str]:
+    """The plugin and the label of an instance name: `early-stopping@f1` → (`early-stopping`, `f1`)."""
+    plugin, at, label = instance.partition("@")
+    if at and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", label):
+        raise UsageError(
+            f"{instance!r} is not an instance name",
+            fix="After the @ comes a label of letters, digits, dots, dashes and underscores.",
+        )
+    return plugin, label
+
+
+def create_plugin(instance: str, values: Mapping[str, Any], *, where: str, base: Path | None = None) -> Plugin:
+    """A plugin by its instance name, with its options; `on-error` is an option that every plugin has."""
+    cls: type[Plugin] = load(PLUGINS, split_name(instance)[0])
+    own = {name: value for name, value in values.items() if name != "on-error"}
+    plugin = options.build(cls, own, where=where, base=base)
+    plugin.name = instance
+    if "on-error" in values:
+        plugin.on_error = values["on-error"]
+    check(plugin)
+    return plugin
+
+
+def name_of(plugin: Plugin) -> str:
+    """The name of a plugin that was made in Python: its entry point's, or its class's in kebab-case."""
+    if plugin.name:
+        return plugin.name
+    cls = type(plugin)
+    value = f"{cls.__module__}:{cls.__qualname__}"
+    for entry in installed(PLUGINS):
+        if entry.value == value:
+            return entry.name
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__).lower()
+
+
+def origin_of(plugin: Plugin) -> Mapping[str, str]:
+    """What `plugins.json` says of where a plugin comes from."""
+    name = split_name(plugin.name)[0]
+    cls = type(plugin)
+    value = f"{cls.__module__}:{cls.__qualname__}"
+    entry = next((e for e in installed(PLUGINS) if e.name == name and e.value == value), None)
+    if entry is None:
+        return {"class": value}
+    return {"class": value, "distribution": entry.distribution, "version": entry.version}

@@ -1,0 +1,279 @@
+"""Run: all state of one training, what plugins may ask of it, and the record of what was decided."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.errors import TrainerError
+
+if TYPE_CHECKING:
+    from trainer._mxnet import Array, Context
+    from trainer.config import Settings
+    from trainer.data.batches import Batch, Batches
+    from trainer.dispatch import Dispatch
+    from trainer.step import Gradients, Step
+    from trainer.task import Task
+
+Status = Literal["created", "running", "finished", "stopped", "interrupted", "failed"]
+Action = Literal["stop", "end_epoch", "save", "evaluate", "skip_update", "disable"]
+
+
+@dataclass(slots=True)
+class Decision:
+    """One line of the decision record: who asked for what, why, and when.
+
+    The same request for the same reason counts up instead of adding a line, so a plugin that asks in every batch costs
+    one line; `epoch` and `step` are those of the first time, `last_step` that of the last.
+    """
+
+    plugin: str
+    action: Action
+    reason: str
+    epoch: int
+    step: int
+    count: int
+    last_step: int
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """What a net said about one split, on the host: the source of every figure and of threshold tuning.
+
+    `predictions` is what the task makes of the net's outputs, (rows, …); `labels` is (rows, …); `weights` (rows,) or
+    None; `loss` the mean over the rows (weighted, where there are weights). Where the task sets `collect` to False, for
+    splits whose predictions do not fit in memory, the three arrays are empty.
+    """
+
+    split: str
+    predictions: NDArray[Any]
+    labels: NDArray[Any]
+    weights: NDArray[Any] | None
+    loss: float
+
+
+@dataclass
+class Run:
+    """One training from its first event to its last. Plugins read its attributes and call its methods."""
+
+    task: Task
+    settings: Settings
+    dispatch: Dispatch
+    contexts: Sequence[Context]
+    folder: Path | None = None
+    """Where the run writes; None where nothing is to be written."""
+
+    net: Any = None
+    optimizer: Any = None
+    engine_step: Step | None = None
+    train: Batches | None = None
+    validation: Batches | None = None
+    test: Batches | None = None
+
+    status: Status = "created"
+    reason: str = ""
+    """Why the run was stopped, interrupted or failed."""
+    exception: BaseException | None = None
+    started: float = field(default_factory=time.time)
+    """Seconds since 1970, UTC."""
+    ended: float | None = None
+
+    epoch: int = 0
+    """The number of the current epoch, from 1; 0 before the first."""
+    step: int = 0
+    """The number of the current batch, counted from 1 over the whole run; 0 before the first."""
+    updates: int = 0
+    """How often the weights were updated: `step`, less what was skipped."""
+    batch: Batch | None = None
+    split: str = "train"
+    evaluation: Evaluation | None = None
+    """The newest evaluation, of validation or test."""
+    threshold: float | None = None
+    """The decision threshold, for tasks that have one: the task's own until a plugin tunes it."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    """The newest value of everything that was logged, by name: `validation/f1`."""
+    step_metrics: dict[str, float] = field(default_factory=dict)
+    """What was logged during the current batch."""
+    epoch_metrics: dict[str, float] = field(default_factory=dict)
+    """What was logged in the current epoch, batches included (their newest value)."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """One entry an epoch: `epoch`, `step`, and all that was logged in it."""
+    decisions: list[Decision] = field(default_factory=list)
+
+    acting: str = "engine"
+    """Who is being called: the name of a plugin, or `engine`."""
+
+    _requests: dict[str, str] = field(default_factory=dict)
+    _decided: dict[tuple[str, Action, str], Decision] = field(default_factory=dict)
+    _in_batch: bool = False
+    _loss: tuple[int, float] = (0, float("nan"))
+
+    # ---- what plugins ask for -------------------------------------------------------------------------------------
+
+    def stop(self, reason: str) -> None:
+        """Ends the run after the current batch; its epoch is still evaluated and has its `epoch_end`."""
+        self._request("stop", reason)
+
+    def end_epoch(self, reason: str) -> None:
+        """Ends the epoch after the current batch; the run goes on with its evaluation and the next epoch."""
+        self._request("end_epoch", reason)
+
+    def save(self, reason: str) -> None:
+        """Writes a checkpoint after the current batch, or after the epoch's end where no batch is under way."""
+        self._request("save", reason)
+
+    def evaluate(self, reason: str) -> None:
+        """Evaluates the validation split after the current batch; without such a split nothing happens."""
+        self._request("evaluate", reason)
+
+    def skip_update(self, reason: str) -> None:
+        """Leaves the weights as they are in the current batch; for `batch_begin` and `backward_end`."""
+        if not self._in_batch:
+            raise TrainerError("skip_update has a meaning only in on_batch_begin and on_backward_end")
+        self._request("skip_update", reason)
+
+    def _request(self, action: Action, reason: str) -> None:
+        if not isinstance(reason, str) or not reason:
+            raise TrainerError(f"a request to {action.replace('_', ' ')} needs its reason, a sentence as a string")
+        self._requests.setdefault(action, reason)
+        self.decide(self.acting, action, reason)
+
+    def requested(self, action: Action) -> str | None:
+        """The reason of a request that is still open, or None."""
+        return self._requests.get(action)
+
+    def take_request(self, action: Action) -> str | None:
+        """The reason of an open request, which is closed by that, or None."""
+        return self._requests.pop(action, None)
+
+    def decide(self, plugin: str, action: Action, reason: str) -> None:
+        """Puts one line into the decision record, or counts up the line that says the same."""
+        known = self._decided.get((plugin, action, reason))
+        if known is not None:
+            known.count += 1
+            known.last_step = self.step
+            return
+        decision = Decision(plugin, action, reason, self.epoch, self.step, count=1, last_step=self.step)
+        self._decided[plugin, action, reason] = decision
+        self.decisions.append(decision)
+
+    # ---- what plugins read and log --------------------------------------------------------------------------------
+
+    def log(self, metrics: Mapping[str, float]) -> None:
+        """Records figures by name, `split/metric` by custom: they appear in `metrics`, the history and every log.
+
+        Raises TypeError for what is not a number. An NDArray of one element is read, which waits for the device.
+        """
+        for name, value in metrics.items():
+            number = _number(name, value)
+            self.metrics[name] = number
+            self.epoch_metrics[name] = number
+            if self._in_batch:
+                self.step_metrics[name] = number
+
+    @property
+    def loss(self) -> float:
+        """The mean loss over the rows of the newest batch. Reading it waits for the device, once a batch."""
+        step, value = self._loss
+        if step != self.step and self.engine_step is not None:
+            value = self.engine_step.batch_loss()
+            self._loss = (self.step, value)
+        return value
+
+    @property
+    def outputs(self) -> list[Array]:
+        """The net's outputs for the newest batch, one (rows, …) array a context; overwritten by the next batch."""
+        return [] if self.engine_step is None else self.engine_step.outputs()
+
+    @property
+    def gradients(self) -> Gradients:
+        """The gradients of the current batch, summed over devices; for `backward_end`."""
+        if self.engine_step is None:
+            raise TrainerError("there are no gradients before the first batch")
+        return self.engine_step.gradients
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next update; plugins may set it."""
+        return float(self.optimizer.learning_rate)
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self.optimizer.set_learning_rate(value)
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs the run is to have."""
+        return self.settings.epochs
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """How many batches an epoch has; None where the data does not know."""
+        return None if self.train is None else self.train.batches_per_epoch
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken so far, or took."""
+        return (self.ended or time.time()) - self.started
+
+    def begin_epoch(self, epoch: int) -> None:
+        """For the engine: the state at the first line of an epoch."""
+        self.epoch = epoch
+        self.split = "train"
+        self.epoch_metrics = {}
+
+    def begin_batch(self, batch: Batch) -> None:
+        """For the engine: the state at the first line of a batch."""
+        self.batch = batch
+        self.step += 1
+        self._in_batch = True
+        if self.step_metrics:
+            self.step_metrics = {}
+
+    def end_batch(self) -> None:
+        """For the engine: the batch is over; what is logged from here on belongs to the epoch."""
+        self._in_batch = False
+
+    def end_epoch_record(self) -> None:
+        """For the engine: one entry of the history."""
+        self.history.append({"epoch": self.epoch, "step": self.step, **self.epoch_metrics})
+
+    def record(self) -> dict[str, Any]:
+        """The run as JSON values: what `run.json` holds."""
+        return {
+            "status": self.status,
+            "reason": self.reason,
+            "epoch": self.epoch,
+            "step": self.step,
+            "updates": self.updates,
+            "started": self.started,
+            "ended": self.ended,
+            "metrics": {name: _json_number(value) for name, value in self.metrics.items()},
+            "threshold": self.threshold,
+            "decisions": [asdict(decision) for decision in self.decisions],
+            "ledger": self.dispatch.ledger(),
+        }
+
+
+def _number(name: str, value: Any) -> float:
+    """`value` as a float."""
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"run.log takes numbers; {name!r} is {value!r}")
+    if hasattr(value, "asscalar"):
+        value = value.asscalar()
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"run.log takes numbers; {name!r} is a {type(value).__name__}") from None
+
+
+def _json_number(value: float) -> float | None:
+    """JSON has no NaN and no infinity: both become null."""
+    return value if np.isfinite(value) else None

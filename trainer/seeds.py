@@ -1,0 +1,27 @@
+"""Seeds for everything that draws random numbers, each derived from the run's one seed.
+
+Deriving (rather than drawing one after another from one generator) means that any position of a run is reached
+without replaying what came before, and that one consumer of random numbers never disturbs another.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def derive(seed: int, stream: str, *position: int) -> int:
+    """A seed in [0, 2³¹) for one named `stream` of random numbers, at a `position` such as (epoch,).
+
+    numpy's SeedSequence mixes the parts, so neighbouring seeds and positions give unrelated streams.
+    """
+    mixed = np.random.SeedSequence(seed, spawn_key=(zlib.crc32(stream.encode()), *position))
+    return int(mixed.generate_state(1)[0]) & 0x7FFFFFFF
+
+
+def permutation(rows: int, seed: int, epoch: int) -> NDArray[Any]:
+    """The order, int64 (rows,), in which `epoch` visits the rows: a function of (seed, epoch) alone."""
+    return np.random.default_rng(derive(seed, "order", epoch)).permutation(rows)

@@ -1,0 +1,81 @@
+"""One optimisation step: `forward_backward(batch)`, then `update(rows)`; plugins live between them.
+
+Two ways to compute it give the same results. The compiled step turns net and loss into one symbol, bound to the
+parameters' own arrays; the recorded step runs them under autograd, and is there for everything that cannot be bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from trainer.step.compiled import CompiledStep
+from trainer.step.parameters import Gradients, Parameters
+from trainer.step.recorded import RecordedStep
+from trainer.step.symbol import CannotCompile, trace
+
+if TYPE_CHECKING:
+    from trainer._mxnet import Array, Context
+    from trainer.data.batches import Batch
+
+
+class Step(Protocol):
+    """What the loop needs of a step."""
+
+    kind: str
+    """`compiled` or `recorded`."""
+    why: str
+    """Why it is recorded; empty where it is compiled."""
+    parameters: Parameters
+    gradients: Gradients
+    draws_random_numbers: bool
+    """Whether training may draw random numbers from MXNet's generator; true where it cannot be known."""
+
+    def forward_backward(self, batch: Batch) -> None:
+        """Loss and gradients of a batch, summed over its rows and over the contexts."""
+
+    def update(self) -> None:
+        """Moves the weights by the gradients of the newest batch."""
+
+    def forward(self, batch: Batch) -> tuple[list[Array], list[Array]]:
+        """Outputs and per-row losses, one array a context that has rows, as in inference."""
+
+    def outputs(self) -> list[Array]:
+        """The outputs of the newest training batch, one array a context."""
+
+    def batch_loss(self) -> float:
+        """The mean loss of the newest training batch. Waits for the device."""
+
+    def take_loss_sum(self) -> float:
+        """The losses of all rows since the last call, added up. Waits for the device."""
+
+
+def make_step(
+    net: Any,
+    loss: Any,
+    *,
+    optimizer: Any,
+    contexts: Sequence[Context],
+    sample: Sequence[Array],
+    weighted: bool,
+    compiled: bool = True,
+) -> Step:
+    """The compiled step where net and loss can be bound, the recorded one otherwise.
+
+    `sample` holds one row of every input; it gave the parameters their shapes. `compiled=False` asks for the recorded
+    step, for comparison and for debugging inside a net. Raises UsageError where the loss does not give a value a row.
+    """
+    if compiled:
+        try:
+            graph = trace(net, loss, inputs=len(sample), weighted=weighted)
+        except CannotCompile as reason:
+            why = str(reason)
+        else:
+            parameters = Parameters(net, loss, optimizer=optimizer, contexts=contexts, flat=not graph.has_convolution)
+            return CompiledStep(graph, parameters, contexts)
+    else:
+        why = "asked for"
+    return RecordedStep(net, loss, Parameters(net, loss, optimizer=optimizer, contexts=contexts, flat=False), why=why)
+
+
+__all__ = ["CompiledStep", "Gradients", "Parameters", "RecordedStep", "Step", "make_step"]

@@ -1,0 +1,136 @@
+"""The compiled step: one symbol for net and loss, bound to the parameters' own arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainer.step.losses import LossSum, check_rows
+from trainer.step.parameters import Parameters
+from trainer.step.symbol import Graph, draws_random_numbers
+
+if TYPE_CHECKING:
+    from trainer._mxnet import Array, Context
+    from trainer.data.batches import Batch, Shard
+
+KEPT_SHAPES = 16
+"""Bound executors kept per context. Batches of one size need two (the last batch is shorter); data whose shapes vary
+without end must not fill the memory."""
+
+
+@dataclass(slots=True)
+class Bound:
+    """A symbol bound to arrays of one shape: copy a shard into `inputs`, then run."""
+
+    executor: Any
+    inputs: list[Array]
+    outputs: list[Array]
+
+    def load(self, shard: Shard) -> None:
+        """Copies the shard into the bound arrays."""
+        parts = (*shard.inputs, shard.label) if shard.weight is None else (*shard.inputs, shard.label, shard.weight)
+        for part, held in zip(parts, self.inputs, strict=True):
+            part.copyto(held)
+
+
+class CompiledStep:
+    """Forward and backward as one bound symbol a context; 4 to 6 times faster than autograd on small nets.
+
+    Evaluation has executors of its own over the same weights: running an executor that is bound for training with
+    is_train=False gives wrong values, and disturbs the training that follows.
+    """
+
+    kind = "compiled"
+    why = ""
+
+    def __init__(self, graph: Graph, parameters: Parameters, contexts: Sequence[Context]) -> None:
+        self._graph = graph
+        self._contexts = list(contexts)
+        self._bound: list[dict[object, Bound]] = [{} for _ in contexts]
+        self._sum = LossSum()
+        self._newest: list[Bound] = []
+        self.parameters = parameters
+        self.gradients = parameters.gradients
+        self.draws_random_numbers = draws_random_numbers(graph.training)
+
+    def forward_backward(self, batch: Batch) -> None:
+        """Loss and gradients of a batch, summed over its rows and over the contexts."""
+        self._newest = []
+        for number, shard in enumerate(batch.shards):
+            if shard.rows:
+                bound = self._executor(number, shard, train=True)
+                bound.load(shard)
+                bound.executor.forward(is_train=True)
+                bound.executor.backward()
+                self._newest.append(bound)
+        for bound in self._newest:
+            self._sum.add(bound.outputs[0])
+        self.parameters.reduce([shard.rows > 0 for shard in batch.shards])
+        self.gradients.rows = batch.rows
+        self.gradients.factor = 1.0
+
+    def update(self) -> None:
+        """Moves the weights by the gradients of the newest batch."""
+        self.parameters.update()
+
+    def forward(self, batch: Batch) -> tuple[list[Array], list[Array]]:
+        """Outputs and per-row losses, one array a context that has rows; overwritten by the next call."""
+        outputs, losses = [], []
+        for number, shard in enumerate(batch.shards):
+            if shard.rows:
+                bound = self._executor(number, shard, train=False)
+                bound.load(shard)
+                bound.executor.forward(is_train=False)
+                losses.append(bound.outputs[0])
+                outputs.append(bound.outputs[1] if self._graph.outputs == 1 else bound.outputs[1:])
+        return outputs, losses
+
+    def outputs(self) -> list[Array]:
+        """The outputs of the newest training batch, one array a context."""
+        return [bound.outputs[1] if self._graph.outputs == 1 else bound.outputs[1:] for bound in self._newest]
+
+    def batch_loss(self) -> float:
+        """The mean loss of the newest training batch. Waits for the device."""
+        total = sum(float(bound.outputs[0].asnumpy().sum(dtype="float64")) for bound in self._newest)
+        return total / self.gradients.rows if self._newest else float("nan")
+
+    def take_loss_sum(self) -> float:
+        """The losses of all rows since the last call, added up. Waits for the device."""
+        return self._sum.take()
+
+    def _executor(self, number: int, shard: Shard, *, train: bool) -> Bound:
+        weight_shape = None if shard.weight is None else shard.weight.shape
+        key = (train, *[part.shape for part in shard.inputs], shard.label.shape, weight_shape)
+        kept = self._bound[number]
+        bound = kept.get(key)
+        if bound is None:
+            if len(kept) >= KEPT_SHAPES:
+                del kept[next(iter(kept))]
+            bound = kept[key] = self._bind(number, shard, train=train)
+            check_rows(bound.outputs[0], shard.rows)
+        return bound
+
+    def _bind(self, number: int, shard: Shard, *, train: bool) -> Bound:
+        from trainer._mxnet import mx
+
+        graph, context = self._graph, self._contexts[number]
+        symbol = graph.training if train else graph.inference
+        named = dict(zip(graph.inputs, shard.inputs, strict=True)) | {graph.label: shard.label}
+        if graph.weight is not None:
+            named[graph.weight] = shard.weight
+        inputs = {name: mx.nd.empty(part.shape, ctx=context, dtype=part.dtype) for name, part in named.items()}
+        arrays, gradients = dict(inputs), {}
+        for parameter in self.parameters.all:
+            arrays[parameter.name] = parameter.data(context)
+            if train and parameter.grad_req != "null":
+                gradients[parameter.name] = parameter.grad(context)
+        arguments = symbol.list_arguments()
+        executor = symbol.bind(
+            context,
+            args={name: arrays[name] for name in arguments},
+            args_grad={name: array for name, array in gradients.items() if name in arguments},
+            grad_req={name: "write" if name in gradients else "null" for name in arguments},
+            aux_states={name: arrays[name] for name in symbol.list_auxiliary_states()},
+        )
+        return Bound(executor, list(inputs.values()), list(executor.outputs))

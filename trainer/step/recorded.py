@@ -1,0 +1,80 @@
+"""The recorded step: autograd, for every net that runs at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trainer.step.losses import LossSum, check_rows
+from trainer.step.parameters import Parameters
+
+if TYPE_CHECKING:
+    from trainer._mxnet import Array
+    from trainer.data.batches import Batch, Shard
+
+
+class RecordedStep:
+    """Runs net and loss under autograd, with the same gradients, reduction and update as the compiled step."""
+
+    kind = "recorded"
+
+    def __init__(self, net: Any, loss: Any, parameters: Parameters, *, why: str) -> None:
+        self.why = why
+        self.draws_random_numbers = True
+        self._net = net
+        self._loss = loss
+        self._sum = LossSum()
+        self._outputs: list[Array] = []
+        self._losses: list[Array] = []
+        self.parameters = parameters
+        self.gradients = parameters.gradients
+
+    def forward_backward(self, batch: Batch) -> None:
+        """Loss and gradients of a batch, summed over its rows and over the contexts."""
+        from trainer._mxnet import autograd
+
+        with autograd.record():
+            computed = [self._run(shard) for shard in batch.shards if shard.rows]
+        self._outputs, self._losses = ([pair[part] for pair in computed] for part in (0, 1))
+        autograd.backward(self._losses)
+        self._clear_stale()
+        for losses in self._losses:
+            self._sum.add(losses)
+        self.parameters.reduce([shard.rows > 0 for shard in batch.shards])
+        self.gradients.rows = batch.rows
+        self.gradients.factor = 1.0
+
+    def update(self) -> None:
+        """Moves the weights by the gradients of the newest batch."""
+        self.parameters.update()
+
+    def forward(self, batch: Batch) -> tuple[list[Array], list[Array]]:
+        """Outputs and per-row losses, one array a context that has rows."""
+        computed = [self._run(shard) for shard in batch.shards if shard.rows]
+        return [outputs for outputs, _ in computed], [losses for _, losses in computed]
+
+    def outputs(self) -> list[Array]:
+        """The outputs of the newest training batch, one array a context."""
+        return self._outputs
+
+    def batch_loss(self) -> float:
+        """The mean loss of the newest training batch. Waits for the device."""
+        total = sum(float(losses.asnumpy().sum(dtype="float64")) for losses in self._losses)
+        return total / self.gradients.rows if self._losses else float("nan")
+
+    def take_loss_sum(self) -> float:
+        """The losses of all rows since the last call, added up. Waits for the device."""
+        return self._sum.take()
+
+    def _clear_stale(self) -> None:
+        """Zeroes the gradients of parameters that this batch did not use, which still hold an older batch's."""
+        for parameter in self.parameters.trained:
+            for weight, gradient in zip(parameter.list_data(), parameter.list_grad(), strict=True):
+                if not weight._fresh_grad:  # noqa: SLF001  what gluon.Trainer asks too; there is no public way
+                    gradient *= 0
+                weight._fresh_grad = False  # noqa: SLF001
+
+    def _run(self, shard: Shard) -> tuple[Any, Array]:
+        outputs = self._net(*shard.inputs)
+        losses = self._loss(outputs, shard.label, *([] if shard.weight is None else [shard.weight]))
+        check_rows(losses, shard.rows)
+        return outputs, losses

@@ -1,0 +1,98 @@
+"""Task: what is trained, as a plugin. It names the data, the net, the loss and the metrics; the engine does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from trainer._mxnet import Array
+    from trainer.metrics import Metric
+    from trainer.run import Run
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows to train on, and those to judge by.
+
+    Each is an `Arrays`, a Gluon `DataLoader`, or anything with the methods of `Batches`. The test split is evaluated
+    once, after training.
+    """
+
+    train: Any
+    validation: Any = None
+    test: Any = None
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a run of the task uses where nobody says otherwise."""
+
+    epochs: int = 10
+    batch_size: int = 32
+    optimizer: str = "sgd"
+    learning_rate: float | None = None
+    """None: the optimizer's own. It goes with `optimizer` and is not used for another one."""
+    weight_decay: float = 0.0
+    seed: int = 0
+    plugins: Sequence[str] = field(default=("progress", "metrics-log"))
+
+
+class Task:
+    """What is trained: a dataclass whose fields are the options of `trainer run <task>`.
+
+    Raise UsageError from any of the methods for what the user can put right. Importing the module of a task must not
+    import MXNet (take it from `trainer._mxnet` inside the methods), so that help and typing errors answer at once.
+    """
+
+    name: str = ""
+    """The name of the entry point; whoever creates the task sets it."""
+    defaults: ClassVar[Defaults] = Defaults()
+    headline: ClassVar[Sequence[str]] = ("train/loss", "validation/loss")
+    """The metrics that a line of progress shows."""
+    threshold: float | None
+    """Tasks that decide by a threshold have a field of this name; for the others it does not exist."""
+    evaluation_batch_size: ClassVar[int | None] = None
+    """Rows per batch of an evaluation; None: the batch size of training. It never changes a metric, only the speed."""
+    collect: ClassVar[bool] = True
+    """Whether an evaluation keeps all predictions and labels on the host for plugins to read."""
+
+    def splits(self, run: Run) -> Splits:
+        """The rows. Random numbers come from seeds derived from `run.settings.seed`.
+
+        Not called `data`: a task's fields are its options, and `data` is what most tasks will call one of them.
+        """
+        raise NotImplementedError
+
+    def net(self) -> Any:
+        """A Gluon block. Parameters that are not initialised yet are, with `initializer`, from the run's seed."""
+        raise NotImplementedError
+
+    def initializer(self) -> Any:
+        """How parameters start that do not say it themselves."""
+        from trainer._mxnet import mx
+
+        return mx.init.Xavier()
+
+    def loss(self) -> Any:
+        """A Gluon loss, or any function of (outputs, labels[, weights]) that gives one value a row, (rows,).
+
+        The weights are passed where the data has them.
+        """
+        raise NotImplementedError
+
+    def metrics(self) -> Sequence[Metric | Any]:
+        """Computed over every evaluation: metrics of `trainer.metrics`, or `mx.metric.EvalMetric`s as they are."""
+        return ()
+
+    def predictions(self, outputs: Array) -> Array:
+        """What metrics and thresholds see of the net's outputs, on the device: probabilities from logits, say."""
+        return outputs
+
+    def describe(self) -> Sequence[str]:
+        """Lines about the data that a person wants to read before training; asked for after `splits`."""
+        return ()
+
+    def check(self) -> None:
+        """Raises UsageError where options contradict each other; called before MXNet is imported."""
