@@ -148,11 +148,11 @@ class Dispatch:
 
 def check(plugin: Plugin) -> None:
     """Raises UsageError for a hook that would never be called, or could not be."""
-    name = plugin.name or type(plugin).__name__
     if not isinstance(plugin, Plugin):
         raise UsageError(
             f"{plugin!r} is not a plugin", fix="A plugin is an instance of a class that derives from trainer.Plugin."
         )
+    name = plugin.name or type(plugin).__name__
     if not isinstance(plugin.phase, Phase):
         raise UsageError(
             f"its phase is {plugin.phase!r}",

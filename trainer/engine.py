@@ -199,7 +199,7 @@ class Engine:
             self._save_if_asked()
             if run.status in ("finished", "stopped"):
                 self._evaluate_test()
-        self._end(fire.teardown.to_the_end)
+        self._end(fire.teardown.to_the_end, closing=True)
         run.ended = time.time()
         self._close()
         if run.exception is not None:
@@ -218,8 +218,11 @@ class Engine:
         else:
             run.status = "finished"
 
-    def _fail(self, error: BaseException) -> None:
-        """Notes the first error and tells the plugins; later ones are logged, since only one can be raised."""
+    def _fail(self, error: BaseException, *, closing: bool = False) -> None:
+        """Notes the first error and tells the plugins; later ones are logged, since only one can be raised.
+
+        `closing`: in the teardown there is nobody left to tell.
+        """
         run = self.run
         if run.exception is not None:
             log.error("after that, this failed too: %s", error)
@@ -228,14 +231,16 @@ class Engine:
         run.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         run.reason = f"{type(error).__name__}: {error}".rstrip(": ")
         run.end_batch()
+        if closing:
+            return
         for later in run.dispatch.exception.to_the_end(run):
             log.error("after that, this failed too: %s", later)
 
-    def _end(self, fire: Callable[[Run], list[Exception]]) -> None:
+    def _end(self, fire: Callable[[Run], list[Exception]], *, closing: bool = False) -> None:
         """Fires an ending; what its handlers raise counts as the run's error if it is the first."""
         with self._guarded():
             for error in fire(self.run):
-                self._fail(error)
+                self._fail(error, closing=closing)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -66,11 +67,11 @@ def run_app() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except PluginError as error:
-        traceback.print_exception(error.__cause__ or error)
+        _show_traceback(error.__cause__ or error)
         _complain(str(error))
         return 1
     except Exception as error:  # noqa: BLE001  a failed run: its traceback is for whoever wrote the task
-        traceback.print_exc()
+        _show_traceback(error)
         _complain(f"the run failed: {type(error).__name__}: {error}")
         return 1
     return 0
@@ -78,6 +79,18 @@ def run_app() -> int:
 
 def _complain(message: str) -> None:
     typer.echo(f"error: {message}", err=True)
+
+
+def _show_traceback(error: BaseException) -> None:
+    """The traceback from the first frame behind the command line, whose own frames tell nobody anything."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None and _is_command_line(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    traceback.print_exception(type(error), error, trace)
+
+
+def _is_command_line(filename: str) -> bool:
+    return Path(filename).parent == Path(__file__).parent or "typer" in Path(filename).parts
 
 
 def _interrupted(interrupt: KeyboardInterrupt) -> int:

@@ -84,7 +84,7 @@ class Parameters:
         def like(parameter: Any) -> tuple[str, float, float]:
             return np.dtype(parameter.dtype).name, float(parameter.lr_mult), float(parameter.wd_mult)
 
-        dense = [p for p in self.trained if self.flat and p.stype == "default" and p.grad_stype == "default"]
+        dense = [p for p in self.trained if self.flat and is_dense(p)]
         kept = {parameter.name for parameter in dense}
         for _, members in groupby(sorted(dense, key=like), key=like):
             yield self._flattened(list(members))
@@ -146,3 +146,8 @@ def _collect(*blocks: Any) -> Iterator[Any]:
                 if parameter.name not in seen:
                     seen.add(parameter.name)
                     yield parameter
+
+
+def is_dense(parameter: Any) -> bool:
+    """Whether neither the parameter nor its gradient is stored sparsely."""
+    return bool(parameter._stype == parameter._grad_stype == "default")  # noqa: SLF001  there is no public way to ask

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer._mxnet import gluon, mx
+from trainer.step.parameters import is_dense
 
 
 class CannotCompile(Exception):  # noqa: N818  a condition with a reason, caught at once
@@ -49,7 +50,7 @@ def trace(net: Any, loss: Any, *, inputs: int, weighted: bool) -> Graph:
     if not all(isinstance(output, mx.sym.Symbol) for output in listed):
         raise CannotCompile("the net gives nested outputs")
     for parameter in [*net.collect_params().values(), *loss.collect_params().values()]:
-        if parameter.stype != "default" or parameter.grad_stype != "default":
+        if not is_dense(parameter):
             raise CannotCompile(f"the parameter {parameter.name} is sparse")
     return Graph(
         # make_loss starts the backward pass with ones; BlockGrad keeps the outputs out of it.
