@@ -61,7 +61,7 @@ def test_an_order_against_the_phases_is_an_error():
 
 
 def test_two_plugins_of_one_name_are_an_error_that_shows_the_way_out():
-    with pytest.raises(UsageError, match="two plugins are called 'a'.*a@first and a@second"):
+    with pytest.raises(UsageError, match=r"two plugins are called 'a'.*a@first and a@second"):
         ordered([named("a"), named("a")])
 
 

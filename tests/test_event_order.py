@@ -22,7 +22,7 @@ def events(task=None, *plugins, **settings):
     made = engine(task or Tiny(), recorder, *plugins, **settings)
     try:
         made.fit()
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:
         return recorder.events, made.run, error
     return recorder.events, made.run, None
 
@@ -84,7 +84,7 @@ def test_end_epoch_request_goes_on_with_the_next_epoch():
 
 
 def test_end_epoch_request_at_the_last_batch_does_not_shorten_the_next_epoch():
-    seen, run, _ = events(None, plugin(batch_end=lambda run: run.end_epoch("over anyway") if run.step == 2 else None))
+    _, run, _ = events(None, plugin(batch_end=lambda run: run.end_epoch("over anyway") if run.step == 2 else None))
     assert run.step == 4
 
 

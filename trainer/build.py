@@ -70,9 +70,7 @@ def build_run(
 def _batches(source: Any, task: Task, settings: Settings, contexts: Sequence[Any], split: str) -> Batches:
     training = split == "train"
     size = settings.batch_size if training else task.evaluation_batch_size or settings.batch_size
-    return as_batches(
-        source, batch_size=size, contexts=contexts, seed=settings.seed, shuffle=training, split=split
-    )
+    return as_batches(source, batch_size=size, contexts=contexts, seed=settings.seed, shuffle=training, split=split)
 
 
 def build_net(task: Task, loss: Any, train: Batches, contexts: Sequence[Any], seed: int) -> Any:

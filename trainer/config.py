@@ -39,7 +39,14 @@ class OptimizerSettings(BaseModel):
                 fix=did_you_mean(self.name, registry) or f"It has: {listed(sorted(registry), 99)}.",
             )
         arguments = {name.replace("-", "_"): _scalar(value) for name, value in (self.model_extra or {}).items()}
-        known = _arguments(cls) - {"wd", "learning_rate", "lr_scheduler", "param_dict", "param_idx2name", "rescale_grad"}
+        known = _arguments(cls) - {
+            "wd",
+            "learning_rate",
+            "lr_scheduler",
+            "param_dict",
+            "param_idx2name",
+            "rescale_grad",
+        }
         for name in arguments:
             if name not in known:
                 raise UsageError(
@@ -119,7 +126,7 @@ def known_keys() -> list[str]:
 
 
 def usage_error(error: ValidationError, *, known: list[str], where: str = "", prefix: str = "") -> UsageError:
-    """pydantic's first complaint as one of ours: which key, what is wrong with its value, what is meant instead."""
+    """Pydantic's first complaint as one of ours: which key, what is wrong with its value, what is meant instead."""
     first = error.errors()[0]
     key = prefix + ".".join(str(part) for part in first["loc"] if isinstance(part, str) and "[" not in part)
     if first["type"] == "extra_forbidden":

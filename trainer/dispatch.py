@@ -199,7 +199,7 @@ def ordered(plugins: Sequence[Plugin]) -> list[Plugin]:
         if names.count(name) > 1:
             raise UsageError(
                 f"two plugins are called {name!r}",
-                fix=f"Give each its own name, as in {name.partition('@')[0]}@first and {name.partition('@')[0]}@second.",
+                fix="Give each its own name, as in {0}@first and {0}@second.".format(name.partition("@")[0]),
             )
     result: list[Plugin] = []
     for phase in Phase:

@@ -1,4 +1,4 @@
-"""From what a user said (a task, options, a configuration file) to an engine: the command line and `fit` both come here.
+"""From what a user said to an engine: the command line and `fit` both come here.
 
 Later wins: the task's defaults, the configuration file, options, `--set`.
 """

@@ -42,7 +42,7 @@ def listening() -> Iterator[Interrupt]:
         yield interrupt
         return
 
-    def note(signum: int, frame: FrameType | None) -> None:
+    def note(signum: int, _frame: FrameType | None) -> None:
         if interrupt.signum is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
         interrupt.signum = interrupt.signum or signum

@@ -1,4 +1,4 @@
-"""Task: what is trained, as a plugin. It names the data, the net, the loss and the metrics; the engine does the rest."""
+"""Task: what is trained, as a plugin. It names data, net, loss and metrics; the engine does the rest."""
 
 from __future__ import annotations
 

@@ -136,8 +136,9 @@ class LogisticRegression(Task):
 
     def _generated(self, seed: int) -> Splits:
         """The tutorial's data, drawn as it draws it: training rows first, then validation rows, from one seed."""
-        from trainer._mxnet import mx
         from trainer.data.schema import Rows
+
+        from trainer._mxnet import mx
 
         mx.random.seed(seed)
         splits = []

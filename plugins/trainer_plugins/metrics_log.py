@@ -27,8 +27,8 @@ class MetricsLog(Plugin):
     """Writes metrics.jsonl (steps, epochs, end) and metrics.csv (one row an epoch) into the run's folder.
 
     One object a line: `schema`, `event` (`step`, `epoch` or `end`), `epoch`, `step`, `time` (seconds since 1970) and
-    `metrics`; the `end` line holds the test split's figures and the run's `status` and `reason`. NaN and infinity, which
-    JSON does not have, are null. Lines are on disk at the end of each epoch, whatever happens after.
+    `metrics`; the `end` line holds the test split's figures and the run's `status` and `reason`. NaN and infinity,
+    which JSON does not have, are null. Lines are on disk at the end of each epoch, whatever happens after.
     """
 
     every: Annotated[

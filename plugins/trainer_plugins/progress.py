@@ -13,7 +13,7 @@ from trainer import Phase, Plugin, Run
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
-    from rich.progress import TaskID
+    from rich.progress import ProgressColumn, TaskID
 
 REFRESH_SECONDS = 0.1
 """Between two looks at the loss, which wait for the device."""
@@ -101,7 +101,7 @@ class Progress(Plugin):
         self._bars.start()
 
 
-def _rate_column() -> object:
+def _rate_column() -> ProgressColumn:
     """How many epochs or batches a second."""
     from rich.progress import ProgressColumn, Task
     from rich.text import Text

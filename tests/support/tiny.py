@@ -65,7 +65,9 @@ def settings(**values: Any) -> Settings:
     return Settings.checked({"epochs": 2, "batch_size": 2, "seed": 7, "optimizer": optimizer, **values})
 
 
-def engine(task: Task | None = None, *plugins: Plugin, folder: Any = None, compiled: bool = True, **values: Any) -> Engine:
+def engine(
+    task: Task | None = None, *plugins: Plugin, folder: Any = None, compiled: bool = True, **values: Any
+) -> Engine:
     return Engine(task or Tiny(), settings(**values), plugins, run_folder=folder, compiled=compiled)
 
 
@@ -101,7 +103,6 @@ class Recorder(Plugin):
     events: list[str] = field(default_factory=list)
 
     phase = Phase.REPORT
-
 
 
 def _recording(event: str) -> Callable[[Recorder, Run], None]:

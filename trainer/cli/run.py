@@ -84,7 +84,9 @@ def _parameter(option: options.Option, panel: str) -> inspect.Parameter:
         option.field,
         flag,
         bool if option.is_switch else str,
-        help_text=" ".join(part for part in (option.help, f"[{option.constraints}]" if option.constraints else "") if part),
+        help_text=" ".join(
+            part for part in (option.help, f"[{option.constraints}]" if option.constraints else "") if part
+        ),
         default=default,
         metavar=None if option.is_switch else _metavar(option),
         panel=panel,
@@ -127,7 +129,12 @@ def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
     extra: dict[str, tuple[Any, Any, str, str]] = {
         "plugin": (Repeated, None, "NAME", f"Use this plugin too; may be repeated. From the start: {suggested}."),
         "no_plugin": (Repeated, None, "NAME", "Leave this plugin out; may be repeated."),
-        "set": (Repeated, None, "KEY=VALUE", "Any option by its full name: metrics-log.every=10, optimizer.momentum=0.9."),
+        "set": (
+            Repeated,
+            None,
+            "KEY=VALUE",
+            "Any option by its full name: metrics-log.every=10, optimizer.momentum=0.9.",
+        ),
         "config": (Optional[Path], None, "FILE", "A TOML file with options, such as a run's config.toml."),  # noqa: UP045
         "runs_dir": (Path, launch.DEFAULT_RUNS, "FOLDER", "Where the runs' folders are made."),
         "name": (Optional[str], None, "NAME", "The name of the run's folder, in place of time and id."),  # noqa: UP045
@@ -135,11 +142,11 @@ def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
     for field, (kind, default, metavar, help_text) in extra.items():
         info = typer.Option(f"--{kebab(field)}", help=help_text, metavar=metavar, rich_help_panel=COMMON)
         parameters.append(
-            inspect.Parameter(
-                field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
-            )
+            inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
         )
-    dry_run = typer.Option("--dry-run", help="Build everything, compute one batch, write nothing.", rich_help_panel=COMMON)
+    dry_run = typer.Option(
+        "--dry-run", help="Build everything, compute one batch, write nothing.", rich_help_panel=COMMON
+    )
     parameters.append(
         inspect.Parameter("dry_run", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, dry_run])
     )

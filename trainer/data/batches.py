@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import UsageError
@@ -102,5 +101,5 @@ def as_batches(
     raise UsageError(
         f"the {split} split is a {type(source).__name__}",
         where="the task's splits()",
-        fix="It has to be trainer.Arrays, a gluon.data.DataLoader, or have the methods of trainer.data.batches.Batches.",
+        fix="Give trainer.Arrays, a gluon.data.DataLoader, or what has the methods of trainer.data.batches.Batches.",
     )

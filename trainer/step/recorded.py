@@ -70,7 +70,7 @@ class RecordedStep:
         for parameter in self.parameters.trained:
             for weight, gradient in zip(parameter.list_data(), parameter.list_grad(), strict=True):
                 if not weight._fresh_grad:  # noqa: SLF001  what gluon.Trainer asks too; there is no public way
-                    gradient *= 0
+                    gradient[:] = 0
                 weight._fresh_grad = False  # noqa: SLF001
 
     def _run(self, shard: Shard) -> tuple[Any, Array]:

@@ -65,7 +65,9 @@ def trace(net: Any, loss: Any, *, inputs: int, weighted: bool) -> Graph:
 
 def draws_random_numbers(symbol: Any) -> bool:
     """Whether training a net with this symbol draws random numbers."""
-    return _has_operator(symbol, ("Dropout", "RNN", "_random", "_sample", "_np_random", "_npi_random", "_npi_bernoulli"))
+    return _has_operator(
+        symbol, ("Dropout", "RNN", "_random", "_sample", "_np_random", "_npi_random", "_npi_bernoulli")
+    )
 
 
 def _has_operator(symbol: Any, prefixes: tuple[str, ...]) -> bool:
