@@ -30,7 +30,7 @@ class PluginError(TrainerError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`Did you mean 'early-stopping'?` where one of the `known` names is close to `name`, otherwise empty."""
+    """`Did you mean 'epoch_end'?` where one of the `known` names is close to `name`, otherwise empty."""
     # Separators and capitals are what people get wrong most, so they do not count against a match.
     folded = {known_name.replace("_", "-").lower(): known_name for known_name in known}
     matches = difflib.get_close_matches(name.replace("_", "-").lower(), folded, n=1, cutoff=0.55)

@@ -102,7 +102,7 @@ class Plugin:
     after: ClassVar[tuple[str, ...]] = ()
     on_error: Literal["abort", "disable"] = "abort"
     name: str = ""
-    """The name in this run, such as `early-stopping` or `early-stopping@f1`; whoever creates the plugin sets it."""
+    """The name in this run, such as `my-plugin` or `my-plugin@first`; whoever creates the plugin sets it."""
 
     def state_dict(self) -> Mapping[str, Any]:
         """What a continued run needs to behave as if it had never stopped: JSON values and numpy arrays."""

@@ -299,7 +299,7 @@ def fit(
     """Trains a task, by its name or as an instance, and returns the finished run.
 
     `plugins` adds to the task's suggestions, by name or as instances; `without` takes some of them away. `values` are
-    the options of `trainer run <task>` with underscores: `fit("logreg", epochs=3, learning_rate=0.05, hidden=(64,))`.
+    the options of `trainer run <task>` with underscores: `fit("my-task", epochs=3, learning_rate=0.05)`.
     `runs_dir=None` writes nothing. The run has `metrics` (the newest value of each) and `history` (one dict an epoch).
 
     Raises UsageError for what the caller can put right, PluginError for a plugin that failed, Interrupted after

@@ -99,7 +99,7 @@ def load(group: str, name: str) -> type:
 
 
 def split_name(instance: str) -> tuple[str, str]:
-    """The plugin and the label of an instance name: `early-stopping@f1` → (`early-stopping`, `f1`)."""
+    """The plugin and the label of an instance name: `my-plugin@first` → (`my-plugin`, `first`)."""
     plugin, at, label = instance.partition("@")
     if at and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", label):
         raise UsageError(

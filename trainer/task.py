@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class Defaults:
     """None: the optimizer's own. It goes with `optimizer` and is not used for another one."""
     weight_decay: float = 0.0
     seed: int = 0
-    plugins: Sequence[str] = field(default=("progress", "metrics-log"))
+    plugins: Sequence[str] = ()
+    """The plugins that are used unless a run says otherwise."""
 
 
 class Task:
@@ -50,7 +51,7 @@ class Task:
     """The name of the entry point; whoever creates the task sets it."""
     defaults: ClassVar[Defaults] = Defaults()
     headline: ClassVar[Sequence[str]] = ("train/loss", "validation/loss")
-    """The metrics that a line of progress shows."""
+    """The metrics that one line about an epoch should show."""
     threshold: float | None
     """Tasks that decide by a threshold have a field of this name; for the others it does not exist."""
     evaluation_batch_size: ClassVar[int | None] = None

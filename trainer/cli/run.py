@@ -133,7 +133,7 @@ def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
             Repeated,
             None,
             "KEY=VALUE",
-            "Any option by its full name: metrics-log.every=10, optimizer.momentum=0.9.",
+            "Any option by its full name: optimizer.momentum=0.9, PLUGIN.OPTION=VALUE; may be repeated.",
         ),
         "config": (Optional[Path], None, "FILE", "A TOML file with options, such as a run's config.toml."),  # noqa: UP045
         "runs_dir": (Path, launch.DEFAULT_RUNS, "FOLDER", "Where the runs' folders are made."),
