@@ -59,7 +59,7 @@ def save(run: Run, reason: str) -> Path:
     try:
         temporary.mkdir(parents=True)
         buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        np.savez(buffer, **arrays)
         write_atomic(temporary / ARRAYS, buffer.getvalue())
         write_atomic(temporary / STATE, json.dumps(state, indent=2) + "\n")
         if folder.exists():

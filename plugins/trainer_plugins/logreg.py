@@ -55,9 +55,7 @@ class LogisticRegression(Task):
         Literal["none", "balanced"], Field(description="Whether both classes weigh the same in the loss.")
     ] = "none"
     sample_weight: Annotated[str | None, Field(description="A column with the rows' weights.")] = None
-    threshold: Annotated[  # type: ignore[assignment]  # Task leaves open whether there is one
-        float, Field(ge=0, le=1, description="A probability above it counts as class 1.")
-    ] = 0.5
+    threshold: Annotated[float, Field(ge=0, le=1, description="A probability above it counts as class 1.")] = 0.5
     train_rows: Annotated[Positive, Field(description="Rows of generated training data.")] = 1000
     validation_rows: Annotated[Positive, Field(description="Rows of generated validation data.")] = 100
 

@@ -5,9 +5,9 @@ import json
 
 import pytest
 from tiny import Tiny, engine, plugin
-from trainer_plugins.metrics_log import MetricsLog
 
 from trainer import Phase, PluginError
+from trainer_plugins.metrics_log import MetricsLog
 
 
 def train(folder, *plugins, task=None, every=0, **settings):

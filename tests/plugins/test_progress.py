@@ -6,6 +6,7 @@ import sys
 import pexpect
 import pytest
 from tiny import Tiny, engine, plugin
+
 from trainer_plugins.progress import Progress
 
 
