@@ -18,12 +18,13 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 def blocks(language):
     """Every fenced block of a language, as test parameters."""
+    found = []
     for page in PAGES:
-        for found in re.finditer(
-            rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-        ):
-            line = page.read_text(encoding="utf-8")[: found.start()].count("\n") + 1
-            yield pytest.param(found[1], id=f"{page.name}:{line}")
+        text = page.read_text(encoding="utf-8")
+        for block in re.finditer(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            line = text[: block.start()].count("\n") + 1
+            found.append(pytest.param(block[1], id=f"{page.name}:{line}"))
+    return found
 
 
 def prose():

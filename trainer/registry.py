@@ -11,8 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from trainer import options
-from trainer.dispatch import check
 from trainer.errors import UsageError, did_you_mean, listed
 from trainer.events import Plugin
 from trainer.task import Task
@@ -94,7 +92,9 @@ def load(group: str, name: str) -> type:
         raise UsageError(f"{entry.value} is not a class derived from trainer.{base.__name__}", where=str(entry))
     if not dataclasses.is_dataclass(cls):
         raise UsageError(f"{entry.value} is not a dataclass", where=str(entry), fix="Decorate it with @dataclass.")
-    options.options_of(cls)
+    from trainer.options import options_of
+
+    options_of(cls)
     return cls
 
 
@@ -111,9 +111,12 @@ def split_name(instance: str) -> tuple[str, str]:
 
 def create_plugin(instance: str, values: Mapping[str, Any], *, where: str, base: Path | None = None) -> Plugin:
     """A plugin by its instance name, with its options; `on-error` is an option that every plugin has."""
+    from trainer.dispatch import check
+    from trainer.options import build
+
     cls: type[Plugin] = load(PLUGINS, split_name(instance)[0])
     own = {name: value for name, value in values.items() if name != "on-error"}
-    plugin = options.build(cls, own, where=where, base=base)
+    plugin = build(cls, own, where=where, base=base)
     plugin.name = instance
     if "on-error" in values:
         plugin.on_error = values["on-error"]

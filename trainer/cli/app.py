@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from trainer.cli import plugins
-from trainer.cli.run import TaskGroup
+from trainer.cli.tasks import TaskGroup
 from trainer.errors import PluginError, UsageError
 
 app = typer.Typer(

@@ -1,4 +1,4 @@
-"""`trainer run TASK`: one command a task, with the task's own options and the common ones."""
+"""`trainer run TASK`: a command made of the task, with the task's own options and the common ones."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
-from typer.core import TyperGroup
 
 from trainer import launch, options, registry
 from trainer.config import Settings, kebab
-from trainer.errors import UsageError
 from trainer.run import Run
 from trainer.task import Task
 
@@ -20,48 +18,18 @@ COMMON = "Common options"
 Repeated = Optional[list[str]]  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
 
 
-class TaskGroup(TyperGroup):
-    """The tasks as commands. A task's module is imported when its command, or the list of all, is asked for."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Every task's name, from metadata."""
-        return sorted({entry.name for entry in registry.installed(registry.TASKS)})
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of a task; one that cannot be loaded says so in its place in the list."""
-        try:
-            return _command(cmd_name)
-        except UsageError as error:
-            return _broken(cmd_name, str(error))
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that was asked for by name: here a task that cannot be loaded, or is not there, is an error."""
-        if args and not args[0].startswith("-"):
-            registry.load(registry.TASKS, args[0])
-        return super().resolve_command(ctx, args)
-
-
-def _broken(name: str, message: str) -> Any:
-    app = typer.Typer(add_completion=False)
-
-    @app.command(name, help=f"Cannot be used: {message}")
-    def command() -> None:
-        raise UsageError(message)
-
-    return typer.main.get_command(app)
-
-
-def _command(name: str) -> Any:
+def command(name: str) -> Any:
+    """The command of a task. Raises UsageError for a task that is not there, or cannot be loaded."""
     task_cls: type[Task] = registry.load(registry.TASKS, name)
 
-    def command(**given: Any) -> None:
+    def run_task(**given: Any) -> None:
         _run(name, given)
 
     parameters = [*_common(task_cls), *(_parameter(option, "Task options") for option in options.options_of(task_cls))]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run_task.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run_task.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app = typer.Typer(add_completion=False, rich_markup_mode=None if _plain() else "rich")
-    app.command(name, help=inspect.getdoc(task_cls))(command)
+    app.command(name, help=inspect.getdoc(task_cls))(run_task)
     built = typer.main.get_command(app)
     built.name = name
     return built

@@ -1,0 +1,47 @@
+"""The tasks as commands of `trainer run`; what they need is imported when one of them is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from trainer.errors import UsageError
+
+
+class TaskGroup(TyperGroup):
+    """The tasks as commands. A task's module is imported when its command, or the list of all, is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Every task's name, from metadata."""
+        from trainer import registry
+
+        return sorted({entry.name for entry in registry.installed(registry.TASKS)})
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a task; one that cannot be loaded says so in its place in the list."""
+        from trainer.cli.run import command
+
+        try:
+            return command(cmd_name)
+        except UsageError as error:
+            return _broken(cmd_name, str(error))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that was asked for by name: here a task that cannot be loaded, or is not there, is an error."""
+        from trainer import registry
+
+        if args and not args[0].startswith("-"):
+            registry.load(registry.TASKS, args[0])
+        return super().resolve_command(ctx, args)
+
+
+def _broken(name: str, message: str) -> Any:
+    app = typer.Typer(add_completion=False)
+
+    @app.command(name, help=f"Cannot be used: {message}")
+    def command() -> None:
+        raise UsageError(message)
+
+    return typer.main.get_command(app)

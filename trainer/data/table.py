@@ -1,0 +1,190 @@
+"""The splits of a table: read, cut by the seed, encoded by what the training rows taught."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.labels import Labels
+from trainer.data.read import read_table
+from trainer.data.schema import Rows, Schema, check_column
+from trainer.errors import UsageError, listed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """Which files and columns, and how the rows are cut; fractions are of all rows of `data`, 0 for no such split."""
+
+    data: Path
+    label: str | None
+    positive_class: str | None = None
+    features: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    validation_data: Path | None = None
+    validation_split: float = 0.2
+    test_data: Path | None = None
+    test_split: float = 0.2
+    standardize: bool = True
+    sample_weight: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TableSplits:
+    """The encoded splits, and the rows of `data` (from 0) that each was cut from; None for a file of its own."""
+
+    train: Rows
+    validation: Rows | None
+    test: Rows | None
+    schema: Schema
+    train_rows: Indices
+    validation_rows: Indices | None
+    test_rows: Indices | None
+
+
+def load_splits(options: TableOptions) -> TableSplits:
+    """Reads, cuts with the same share of both classes in every part, learns on the training rows, encodes.
+
+    Raises UsageError for everything that `read_table` and `Schema` complain of, for too few rows to cut, and for a
+    split with one class, on which nothing could be judged.
+    """
+    where = str(options.data)
+    table = read_table(options.data)
+    if options.label is None:
+        raise UsageError(
+            "which column is to be predicted?", where="--label", fix=f"Columns: {listed(table.column_names)}."
+        )
+    check_column(options.label, table.column_names, option="--label", where=where)
+    # The classes are looked at over the whole file: a split by class needs them, and they are no estimate.
+    labels = Labels.learn(options.label, table.column(options.label), options.positive_class, where=where)
+    classes = labels.encode(options.label, table.column(options.label), where=where)
+    parts = _cut(options, classes)
+    schema = Schema.learn(
+        table.take(parts["train"]),
+        label=options.label,
+        positive_class=labels.positive,
+        features=options.features,
+        ignore=options.ignore,
+        categorical=options.categorical,
+        sample_weight=options.sample_weight,
+        standardize=options.standardize,
+        where=where,
+    )
+    files = {"validation": options.validation_data, "test": options.test_data}
+    rows: dict[str, Rows | None] = {}
+    for split in ("train", "validation", "test"):
+        path = files.get(split)
+        rows[split] = _encoded(schema, read_table(path), str(path), split) if path is not None else None
+        if path is None and split in parts:
+            rows[split] = _encoded(schema, table.take(parts[split]), f"the {split} rows of {where}", split)
+    train = rows["train"]
+    assert train is not None  # noqa: S101
+    return TableSplits(
+        train,
+        rows["validation"],
+        rows["test"],
+        schema,
+        parts["train"],
+        parts.get("validation"),
+        parts.get("test"),
+    )
+
+
+def _encoded(schema: Schema, table: pa.Table, where: str, split: str) -> Rows:
+    rows = schema.encode(table, where=where)
+    if rows.labels is None:
+        raise UsageError(f"it lacks the label column {schema.label!r}", where=where)
+    if split != "train" and len(np.unique(rows.labels)) < 2:
+        only = schema.labels.positive if rows.labels[0] else schema.labels.negative
+        raise UsageError(
+            f"all of its {len(rows.labels)} rows are of the class {only!r}, so nothing can be judged by them",
+            where=where,
+            fix=f"Use a larger --{split}-split, or a --{split}-data file with both classes.",
+        )
+    if schema.weight is not None and rows.weights is None:
+        raise UsageError(f"it lacks the weight column {schema.weight!r}", where=where)
+    return rows
+
+
+def _cut(options: TableOptions, classes: NDArray[np.float32]) -> dict[str, Indices]:
+    """The rows of each part, in the file's order."""
+    wanted = {
+        "validation": 0.0 if options.validation_data is not None else options.validation_split,
+        "test": 0.0 if options.test_data is not None else options.test_split,
+    }
+    if sum(wanted.values()) >= 1:
+        raise UsageError(
+            f"validation ({wanted['validation']:g}) and test ({wanted['test']:g}) leave no rows to train on",
+            where="--validation-split, --test-split",
+            fix="Together they have to stay below 1.",
+        )
+    left: Indices = np.arange(len(classes))
+    parts: dict[str, Indices] = {}
+    for split, fraction in wanted.items():
+        if fraction:
+            left, parts[split] = _split_off(left, round(fraction * len(classes)), classes, options, split)
+    return {"train": left, **parts}
+
+
+def _split_off(
+    rows: Indices, size: int, classes: NDArray[np.float32], options: TableOptions, split: str
+) -> tuple[Indices, Indices]:
+    """`size` rows taken off, by the seed, with the same share of both classes on either side."""
+    from sklearn.model_selection import train_test_split
+
+    try:
+        rest, taken = train_test_split(rows, test_size=size, stratify=classes[rows], random_state=options.seed)
+    except ValueError as error:
+        counts = np.bincount(classes.astype(int), minlength=2)
+        raise UsageError(
+            f"{len(classes)} rows, {counts.min()} of the rarer class, are too few for a {split} split of {size} rows "
+            "with both classes",
+            where=str(options.data),
+            fix=f"Use another --{split}-split (0 for none), or a file with --{split}-data.",
+        ) from error
+    return np.sort(rest), np.sort(taken)
+
+
+def describe(splits: TableSplits) -> list[str]:
+    """What was read and how it was understood, in a few lines for a person."""
+    schema = splits.schema
+    parts = {"training": splits.train, "validation": splits.validation, "test": splits.test}
+    present = {name: rows for name, rows in parts.items() if rows is not None}
+    kinds = [column.kind for column in schema.columns]
+    counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("numeric", "boolean", "text") if kind in kinds)
+    lines = [
+        "rows: " + ", ".join(f"{len(rows.features)} {name} ({_rate(rows)} positive)" for name, rows in present.items()),
+        f"columns: {counted} → {len(schema.feature_names)} inputs",
+        f"{schema.label}: {schema.labels.negative!r} → 0, {schema.labels.positive!r} → 1 (positive)",
+    ]
+    for what, counts in (
+        ("missing values", _total(present, "missing")),
+        ("texts that the training rows do not have", _total(present, "unseen")),
+    ):
+        if counts:
+            lines.append(f"{what}: " + listed((f"{name} {count}" for name, count in counts.items()), limit=8))
+    return lines
+
+
+def _rate(rows: Rows) -> str:
+    return f"{rows.labels.mean(dtype=np.float64):.1%}" if rows.labels is not None else "?"
+
+
+def _total(parts: Mapping[str, Rows], attribute: str) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for rows in parts.values():
+        counts: Mapping[str, Any] = getattr(rows, attribute)
+        for name, count in counts.items():
+            total[name] = total.get(name, 0) + count
+    return total

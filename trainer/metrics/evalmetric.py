@@ -1,0 +1,75 @@
+"""MXNet's own metrics, as they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from trainer.errors import TrainerError, UsageError
+from trainer.metrics.base import Direction, Metric
+
+KNOWN: Mapping[str, Direction] = {
+    **dict.fromkeys(("accuracy", "f1", "mcc", "pearsonr", "pearsonr-correlation"), "max"),
+    **dict.fromkeys(("loss", "mae", "mse", "rmse", "perplexity", "cross-entropy", "nll-loss"), "min"),
+}
+
+
+class EvalMetricAdapter(Metric):
+    """An `mx.metric.EvalMetric` with its own definition, batch-dependent where it is: `mx.metric.F1` averages batches.
+
+    Weights are not passed on: MXNet's metrics take none.
+    """
+
+    def __init__(self, metric: Any) -> None:
+        self._metric = metric
+
+    @property
+    def directions(self) -> Mapping[str, Direction]:  # type: ignore[override]
+        """For the names that are well known."""
+        names = [_kebab(name) for name, _ in self._metric.get_name_value()]
+        known: dict[str, Direction] = {name: KNOWN[name] for name in names if name in KNOWN}
+        return known | {name: "max" for name in names if name.startswith("top-k-accuracy")}
+
+    def reset(self) -> None:
+        """Forgets every row."""
+        self._metric.reset()
+
+    def update(self, predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None) -> None:
+        """Passes one batch on."""
+        from trainer._mxnet import mx
+
+        self._metric.update([mx.nd.array(labels)], [mx.nd.array(predictions)])
+
+    def compute(self) -> dict[str, float]:
+        """MXNet's values under its names in kebab-case."""
+        return {_kebab(name): float(value) for name, value in self._metric.get_name_value()}
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Raises TrainerError: MXNet's metrics keep no state that could be added up."""
+        raise TrainerError(
+            f"{type(self._metric).__name__} cannot be added up over processes; use one of trainer.metrics"
+        )
+
+    def add_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Raises TrainerError, as `state` does."""
+        self.state()
+
+
+def as_metric(metric: Any) -> Metric:
+    """A Metric as it is, an `EvalMetric` adapted; raises UsageError for anything else."""
+    if isinstance(metric, Metric):
+        return metric
+    if all(callable(getattr(metric, name, None)) for name in ("update", "reset", "get_name_value")):
+        return EvalMetricAdapter(metric)
+    raise UsageError(
+        f"a {type(metric).__name__} is no metric",
+        where="the task's metrics()",
+        fix="Use those of trainer.metrics, or an mx.metric.EvalMetric.",
+    )
+
+
+def _kebab(name: str) -> str:
+    return re.sub(r"[\s_]+", "-", name).lower()
