@@ -75,8 +75,9 @@ def test_a_terminal_gets_bars_with_rate_and_loss(tmp_path):
         str(tmp_path),
     ]
     child = pexpect.spawn(sys.executable, arguments, dimensions=(24, 160), timeout=120, encoding="utf-8")
-    child.expect(r"batches .*\d+/3000 .*loss \d\.\d{4}.*\d+\.\d/s")
-    child.expect(r"epoch 2/2  train/loss \d")
     child.expect(pexpect.EOF)
+    seen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", child.before)
+    assert re.search(r"batches [━╸╺ ]+ +\d+/3000 loss \d\.\d{4} \d:\d\d:\d\d \d+\.\d/s", seen)
+    assert re.search(r"epoch 2/2  train/loss \d", seen)
     child.close()
     assert child.exitstatus == 0
