@@ -61,11 +61,11 @@ def learn(name: str, values: pa.ChunkedArray, *, categorical: bool, where: str) 
     present = numbers[~np.isnan(numbers)]
     if not len(present):
         raise UsageError(f"column {name!r} is all missing", where=where, fix=f"Add --ignore {name}.")
-    deviation = float(present.std())
-    mean = float(present.mean())
-    # A column that is constant but for rounding carries nothing; dividing by such a deviation would make it noise.
-    constant = deviation <= abs(mean) * 1e-12
-    return Column(name, "numeric", mean=mean, deviation=1.0 if constant else deviation)
+    mean, deviation = float(present.mean()), float(present.std())
+    if deviation <= abs(mean) * 1e-12:
+        # Constant, perhaps but for rounding, which dividing by such a deviation would blow up to noise.
+        mean, deviation = float(present[0]), 1.0
+    return Column(name, "numeric", mean=mean, deviation=deviation)
 
 
 def _learn_text(name: str, values: pa.ChunkedArray, *, where: str) -> Column:

@@ -94,7 +94,7 @@ def _read_csv(path: Path) -> pa.Table:
             column_types=types, null_values=list(MISSING), strings_can_be_null=True, quoted_strings_can_be_null=True
         )
         try:
-            return _stripped(pa_csv.read_csv(path, parse_options=parse, convert_options=convert))
+            table = pa_csv.read_csv(path, parse_options=parse, convert_options=convert)
         except UnicodeDecodeError as error:
             raise UsageError("it is not UTF-8 text", where=str(path), fix="Save it as UTF-8.") from error
         except pa.ArrowInvalid as error:
@@ -102,6 +102,11 @@ def _read_csv(path: Path) -> pa.Table:
             types[name] = pa.type_for_alias(WIDER.get(kind, "string") if name not in types else "string")
         except OSError as error:
             raise UsageError(f"it cannot be read: {error}", where=str(path)) from error
+        else:
+            binary = [field.name for field in table.schema if pa.types.is_binary(field.type)]
+            if binary:
+                raise UsageError(f"column {binary[0]!r} is not UTF-8 text", where=str(path), fix="Save it as UTF-8.")
+            return _stripped(table)
 
 
 def _misfit(message: str, path: Path, delimiter: str) -> tuple[str, str]:
