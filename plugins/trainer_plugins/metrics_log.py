@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 from pydantic import Field
 
@@ -38,10 +38,15 @@ class MetricsLog(Plugin):
 
     phase = Phase.REPORT
 
+    def __post_init__(self) -> None:
+        """Nothing is open before `on_setup`; an ending may come without it, where another plugin failed first."""
+        self._file: TextIO | None = None
+        self._columns: list[str] = []
+
     def on_setup(self, run: Run) -> None:
         """Opens the file, so that a folder that cannot be written is known before training."""
-        self._file = None if run.folder is None else (run.folder / JSONL).open("a", encoding="utf-8")
-        self._columns: list[str] = []
+        if run.folder is not None:
+            self._file = (run.folder / JSONL).open("a", encoding="utf-8")
 
     def on_batch_end(self, run: Run) -> None:
         """A step line every so many steps (reading the loss waits for the device), and for what others logged."""

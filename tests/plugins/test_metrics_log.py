@@ -94,6 +94,16 @@ def test_an_epochs_line_is_on_disk_when_the_next_one_fails(tmp_path):
     assert lines(made.run)[-1]["status"] == "failed"
 
 
+def test_a_run_that_fails_before_the_log_is_open_says_only_what_failed(tmp_path, caplog):
+    def fail(run):
+        raise ValueError("broken")
+
+    made = engine(Tiny(), MetricsLog(), plugin("first", setup=fail), folder=tmp_path / "run")
+    with pytest.raises(PluginError, match="broken"):
+        made.fit()
+    assert caplog.text == ""
+
+
 def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     engine(Tiny(), MetricsLog()).fit()
