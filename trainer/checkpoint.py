@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -62,17 +61,26 @@ def save(run: Run, reason: str) -> Path:
         np.savez(buffer, **arrays)
         write_atomic(temporary / ARRAYS, buffer.getvalue())
         write_atomic(temporary / STATE, json.dumps(state, indent=2) + "\n")
-        if folder.exists():
-            replaced = temporary.with_name(f"{temporary.name}.old")
-            folder.rename(replaced)
-            os.replace(temporary, folder)  # noqa: PTH105
-            shutil.rmtree(replaced)
-        else:
-            temporary.rename(folder)
+        _put(temporary, folder)
         flush_folder(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _put(new: Path, folder: Path) -> None:
+    """Gives `new` its name; what had the name before goes only once that is done."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    old = new.with_name(f"{new.name}.old")
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old)
 
 
 def _split(value: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:
@@ -82,14 +90,25 @@ def _split(value: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:
     if isinstance(value, np.ndarray):
         if value.dtype.hasobject:
             raise TrainerError(f"{path} is an array of Python objects, which only pickle could hold")
+        if path in arrays:
+            raise TrainerError(f"two arrays would be called {path}: a key holds a slash")
         arrays[path] = value
         return {"array": path}
     if isinstance(value, np.generic):
-        return value.item()
+        value = value.item()
     if isinstance(value, Mapping):
-        return {str(key): _split(part, f"{path}/{key}", arrays) for key, part in value.items()}
+        return _split_mapping(value, path, arrays)
     if isinstance(value, (list, tuple)):
         return [_split(part, f"{path}/{number}", arrays) for number, part in enumerate(value)]
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     raise TrainerError(f"{path} is a {type(value).__name__}; a state holds JSON values and arrays")
+
+
+def _split_mapping(value: Mapping[Any, Any], path: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    for key in value:
+        if not isinstance(key, str):
+            raise TrainerError(f"{path} has the key {key!r}, which is not a string, as JSON would make of it")
+    if set(value) == {"array"}:
+        raise TrainerError(f"{path} is {{'array': …}}, which stands for an array; use another key")
+    return {key: _split(part, f"{path}/{key}", arrays) for key, part in value.items()}

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from trainer.devices import FORMS, parse
 from trainer.errors import UsageError, did_you_mean, listed
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 def kebab(name: str) -> str:
@@ -26,8 +33,8 @@ class OptimizerSettings(BaseModel):
     learning_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
-    def build(self) -> Any:
-        """The MXNet optimizer. Raises UsageError for a name or an argument that it does not have."""
+    def build(self, where: str = "[optimizer]") -> Any:
+        """The MXNet optimizer. Raises UsageError, with `where`, for a name or an argument that it does not have."""
         from trainer._mxnet import mx
 
         registry = {name: cls for name, cls in mx.optimizer.Optimizer.opt_registry.items() if name != "test"}
@@ -35,45 +42,56 @@ class OptimizerSettings(BaseModel):
         if cls is None:
             raise UsageError(
                 f"MXNet has no optimizer {self.name!r}",
-                where="--optimizer",
+                where=where,
                 fix=did_you_mean(self.name, registry) or f"It has: {listed(sorted(registry), 99)}.",
             )
-        arguments = {name.replace("-", "_"): _scalar(value) for name, value in (self.model_extra or {}).items()}
-        known = _arguments(cls) - {
-            "wd",
-            "learning_rate",
-            "lr_scheduler",
-            "param_dict",
-            "param_idx2name",
-            "rescale_grad",
-        }
-        for name in arguments:
+        arguments = {name.replace("-", "_"): value for name, value in (self.model_extra or {}).items()}
+        ours = {"wd", "learning_rate", "lr_scheduler", "param_dict", "param_idx2name", "rescale_grad"}
+        known = {name: default for name, default in _arguments(cls).items() if name not in ours}
+        for name, value in arguments.items():
             if name not in known:
                 raise UsageError(
                     f"{self.name} has no argument {kebab(name)!r}",
-                    where="[optimizer]",
-                    fix=did_you_mean(name, known) or f"It has: {listed(sorted(map(kebab, known)), 99)}.",
+                    where=where,
+                    fix=did_you_mean(kebab(name), map(kebab, known))
+                    or f"It has: {listed(sorted(map(kebab, known)), 99)}.",
                 )
+            _check_kind(kebab(name), value, known[name], where)
         if self.learning_rate is not None:
             arguments["learning_rate"] = self.learning_rate
         try:
             return cls(wd=self.weight_decay, **arguments)
         except (TypeError, ValueError, AssertionError, mx.MXNetError) as error:
-            raise UsageError(f"{self.name} cannot be made: {error}", where="[optimizer]") from error
+            raise UsageError(f"{self.name} cannot be made: {error}", where=where) from error
 
 
-def _arguments(cls: type) -> set[str]:
-    """The names that the constructors of a class and its bases take."""
+def _arguments(cls: type) -> dict[str, Any]:
+    """What the constructors of a class and its bases take, with the defaults."""
     return {
-        name
-        for base in cls.__mro__[:-1]
+        name: parameter.default
+        for base in reversed(cls.__mro__[:-1])
         if "__init__" in vars(base)
         for name, parameter in inspect.signature(base.__init__).parameters.items()  # type: ignore[misc]
         if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) and name != "self"
     }
 
 
-def _scalar(value: Any) -> Any:
+def _check_kind(name: str, value: Any, default: Any, where: str) -> None:
+    """Raises UsageError for what is neither a number nor a truth value where the default says that it is one.
+
+    MXNet would notice at the first update, or never: a text counts as true.
+    """
+    if isinstance(default, bool):
+        fits, kind = isinstance(value, bool), "true or false"
+    elif isinstance(default, (int, float)):
+        fits, kind = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
+    else:
+        fits, kind = isinstance(default, str) or not isinstance(value, str), "a number"
+    if not fits:
+        raise UsageError(f"{value!r} does not fit {name!r}: it should be {kind}", where=where)
+
+
+def scalar(value: Any) -> Any:
     """A value that came as text (from the command line) as the number or the truth value that it spells."""
     if not isinstance(value, str):
         return value
@@ -133,7 +151,22 @@ def usage_error(error: ValidationError, *, known: list[str], where: str = "", pr
         fix = did_you_mean(key, known) or f"Known: {listed(known, 99)}."
         return UsageError(f"there is no option {key!r}", where=where, fix=fix)
     if first["type"] == "missing":
-        return UsageError(f"{key!r} is missing", where=where)
+        return UsageError(f"{key!r} is missing" if key else f"{first['input']!r} has too few values", where=where)
     message = first["msg"].replace("Input should be", "it should be")
     place = f"{where}: {key}" if where and key else where or key
     return UsageError(f"{first['input']!r} does not fit: {message}", where=place)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises UsageError for one that is missing or is not TOML."""
+    try:
+        config: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        siblings = [other.name for other in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        fix = did_you_mean(path.name, siblings) or "Check the path."
+        raise UsageError("there is no such file", where=str(path), fix=fix) from None
+    except OSError as error:
+        raise UsageError(f"it cannot be read: {error.strerror}", where=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"it is not TOML: {error}", where=str(path)) from error
+    return config

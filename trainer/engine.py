@@ -254,7 +254,7 @@ class Engine:
         run = self.run
         if run.folder is None or not run.folder.exists():
             return
-        if isinstance(run.exception, UsageError) and run.step == 0:
+        if isinstance(run.exception, UsageError) and run.updates == 0:
             folder.remove(run.folder)
             return
         folder.write_run(run.folder, run)

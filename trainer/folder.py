@@ -60,7 +60,8 @@ def folder_path(runs_dir: Path, task: str, name: str | None) -> Path:
 def create(folder: Path, config: Mapping[str, Any], run: Run) -> None:
     """Makes the folder with its first files, complete or not at all.
 
-    Raises UsageError where another run took the name in the meantime, or the disk refuses.
+    Raises UsageError where another run took the name in the meantime, or the disk refuses; the run then has no folder,
+    so that whatever it does next, it leaves the other one's alone.
     """
     temporary = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
     try:
@@ -69,11 +70,13 @@ def create(folder: Path, config: Mapping[str, Any], run: Run) -> None:
         write_json(temporary / PLUGINS, _plugins(run))
         write_run(temporary, run)
         temporary.rename(folder)
-        flush_folder(folder.parent)
-    except OSError as error:
-        raise UsageError(f"the run's folder {folder} cannot be made: {error.strerror or error}") from error
-    finally:
+    except BaseException as error:
+        run.folder = None
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UsageError(f"the run's folder {folder} cannot be made: {error.strerror or error}") from error
+        raise
+    flush_folder(folder.parent)
 
 
 def remove(folder: Path) -> None:

@@ -5,24 +5,18 @@ Later wins: the task's defaults, the configuration file, options, `--set`.
 
 from __future__ import annotations
 
-import copy
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trainer import folder, options, registry
-from trainer.config import Settings, kebab, known_keys
+from trainer.config import Settings, kebab, known_keys, read_config, scalar
+from trainer.dispatch import check
 from trainer.errors import UsageError, did_you_mean, listed
 from trainer.events import Plugin
 from trainer.run import Run
 from trainer.task import Task
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 SCHEMA = 1
 DEFAULT_RUNS = Path("runs")
@@ -58,6 +52,8 @@ class Launch:
     settings: Settings
     plugins: list[Plugin]
     run_folder: Path | None
+    optimizer_from: str = "[optimizer]"
+    """Where the optimizer's settings were given, for complaints: MXNet alone knows whether they fit."""
 
     def config(self) -> dict[str, Any]:
         """What `config.toml` holds: every option with the value it has."""
@@ -90,43 +86,47 @@ class Launch:
     def _resolved(self) -> dict[str, Any]:
         """The configuration with the optimizer's own learning rate filled in where nobody named one."""
         config = self.config()
-        config["optimizer"].setdefault("learning-rate", float(self.settings.optimizer.build().learning_rate))
+        rate = float(self.settings.optimizer.build(self.optimizer_from).learning_rate)
+        name = config["optimizer"].pop("name")
+        config["optimizer"] = {"name": name, "learning-rate": rate, **config["optimizer"]}
         return config
 
 
 def prepare(request: Request) -> Launch:
     """Checks a request against the options of everything it names. Raises UsageError; imports no MXNet."""
+    for part in request.plugins:
+        if not isinstance(part, str):
+            check(part)
     if isinstance(request.task, Task):
-        task_cls, task_name = type(request.task), request.task.name or type(request.task).__name__.lower()
-    else:
+        task_cls, task_name = type(request.task), registry.name_of(request.task)
+    elif isinstance(request.task, str):
         task_cls, task_name = registry.load(registry.TASKS, request.task), request.task
-    values = _defaults(task_cls)
-    base = None
-    if request.config is not None:
-        base = request.config.absolute().parent
-        _merge_config(values, request.config, task_name)
+    else:
+        raise UsageError(f"{request.task!r} is not a task", fix="Give the name of one, or an instance.")
     own = {option.name for option in options.options_of(task_cls)}
     _check_shadowing(task_cls, own)
-    _merge_options(values, request.options, task_name, own)
+    values = _defaults(task_cls)
+    if request.config is not None:
+        _merge_config(values, request, task_cls, task_name)
+    _merge_options(values, request.options, task_cls, task_name)
     _choose_plugins(values, request)
-    _merge_sets(values, request.sets, task_name, own)
+    _merge_sets(values, request.sets, task_cls, task_name)
 
     optimizer = values["optimizer"]
     if optimizer["name"] == task_cls.defaults.optimizer and task_cls.defaults.learning_rate is not None:
         # The default rate was chosen for the default optimizer: 0.1 suits SGD and would wreck Adam.
         optimizer.setdefault("learning-rate", task_cls.defaults.learning_rate)
     settings = Settings.checked({key: value for key, value in values.items() if key in _SETTINGS})
-    task = _task(request, task_cls, task_name, values["task"], base)
+    task = _task(request, task_cls, task_name, values["task"])
     instances = [part for part in request.plugins if isinstance(part, Plugin)]
     plugins = [
-        registry.create_plugin(name, given, where=f"plugin {name!r}", base=base)
-        for name, given in values["plugins"].items()
+        registry.create_plugin(name, given, where=f"plugin {name!r}") for name, given in values["plugins"].items()
     ]
     run_folder = None
     if request.runs_dir is not None:
-        folder.check_writable(request.runs_dir)
+        folder.check_writable(request.runs_dir / task_name)
         run_folder = folder.folder_path(request.runs_dir, task_name, request.name)
-    return Launch(task, settings, plugins + instances, run_folder)
+    return Launch(task, settings, plugins + instances, run_folder, _optimizer_from(request))
 
 
 _SETTINGS = {kebab(name) for name in Settings.model_fields}
@@ -144,49 +144,68 @@ def _defaults(task_cls: type[Task]) -> dict[str, Any]:
     }
 
 
-def _merge_config(values: dict[str, Any], path: Path, task_name: str) -> None:
-    """Lays a configuration file over the defaults; its list of plugins replaces the task's."""
-    config = read_config(path)
-    where = str(path)
-    task = dict(config.pop("task", {}))
+def _merge_config(values: dict[str, Any], request: Request, task_cls: type[Task], task_name: str) -> None:
+    """Lays a configuration file over the defaults; its list of plugins replaces the task's.
+
+    Everything is checked here already, so that a complaint names the file, and paths are taken from its folder.
+    """
+    assert request.config is not None  # noqa: S101
+    config = read_config(request.config)
+    where, base = str(request.config), request.config.absolute().parent
+    _check_keys(config, where)
+    task = config.pop("task", {})
     if task.pop("name", task_name) != task_name:
         raise UsageError(f"it is for another task than {task_name!r}", where=where, fix="Run the task that it names.")
-    for key in config:
-        if key not in _SETTINGS | {"plugins", "schema"}:
-            known = sorted(_SETTINGS | {"plugins", "task", "schema"})
-            fix = did_you_mean(key, known) or f"Known: {listed(known, 99)}."
-            raise UsageError(f"there is no key {key!r}", where=where, fix=fix)
-    if config.pop("schema", SCHEMA) != SCHEMA:
-        raise UsageError("it was written by a newer version of this program", where=where, fix="Update gluon-trainer.")
-    for section in ("optimizer", "plugins"):
-        if not isinstance(config.get(section, {}), dict):
-            raise UsageError(f"{section!r} is not a table", where=where, fix=f"Write it as [{section}].")
-    values["task"].update(task)
-    values["optimizer"].update(config.pop("optimizer", {}))
-    plugins = config.pop("plugins", None)
-    if plugins is not None:
-        for name, given in plugins.items():
-            if not isinstance(given, dict):
-                raise UsageError(f"plugins.{name} is not a table", where=where, fix=f"Write it as [plugins.{name}].")
-        values["plugins"] = copy.deepcopy(plugins)
-    # Checked here, so that a complaint names the file.
+    values["task"] = options.parse_all(task_cls, task, where=f"{where}: [task]", base=base)
+    values["optimizer"].update(_of_optimizer(config.pop("optimizer", {}), values["optimizer"]["name"], request))
+    if "plugins" in config:
+        # One that the user leaves out again need not even be installed.
+        values["plugins"] = {
+            name: {} if name in request.without else _plugin_from_file(name, given, f"{where}: [plugins.{name}]", base)
+            for name, given in config.pop("plugins").items()
+        }
     values.update(config)
     Settings.checked({key: value for key, value in values.items() if key in _SETTINGS}, where=where)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises UsageError for one that is missing or is not TOML."""
+def _check_keys(config: dict[str, Any], where: str) -> None:
+    """Raises UsageError for a key at the top of a file that is unknown or no table where one belongs."""
+    known = sorted(_SETTINGS | {"plugins", "task", "schema"})
+    for key in config:
+        if key not in known:
+            fix = did_you_mean(key, known) or f"Known: {listed(known, 99)}."
+            raise UsageError(f"there is no key {key!r}", where=where, fix=fix)
+    if config.pop("schema", SCHEMA) != SCHEMA:
+        raise UsageError("it was written by a newer version of this program", where=where, fix="Update gluon-trainer.")
+    tables = {name: config.get(name, {}) for name in ("task", "optimizer", "plugins")}
+    if isinstance(tables["plugins"], dict):
+        tables |= {f"plugins.{name}": given for name, given in tables["plugins"].items()}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise UsageError(f"{name!r} is not a table", where=where, fix=f"Write it as [{name}].")
+
+
+def _of_optimizer(given: Mapping[str, Any], default: str, request: Request) -> dict[str, Any]:
+    """A file's optimizer; where the user asks for another one, its rate and arguments are not meant for that."""
+    optimizer = {kebab(key): value for key, value in given.items()}
+    sets = dict(entry.partition("=")[::2] for entry in request.sets)
+    wanted = sets.get("optimizer.name", request.options.get("optimizer"))
+    if wanted is None or wanted == optimizer.get("name", default):
+        return optimizer
+    return {key: value for key, value in optimizer.items() if key == "weight-decay"}
+
+
+def _optimizer_from(request: Request) -> str:
+    if any(entry.startswith("optimizer.") for entry in request.sets):
+        return "--set optimizer"
+    return f"{request.config}: [optimizer]" if request.config and "optimizer" not in request.options else "--optimizer"
+
+
+def _plugin_from_file(name: str, given: Mapping[str, Any], where: str, base: Path) -> dict[str, Any]:
     try:
-        config: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        siblings = [other.name for other in path.parent.glob("*.toml")] if path.parent.is_dir() else []
-        fix = did_you_mean(path.name, siblings) or "Check the path."
-        raise UsageError("there is no such file", where=str(path), fix=fix) from None
-    except OSError as error:
-        raise UsageError(f"it cannot be read: {error.strerror}", where=str(path)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"it is not TOML: {error}", where=str(path)) from error
-    return config
+        return registry.parse_plugin(name, given, where=where, base=base)
+    except UsageError as error:
+        raise UsageError(error.what, where=error.where or where, fix=error.fix) from error
 
 
 def _check_shadowing(task_cls: type[Task], own: set[str]) -> None:
@@ -199,10 +218,11 @@ def _check_shadowing(task_cls: type[Task], own: set[str]) -> None:
         )
 
 
-def _merge_options(values: dict[str, Any], given: Mapping[str, Any], task_name: str, own: set[str]) -> None:
+def _merge_options(values: dict[str, Any], given: Mapping[str, Any], task_cls: type[Task], task_name: str) -> None:
+    own = {option.name for option in options.options_of(task_cls)}
     for name, value in given.items():
         if name in own:
-            values["task"][name] = value
+            values["task"] |= options.parse_all(task_cls, {name: value}, where="--")
         elif name in FLAGS:
             section, key = FLAGS[name]
             values[section][key] = value
@@ -225,30 +245,33 @@ def _choose_plugins(values: dict[str, Any], request: Request) -> None:
         del values["plugins"][name]
 
 
-def _merge_sets(values: dict[str, Any], sets: Sequence[str], task_name: str, own: set[str]) -> None:
+def _merge_sets(values: dict[str, Any], sets: Sequence[str], task_cls: type[Task], task_name: str) -> None:
     for entry in sets:
         key, equals, value = entry.partition("=")
         # A plugin's instance label may hold dots, an option's name cannot: the last dot separates.
         section, dot, name = key.strip().rpartition(".")
+        where = f"--set {section}."
         if not equals:
             raise UsageError(f"{entry!r} has no value", where="--set", fix="Write it as KEY=VALUE.")
         if not dot and name in _SETTINGS - {"optimizer"}:
             values[name] = value
         elif section in ("task", task_name):
-            values["task"][name] = value
-        elif section == "optimizer" or section in values["plugins"]:
-            (values["optimizer"] if section == "optimizer" else values["plugins"][section])[name] = value
+            values["task"] |= options.parse_all(task_cls, {name: value}, where=where)
+        elif section == "optimizer":
+            values["optimizer"][kebab(name)] = scalar(value)
+        elif section in values["plugins"]:
+            values["plugins"][section] |= registry.parse_plugin(section, {name: value}, where=where)
         else:
-            _unknown_key(key, section, values, task_name, own)
+            _unknown_key(key.strip(), section, values, task_cls, task_name)
 
 
-def _unknown_key(key: str, section: str, values: Mapping[str, Any], task_name: str, own: set[str]) -> None:
+def _unknown_key(key: str, section: str, values: Mapping[str, Any], task_cls: type[Task], task_name: str) -> None:
     base = section.partition("@")[0]
     if section and any(entry.name == base for entry in registry.installed(registry.PLUGINS)):
         raise UsageError(
             f"the run does not use the plugin {section!r}", where="--set", fix=f"Add --plugin {section} to use it."
         )
-    known = known_keys() + [f"{task_name}.{name}" for name in sorted(own)]
+    known = known_keys() + [f"{task_name}.{option.name}" for option in options.options_of(task_cls)]
     for name in values["plugins"]:
         cls = registry.load(registry.PLUGINS, registry.split_name(name)[0])
         known += [f"{name}.{option.name}" for option in options.options_of(cls)]
@@ -256,30 +279,15 @@ def _unknown_key(key: str, section: str, values: Mapping[str, Any], task_name: s
     raise UsageError(f"there is no option {key!r}", where="--set", fix=fix)
 
 
-def _task(request: Request, cls: type[Task], name: str, values: Mapping[str, Any], base: Path | None) -> Task:
-    if isinstance(request.task, Task):
-        if values:
-            raise UsageError(
-                f"the task is an instance already, so its options ({listed(values)}) cannot be given here",
-                fix="Give them to its constructor.",
-            )
-        task = request.task
-    else:
-        # Flags are text from the current folder, and a configuration's paths are relative to its file.
-        flagged = {key for key in values if key in request.options} | {
-            entry.partition("=")[0].rpartition(".")[2] for entry in request.sets
-        }
-        parsed = {
-            option.name: option.parse(
-                values[option.name],
-                where="--" if option.name in flagged or base is None else f"{request.config}",
-                base=None if option.name in flagged else base,
-            )
-            for option in options.options_of(cls)
-            if option.name in values
-        }
-        unknown = {key: value for key, value in values.items() if key not in parsed}
-        task = options.build(cls, {**parsed, **unknown}, where=f"task {name!r}", base=base)
+def _task(request: Request, cls: type[Task], name: str, values: Mapping[str, Any]) -> Task:
+    task = request.task
+    if not isinstance(task, Task):
+        task = options.build(cls, values, where=f"task {name!r}")
+    elif values:
+        raise UsageError(
+            f"the task is an instance already, so its options ({listed(values)}) cannot be given here",
+            fix="Give them to its constructor.",
+        )
     task.name = name
     task.check()
     return task

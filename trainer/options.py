@@ -54,11 +54,6 @@ class Option:
         return any(typing.get_origin(member) in (tuple, list) for member in self.members)
 
     @property
-    def is_path(self) -> bool:
-        """Whether the value is a file or a folder."""
-        return Path in self.members
-
-    @property
     def is_switch(self) -> bool:
         """Whether the value is true or false and nothing else."""
         return self.plain_type is bool
@@ -93,17 +88,28 @@ class Option:
         any folder. Raises UsageError, with `where` and the option's name, for what does not fit.
         """
         if isinstance(value, str):
-            if types.NoneType in self.members and value.lower() in ("", "none"):
-                return None
-            if self.is_list:
-                value = tuple(part.strip() for part in value.split(",") if part.strip())
+            value = self._from_text(value)
         try:
             parsed = TypeAdapter(self.type).validate_python(value)
         except ValidationError as error:
             raise usage_error(error, known=[], where=_join(where, self.name)) from error
-        if isinstance(parsed, Path) and self.is_path:
-            parsed = Path(base or Path.cwd(), parsed.expanduser())
-        return parsed
+        if isinstance(parsed, (tuple, list)):
+            return type(parsed)(_absolute(part, base) for part in parsed)
+        return _absolute(parsed, base)
+
+    def _from_text(self, text: str) -> Any:
+        """What the text of a flag stands for, as far as pydantic would not know it."""
+        if types.NoneType in self.members and (text == "" or (text.lower() == "none" and str not in self.members)):
+            return None
+        if self.is_list:
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        # Pydantic takes the words of a choice as they are, so a number among them has to be one already.
+        words = [word for m in self.members if typing.get_origin(m) is typing.Literal for word in typing.get_args(m)]
+        return next((word for word in words if as_text(word) == text), text)
+
+
+def _absolute(value: Any, base: Path | None) -> Any:
+    return Path(base or Path.cwd(), value.expanduser()) if isinstance(value, Path) else value
 
 
 def as_text(value: Any) -> str:
@@ -172,24 +178,33 @@ def _help(annotation: Any) -> str:
     return next((m.description for m in _metadata(annotation) if getattr(m, "description", None)), "")
 
 
-def build(cls: type[T], values: Mapping[str, Any], *, where: str, base: Path | None = None) -> T:
-    """An instance with its options from flags (as text) or TOML values, by their kebab-case names.
+def parse_all(cls: type, values: Mapping[str, Any], *, where: str, base: Path | None = None) -> dict[str, Any]:
+    """The options, by their kebab-case names, in their own types; what is parsed already stays as it is.
 
-    Raises UsageError for an unknown option (did you mean), a value that does not fit, and one that is missing.
+    Raises UsageError, with `where`, for an unknown option (did you mean) and a value that does not fit.
     """
     options = {option.name: option for option in options_of(cls)}
     for name in values:
         if name not in options:
             fix = did_you_mean(name, options) or f"It has: {listed(options, 99)}."
-            raise UsageError(f"there is no option {name!r}", where=where.rstrip("-."), fix=fix)
-    parsed = {options[name].field: options[name].parse(value, where=where, base=base) for name, value in values.items()}
-    missing = [option.name for option in options.values() if option.required and option.field not in parsed]
+            raise UsageError(f"there is no option {name!r}", where=where.rstrip("-. "), fix=fix)
+    return {name: options[name].parse(value, where=where, base=base) for name, value in values.items()}
+
+
+def build(cls: type[T], values: Mapping[str, Any], *, where: str, base: Path | None = None) -> T:
+    """An instance with its options from flags (as text) or TOML values, by their kebab-case names.
+
+    Raises UsageError for what `parse_all` refuses, and for an option that is missing.
+    """
+    parsed = parse_all(cls, values, where=where, base=base)
+    options = options_of(cls)
+    missing = [option.name for option in options if option.required and option.name not in parsed]
     if missing:
-        raise UsageError(f"the option {missing[0]!r} has to be given", where=where.rstrip("-."))
+        raise UsageError(f"the option {missing[0]!r} has to be given", where=where.rstrip("-. "))
     try:
-        return cls(**parsed)
+        return cls(**{option.field: parsed[option.name] for option in options if option.name in parsed})
     except ValueError as error:
-        raise UsageError(str(error), where=where.rstrip("-.")) from error
+        raise UsageError(str(error), where=where.rstrip("-. ")) from error
 
 
 def to_toml(instance: Any) -> dict[str, Any]:

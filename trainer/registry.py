@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -14,6 +15,8 @@ from typing import Any
 from trainer.errors import UsageError, did_you_mean, listed
 from trainer.events import Plugin
 from trainer.task import Task
+
+log = logging.getLogger("trainer")
 
 PLUGINS = "trainer.plugins"
 TASKS = "trainer.tasks"
@@ -34,7 +37,7 @@ class Installed:
     @property
     def origin(self) -> str:
         """Where it comes from: `gluon-trainer 0.1.0`."""
-        return f"{self.distribution} {self.version}"
+        return f"{self.distribution} {self.version}".rstrip()
 
     def __str__(self) -> str:
         return f"{WORDS[self.group]} {self.name!r} ({self.origin})"
@@ -43,17 +46,36 @@ class Installed:
 @cache
 def installed(group: str) -> tuple[Installed, ...]:
     """Every entry point of the group on this machine, by name. Imports none of them."""
-    found = {
-        Installed(
-            group,
-            entry.name,
-            entry.value,
-            entry.dist.name if entry.dist else "unknown",
-            entry.dist.version if entry.dist else "",
-        )
-        for entry in metadata.entry_points(group=group)
-    }
+    found = {Installed(group, entry.name, entry.value, *_named(entry.dist)) for entry in _entry_points(group)}
     return tuple(sorted(found, key=lambda entry: (entry.name, entry.distribution)))
+
+
+@cache
+def _named(distribution: metadata.Distribution | None) -> tuple[str, str]:
+    """Name and version; a folder that an uninstallation left behind may have entry points and nothing that says whose.
+
+    Cached, because each look reads the whole METADATA file.
+    """
+    about: Any = distribution.metadata if distribution else {}
+    return about.get("Name") or "unknown", about.get("Version") or ""
+
+
+def _entry_points(group: str) -> Iterator[metadata.EntryPoint]:
+    """The group's entry points; a package whose list of them cannot be read is passed over, with a warning."""
+    try:
+        yield from metadata.entry_points(group=group)
+    except Exception:  # noqa: BLE001  the standard library reads all packages' lists or none, and checks no syntax
+        seen = set()
+        for distribution in metadata.distributions():
+            name = _named(distribution)[0]
+            # As in an import, what comes first on the path hides later ones.
+            if name in seen:
+                continue
+            seen.add(name)
+            try:
+                yield from distribution.entry_points.select(group=group)
+            except Exception as error:  # noqa: BLE001
+                log.warning("the entry points of %s cannot be read: %s", name, error)
 
 
 def find(group: str, name: str) -> Installed:
@@ -80,7 +102,7 @@ def load(group: str, name: str) -> type:
     point = metadata.EntryPoint(entry.name, entry.value, entry.group)
     try:
         cls = point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # A stranger's module may raise anything at all while it is imported.
         raise UsageError(
             f"{entry.value} cannot be imported: {type(error).__name__}: {error}",
@@ -109,8 +131,17 @@ def split_name(instance: str) -> tuple[str, str]:
     return plugin, label
 
 
+def parse_plugin(instance: str, values: Mapping[str, Any], *, where: str, base: Path | None = None) -> dict[str, Any]:
+    """The options of a plugin in their own types; `on-error` is one that every plugin has."""
+    from trainer.options import parse_all
+
+    own = {name: value for name, value in values.items() if name != "on-error"}
+    parsed = parse_all(load(PLUGINS, split_name(instance)[0]), own, where=where, base=base)
+    return parsed | {name: value for name, value in values.items() if name == "on-error"}
+
+
 def create_plugin(instance: str, values: Mapping[str, Any], *, where: str, base: Path | None = None) -> Plugin:
-    """A plugin by its instance name, with its options; `on-error` is an option that every plugin has."""
+    """A plugin by its instance name, with its options."""
     from trainer.dispatch import check
     from trainer.options import build
 
@@ -124,13 +155,13 @@ def create_plugin(instance: str, values: Mapping[str, Any], *, where: str, base:
     return plugin
 
 
-def name_of(plugin: Plugin) -> str:
-    """The name of a plugin that was made in Python: its entry point's, or its class's in kebab-case."""
-    if plugin.name:
-        return plugin.name
-    cls = type(plugin)
+def name_of(part: Plugin | Task) -> str:
+    """The name of a plugin or a task that was made in Python: its entry point's, or its class's in kebab-case."""
+    if part.name:
+        return part.name
+    cls = type(part)
     value = f"{cls.__module__}:{cls.__qualname__}"
-    for entry in installed(PLUGINS):
+    for entry in installed(PLUGINS if isinstance(part, Plugin) else TASKS):
         if entry.value == value:
             return entry.name
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__).lower()

@@ -113,7 +113,6 @@ class Run:
     _requests: dict[str, str] = field(default_factory=dict)
     _decided: dict[tuple[str, Action, str], Decision] = field(default_factory=dict)
     _in_batch: bool = False
-    _loss: tuple[int, float] = (0, float("nan"))
 
     # ---- what plugins ask for -------------------------------------------------------------------------------------
 
@@ -181,11 +180,7 @@ class Run:
     @property
     def loss(self) -> float:
         """The mean loss over the rows of the newest batch. Reading it waits for the device, once a batch."""
-        step, value = self._loss
-        if step != self.step and self.engine_step is not None:
-            value = self.engine_step.batch_loss()
-            self._loss = (self.step, value)
-        return value
+        return float("nan") if self.engine_step is None else self.engine_step.batch_loss()
 
     @property
     def outputs(self) -> list[Array]:
@@ -256,7 +251,7 @@ class Run:
             "started": self.started,
             "ended": self.ended,
             "metrics": {name: _json_number(value) for name, value in self.metrics.items()},
-            "threshold": self.threshold,
+            "threshold": None if self.threshold is None else float(self.threshold),
             "decisions": [asdict(decision) for decision in self.decisions],
             "ledger": self.dispatch.ledger(),
         }
@@ -266,10 +261,10 @@ def _number(name: str, value: Any) -> float:
     """`value` as a float."""
     if isinstance(value, (str, bytes)):
         raise TypeError(f"run.log takes numbers; {name!r} is {value!r}")
-    if hasattr(value, "asscalar"):
-        value = value.asscalar()
     try:
-        return float(value)
+        array = value.asnumpy() if hasattr(value, "asnumpy") else value
+        # An array of one element may have axes, which float() does not take.
+        return float(array.item() if isinstance(array, np.ndarray) else array)
     except (TypeError, ValueError):
         raise TypeError(f"run.log takes numbers; {name!r} is a {type(value).__name__}") from None
 

@@ -240,7 +240,7 @@ def test_fewer_rows_than_devices(command):
         (["--plugin", "progres"], "there is no plugin 'progres'"),
         (["--no-plugin", "progres"], "Did you mean 'progress'?"),
         (["--set", "metrics-log.evry=3"], "there is no option 'evry'. Did you mean 'every'?"),
-        (["--set", "metrics-log.every=often"], "metrics-log': every: 'often' does not fit"),
+        (["--set", "metrics-log.every=often"], "--set metrics-log.every: 'often' does not fit"),
         (["--set", "metrics-log.every=-1"], "it should be greater than or equal to 0"),
         (["--set", "metrics-log.on-error=shrug"], "on_error is 'shrug'"),
         (["--set", "nonsense"], "'nonsense' has no value. Write it as KEY=VALUE."),

@@ -12,8 +12,12 @@ from typing import Annotated
 import typer
 
 from trainer.cli import plugins
-from trainer.cli.tasks import TaskGroup
+from trainer.cli.tasks import TaskGroup, markup
 from trainer.errors import PluginError, UsageError
+
+Misuse: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
+"""Typer's error for a command line that it cannot read. Newer versions carry their own copy of click, so the class is
+reached through the one of its kind that Typer exports."""
 
 app = typer.Typer(
     name="trainer",
@@ -21,6 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=markup(),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(plugins.app, name="plugins", help="What is installed: plugins and tasks.")
@@ -53,10 +58,16 @@ def _root(
 def run_app() -> int:
     """Runs the command line and returns the exit code."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    command = typer.main.get_command(app)
     try:
-        app(prog_name="trainer")
-    except SystemExit as done:
-        return done.code if isinstance(done.code, int) else 1
+        # Not `app()`: it would turn an interrupted run into an exit code of its own and print errors in boxes.
+        with command.make_context("trainer", sys.argv[1:]) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+    except typer.Exit as done:
+        return done.exit_code
+    except Misuse as error:
+        return _misused(error)
     except UsageError as error:
         _complain(str(error))
         return 2
@@ -75,6 +86,17 @@ def run_app() -> int:
         _complain(f"the run failed: {type(error).__name__}: {error}")
         return 1
     return 0
+
+
+def _misused(error: typer.BadParameter) -> int:
+    """Typer's complaint as one of ours; a command without its arguments has shown its help instead."""
+    message = error.format_message()
+    if not message or "\n" in message:
+        typer.echo(message, err=True)
+        return 2
+    end = "" if message.endswith((".", "?")) else "."
+    _complain(f"{message}{end} See {error.ctx.command_path if error.ctx else 'trainer'} --help.")
+    return 2
 
 
 def _complain(message: str) -> None:

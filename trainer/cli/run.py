@@ -9,6 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from trainer import launch, options, registry
+from trainer.cli.tasks import markup
 from trainer.config import Settings, kebab
 from trainer.run import Run
 from trainer.task import Task
@@ -28,18 +29,11 @@ def command(name: str) -> Any:
     parameters = [*_common(task_cls), *(_parameter(option, "Task options") for option in options.options_of(task_cls))]
     run_task.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run_task.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    app = typer.Typer(add_completion=False, rich_markup_mode=None if _plain() else "rich")
+    app = typer.Typer(add_completion=False, rich_markup_mode=markup())
     app.command(name, help=inspect.getdoc(task_cls))(run_task)
     built = typer.main.get_command(app)
     built.name = name
     return built
-
-
-def _plain() -> bool:
-    """Whether help is for a pipe or a dumb terminal, where boxes would be noise."""
-    import sys
-
-    return not sys.stdout.isatty()
 
 
 def _parameter(option: options.Option, panel: str) -> inspect.Parameter:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from trainer.errors import UsageError
+
+
+def markup() -> Literal["rich"] | None:
+    """How help looks: in boxes on a terminal, and plain in a pipe or a file, where they would be noise."""
+    return "rich" if sys.stdout.isatty() else None
 
 
 class TaskGroup(TyperGroup):

@@ -26,7 +26,7 @@ class Arrays:
     """A split in memory: numpy arrays or NDArrays with the rows along the first axis.
 
     `features` is (rows, …), or a tuple of such arrays for a net of several inputs; `labels` (rows, …); `weights`
-    (rows,), or None where all rows count alike. float64 becomes float32.
+    (rows,) or (rows, 1), or None where all rows count alike. Floating-point numbers and truth values become float32.
     """
 
     features: Any
@@ -166,11 +166,15 @@ def _check(arrays: Arrays, where: str) -> None:
     for part in parts:
         if not hasattr(part, "shape") or not part.shape:
             raise UsageError(f"a {type(part).__name__} is not an array of rows", where=where)
+        if not hasattr(part, "asnumpy") and (dtype := np.asarray(part).dtype).kind not in "fiub":
+            raise UsageError(f"an array holds {dtype.name}, not numbers", where=where)
     lengths = sorted({int(part.shape[0]) for part in parts})
     if len(lengths) > 1:
         raise UsageError(f"its arrays have different numbers of rows: {', '.join(map(str, lengths))}", where=where)
     if lengths[0] == 0:
         raise UsageError("it has no rows", where=where)
+    if arrays.weights is not None and int(np.prod(arrays.weights.shape)) != lengths[0]:
+        raise UsageError(f"its weights have shape {tuple(arrays.weights.shape)}, not one a row", where=where)
 
 
 def _on_device(column: Any, context: Context) -> Array:
@@ -181,9 +185,17 @@ def _on_device(column: Any, context: Context) -> Array:
         column = column.astype("float32") if column.dtype in (np.float64, np.float16) else column
         return column.as_in_context(context)
     column = np.asarray(column)
-    wide = {"float64": np.float32, "bool": np.float32, "float16": np.float32}.get(column.dtype.name)
-    column = np.ascontiguousarray(column, dtype=wide)
+    column = np.ascontiguousarray(column, dtype=_taken_as(column.dtype))
     if context == mx.cpu(0):
         # from_numpy marks what it is given as read-only: it gets a view, so that the caller's array stays writable.
         return mx.nd.from_numpy(column.view(), zero_copy=True)
     return mx.nd.array(column, ctx=context, dtype=column.dtype)
+
+
+def _taken_as(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type, of those that MXNet has, that holds the numbers of another, in the machine's byte order."""
+    if dtype.kind in "fb":
+        return np.dtype(np.float32)
+    if dtype.name in ("uint8", "int32", "int64"):
+        return dtype.newbyteorder("=")
+    return np.dtype(np.int32 if dtype.itemsize < 4 else np.int64)

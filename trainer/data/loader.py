@@ -35,6 +35,7 @@ class LoaderBatches:
                 where="the task's splits()",
                 fix="A batch is (data, label) or (data, label, weight).",
             )
+        _check(first)
         self.weighted = len(first) == 3
         self._sample = tuple(part[0:1] for part in _inputs(first[0]))
 
@@ -53,7 +54,7 @@ class LoaderBatches:
 
     def sample(self) -> tuple[Array, ...]:
         """One row of the inputs on the first context."""
-        return tuple(part.as_in_context(self._contexts[0]) for part in self._sample)
+        return tuple(_moved(part, 0, 1, self._contexts[0]) for part in self._sample)
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """The batches of an epoch. The `skip` first ones have to be loaded, and are dropped."""
@@ -90,8 +91,28 @@ def _inputs(data: Any) -> tuple[Any, ...]:
     return tuple(data) if isinstance(data, (list, tuple)) else (data,)
 
 
+def _check(parts: Sequence[Any]) -> None:
+    """Raises UsageError unless the parts of a batch are NDArrays of as many rows."""
+    arrays = [*_inputs(parts[0]), *parts[1:]]
+    for array in arrays:
+        if not hasattr(array, "as_in_context"):
+            raise UsageError(
+                f"the DataLoader yields a {type(array).__name__}, not an NDArray",
+                where="the task's splits()",
+                fix="Make mx.nd.array of it in the loader's batchify_fn.",
+            )
+    lengths = sorted({int(array.shape[0]) for array in arrays})
+    if len(lengths) > 1:
+        raise UsageError(
+            f"the parts of a batch have different numbers of rows: {', '.join(map(str, lengths))}",
+            where="the task's splits()",
+        )
+    if len(parts) == 3 and parts[2].size != lengths[0]:
+        raise UsageError(f"its weights have shape {parts[2].shape}, not one a row", where="the task's splits()")
+
+
 def _moved(part: Array, start: int, end: int, context: Context) -> Array:
     """Rows start to end on the context. With workers the arrays lie in cpu_shared memory, which a net refuses."""
     part = part if (start, end) == (0, part.shape[0]) else part[start:end]
     part = part.as_in_context(context)
-    return part.astype("float32") if part.dtype == np.float64 else part
+    return part.astype("float32") if part.dtype in (np.float64, np.float16) else part

@@ -67,7 +67,7 @@ def make_step(
     """
     if compiled:
         try:
-            graph = trace(net, loss, inputs=len(sample), weighted=weighted)
+            graph = trace(net, loss, sample=sample, weighted=weighted)
         except CannotCompile as reason:
             why = str(reason)
         else:

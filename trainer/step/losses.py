@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from trainer.errors import UsageError
 
@@ -44,6 +45,21 @@ class LossSum:
         self._total += sum(float(held.asnumpy().sum(dtype="float64")) for held in self._sums.values())
         self._sums.clear()
         self._additions = 0
+
+
+def mean_loss(losses: Sequence[Array], rows: int) -> float:
+    """The mean of the contexts' per-row losses; NaN without any. Waits for the device."""
+    total = sum(float(part.asnumpy().sum(dtype="float64")) for part in losses)
+    return total / rows if losses else float("nan")
+
+
+def column(weights: Any, axes: int) -> Any:
+    """Weights (rows,) or (rows, 1) as (rows, 1, …), with as many axes as the outputs have.
+
+    Gluon's losses multiply them with the loss of each output before they average it over a row; (rows,) times
+    (rows, 1) would broadcast to (rows, rows), and every row would silently get the weights of all.
+    """
+    return weights.reshape((-1,) + (1,) * (axes - 1))
 
 
 def check_rows(losses: Array, rows: int) -> None:

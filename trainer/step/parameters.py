@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trainer.errors import UsageError
+
 if TYPE_CHECKING:
     from trainer._mxnet import Array, Context
 
@@ -72,13 +74,27 @@ class Parameters:
         self.all = list(_collect(net, loss))
         """Every Gluon parameter, those that are not trained included, in the net's order."""
         self.trained = [parameter for parameter in self.all if parameter.grad_req != "null"]
+        self._measured = [parameter for parameter in self.all if not parameter._differentiable]  # noqa: SLF001
+        """What a forward pass in training writes: BatchNorm's running mean and variance."""
         self.flat = flat and type(optimizer).__name__.lower() in ELEMENTWISE
         self.groups = list(self._groups())
         optimizer.param_dict = {index: group.first for index, group in enumerate(self.groups)}
-        self.states = [
-            optimizer.create_state_multi_precision(index, group.weights[0]) for index, group in enumerate(self.groups)
-        ]
+        self.states = [self._state(index, group) for index, group in enumerate(self.groups)]
         self.gradients = Gradients([group.gradients[0] for group in self.groups])
+
+    def _state(self, index: int, group: Group) -> Any:
+        try:
+            return self.optimizer.create_state_multi_precision(index, group.weights[0])
+        except AssertionError as error:
+            # How MXNet's optimizers say that they are made for other parameters.
+            name = type(self.optimizer).__name__.lower()
+            raise UsageError(
+                f"{name} does not take the parameter {group.names[0]} of shape {group.weights[0].shape}: {error}".rstrip(
+                    ": "
+                ),
+                where="--optimizer",
+                fix="Choose another optimizer.",
+            ) from error
 
     def _groups(self) -> Iterator[Group]:
         def like(parameter: Any) -> tuple[str, float, float]:
@@ -118,15 +134,39 @@ class Parameters:
             autograd.mark_variables(member._data, member._grad, member.grad_req)  # noqa: SLF001
         return group
 
-    def reduce(self, with_rows: Sequence[bool]) -> None:
-        """Sums the gradients into the first context; contexts without rows hold an old gradient and are left out."""
+    def reduce(self, rows: Sequence[int]) -> None:
+        """Sums the gradients into the first context, and averages what the contexts have measured, such as means.
+
+        `rows` is how many each context had; one without rows holds an old gradient and is left out.
+        """
+        for parameter in self._measured:
+            for array in parameter.list_data():
+                # BatchNorm's backward pass writes these arrays, but tells MXNet's scheduler that it only reads them:
+                # whoever reads them next would not wait for it. A write waits for reads, even one that changes nothing.
+                array.__imul__(1)
         if len(self._contexts) == 1:
             return
         for group in self.groups:
             total = group.gradients[0]
-            for gradient, has_rows in zip(group.gradients[1:], with_rows[1:], strict=True):
+            for gradient, has_rows in zip(group.gradients[1:], rows[1:], strict=True):
                 if has_rows:
                     total += gradient.as_in_context(total.context)
+        for parameter in self._measured:
+            self._average(parameter.list_data(), rows)
+
+    def _average(self, arrays: Sequence[Array], rows: Sequence[int]) -> None:
+        """Gives all contexts the mean of an array over those that had rows, weighted by them."""
+        mean, *others = arrays
+        # Differences, so that what is equal everywhere stays as it is to the last bit.
+        changes = [
+            (other.as_in_context(mean.context) - mean) * (count / sum(rows))
+            for other, count in zip(others, rows[1:], strict=True)
+            if count
+        ]
+        for change in changes:
+            mean += change
+        for other in others:
+            mean.copyto(other)
 
     def update(self) -> None:
         """One optimizer step by the reduced gradients, on the first context, and the new weights to the others."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainer.step.losses import LossSum, check_rows
+from trainer.step.losses import LossSum, check_rows, column, mean_loss
 from trainer.step.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -27,11 +27,16 @@ class RecordedStep:
         self._losses: list[Array] = []
         self.parameters = parameters
         self.gradients = parameters.gradients
+        self._adding = [parameter for parameter in parameters.trained if parameter.grad_req == "add"]
+        self._batch_loss: float | None = None
 
     def forward_backward(self, batch: Batch) -> None:
         """Loss and gradients of a batch, summed over its rows and over the contexts."""
         from trainer._mxnet import autograd
 
+        self._batch_loss = None
+        for parameter in self._adding:
+            parameter.zero_grad()
         with autograd.record():
             computed = [self._run(shard) for shard in batch.shards if shard.rows]
         self._outputs, self._losses = ([pair[part] for pair in computed] for part in (0, 1))
@@ -39,7 +44,7 @@ class RecordedStep:
         self._clear_stale()
         for losses in self._losses:
             self._sum.add(losses)
-        self.parameters.reduce([shard.rows > 0 for shard in batch.shards])
+        self.parameters.reduce([shard.rows for shard in batch.shards])
         self.gradients.rows = batch.rows
         self.gradients.factor = 1.0
 
@@ -57,9 +62,10 @@ class RecordedStep:
         return self._outputs
 
     def batch_loss(self) -> float:
-        """The mean loss of the newest training batch. Waits for the device."""
-        total = sum(float(losses.asnumpy().sum(dtype="float64")) for losses in self._losses)
-        return total / self.gradients.rows if self._losses else float("nan")
+        """The mean loss of the newest training batch; NaN before the first. Waits for the device, once a batch."""
+        if self._batch_loss is None:
+            self._batch_loss = mean_loss(self._losses, self.gradients.rows)
+        return self._batch_loss
 
     def take_loss_sum(self) -> float:
         """The losses of all rows since the last call, added up. Waits for the device."""
@@ -75,6 +81,8 @@ class RecordedStep:
 
     def _run(self, shard: Shard) -> tuple[Any, Array]:
         outputs = self._net(*shard.inputs)
-        losses = self._loss(outputs, shard.label, *([] if shard.weight is None else [shard.weight]))
+        listed = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+        weights = [] if shard.weight is None else [column(shard.weight, listed[0].ndim)]
+        losses = self._loss(outputs, shard.label, *weights)
         check_rows(losses, shard.rows)
-        return outputs, losses
+        return listed[0] if len(listed) == 1 else listed, losses

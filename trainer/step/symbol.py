@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer._mxnet import gluon, mx
+from trainer._mxnet import Array, gluon, mx
+from trainer.step.losses import column
 from trainer.step.parameters import is_dense
 
 
@@ -30,25 +32,28 @@ class Graph:
         return _has_operator(self.inference, ("Convolution", "Deconvolution"))
 
 
-def trace(net: Any, loss: Any, *, inputs: int, weighted: bool) -> Graph:
-    """The symbols of net and loss; raises CannotCompile where either has no symbolic form."""
+def trace(net: Any, loss: Any, *, sample: Sequence[Array], weighted: bool) -> Graph:
+    """The symbols of net and loss; raises CannotCompile where either has no symbolic form.
+
+    `sample` holds one row of every input.
+    """
     for block, word in ((net, "net"), (loss, "loss")):
         if not isinstance(block, gluon.HybridBlock):
             raise CannotCompile(f"the {word} ({type(block).__name__}) is not a HybridBlock")
-    names = tuple(f"input{number}" for number in range(inputs))
-    label = mx.sym.var("label")
-    weight = [mx.sym.var("weight")] if weighted else []
+    # Names that no parameter has: a Dense with prefix="" calls its own "weight".
+    names = tuple(f"batch:input{number}" for number in range(len(sample)))
     try:
         outputs = net(*[mx.sym.var(name) for name in names])
-        rows = loss(outputs, label, *weight)
+        listed = _listed(outputs)
+        weights = [column(mx.sym.var("batch:weight"), _axes(listed[0], names, sample))] if weighted else []
+        rows = loss(outputs, mx.sym.var("batch:label"), *weights)
+    except CannotCompile:
+        raise
     except Exception as error:
         # A hybrid_forward that asks for a shape or a value is fine under autograd, and raises anything it likes here.
         raise CannotCompile(f"it cannot be traced ({type(error).__name__}: {_first_line(error)})") from error
     if not isinstance(rows, mx.sym.Symbol) or len(rows.list_outputs()) != 1:
         raise CannotCompile("the loss gives more than one output")
-    listed = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
-    if not all(isinstance(output, mx.sym.Symbol) for output in listed):
-        raise CannotCompile("the net gives nested outputs")
     for parameter in [*net.collect_params().values(), *loss.collect_params().values()]:
         if not is_dense(parameter):
             raise CannotCompile(f"the parameter {parameter.name} is sparse")
@@ -57,10 +62,26 @@ def trace(net: Any, loss: Any, *, inputs: int, weighted: bool) -> Graph:
         training=mx.sym.Group([mx.sym.make_loss(rows), *[mx.sym.BlockGrad(output) for output in listed]]),
         inference=mx.sym.Group([rows, *listed]),
         inputs=names,
-        label="label",
-        weight="weight" if weighted else None,
+        label="batch:label",
+        weight="batch:weight" if weighted else None,
         outputs=len(listed),
     )
+
+
+def _listed(outputs: Any) -> list[Any]:
+    """The outputs one by one; a symbol such as that of a split has several."""
+    parts = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    if not all(isinstance(part, mx.sym.Symbol) for part in parts):
+        raise CannotCompile("the net gives nested outputs")
+    return [output for part in parts for output in part]
+
+
+def _axes(output: Any, names: Sequence[str], sample: Sequence[Array]) -> int:
+    """How many axes an output has."""
+    _, shapes, _ = output.infer_shape(
+        **{name: part.shape for name, part in zip(names, sample, strict=True) if name in output.list_arguments()}
+    )
+    return len(shapes[0])
 
 
 def draws_random_numbers(symbol: Any) -> bool:

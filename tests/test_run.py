@@ -1,0 +1,343 @@
+"""The run: what plugins log and read, the history, and the record that is left on disk."""
+
+import json
+import math
+import os
+import signal
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from nets import Given, MeanOverRows, regression, values
+from tiny import Tiny, engine, plugin
+
+from trainer import Interrupted, PluginError, TrainerError, UsageError
+from trainer._mxnet import mx
+
+
+def logged(value):
+    """What a run holds after logging the value."""
+    run = engine(Tiny()).run
+    run.log({"x": value})
+    return run.metrics["x"]
+
+
+# ---- logging --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        2,
+        2.0,
+        True + True,
+        np.float32(2),
+        np.float64(2),
+        np.int64(2),
+        np.array(2.0),
+        mx.nd.array([2.0]),
+        mx.nd.array([[2]], dtype="int32"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_numbers_of_every_kind_are_logged_as_floats(value):
+    assert logged(value) == 2.0
+    assert type(logged(value)) is float
+
+
+@pytest.mark.parametrize("value", [float("nan"), np.float32("nan"), mx.nd.array([np.nan])])
+def test_nan_is_a_number(value):
+    assert math.isnan(logged(value))
+
+
+@pytest.mark.parametrize("value", [float("inf"), -np.inf])
+def test_infinity_is_a_number(value):
+    assert logged(value) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2", b"2", None, [2.0], {"a": 2}, 2j, object(), np.ones(3), np.array(["a"])],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_not_a_number_is_refused_by_name(value):
+    with pytest.raises(TypeError, match=r"run.log takes numbers; 'x' is"):
+        logged(value)
+
+
+def test_an_array_of_several_elements_is_not_a_number():
+    with pytest.raises(TypeError, match=r"run.log takes numbers; 'x' is"):
+        logged(mx.nd.ones(3))
+
+
+def test_an_error_in_logging_names_the_plugin():
+    with pytest.raises(PluginError, match=r"plugin 'sensor' in on_batch_end .* 'a/b' is a NoneType"):
+        engine(Tiny(), plugin("sensor", batch_end=lambda run: run.log({"a/b": None}))).fit()
+
+
+def test_figures_of_a_batch_last_for_the_batch_and_those_of_an_epoch_for_the_epoch():
+    seen = []
+
+    def log(run):
+        if run.step != 2:
+            run.log({"a": run.step})
+
+    def look(run):
+        seen.append((run.step, dict(run.step_metrics), run.epoch_metrics.get("a"), run.epoch_metrics.get("b")))
+
+    watching = plugin(
+        "log", epoch_begin=lambda run: run.log({"b": run.epoch * 10}), backward_end=log, epoch_end=lambda run: None
+    )
+    run = engine(Tiny(), watching, plugin("look", batch_end=look)).fit()
+    assert seen == [
+        (1, {"a": 1.0}, 1.0, 10.0),
+        (2, {}, 1.0, 10.0),
+        (3, {"a": 3.0}, 3.0, 20.0),
+        (4, {"a": 4.0}, 4.0, 20.0),
+    ]
+    assert run.metrics["a"] == 4.0
+
+
+def test_what_is_logged_between_batches_belongs_to_the_epoch_alone():
+    seen = []
+    watching = plugin(
+        evaluate_end=lambda run: run.log({"late": 1}), epoch_end=lambda run: seen.append(dict(run.step_metrics))
+    )
+    run = engine(Tiny(), watching, epochs=1).fit()
+    assert all("late" not in metrics for metrics in seen)
+    assert run.history[0]["late"] == 1.0
+
+
+def test_the_history_has_an_entry_an_epoch():
+    run = engine(Tiny(), plugin(batch_end=lambda run: run.log({"mine": run.step})), epochs=3).fit()
+    assert [(entry["epoch"], entry["step"], entry["mine"]) for entry in run.history] == [
+        (1, 2, 2),
+        (2, 4, 4),
+        (3, 6, 6),
+    ]
+    assert all({"train/loss", "validation/loss", "validation/f1"} <= set(entry) for entry in run.history)
+    assert all(type(value) in (int, float) for entry in run.history for value in entry.values())
+
+
+def test_the_history_of_an_epoch_does_not_change_afterwards():
+    seen = []
+    run = engine(Tiny(), plugin(epoch_end=lambda run: seen.append(dict(run.history[-1])))).fit()
+    assert run.history == seen
+
+
+# ---- loss and learning rate -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "recorded"])
+def test_a_loss_read_early_in_a_batch_is_that_of_the_one_before_and_does_not_stay(compiled):
+    begin, middle, end = [], [], []
+    watching = plugin(
+        batch_begin=lambda run: begin.append(run.loss),
+        backward_end=lambda run: middle.append(run.loss),
+        batch_end=lambda run: end.append(run.loss),
+    )
+    engine(Tiny(train_rows=8), watching, epochs=1, compiled=compiled).fit()
+    assert len(set(end)) == 4
+    assert middle == end
+    assert math.isnan(begin[0])
+    assert begin[1:] == end[:-1]
+
+
+def test_before_the_first_batch_there_is_no_loss():
+    assert math.isnan(engine(Tiny()).run.loss)
+
+
+def test_an_evaluation_does_not_change_the_loss_of_the_batch():
+    before, after = [], []
+    watching = plugin(
+        batch_end=lambda run: (before.append(run.loss), run.evaluate("look")),
+        evaluate_end=lambda run: after.append(run.loss),
+    )
+    engine(Tiny(), watching, epochs=1).fit()
+    assert before == after[:2]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_a_learning_rate_that_is_set_holds_from_the_next_update(name):
+    seen, weights = [], []
+
+    def change(run):
+        seen.append(run.learning_rate)
+        run.learning_rate = 0.0 if run.step in (2, 3) else 0.05
+
+    watching = plugin(backward_end=change, batch_end=lambda run: weights.append(values(run)))
+    optimizer = {"name": name, "learning_rate": 0.1}
+    run = engine(Given(regression(8)), watching, batch_size=2, epochs=1, optimizer=optimizer).fit()
+    assert seen == [0.1, 0.05, 0.0, 0.0]
+    assert run.learning_rate == 0.05
+    moved = [any((first[name] != second[name]).any() for name in first) for first, second in pairwise(weights)]
+    assert moved == [False, False, True]
+
+
+def test_the_gradients_before_the_first_batch_say_so():
+    from trainer.config import Settings
+    from trainer.dispatch import Dispatch
+    from trainer.run import Run
+
+    run = Run(Tiny(), Settings.checked({"epochs": 1, "batch_size": 1, "seed": 0}), Dispatch([]), [mx.cpu()])
+    with pytest.raises(TrainerError, match="no gradients before the first batch"):
+        _ = run.gradients
+    assert run.outputs == []
+    assert run.steps_per_epoch is None
+
+
+def test_a_request_needs_its_reason():
+    run = engine(Tiny()).run
+    for ask in (run.stop, run.end_epoch, run.save, run.evaluate):
+        for reason in ("", None, True):
+            with pytest.raises(TrainerError, match="needs its reason"):
+                ask(reason)
+
+
+def test_a_request_that_is_made_again_counts_up():
+    run = engine(Tiny(train_rows=8), plugin("saver", batch_end=lambda run: run.save("every batch")), epochs=1).fit()
+    (decision,) = run.decisions
+    assert (decision.plugin, decision.action, decision.reason) == ("saver", "save", "every batch")
+    assert (decision.step, decision.count, decision.last_step) == (1, 4, 4)
+
+
+# ---- what is left on disk -------------------------------------------------------------------------------------------
+
+
+def record(folder):
+    return json.loads((folder / "run.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+
+
+def odd_figures(run):
+    run.log({"nan": float("nan"), "infinite": float("inf"), "number": np.float32(1.5), "array": mx.nd.ones(1)})
+
+
+def test_the_record_is_json_whatever_was_logged(tmp_path):
+    run = engine(Tiny(), plugin(batch_end=odd_figures), folder=tmp_path / "run").fit()
+    written = record(tmp_path / "run")
+    assert written["metrics"]["nan"] is None
+    assert written["metrics"]["infinite"] is None
+    assert (written["metrics"]["number"], written["metrics"]["array"]) == (1.5, 1.0)
+    assert {key: written[key] for key in ("status", "epoch", "step", "updates")} == {
+        "status": "finished",
+        "epoch": 2,
+        "step": 4,
+        "updates": 4,
+    }
+    assert written["ended"] >= written["started"]
+    assert written["ledger"][0]["calls"] == 4
+    assert json.loads(json.dumps(run.record(), allow_nan=False))["metrics"] == written["metrics"]
+
+
+@pytest.mark.parametrize("threshold", [0.25, np.float32(0.25), np.float64(0.25)])
+def test_a_threshold_of_any_number_type_is_written(tmp_path, threshold):
+    setting = plugin(epoch_end=lambda run: setattr(run, "threshold", threshold))
+    engine(Tiny(), setting, folder=tmp_path / "run").fit()
+    assert record(tmp_path / "run")["threshold"] == 0.25
+
+
+def outcome(folder, *plugins, task=None, **values):
+    """The record on disk after a run, however it ended, and the error."""
+    made = engine(task or Tiny(), *plugins, folder=folder, **values)
+    error = None
+    try:
+        made.fit()
+    except BaseException as raised:
+        error = raised
+    assert made.run.status == (record(folder)["status"] if folder.exists() else "failed")
+    return (record(folder) if folder.exists() else None), error
+
+
+def broken(run):
+    raise ValueError("broken")
+
+
+def mistaken(run):
+    raise UsageError("it does not fit", where="somewhere")
+
+
+def interrupt(run):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("hooks", "status", "reason", "error"),
+    [
+        ({}, "finished", "", type(None)),
+        ({"batch_end": lambda run: run.stop("enough")}, "stopped", "enough", type(None)),
+        ({"batch_end": broken}, "failed", "PluginError: plugin 'hooked' in on_batch_end", PluginError),
+        ({"setup": broken}, "failed", "PluginError: plugin 'hooked' in on_setup", PluginError),
+        ({"teardown": broken}, "failed", "PluginError: plugin 'hooked' in on_teardown", PluginError),
+        ({"epoch_end": mistaken}, "failed", "UsageError: somewhere: it does not fit", UsageError),
+        ({"batch_end": interrupt}, "interrupted", "interrupted by SIGTERM", Interrupted),
+    ],
+    ids=["finished", "stopped", "failed", "failed in setup", "failed in teardown", "mistake later", "interrupted"],
+)
+def test_the_record_says_how_a_run_ended(tmp_path, hooks, status, reason, error):
+    written, raised = outcome(tmp_path / "runs" / "run", plugin(**hooks))
+    assert written["status"] == status
+    assert written["reason"].startswith(reason)
+    assert written["ended"] is not None
+    assert type(raised) is error
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["run"]
+    assert sorted(path.name for path in (tmp_path / "runs" / "run").iterdir()) == [
+        "config.toml",
+        "plugins.json",
+        "run.json",
+    ]
+
+
+@pytest.mark.parametrize("event", ["setup", "fit_begin", "epoch_begin"])
+def test_a_users_mistake_before_the_first_batch_leaves_nothing(tmp_path, event):
+    written, error = outcome(tmp_path / "runs" / "tiny" / "run", plugin(**{event: mistaken}))
+    assert (written, type(error)) == (None, UsageError)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mistake_that_is_found_while_building_leaves_nothing(tmp_path):
+    with pytest.raises(UsageError):
+        engine(Tiny(), folder=tmp_path / "runs" / "run", optimizer={"name": "nonsense"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_does_not_fit_leaves_nothing(tmp_path):
+    task = Given(regression(8), make_loss=MeanOverRows)
+    written, error = outcome(tmp_path / "runs" / "run", task=task)
+    assert (written, type(error)) == (None, UsageError)
+
+
+def test_while_it_runs_the_record_says_so(tmp_path):
+    seen = []
+    engine(Tiny(), plugin(setup=lambda run: seen.append(record(run.folder))), folder=tmp_path / "run").fit()
+    assert (seen[0]["status"], seen[0]["step"], seen[0]["ended"]) == ("running", 0, None)
+
+
+def test_a_folder_that_cannot_be_made_is_a_users_mistake_and_fires_the_endings(tmp_path):
+    (tmp_path / "file").write_text("")
+    ends = []
+    made = engine(Tiny(), plugin(teardown=lambda run: ends.append(run.status)), folder=tmp_path / "file" / "run")
+    with pytest.raises(UsageError, match="cannot be made"):
+        made.fit()
+    assert ends == ["failed"]
+
+
+def test_a_folder_of_another_run_is_left_alone(tmp_path):
+    engine(Tiny(), folder=tmp_path / "run").fit()
+    before = (tmp_path / "run" / "run.json").read_text()
+    with pytest.raises(UsageError):
+        engine(Tiny(), folder=tmp_path / "run").fit()
+    assert (tmp_path / "run" / "run.json").read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_run_without_a_folder_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    engine(Tiny(), plugin(batch_end=lambda run: run.save("now"))).fit()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_engine_trains_once():
+    made = engine(Tiny())
+    made.fit()
+    with pytest.raises(TrainerError, match="trained already"):
+        made.fit()
