@@ -284,3 +284,17 @@ def test_what_is_no_data_is_a_users_mistake(arrays, message):
 def test_a_split_of_another_kind_is_a_users_mistake():
     with pytest.raises(UsageError, match="the train split is a list"):
         as_batches([1, 2], batch_size=2, contexts=[mx.cpu()], seed=0, shuffle=True, split="train")
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "bool", "float64"])
+def test_labels_of_any_type_go_with_a_loss_that_multiplies(dtype):
+    from tiny import Tiny, engine, rows
+
+    from trainer import Splits
+
+    class Typed(Tiny):
+        def splits(self, run):
+            made = rows(6)
+            return Splits(Arrays(made.features, made.labels.astype(dtype)))
+
+    assert engine(Typed()).fit().metrics["train/loss"] == engine(Tiny(train_rows=6)).fit().metrics["train/loss"]

@@ -617,3 +617,8 @@ def test_batches_of_many_shapes_do_not_fill_the_memory():
         assert outputs[0].shape == (size, 1)
         assert losses[0].shape == (size,)
         assert len(step._bound[0]) <= KEPT_SHAPES
+
+
+def test_an_optimizer_that_does_not_take_a_parameter_is_a_users_mistake():
+    with pytest.raises(UsageError, match=r"groupadagrad does not take the parameter \w+bias of shape \(1,\)"):
+        engine(Tiny(), optimizer={"name": "groupadagrad"})

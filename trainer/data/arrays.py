@@ -26,7 +26,8 @@ class Arrays:
     """A split in memory: numpy arrays or NDArrays with the rows along the first axis.
 
     `features` is (rows, …), or a tuple of such arrays for a net of several inputs; `labels` (rows, …); `weights`
-    (rows,) or (rows, 1), or None where all rows count alike. Floating-point numbers and truth values become float32.
+    (rows,) or (rows, 1), or None where all rows count alike. Labels, weights, floating-point numbers and
+    truth values become float32; whole numbers among the features stay whole.
     """
 
     features: Any
@@ -67,7 +68,7 @@ class ArrayBatches:
         self._inputs = len(arrays.inputs)
         self.rows: int = len(arrays)
         self.weighted = arrays.weights is not None
-        columns = [*arrays.inputs, arrays.labels] + ([arrays.weights] if self.weighted else [])
+        columns = [*arrays.inputs, _floating(arrays.labels)] + ([_floating(arrays.weights)] if self.weighted else [])
         self._columns = [[_on_device(column, context) for column in columns] for context in self._contexts]
         self._row_bytes = sum(int(np.prod(column.shape[1:])) * 4 for column in columns)
         self._views: dict[tuple[int, int], tuple[Shard, ...]] = {}
@@ -175,6 +176,11 @@ def _check(arrays: Arrays, where: str) -> None:
         raise UsageError("it has no rows", where=where)
     if arrays.weights is not None and int(np.prod(arrays.weights.shape)) != lengths[0]:
         raise UsageError(f"its weights have shape {tuple(arrays.weights.shape)}, not one a row", where=where)
+
+
+def _floating(column: Any) -> Any:
+    """Labels and weights as float32: Gluon's losses multiply them with the outputs, and take class numbers so too."""
+    return column if np.dtype(column.dtype) == np.float32 else column.astype(np.float32)
 
 
 def _on_device(column: Any, context: Context) -> Array:

@@ -63,7 +63,8 @@ def make_step(
     """The compiled step where net and loss can be bound, the recorded one otherwise.
 
     `sample` holds one row of every input; it gave the parameters their shapes. `compiled=False` asks for the recorded
-    step, for comparison and for debugging inside a net. Raises UsageError where the loss does not give a value a row.
+    step, for comparison and for debugging inside a net. Raises UsageError for an optimizer that does not
+    take the net's parameters.
     """
     if compiled:
         try:

@@ -87,11 +87,9 @@ class Parameters:
             return self.optimizer.create_state_multi_precision(index, group.weights[0])
         except AssertionError as error:
             # How MXNet's optimizers say that they are made for other parameters.
-            name = type(self.optimizer).__name__.lower()
+            what = f"the parameter {group.names[0]} of shape {group.weights[0].shape}"
             raise UsageError(
-                f"{name} does not take the parameter {group.names[0]} of shape {group.weights[0].shape}: {error}".rstrip(
-                    ": "
-                ),
+                f"{type(self.optimizer).__name__.lower()} does not take {what}: {error}".rstrip(": "),
                 where="--optimizer",
                 fix="Choose another optimizer.",
             ) from error
