@@ -134,9 +134,8 @@ class LogisticRegression(Task):
 
     def _generated(self, seed: int) -> Splits:
         """The tutorial's data, drawn as it draws it: training rows first, then validation rows, from one seed."""
-        from trainer.data.schema import Rows
-
         from trainer._mxnet import mx
+        from trainer.data.schema import Rows
 
         mx.random.seed(seed)
         splits = []

@@ -110,6 +110,7 @@ def test_plain_logistic_regression_is_as_good_as_scikit_learns_on_the_same_split
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
     from sklearn.preprocessing import StandardScaler
+
     from trainer.data.table import TableOptions, load_splits
 
     path = write(table, tmp_path / f"table{suffix}")
