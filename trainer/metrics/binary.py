@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,8 +19,12 @@ class BinaryClassification(Metric):
 
     `accuracy`, `f1`, `precision`, `recall`, `matthews-correlation` and the four counts of the confusion matrix at
     `threshold`; `roc-auc`, `average-precision`, `log-loss` and `brier-score` without one. A row is class 1 where its
-    probability is above the threshold; at exactly the threshold it is class 0. With weights, the counts are sums of
-    weights. `threshold` may be changed between `reset` and `compute`.
+    probability is above the threshold, compared in float64; at exactly the threshold it is class 0, and so is one whose
+    probability is NaN. With weights, the counts are sums of weights. `threshold` may be changed between `reset` and
+    `compute`.
+
+    The Brier score is the mean squared difference of probability and label (Brier, 1950); the log loss is the mean
+    negative log-likelihood. Both are NaN where a probability is, and so are the two that rank.
     """
 
     directions: ClassVar[Mapping[str, Direction]] = {
@@ -41,7 +45,8 @@ class BinaryClassification(Metric):
 
     def reset(self) -> None:
         """Forgets every row."""
-        self._parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]] = []
+        self._parts: list[tuple[Vector, Vector, Vector]] = []
+        self._resolution = float(np.finfo(np.float64).eps)
 
     def update(self, predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None) -> None:
         """Takes in a batch of n rows: probabilities, labels and weights of n elements each, of any shape.
@@ -49,18 +54,15 @@ class BinaryClassification(Metric):
         Raises UsageError where they are not one a row, which is what a net with two output neurons looks like, and for
         labels other than 0 and 1.
         """
-        probabilities, labels = np.ravel(predictions), np.ravel(labels)
-        if probabilities.size != labels.size:
-            raise UsageError(
-                f"{probabilities.size} predictions for {labels.size} rows",
-                where="binary metrics",
-                fix="The net has to end in one neuron, and predictions() to give one probability a row.",
-            )
-        if labels.size and not np.isin(labels, (0, 1)).all():
-            raise UsageError(
-                f"a label is {labels[~np.isin(labels, (0, 1))][0]:g}", where="binary metrics", fix="Use 0 and 1."
-            )
-        self._parts.append((probabilities, labels, None if weights is None else np.ravel(weights)))
+        # Copies: the caller may write its next batch into the same arrays.
+        columns = _columns(np.array(predictions), np.array(labels), None if weights is None else np.array(weights))
+        known = (columns[1] == 0) | (columns[1] == 1)
+        if not known.all():
+            raise UsageError(f"a label is {columns[1][~known][0]:g}", where="binary metrics", fix="Use 0 and 1.")
+        self._parts.append(columns)
+        dtype = np.asarray(predictions).dtype
+        if np.issubdtype(dtype, np.floating):
+            self._resolution = max(self._resolution, float(np.finfo(dtype).eps))
 
     def compute(self) -> dict[str, float]:
         """All values over the rows since `reset`."""
@@ -70,7 +72,7 @@ class BinaryClassification(Metric):
             **binary_metrics_at(self.threshold, probabilities, labels, weights),
             "roc-auc": ranked.roc_auc(),
             "average-precision": ranked.average_precision(),
-            "log-loss": _log_loss(probabilities, labels, weights, self._resolution()),
+            "log-loss": _log_loss(probabilities, labels, weights, self._resolution),
             "brier-score": _mean((probabilities - labels) ** 2, weights),
         }
 
@@ -81,30 +83,28 @@ class BinaryClassification(Metric):
         return _confusion(probabilities > self.threshold, labels, weights)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """The collected rows."""
+        """The collected rows, three arrays (rows,) of float64; and `resolution`, (1,), which float64 does not tell."""
         probabilities, labels, weights = self._joined()
-        return {"probabilities": probabilities, "labels": labels, "weights": weights}
+        return {
+            "probabilities": probabilities,
+            "labels": labels,
+            "weights": weights,
+            "resolution": np.array([self._resolution]),
+        }
 
     def add_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Adds the rows of another process."""
-        self._parts.append((state["probabilities"], state["labels"], state["weights"]))
+        self._parts.append(_columns(state["probabilities"], state["labels"], state["weights"]))
+        self._resolution = max(self._resolution, float(state["resolution"][0]))
 
     def _joined(self) -> tuple[Vector, Vector, Vector]:
-        """All rows in float64; without weights each counts 1."""
+        """All rows. They replace the parts, so that the next call has nothing left to join."""
         if not self._parts:
             return np.empty(0), np.empty(0), np.empty(0)
-        probabilities, labels = (
-            np.concatenate([np.asarray(part[n], np.float64) for part in self._parts]) for n in (0, 1)
-        )
-        weights = [
-            np.ones(len(part[1])) if part[2] is None else np.asarray(part[2], np.float64) for part in self._parts
-        ]
-        return probabilities, labels, np.concatenate(weights)
-
-    def _resolution(self) -> float:
-        """The smallest difference from 1 that the probabilities' own type can hold."""
-        types = {part[0].dtype for part in self._parts if np.issubdtype(part[0].dtype, np.floating)}
-        return max((float(np.finfo(dtype).eps) for dtype in types), default=float(np.finfo(np.float64).eps))
+        if len(self._parts) > 1:
+            probabilities, labels, weights = (np.concatenate(column) for column in zip(*self._parts, strict=True))
+            self._parts = [(probabilities, labels, weights)]
+        return self._parts[0]
 
 
 def binary_metrics_at(
@@ -112,10 +112,11 @@ def binary_metrics_at(
 ) -> dict[str, float]:
     """What depends on the threshold: accuracy, f1, precision, recall, matthews-correlation and the four counts.
 
-    All arrays (rows,). Precision, recall and F1 are 0 where nothing is predicted, or nothing is there to be found, and
-    the correlation is 0 where it is undefined, as scikit-learn has it. Without rows everything is NaN but the counts.
+    Probabilities, labels (0 and 1) and weights of one element a row, of any shape; raises UsageError for anything else.
+    Precision, recall and F1 are 0 where nothing is predicted, or nothing is there to be found, and the correlation is 0
+    where it is undefined, as scikit-learn has it. Without rows everything is NaN but the counts.
     """
-    weights = np.ones(len(labels)) if weights is None else weights
+    probabilities, labels, weights = _columns(probabilities, labels, weights)
     (tn, fp), (fn, tp) = _confusion(probabilities > threshold, labels, weights).tolist()
     total = tn + fp + fn + tp
     nothing = float("nan") if total == 0 else 0.0
@@ -135,25 +136,31 @@ def binary_metrics_at(
 
 
 def roc_auc(probabilities: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
-    """The area under the receiver operating characteristic; NaN unless there are rows of both classes."""
-    return _Ranked(probabilities, labels, weights).roc_auc()
+    """The area under the receiver operating characteristic; NaN unless there are rows of both classes.
+
+    By the trapezoidal rule over the distinct scores, so a tie between the classes counts one half (Hanley and McNeil,
+    1982). Any scores will do. Arrays and errors as for `binary_metrics_at`; NaN where a score is.
+    """
+    return _Ranked(*_columns(probabilities, labels, weights)).roc_auc()
 
 
 def average_precision(probabilities: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
-    """The sum over thresholds of precision × gain in recall, not interpolated; NaN where there is no row of class 1."""
-    return _Ranked(probabilities, labels, weights).average_precision()
+    """The sum over thresholds of precision × gain in recall, not interpolated; NaN where there is no row of class 1.
+
+    As scikit-learn defines it. Any scores will do. Arrays and errors as for `binary_metrics_at`; NaN where a score is.
+    """
+    return _Ranked(*_columns(probabilities, labels, weights)).average_precision()
 
 
 class _Ranked:
     """Rows in falling order of probability: the sums of weights above each distinct probability, of either class."""
 
-    def __init__(self, probabilities: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None) -> None:
-        weights = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
+    def __init__(self, probabilities: Vector, labels: Vector, weights: Vector) -> None:
         self._unordered = bool(np.isnan(probabilities).any())
-        order = np.argsort(-np.asarray(probabilities), kind="stable")
-        ranked = np.asarray(probabilities)[order]
+        order = np.argsort(-probabilities, kind="stable")
+        ranked = probabilities[order]
         # Rows of the same probability change sides together, so the curves have a point a distinct probability.
-        last = np.flatnonzero(np.append(np.diff(ranked) != 0, True)) if len(ranked) else np.empty(0, int)
+        last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else np.empty(0, int)
         positive = (labels > 0.5)[order]
         self._true: Vector = np.cumsum(np.where(positive, weights[order], 0.0))[last]
         self._false: Vector = np.cumsum(np.where(positive, 0.0, weights[order]))[last]
@@ -173,7 +180,24 @@ class _Ranked:
         return float(np.dot(precision, np.diff(self._true, prepend=0.0)) / self._true[-1])
 
 
-def _confusion(predicted: NDArray[np.bool_], labels: NDArray[Any], weights: NDArray[Any]) -> Vector:
+def _columns(
+    probabilities: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None
+) -> tuple[Vector, Vector, Vector]:
+    """One element a row, in float64; without weights each row counts 1. Copies only what is of another type."""
+    probabilities, labels = (np.asarray(part, np.float64).ravel() for part in (probabilities, labels))
+    if probabilities.size != labels.size:
+        raise UsageError(
+            f"{probabilities.size} predictions for {labels.size} rows",
+            where="binary metrics",
+            fix="The net has to end in one neuron, and predictions() to give one probability a row.",
+        )
+    weights = np.ones(labels.size) if weights is None else np.asarray(weights, np.float64).ravel()
+    if weights.size != labels.size:
+        raise UsageError(f"{weights.size} weights for {labels.size} rows", where="binary metrics")
+    return probabilities, labels, weights
+
+
+def _confusion(predicted: NDArray[np.bool_], labels: Vector, weights: Vector) -> Vector:
     cells: Vector = np.bincount(2 * (labels > 0.5) + predicted, weights=weights, minlength=4).astype(np.float64)
     return cells.reshape(2, 2)
 
@@ -187,6 +211,3 @@ def _log_loss(probabilities: Vector, labels: Vector, weights: Vector, resolution
 def _mean(values: Vector, weights: Vector) -> float:
     total = weights.sum()
     return float(np.dot(values, weights) / total) if total > 0 else float("nan")
-
-
-__all__: Sequence[str] = ("BinaryClassification", "average_precision", "binary_metrics_at", "roc_auc")

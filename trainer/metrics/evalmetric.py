@@ -12,15 +12,16 @@ from trainer.errors import TrainerError, UsageError
 from trainer.metrics.base import Direction, Metric
 
 KNOWN: Mapping[str, Direction] = {
-    **dict.fromkeys(("accuracy", "f1", "mcc", "pearsonr", "pearsonr-correlation"), "max"),
-    **dict.fromkeys(("loss", "mae", "mse", "rmse", "perplexity", "cross-entropy", "nll-loss"), "min"),
+    **dict.fromkeys(("accuracy", "f1", "mcc", "pcc", "pearsonr", "pearsonr-correlation"), "max"),
+    **dict.fromkeys(("loss", "mae", "mse", "rmse", "perplexity", "cross-entropy", "nll", "nll-loss"), "min"),
 }
 
 
 class EvalMetricAdapter(Metric):
-    """An `mx.metric.EvalMetric` with its own definition, batch-dependent where it is: `mx.metric.F1` averages batches.
+    """An `mx.metric.EvalMetric` with its own definition.
 
-    Weights are not passed on: MXNet's metrics take none.
+    Its values may depend on how the rows were cut into batches: `mx.metric.F1` averages over batches. Weights are not
+    passed on: MXNet's metrics take none.
     """
 
     def __init__(self, metric: Any) -> None:
@@ -38,7 +39,7 @@ class EvalMetricAdapter(Metric):
         self._metric.reset()
 
     def update(self, predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None) -> None:
-        """Passes one batch on."""
+        """Passes one batch on, in float32 and in the shapes that it has; which ones will do is the metric's to say."""
         from trainer._mxnet import mx
 
         self._metric.update([mx.nd.array(labels)], [mx.nd.array(predictions)])
@@ -62,6 +63,10 @@ def as_metric(metric: Any) -> Metric:
     """A Metric as it is, an `EvalMetric` adapted; raises UsageError for anything else."""
     if isinstance(metric, Metric):
         return metric
+    if isinstance(metric, type):
+        raise UsageError(
+            f"{metric.__name__} is a class", where="the task's metrics()", fix=f"Use {metric.__name__}(), an instance."
+        )
     if all(callable(getattr(metric, name, None)) for name in ("update", "reset", "get_name_value")):
         return EvalMetricAdapter(metric)
     raise UsageError(

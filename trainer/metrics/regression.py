@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +13,11 @@ from trainer.metrics.base import Direction, Metric
 
 
 class Regression(Metric):
-    """`mean-absolute-error`, `root-mean-squared-error` and `r2`, over all elements of predictions and labels."""
+    """`mean-absolute-error`, `root-mean-squared-error` and `r2`, over all elements of predictions and labels.
+
+    `r2` is 1 − the sum of squared errors ÷ the sum of squared differences of the labels from their mean. It is NaN
+    where the labels are all equal; scikit-learn says 1 or 0 there.
+    """
 
     directions: ClassVar[Mapping[str, Direction]] = {
         "mean-absolute-error": "min",
@@ -27,55 +31,67 @@ class Regression(Metric):
     def reset(self) -> None:
         """Forgets every row."""
         self._weight = self._absolute = self._squared = self._mean = self._spread = 0.0
+        self._lowest, self._highest = float("inf"), float("-inf")
 
     def update(self, predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None) -> None:
-        """Takes in a batch; predictions and labels have the same number of elements."""
-        rows = len(labels)
-        predicted, actual = (np.asarray(part, np.float64).reshape(rows, -1) for part in (predictions, labels))
-        if predicted.shape != actual.shape:
-            raise UsageError(
-                f"predictions have shape {predictions.shape}, labels {labels.shape}", where="regression metrics"
-            )
-        per_row = np.ones(rows) if weights is None else np.ravel(weights).astype(np.float64)
-        spread = np.broadcast_to(per_row[:, None], actual.shape)
-        total = float(spread.sum())
-        if total == 0:
-            return
-        error = predicted - actual
-        mean = float((spread * actual).sum() / total)
-        self._merge(
-            total,
-            float((spread * np.abs(error)).sum()),
-            float((spread * error**2).sum()),
-            mean,
-            float((spread * (actual - mean) ** 2).sum()),
-        )
+        """Takes in a batch: predictions and labels (rows, …) of the same number of elements, weights (rows,) or None.
 
-    def _merge(self, weight: float, absolute: float, squared: float, mean: float, spread: float) -> None:
+        Raises UsageError for other shapes.
+        """
+        if predictions.size != labels.size or (weights is not None and weights.size != len(labels)):
+            weighted = "" if weights is None else f", weights {weights.shape}"
+            raise UsageError(
+                f"predictions have shape {predictions.shape}, labels {labels.shape}{weighted}",
+                where="regression metrics",
+            )
+        predicted, actual = (np.asarray(part, np.float64).ravel() for part in (predictions, labels))
+        repeats = labels.size // max(len(labels), 1)
+        spread = np.ones(labels.size) if weights is None else np.repeat(np.ravel(weights).astype(np.float64), repeats)
+        # A weight of 0 leaves a row out, its NaN or infinity too.
+        counted = spread > 0
+        predicted, actual, spread = predicted[counted], actual[counted], spread[counted]
+        if not spread.size:
+            return
+        # A net that has diverged predicts infinities, which the values show; a warning would only repeat it.
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = float(spread.sum())
+            error = np.abs(predicted - actual)
+            mean = float((spread * actual).sum() / total)
+            sums = [(spread * part).sum() for part in (error, error**2, (actual - mean) ** 2)]
+        absolute, squared, around = map(float, sums)
+        self._merge((total, absolute, squared, mean, around, float(actual.min()), float(actual.max())))
+
+    def _merge(self, sums: Sequence[float]) -> None:
         """Adds sums; the labels' spread around their mean by Chan, Golub and LeVeque (1979), which does not cancel."""
+        weight, absolute, squared, mean, spread, lowest, highest = sums
         if weight == 0:
             return
         both = self._weight + weight
         apart = mean - self._mean
-        self._spread += spread + apart**2 * self._weight * weight / both
+        # Not apart**2, which raises where it overflows.
+        self._spread += spread + apart * apart * (self._weight * weight / both)
         self._mean += apart * weight / both
         self._absolute += absolute
         self._squared += squared
         self._weight = both
+        self._lowest, self._highest = min(self._lowest, lowest), max(self._highest, highest)
 
     def compute(self) -> dict[str, float]:
-        """The values; `r2` is NaN where all labels are equal."""
+        """The values over all rows since `reset`; NaN without rows."""
+        # The spread of equal labels is what rounding left of 0, and differs by batches: their range tells for certain.
+        differ = self._lowest < self._highest and self._spread > 0
         weight = self._weight or float("nan")
         return {
             "mean-absolute-error": self._absolute / weight,
             "root-mean-squared-error": float(np.sqrt(self._squared / weight)),
-            "r2": 1 - self._squared / self._spread if self._spread > 0 else float("nan"),
+            "r2": 1 - self._squared / self._spread if differ else float("nan"),
         }
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """The sums."""
-        return {"sums": np.array([self._weight, self._absolute, self._squared, self._mean, self._spread])}
+        """`sums`, (7,): weight, absolute and squared errors; the labels' mean, spread, lowest and highest."""
+        errors = [self._weight, self._absolute, self._squared]
+        return {"sums": np.array([*errors, self._mean, self._spread, self._lowest, self._highest])}
 
     def add_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Adds the sums of another process."""
-        self._merge(*state["sums"].tolist())
+        self._merge(state["sums"].tolist())
