@@ -341,3 +341,10 @@ def test_an_engine_trains_once():
     made.fit()
     with pytest.raises(TrainerError, match="trained already"):
         made.fit()
+
+
+def test_what_is_logged_at_the_end_of_an_epoch_stands_in_its_history():
+    logging = plugin(epoch_end=lambda run: run.log({"late": run.epoch}), fit_end=lambda run: run.log({"later": 1}))
+    history = engine(Tiny(test_rows=2), logging).fit().history
+    assert [entry["late"] for entry in history] == [1.0, 2.0]
+    assert not any(name == "later" or name.startswith("test/") for name in history[-1])

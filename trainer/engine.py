@@ -71,8 +71,9 @@ class Engine:
                     if interrupt.signum:
                         break
                     self._evaluate_validation()
-                    run.end_epoch_record()
+                    run.open_history_entry()
                     fire.epoch_end(run)
+                    run.close_history_entry()
                     self._save_if_asked()
                     if interrupt.signum or run.requested("stop"):
                         break

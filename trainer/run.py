@@ -113,6 +113,7 @@ class Run:
     _requests: dict[str, str] = field(default_factory=dict)
     _decided: dict[tuple[str, Action, str], Decision] = field(default_factory=dict)
     _in_batch: bool = False
+    _entry: dict[str, float] | None = None
 
     # ---- what plugins ask for -------------------------------------------------------------------------------------
 
@@ -174,6 +175,8 @@ class Run:
             number = _number(name, value)
             self.metrics[name] = number
             self.epoch_metrics[name] = number
+            if self._entry is not None:
+                self._entry[name] = number
             if self._in_batch:
                 self.step_metrics[name] = number
 
@@ -236,9 +239,14 @@ class Run:
         """For the engine: the batch is over; what is logged from here on belongs to the epoch."""
         self._in_batch = False
 
-    def end_epoch_record(self) -> None:
-        """For the engine: one entry of the history."""
-        self.history.append({"epoch": self.epoch, "step": self.step, **self.epoch_metrics})
+    def open_history_entry(self) -> None:
+        """For the engine: one entry of the history, which takes in what is logged until it is closed."""
+        self._entry = {"epoch": self.epoch, "step": self.step, **self.epoch_metrics}
+        self.history.append(self._entry)
+
+    def close_history_entry(self) -> None:
+        """For the engine: what is logged from here on belongs to no epoch."""
+        self._entry = None
 
     def record(self) -> dict[str, Any]:
         """The run as JSON values: what `run.json` holds."""

@@ -76,7 +76,8 @@ def in_order(classes: list[str]) -> list[str]:
     if len(classes) == 2 and words & set(NEGATIVE_WORDS) and words & set(POSITIVE_WORDS):
         return sorted(classes, key=lambda value: value.lower() in POSITIVE_WORDS)
     try:
-        return sorted(classes, key=float)
+        # The text decides between 1 and 01, so that the order of the rows never does.
+        return sorted(classes, key=lambda value: (float(value), value))
     except ValueError:
         return sorted(classes)
 
