@@ -1,18 +1,17 @@
-"""Tables: what is read, how it is cut, and what the training rows teach."""
+"""Tables: what is read, and how it is cut."""
 
 import gzip
-import json
+import re
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trainer import UsageError
-from trainer.data.labels import Labels, in_order
 from trainer.data.read import read_table
 from trainer.data.schema import Schema
 from trainer.data.table import TableOptions, describe, load_splits
@@ -83,165 +82,81 @@ def test_a_type_that_does_not_hold_in_a_later_block_is_widened(tmp_path, late):
     assert str(column[rows].as_py()) == late
 
 
-# ---- learning and encoding ------------------------------------------------------------------------------------------
+def test_white_space_before_truth_values_does_not_make_them_text(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n1, true\n2, False\n3, ?\n")
+    assert read_table(path).column("b").to_pylist() == [True, False, None]
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30))
-@settings(deadline=None)
-def test_numbers_are_standardised_as_scikit_learn_does(values):
-    from sklearn.preprocessing import StandardScaler
-
-    made = table(a=values, y=(["no", "yes"] * len(values))[: len(values)])
-    schema = learn(made)
-    expected = StandardScaler().fit_transform(np.array(values)[:, None])
-    tolerance = 1e-4 + 1e-9 * np.abs(values).max() / schema.columns[0].deviation
-    np.testing.assert_allclose(schema.encode(made, where="here").features, expected, atol=tolerance, rtol=1e-4)
+def test_columns_asked_for_as_text_stay_as_they_are_written(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(" a ,b,c\n007,1.50, True\n")
+    assert read_table(path, text=["a", "b", "c"]).to_pylist() == [{"a": "007", "b": "1.50", "c": "True"}]
 
 
-@given(st.lists(st.sampled_from(["red", "green", "blue"]), min_size=2, max_size=30))
-@settings(deadline=None)
-def test_text_becomes_one_input_a_category_as_scikit_learn_does(values):
-    from sklearn.preprocessing import OneHotEncoder
-
-    made = table(a=values, y=(["no", "yes"] * len(values))[: len(values)])
-    expected = OneHotEncoder(sparse_output=False).fit_transform(np.array(values)[:, None])
-    np.testing.assert_array_equal(encode(made).features, expected)
-
-
-def test_missing_numbers_take_the_training_mean_and_missing_text_a_category():
-    made = table(a=[1.0, None, 3.0, 4.0], b=["x", None, "y", "x"], c=[True, None, True, False], y=LABELS[:4])
-    schema = learn(made, standardize=False)
-    rows = schema.encode(made, where="here")
-    assert schema.feature_names == ["a", "b=x", "b=y", "b=(missing)", "c"]
-    np.testing.assert_allclose(rows.features[1], [8 / 3, 0, 0, 1, 2 / 3], rtol=1e-6)
-    assert rows.missing == {"a": 1, "b": 1, "c": 1}
-
-
-def test_a_category_that_training_did_not_have_is_all_zeros_and_counted():
-    schema = learn(table(a=["x", "y"], y=["no", "yes"]))
-    rows = schema.encode(table(a=["z", "x", None], y=["no", "yes", "no"]), where="here")
-    assert rows.features.tolist() == [[0, 0], [1, 0], [0, 0]]
-    assert rows.unseen == {"a": 1}
-
-
-def test_a_constant_column_becomes_zero():
-    assert encode(table(a=[0.1] * 6, y=LABELS)).features.tolist() == [[0.0]] * 6
-
-
-def test_numbers_written_as_text_are_numbers_and_categorical_makes_text_of_numbers():
-    as_text = table(a=["1", "2.5", "3"] * 2, y=LABELS)
-    assert learn(as_text).columns[0].kind == "numeric"
-    numbers = table(a=[1.0, 2.0, 1.0] * 2, y=LABELS)
-    assert learn(numbers, categorical=["a"]).feature_names == ["a=1", "a=2"]
-
-
-def test_too_many_categories_are_an_error():
-    names = [f"n{number}" for number in range(1001)]
-    with pytest.raises(UsageError, match=r"1001 different texts.*Add --ignore a"):
-        learn(table(a=names, y=(["no", "yes"] * 501)[:1001]))
-
-
-def test_features_and_ignore_choose_columns():
-    made = table(a=[1, 2] * 3, b=[3, 4] * 3, c=[5, 6] * 3, w=[1.0, 2.0] * 3, y=LABELS)
-    assert learn(made, ignore=["b"], sample_weight="w").feature_names == ["a", "c"]
-    assert learn(made, features=["c", "a"]).feature_names == ["c", "a"]
-    with pytest.raises(UsageError, match="no column is left"):
-        learn(made, ignore=["a", "b", "c", "w"])
-
-
-def test_dictionary_and_decimal_columns_of_parquet_are_read(tmp_path):
-    import decimal
-
-    made = table(
-        a=pa.array(["x", "y", "x"] * 2).dictionary_encode(),
-        b=pa.array([decimal.Decimal("1.5"), decimal.Decimal("2.5"), None] * 2),
-        c=pa.array(["1", "2", "3"] * 2, pa.large_string()),
-        y=LABELS,
-    )
-    path = tmp_path / "t.parquet"
-    pyarrow.parquet.write_table(made, path)
-    kinds = [column.kind for column in learn(read_table(path)).columns]
-    assert kinds == ["text", "numeric", "numeric"]
-
-
-words = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=5).map(str.strip)
-
-
-@given(
-    st.lists(
-        st.tuples(st.one_of(st.none(), st.floats(-100, 100)), st.one_of(st.none(), words.filter(bool)), st.booleans()),
-        min_size=2,
-        max_size=20,
-    ),
-    st.randoms(),
-)
-@settings(deadline=None)
-def test_a_schema_survives_json_and_encodes_rows_one_by_one(rows, random):
-    numbers, texts, flags = (list(column) for column in zip(*rows, strict=True))
-    made = table(a=[0.0, *numbers], b=["word", *texts], c=[True, *flags], y=(["no", "yes"] * 20)[: len(rows) + 1])
-    try:
-        schema = learn(made)
-    except UsageError:
-        return
-    again = Schema.from_json(json.loads(json.dumps(schema.to_json())))
-    assert again == schema
-    order = list(range(made.num_rows))
-    random.shuffle(order)
-    whole, shuffled = schema.encode(made, where="here"), again.encode(made.take(order), where="here")
-    np.testing.assert_array_equal(whole.features[order], shuffled.features)
-    np.testing.assert_array_equal(whole.labels[order], shuffled.labels)
-
-
-@pytest.mark.parametrize("junk", [None, [], {}, {"version": 99}, {"version": 1, "columns": "x"}, {"version": 1}])
-def test_a_schema_from_junk_is_an_error(junk):
-    with pytest.raises(UsageError, match="schema"):
-        Schema.from_json(junk)
-
-
-# ---- labels ---------------------------------------------------------------------------------------------------------
+def gzipped(text):
+    return gzip.compress(text.encode())
 
 
 @pytest.mark.parametrize(
-    ("classes", "positive"),
+    ("name", "content", "message"),
     [
-        ([0, 1], "1"),
-        ([-1, 1], "1"),
-        ([2, 1], "2"),
-        ([1.0, 2.0], "2"),
-        ([True, False], "true"),
-        (["yes", "no"], "yes"),
-        (["Y", "N"], "Y"),
-        (["Positive", "Negative"], "Positive"),
-        (["spam", "ham"], "spam"),
-        (["<=50K", ">50K"], ">50K"),
-        ([9, 10], "10"),
+        ("t.csv", b"", "it is empty"),
+        ("t.csv", b"\n\n", "it is empty"),
+        ("t.csv.gz", gzipped(""), "it is empty"),
+        ("t.csv", b"a,b", "it has a header and no rows"),
+        ("t.csv", b"a,b\n", "it has a header and no rows"),
+        ("t.csv", b"a,,c\n1,2,3\n", "column 2 has no name"),
+        ("t.csv", b"a,a \n1,2\n", "two columns are called a"),
+        ("t.csv", b"a,b\n1,2\n\n3\n", "row 2 has 1 values, the header names 2 columns. Add the missing ones"),
+        ("t.csv", b"\na,b\n1,2,3\n", "row 1 has 3 values, the header names 2 columns. Put values"),
+        ("t.csv", b'a,b\n"1,2\n3,4\n', "or the quote that ends a value"),
+        ("t.csv", b"a,b\nJos\xe9,2\n3\n", "row 2 has 1 values"),
+        ("t.csv", b"\xe9,b\n1,2\n", "it is not UTF-8 text"),
+        ("t.csv", b"a,b\n" + b"x" * 200_000 + b",1\n1\n", "Expected 2 columns, got 1"),
+        ("t.csv", b"a;b\n1;2\n", "its one column is called 'a;b', as if ';' were to separate columns"),
+        ("t.csv", gzipped("a,b\n1,2\n"), "it is not text"),
+        ("t.csv.gz", b"a,b\n1,2\n", "it is not a gzip file"),
+        ("t.csv.gz", gzip.compress(b"PAR1"), "it is a Parquet file, not CSV"),
+        ("t.csv.gz", gzip.compress(bytes(range(256))), "it is not text"),
+        ("t.csv.gz", gzip.compress(np.random.default_rng(0).bytes(300_000).hex().encode())[:-9000], "Truncated|ended"),
+        ("t.parquet", b"PAR1" + b"1" * 50, "it cannot be read as Parquet"),
     ],
 )
-def test_the_class_that_counts_as_1(classes, positive):
-    values = pa.chunked_array([pa.array(classes * 2)])
-    labels = Labels.learn("y", values, None, where="here")
-    assert labels.positive == positive
-    from trainer.data.columns import plain
-
-    expected = [float(plain(value) == positive) for value in classes * 2]
-    assert labels.encode("y", values, where="here").tolist() == expected
+def test_a_file_that_is_no_table_says_why(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=f"^{re.escape(str(path))}: .*({message})"):
+        read_table(path)
 
 
-@given(st.lists(st.one_of(st.text(min_size=1), st.integers().map(str)), min_size=2, max_size=2, unique=True))
-def test_two_classes_of_any_names_have_one_order(classes):
-    assert in_order(classes) == in_order(classes[::-1])
-    assert sorted(in_order(classes)) == sorted(classes)
+def test_a_path_that_leads_nowhere_is_an_error(tmp_path):
+    (tmp_path / "adult.csv").write_text("a\n1\n")
+    for path, message in (
+        (tmp_path / "adlut.csv", "no such file. Did you mean 'adult.csv'"),
+        (tmp_path / "adult.csv" / "t.csv", "no such file"),
+        (tmp_path / ("x" * 300 + ".csv"), "it cannot be read"),
+        (tmp_path, "it is a folder"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            read_table(path)
 
 
-@pytest.mark.parametrize("wanted", ["1", "1.0", " 1 "])
-def test_the_positive_class_is_found_as_a_number_too(wanted):
-    assert Labels.learn("y", pa.chunked_array([[2, 1, 2]]), wanted, where="here").positive == "1"
+csv_text = st.text(st.sampled_from('ab1,;".\n\r \t\u00e9-?'), max_size=60).map(str.encode)
 
 
-def test_a_class_that_training_did_not_have_names_its_row():
-    labels = Labels.learn("y", pa.chunked_array([["a", "b"]]), None, where="here")
-    with pytest.raises(UsageError, match=r"there: the label in column 'y' is 'c' at row 2.*'a' and 'b'"):
-        labels.encode("y", pa.chunked_array([["a", "c"]]), where="there")
+@given(st.one_of(st.binary(max_size=60), csv_text), st.sampled_from(["t.csv", "t.tsv", "t.csv.gz", "t.parquet"]))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_content_is_a_table_or_a_usage_error(tmp_path, content, name):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    try:
+        read = read_table(path)
+    except UsageError:
+        return
+    assert read.num_rows > 0
+    assert all(read.column_names)
+    assert len(set(read.column_names)) == len(read.column_names)
 
 
 # ---- splits ---------------------------------------------------------------------------------------------------------
@@ -274,6 +189,79 @@ def test_the_schema_never_sees_rows_of_validation_or_test(tmp_path):
     values[splits.test_rows] -= 500
     pyarrow.csv.write_csv(made.set_column(0, "a", pa.array(values)), path)
     assert load_splits(TableOptions(path, "y")).schema == splits.schema
+
+
+def with_one_value_changed(path, row, value):
+    lines = path.read_text().splitlines()
+    lines[row] = f"{value},{lines[row].split(',')[1]}"
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize(("value", "message"), [("word", "text 'word' in the numeric column 'a'"), ("inf", "infinite")])
+def test_a_message_names_the_row_of_the_file_whatever_split_it_is_in(tmp_path, split, value, message):
+    path = written(tmp_path)
+    row = int(getattr(load_splits(TableOptions(path, "y")), f"{split}_rows")[3]) + 1
+    with_one_value_changed(path, row, value)
+    with pytest.raises(UsageError, match=rf"{message}.* at row {row}\."):
+        load_splits(TableOptions(path, "y"))
+
+
+def test_a_file_with_fewer_kinds_of_values_is_read_as_the_training_file(tmp_path):
+    path, other = tmp_path / "t.csv", tmp_path / "v.csv"
+    path.write_text("a,b,y\n" + "007,True,01\nA1,Perhaps,x\n" * 20)
+    other.write_text("a,b,y\n007,True,01\n007,True,x\n")
+    splits = load_splits(TableOptions(path, "y", validation_data=other))
+    assert splits.validation.features.tolist() == [[1, 0, 0, 1]] * 2
+    assert splits.validation.unseen == {}
+
+
+def test_without_splits_all_rows_train(tmp_path):
+    splits = load_splits(TableOptions(written(tmp_path), "y", validation_split=0, test_split=0))
+    assert len(splits.train.features) == 100
+    assert (splits.validation, splits.test, splits.validation_rows, splits.test_rows) == (None,) * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label": None}, "--label: which column is to be predicted.*Columns: a, y"),
+        ({"label": "z"}, "no column 'z' for --label.*Columns: a, y"),
+        ({"label": "Y"}, "Did you mean 'y'"),
+        ({"validation_split": -0.1}, "--validation-split: -0.1 is no part of the rows"),
+        ({"test_split": float("nan")}, "--test-split: nan is no part"),
+        ({"validation_split": 0.5, "test_split": 0.5}, "leave no rows to train on"),
+        ({"test_split": 0.001}, "too few for a test split of 0 rows"),
+    ],
+)
+def test_rows_that_cannot_be_cut_so_are_an_error(tmp_path, options, message):
+    options = {"label": "y", **options}
+    with pytest.raises(UsageError, match=message):
+        load_splits(TableOptions(written(tmp_path), **options))
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "message"),
+    [
+        (0.02, 0, "the validation rows of .*: all of its 2 rows are of the class 'no'"),
+        (0, 0.02, "the test rows of .*: all of its 2 rows are of the class 'no'"),
+        (0, 0.98, "the 2 rows left for training are all of one class. Use a smaller"),
+    ],
+)
+def test_a_split_of_one_class_is_an_error(tmp_path, validation, test, message):
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n" + ("1,no\n" * 9 + "2,yes\n") * 10)
+    with pytest.raises(UsageError, match=message):
+        load_splits(TableOptions(path, "y", validation_split=validation, test_split=test))
+
+
+def test_a_file_of_its_own_needs_the_label_and_the_weight(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,w,y\n" + "1,1,no\n2,3,yes\n" * 10)
+    for header, message in (("a,w,z", "lacks the label column 'y'"), ("a,z,y", "lacks the weight column 'w'")):
+        (tmp_path / "v.csv").write_text(f"{header}\n1,1,no\n2,3,yes\n")
+        with pytest.raises(UsageError, match=message):
+            load_splits(TableOptions(path, "y", sample_weight="w", validation_data=tmp_path / "v.csv"))
 
 
 def test_a_file_of_its_own_takes_the_place_of_a_split(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,8 @@ class Labels:
             )
         if positive_class is None:
             return cls(*classes)
-        match = next((value for value in classes if _same(value, positive_class)), None)
+        alike = [value for value in classes if _same(value, positive_class)]
+        match = positive_class if positive_class in classes else next(iter(alike), None)
         if match is None:
             raise UsageError(
                 f"{positive_class!r} is not a class of column {name!r}",
@@ -76,10 +78,13 @@ def in_order(classes: list[str]) -> list[str]:
     if len(classes) == 2 and words & set(NEGATIVE_WORDS) and words & set(POSITIVE_WORDS):
         return sorted(classes, key=lambda value: value.lower() in POSITIVE_WORDS)
     try:
-        # The text decides between 1 and 01, so that the order of the rows never does.
-        return sorted(classes, key=lambda value: (float(value), value))
+        numbers = {value: float(value) for value in classes}
     except ValueError:
         return sorted(classes)
+    if any(map(math.isnan, numbers.values())):
+        return sorted(classes)
+    # The text decides between 1 and 01, so that the order of the rows never does.
+    return sorted(classes, key=lambda value: (numbers[value], value))
 
 
 def _same(value: str, wanted: str) -> bool:

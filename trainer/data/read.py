@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import re
-from collections.abc import Sequence
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +22,24 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
 """What stands for a missing value in a text field, white space around it left out."""
 
 PARQUET_MAGIC = b"PAR1"
+OTHER_SEPARATORS = (",", ";", "\t", "|")
+BLOCK_BYTES = 8 << 20
+"""Types are guessed from the first so many bytes: large enough that few files prove the guess wrong further down."""
 WIDER = {"int64": "float64", "bool": "string", "null": "string"}
 """What a column is read as where the type guessed from its beginning does not hold; anything else becomes text."""
 
 
-def read_table(path: Path) -> pa.Table:
+def read_table(path: Path, *, text: Collection[str] = ()) -> pa.Table:
     """The table in a file, its names and texts stripped of white space, its missing values null.
+
+    Columns of a CSV file that are named in `text` are read as they are written: `007` and `True` stay so, where a
+    number and a truth value would be guessed. In memory: the table, and little more while it is read.
 
     Raises UsageError for a file that is missing, empty, not what its name says, or not a table of rows of equal length
     under unique names.
     """
     _check_file(path)
-    table = _read_csv(path) if _is_csv(path) else _read_parquet(path)
+    table = _read_csv(path, text) if _is_csv(path) else _read_parquet(path)
     names = [name.strip() for name in table.column_names]
     _check_names(names, path)
     if table.num_rows == 0:
@@ -45,21 +54,25 @@ def _is_csv(path: Path) -> bool:
 
 def _check_file(path: Path) -> None:
     where = str(path)
-    if path.is_dir():
-        raise UsageError("it is a folder", where=where, fix="Name a CSV or Parquet file in it.")
-    if not path.exists():
-        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UsageError(
-            "there is no such file", where=where, fix=did_you_mean(path.name, siblings) or "Check the path."
-        )
-    if not _is_csv(path) and path.suffix.lower() not in PARQUET_ENDINGS:
-        endings = listed([*CSV_ENDINGS, *PARQUET_ENDINGS])
-        raise UsageError(f"its ending {path.suffix!r} says neither CSV nor Parquet", where=where, fix=f"Use {endings}.")
     try:
-        with path.open("rb") as file:
-            beginning = file.read(65536)
-    except OSError as error:
-        raise UsageError(f"it cannot be read: {error.strerror}", where=where) from error
+        if path.is_dir():
+            raise UsageError("it is a folder", where=where, fix="Name a CSV or Parquet file in it.")
+        if not path.exists():
+            siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise UsageError(
+                "there is no such file", where=where, fix=did_you_mean(path.name, siblings) or "Check the path."
+            )
+        if not _is_csv(path) and path.suffix.lower() not in PARQUET_ENDINGS:
+            raise UsageError(
+                f"its ending {path.suffix!r} says neither CSV nor Parquet",
+                where=where,
+                fix=f"Use {listed([*CSV_ENDINGS, *PARQUET_ENDINGS])}.",
+            )
+        beginning = _beginning(path)
+    except gzip.BadGzipFile as error:
+        raise UsageError("it is not a gzip file", where=where, fix="If it is text, drop the .gz.") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"it cannot be read: {getattr(error, 'strerror', None) or error}", where=where) from error
     if not beginning:
         raise UsageError("it is empty", where=where)
     is_parquet = beginning.startswith(PARQUET_MAGIC)
@@ -67,8 +80,13 @@ def _check_file(path: Path) -> None:
         raise UsageError("it is a Parquet file, not CSV", where=where, fix="Rename it to end in .parquet.")
     if not is_parquet and not _is_csv(path):
         raise UsageError("it is not a Parquet file", where=where, fix="If it is CSV, rename it to end in .csv.")
-    if not is_parquet and path.suffix.lower() != ".gz" and b"\0" in beginning:
+    if not is_parquet and b"\0" in beginning:
         raise UsageError("it is not text, so it cannot be CSV", where=where)
+
+
+def _beginning(path: Path) -> bytes:
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        return file.read(65536)
 
 
 def _check_names(names: Sequence[str], path: Path) -> None:
@@ -81,24 +99,33 @@ def _check_names(names: Sequence[str], path: Path) -> None:
         )
 
 
-def _read_csv(path: Path) -> pa.Table:
+def _read_csv(path: Path, text: Collection[str]) -> pa.Table:
     """Reads with the types that pyarrow guesses from the beginning, and with wider ones where a later row needs it."""
     import pyarrow as pa
     from pyarrow import csv as pa_csv
 
-    is_tab = path.name.lower().removesuffix(".gz").endswith(".tsv")
-    parse = pa_csv.ParseOptions(delimiter="\t" if is_tab else ",", newlines_in_values=True)
-    types: dict[str, Any] = {}
+    delimiter = "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
+    header = _header(path, delimiter)
+    parse = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    types: dict[str, Any] = {name: pa.string() for name in header if name.strip() in text}
     while True:
         convert = pa_csv.ConvertOptions(
             column_types=types, null_values=list(MISSING), strings_can_be_null=True, quoted_strings_can_be_null=True
         )
         try:
-            table = pa_csv.read_csv(path, parse_options=parse, convert_options=convert)
+            # Not read_csv: to mend its guesses it keeps the text of the whole file in memory until the end.
+            with pa_csv.open_csv(
+                path,
+                read_options=pa_csv.ReadOptions(block_size=BLOCK_BYTES),
+                parse_options=parse,
+                convert_options=convert,
+            ) as reader:
+                table = reader.read_all()
         except UnicodeDecodeError as error:
-            raise UsageError("it is not UTF-8 text", where=str(path), fix="Save it as UTF-8.") from error
+            raise _not_utf8(path) from error
         except pa.ArrowInvalid as error:
-            name, kind = _misfit(str(error), path, parse.delimiter)
+            column, kind = _misfit(str(error), path, delimiter)
+            name = header[column]
             types[name] = pa.type_for_alias(WIDER.get(kind, "string") if name not in types else "string")
         except OSError as error:
             raise UsageError(f"it cannot be read: {error}", where=str(path)) from error
@@ -106,46 +133,76 @@ def _read_csv(path: Path) -> pa.Table:
             binary = [field.name for field in table.schema if pa.types.is_binary(field.type)]
             if binary:
                 raise UsageError(f"column {binary[0]!r} is not UTF-8 text", where=str(path), fix="Save it as UTF-8.")
-            return _stripped(table)
+            return _with_truth_values(_stripped(table), text)
 
 
-def _misfit(message: str, path: Path, delimiter: str) -> tuple[str, str]:
+def _header(path: Path, delimiter: str) -> list[str]:
+    """The names as they are written. Raises UsageError for names that make no table."""
+    try:
+        _, names = next(_lines(path, delimiter), (0, []))
+    except (csv.Error, OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"its header cannot be read: {error}", where=str(path)) from error
+    _check_names([name.strip() for name in names], path)
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError as error:
+        raise _not_utf8(path) from error
+    other = [separator for separator in OTHER_SEPARATORS if separator in "".join(names) and separator != delimiter]
+    if len(names) == 1 and other:
+        raise UsageError(
+            f"its one column is called {names[0]!r}, as if {other[0]!r} were to separate columns",
+            where=str(path),
+            fix="Separate them by tabs in a .tsv file, by commas in any other.",
+        )
+    return names
+
+
+def _misfit(message: str, path: Path, delimiter: str) -> tuple[int, str]:
     """The column, and its guessed type, that a conversion failed for. Raises UsageError for any other complaint."""
     where = str(path)
     if "invalid UTF8" in message:
-        raise UsageError("it is not UTF-8 text", where=where, fix="Save it as UTF-8.")
+        raise _not_utf8(path)
     found = re.search(r"In CSV column #(\d+): CSV conversion error to (\w+)", message)
     if found is not None:
-        with _text(path) as file:
-            names = next(csv.reader(file, delimiter=delimiter))
-        # Duplicate names are complained of before a column is asked for by its name.
-        _check_names([name.strip() for name in names], path)
-        return names[int(found[1])], {"double": "float64"}.get(found[2], found[2])
+        return int(found[1]), {"double": "float64"}.get(found[2], found[2])
+    if "Empty CSV" in message:
+        raise UsageError("it has a header and no rows" if _header(path, delimiter) else "it is empty", where=where)
     if "Expected" in message and "columns" in message:
-        _ragged(path, delimiter)
+        # Python's reader refuses some files that pyarrow reads; then pyarrow's words have to do.
+        with suppress(csv.Error):
+            _ragged(path, delimiter)
     raise UsageError(f"it cannot be read as CSV: {message.splitlines()[0]}", where=where)
 
 
 def _ragged(path: Path, delimiter: str) -> None:
     """Raises UsageError that names the first row of another length than the header."""
+    width = 0
+    for number, row in _lines(path, delimiter):
+        width = width or len(row)
+        if len(row) != width:
+            missing = "Add the missing ones" + (", or the quote that ends a value." if "\n" in row[-1] else ".")
+            raise UsageError(
+                f"row {number} has {len(row)} values, the header names {width} columns",
+                where=str(path),
+                fix="Put values that hold a comma in quotes." if len(row) > width else missing,
+            )
+
+
+def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The header as number 0 and the rows from 1, without empty lines."""
     with _text(path) as file:
-        reader = csv.reader(file, delimiter=delimiter)
-        width = len(next(reader))
-        for number, row in enumerate((row for row in reader if row), start=1):
-            if len(row) != width:
-                raise UsageError(
-                    f"row {number} has {len(row)} values, the header names {width} columns",
-                    where=str(path),
-                    fix="Put values that hold a comma in quotes." if len(row) > width else "Add the missing ones.",
-                )
+        yield from enumerate(row for row in csv.reader(file, delimiter=delimiter) if row)
+
+
+def _not_utf8(path: Path) -> UsageError:
+    return UsageError("it is not UTF-8 text", where=str(path), fix="Save it as UTF-8.")
 
 
 def _text(path: Path) -> Any:
+    """The file as text; what is not UTF-8 is kept as surrogates, so that it stops nobody from counting values."""
     if path.suffix.lower() == ".gz":
-        import gzip
-
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+        return gzip.open(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _read_parquet(path: Path) -> pa.Table:
@@ -173,4 +230,19 @@ def _stripped(table: pa.Table) -> pa.Table:
             text = compute.utf8_trim_whitespace(compute.cast(table.column(number), pa.string()))
             text = compute.if_else(compute.is_in(text, missing), pa.scalar(None, pa.string()), text)
             table = table.set_column(number, field.name, text)
+    return table
+
+
+def _with_truth_values(table: pa.Table, text: Collection[str]) -> pa.Table:
+    """Texts that are all true or false, such as ` True` with white space before it, as truth values."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    for number, field in enumerate(table.schema):
+        if not pa.types.is_string(field.type) or field.name.strip() in text:
+            continue
+        lower = compute.utf8_lower(table.column(number))
+        # `all` is null where every value is missing: such a column stays as it is.
+        if compute.all(compute.is_in(lower.drop_null(), pa.array(["true", "false"])), min_count=1).as_py():
+            table = table.set_column(number, field.name, compute.equal(lower, "true"))
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,14 @@ from pydantic import TypeAdapter, ValidationError
 from trainer.data import columns
 from trainer.data.columns import Column
 from trainer.data.labels import Labels
+from trainer.data.values import Indices, as_float, check_flat, labels_of, rows_of_the_table, values_of
 from trainer.errors import UsageError, did_you_mean, listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 1
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,13 @@ class Schema:
         sample_weight: str | None = None,
         standardize: bool = True,
         where: str = "the table",
+        rows: Indices | None = None,
     ) -> Schema:
-        """From the training rows alone. Raises UsageError for everything that cannot be understood or learned from."""
+        """From the training rows alone: all of the table, or the `rows` (n,) of it, from 0, and no other.
+
+        Raises UsageError for everything that cannot be understood or learned from; a row that it names is the table's,
+        from 1.
+        """
         known = table.column_names
         check_column(label, known, option="--label", where=where)
         for option, names in (("--features", features), ("--ignore", ignore), ("--categorical", categorical)):
@@ -67,61 +75,87 @@ class Schema:
                 check_column(name, known, option=option, where=where)
         if sample_weight is not None:
             check_column(sample_weight, known, option="--sample-weight", where=where)
-        chosen = [name for name in (features or known) if name not in ignore and name not in (label, sample_weight)]
+        if sample_weight == label:
+            raise UsageError("the label cannot be the weight too", where="--sample-weight")
+        for taken, what in ((label, "label"), (sample_weight, "weight")):
+            if taken in features:
+                raise UsageError(f"{taken!r} is the {what} column", where="--features", fix="Leave it out.")
+        left_out = {*ignore, label, sample_weight}
+        chosen = [name for name in dict.fromkeys(features or known) if name not in left_out]
         if not chosen:
-            raise UsageError("no column is left to learn from", where=where)
-        return cls(
-            tuple(
-                columns.learn(name, table.column(name), categorical=name in categorical, where=where) for name in chosen
-            ),
-            label,
-            Labels.learn(label, table.column(label), positive_class, where=where),
-            sample_weight,
-            standardize,
-        )
+            raise UsageError("no column is left to learn from", where=where, fix=f"Columns: {listed(known)}.")
+        with rows_of_the_table(rows):
+            learned = tuple(
+                _learn_column(name, values_of(table, name, rows), categorical=name in categorical, where=where)
+                for name in chosen
+            )
+            labels = Labels.learn(label, labels_of(table, label, rows, where=where), positive_class, where=where)
+        return cls(learned, label, labels, sample_weight, standardize)
 
     @property
     def feature_names(self) -> list[str]:
         """The names of the net's inputs, `colour=red` for a category."""
         return [name for column in self.columns for name in column.feature_names]
 
-    def encode(self, table: pa.Table, *, where: str) -> Rows:
-        """Rows of any table with these columns; others are ignored, the label may be absent.
+    @property
+    def text_names(self) -> list[str]:
+        """The columns that `read_table` has to leave as they are written, for its `text`.
 
-        Raises UsageError for missing columns, text among numbers, infinite values, unknown labels, unusable weights.
+        Where the training file has `007` and `A1`, another that has only `007` would be read as the number 7, which is
+        none of the categories that were learned.
+        """
+        written = {column.name: column.categories for column in self.columns if column.kind == "text"}
+        written[self.label] = (self.labels.negative, self.labels.positive)
+        return [name for name, values in written.items() if not all(map(_reads_as_itself, values))]
+
+    def encode(self, table: pa.Table, *, where: str, rows: Indices | None = None) -> Rows:
+        """All rows of a table, or the `rows` (n,) of it, from 0; it has these columns, others are ignored.
+
+        The label and the weight may be absent. Memory: the result, and one column at a time. Raises UsageError, with
+        the row of the table from 1, for missing columns, text among numbers, infinite values, unknown labels, unusable
+        weights.
         """
         absent = [column.name for column in self.columns if column.name not in table.column_names]
         if absent:
             raise UsageError(
                 f"it lacks the columns {listed(absent)}", where=where, fix=f"It has: {listed(table.column_names)}."
             )
-        features = np.zeros((table.num_rows, len(self.feature_names)), np.float32)
+        size = table.num_rows if rows is None else len(rows)
+        features = np.zeros((size, sum(column.width for column in self.columns)), np.float32)
         unseen, missing = {}, {}
         start = 0
-        for column in self.columns:
-            values = table.column(column.name)
-            target = features[:, start : start + column.width]
-            start += column.width
-            if column.kind == "text":
-                strange, gone = _encode_text(column, values, target)
-            else:
-                strange, gone = 0, self._encode_number(column, values, target[:, 0], where)
-            unseen.update({column.name: strange} if strange else {})
-            missing.update({column.name: gone} if gone else {})
-        labels = None
-        if self.label in table.column_names:
-            labels = self.labels.encode(self.label, table.column(self.label), where=where)
-        weights = None
-        if self.weight is not None and self.weight in table.column_names:
-            weights = _weights(self.weight, table.column(self.weight), where=where)
+        with rows_of_the_table(rows):
+            for column in self.columns:
+                values = values_of(table, column.name, rows)
+                target = features[:, start : start + column.width]
+                start += column.width
+                if column.kind == "text":
+                    check_flat(column.name, values, where=where)
+                    strange, gone = _encode_text(column, values, target)
+                else:
+                    strange, gone = 0, self._encode_number(column, values, target[:, 0], where)
+                unseen.update({column.name: strange} if strange else {})
+                missing.update({column.name: gone} if gone else {})
+            labels = weights = None
+            if self.label in table.column_names:
+                labels = self.labels.encode(self.label, labels_of(table, self.label, rows, where=where), where=where)
+            if self.weight is not None and self.weight in table.column_names:
+                weights = _weights(self.weight, values_of(table, self.weight, rows), where=where)
         return Rows(features, labels, weights, unseen, missing)
 
     def _encode_number(self, column: Column, values: Any, target: NDArray[np.float32], where: str) -> int:
-        numbers = columns.numbers_of(column.name, values, where=where)
+        numbers = columns.numbers_of(column.name, as_float(values), where=where)
         gone = np.isnan(numbers)
         numbers = np.where(gone, column.mean, numbers)
         if self.standardize and column.kind == "numeric":
             numbers = (numbers - column.mean) / column.deviation
+        too_large = np.flatnonzero(np.abs(numbers) > LARGEST)
+        if len(too_large):
+            raise UsageError(
+                f"column {column.name!r} is too large for a 32-bit number at row {too_large[0] + 1}",
+                where=where,
+                fix="Scale the column down, or correct the value.",
+            )
         target[:] = numbers
         return int(gone.sum())
 
@@ -139,11 +173,21 @@ class Schema:
                 f"its version is {value['version']!r}, known is {VERSION}", where="schema", fix="Update gluon-trainer."
             )
         try:
-            return TypeAdapter(cls).validate_python({key: part for key, part in value.items() if key != "version"})
+            schema: Schema = TypeAdapter(cls).validate_python({key: value[key] for key in value if key != "version"})
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise UsageError(f"{place}: {first['msg']}", where="schema") from error
+        for column in schema.columns:
+            if not (math.isfinite(column.mean) and math.isfinite(column.deviation) and column.deviation > 0):
+                raise UsageError(f"column {column.name!r} has no usable mean and deviation", where="schema")
+            if len(set(column.categories)) < len(column.categories):
+                raise UsageError(f"column {column.name!r} has a category twice", where="schema")
+        if len({column.name for column in schema.columns}) < len(schema.columns) or not schema.columns:
+            raise UsageError("its columns need names, each another", where="schema")
+        if schema.labels.negative == schema.labels.positive:
+            raise UsageError("its two classes are the same", where="schema")
+        return schema
 
 
 def check_column(name: str, known: Sequence[str], *, option: str, where: str) -> None:
@@ -153,6 +197,29 @@ def check_column(name: str, known: Sequence[str], *, option: str, where: str) ->
         raise UsageError(
             f"there is no column {name!r} for {option}", where=where, fix=f"Columns: {listed(known)}. {hint}".strip()
         )
+
+
+def _learn_column(name: str, values: pa.ChunkedArray, *, categorical: bool, where: str) -> Column:
+    if categorical:
+        check_flat(name, values, where=where)
+        return columns.learn(name, values, categorical=True, where=where)
+    with np.errstate(over="ignore", invalid="ignore"):
+        column = columns.learn(name, as_float(values), categorical=False, where=where)
+    if not (math.isfinite(column.mean) and math.isfinite(column.deviation)):
+        raise UsageError(
+            f"the numbers of column {name!r} are too large for a mean and a deviation",
+            where=where,
+            fix=f"Scale them down, or add --ignore {name}.",
+        )
+    return column
+
+
+def _reads_as_itself(text: str) -> bool:
+    """Whether a field is the same, read as a number or a truth value and written again."""
+    try:
+        return text in ("true", "false") or columns.plain(float(text)) == text
+    except (ValueError, OverflowError):
+        return False
 
 
 def _encode_text(column: Column, values: Any, target: NDArray[np.float32]) -> tuple[int, int]:
@@ -172,7 +239,17 @@ def _encode_text(column: Column, values: Any, target: NDArray[np.float32]) -> tu
 
 
 def _weights(name: str, values: Any, *, where: str) -> NDArray[np.float32]:
-    weights = columns.numbers_of(name, values, where=where)
+    import pyarrow as pa
+
+    if pa.types.is_string(values.type):
+        strange = np.flatnonzero(~columns.readable(values) & ~values.is_null().to_numpy().astype(bool))
+        if len(strange):
+            raise UsageError(
+                f"the weight in column {name!r} is {values[int(strange[0])].as_py()!r} at row {strange[0] + 1}",
+                where=where,
+                fix="Weights are numbers ≥ 0.",
+            )
+    weights = columns.numbers_of(name, as_float(values), where=where)
     bad = np.flatnonzero(np.isnan(weights) | (weights < 0))
     if len(bad):
         row = int(bad[0])

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from trainer.data.labels import Labels
 from trainer.data.read import read_table
 from trainer.data.schema import Rows, Schema, check_column
+from trainer.data.values import Indices, labels_of
 from trainer.errors import UsageError, listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Indices = NDArray[np.int64]
+NAMES = {"train": "training", "validation": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,11 @@ def load_splits(options: TableOptions) -> TableSplits:
         )
     check_column(options.label, table.column_names, option="--label", where=where)
     # The classes are looked at over the whole file: a split by class needs them, and they are no estimate.
-    labels = Labels.learn(options.label, table.column(options.label), options.positive_class, where=where)
-    classes = labels.encode(options.label, table.column(options.label), where=where)
-    parts = _cut(options, classes)
+    values = labels_of(table, options.label, None, where=where)
+    labels = Labels.learn(options.label, values, options.positive_class, where=where)
+    parts = _cut(options, labels.encode(options.label, values, where=where))
     schema = Schema.learn(
-        table.take(parts["train"]),
+        table,
         label=options.label,
         positive_class=labels.positive,
         features=options.features,
@@ -80,14 +81,18 @@ def load_splits(options: TableOptions) -> TableSplits:
         sample_weight=options.sample_weight,
         standardize=options.standardize,
         where=where,
+        rows=parts["train"],
     )
     files = {"validation": options.validation_data, "test": options.test_data}
     rows: dict[str, Rows | None] = {}
-    for split in ("train", "validation", "test"):
+    for split, name in NAMES.items():
         path = files.get(split)
-        rows[split] = _encoded(schema, read_table(path), str(path), split) if path is not None else None
-        if path is None and split in parts:
-            rows[split] = _encoded(schema, table.take(parts[split]), f"the {split} rows of {where}", split)
+        if path is not None:
+            rows[split] = _encoded(schema, read_table(path, text=schema.text_names), str(path), split)
+        elif split in parts:
+            rows[split] = _encoded(schema, table, f"the {name} rows of {where}", split, parts[split])
+        else:
+            rows[split] = None
     train = rows["train"]
     assert train is not None  # noqa: S101
     return TableSplits(
@@ -101,8 +106,8 @@ def load_splits(options: TableOptions) -> TableSplits:
     )
 
 
-def _encoded(schema: Schema, table: pa.Table, where: str, split: str) -> Rows:
-    rows = schema.encode(table, where=where)
+def _encoded(schema: Schema, table: pa.Table, where: str, split: str, indices: Indices | None = None) -> Rows:
+    rows = schema.encode(table, where=where, rows=indices)
     if rows.labels is None:
         raise UsageError(f"it lacks the label column {schema.label!r}", where=where)
     if split != "train" and len(np.unique(rows.labels)) < 2:
@@ -123,6 +128,9 @@ def _cut(options: TableOptions, classes: NDArray[np.float32]) -> dict[str, Indic
         "validation": 0.0 if options.validation_data is not None else options.validation_split,
         "test": 0.0 if options.test_data is not None else options.test_split,
     }
+    for split, fraction in wanted.items():
+        if not 0 <= fraction < 1:
+            raise UsageError(f"{fraction:g} is no part of the rows", where=f"--{split}-split", fix="Use 0 to below 1.")
     if sum(wanted.values()) >= 1:
         raise UsageError(
             f"validation ({wanted['validation']:g}) and test ({wanted['test']:g}) leave no rows to train on",
@@ -134,6 +142,12 @@ def _cut(options: TableOptions, classes: NDArray[np.float32]) -> dict[str, Indic
     for split, fraction in wanted.items():
         if fraction:
             left, parts[split] = _split_off(left, round(fraction * len(classes)), classes, options, split)
+    if len(np.unique(classes[left])) < 2:
+        raise UsageError(
+            f"the {len(left)} rows left for training are all of one class",
+            where=str(options.data),
+            fix="Use a smaller --validation-split or --test-split.",
+        )
     return {"train": left, **parts}
 
 
@@ -159,8 +173,8 @@ def _split_off(
 def describe(splits: TableSplits) -> list[str]:
     """What was read and how it was understood, in a few lines for a person."""
     schema = splits.schema
-    parts = {"training": splits.train, "validation": splits.validation, "test": splits.test}
-    present = {name: rows for name, rows in parts.items() if rows is not None}
+    parts = {name: getattr(splits, split) for split, name in NAMES.items()}
+    present: dict[str, Rows] = {name: rows for name, rows in parts.items() if rows is not None}
     kinds = [column.kind for column in schema.columns]
     counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("numeric", "boolean", "text") if kind in kinds)
     lines = [
