@@ -47,6 +47,7 @@ class Engine:
     ) -> None:
         self.run: Run = build.build_run(task, settings, plugins, run_folder=run_folder, compiled=compiled)
         self.metrics: list[Metric] = build.build_metrics(task)
+        self.run.measures = self.metrics
         self._config = dict(config or {})
         self._seeder = build.Seeder(self.run)
 

@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import TrainerError
+from trainer.metrics import direction_of
 
 if TYPE_CHECKING:
     from trainer._mxnet import Array, Context
     from trainer.config import Settings
     from trainer.data.batches import Batch, Batches
     from trainer.dispatch import Dispatch
+    from trainer.metrics.base import Direction, Metric
     from trainer.step import Gradients, Step
     from trainer.task import Task
 
@@ -99,6 +101,10 @@ class Run:
 
     metrics: dict[str, float] = field(default_factory=dict)
     """The newest value of everything that was logged, by name: `validation/f1`."""
+    measures: Sequence[Metric] = ()
+    """The task's metrics."""
+    directions: dict[str, Direction] = field(default_factory=dict)
+    """Whether more (`max`) or less (`min`) is better, for figures that plugins log and that have a direction."""
     step_metrics: dict[str, float] = field(default_factory=dict)
     """What was logged during the current batch."""
     epoch_metrics: dict[str, float] = field(default_factory=dict)
@@ -114,6 +120,7 @@ class Run:
     _decided: dict[tuple[str, Action, str], Decision] = field(default_factory=dict)
     _in_batch: bool = False
     _entry: dict[str, float] | None = None
+    _epoch_began: int = 0
 
     # ---- what plugins ask for -------------------------------------------------------------------------------------
 
@@ -206,6 +213,24 @@ class Run:
     def learning_rate(self, value: float) -> None:
         self.optimizer.set_learning_rate(value)
 
+    def direction(self, name: str) -> Direction | None:
+        """Whether more or less of a logged figure is better; None where nobody has said."""
+        return self.directions.get(name) or direction_of(name, self.measures)
+
+    def copy_weights(self) -> dict[str, NDArray[Any]]:
+        """Every parameter of the net by name, on the host. Waits for the device."""
+        return {} if self.engine_step is None else self.engine_step.parameters.copy()
+
+    def set_weights(self, values: Mapping[str, NDArray[Any]]) -> None:
+        """Puts what `copy_weights` gave back, on every context."""
+        if self.engine_step is not None:
+            self.engine_step.parameters.assign(values)
+
+    @property
+    def last_batch(self) -> bool:
+        """Whether the current batch is known to be the last one of its epoch."""
+        return self.steps_per_epoch is not None and self.step - self._epoch_began >= self.steps_per_epoch
+
     @property
     def epochs(self) -> int:
         """How many epochs the run is to have."""
@@ -224,6 +249,7 @@ class Run:
     def begin_epoch(self, epoch: int) -> None:
         """For the engine: the state at the first line of an epoch."""
         self.epoch = epoch
+        self._epoch_began = self.step
         self.split = "train"
         self.epoch_metrics = {}
 

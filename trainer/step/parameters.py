@@ -8,12 +8,13 @@ parameter.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainer.errors import UsageError
 
@@ -131,6 +132,16 @@ class Parameters:
             member._data, member._grad = views[member.name]  # noqa: SLF001
             autograd.mark_variables(member._data, member._grad, member.grad_req)  # noqa: SLF001
         return group
+
+    def copy(self) -> dict[str, NDArray[Any]]:
+        """Every parameter by name, on the host. Waits for the device."""
+        return {parameter.name: parameter.data(self._contexts[0]).asnumpy() for parameter in self.all}
+
+    def assign(self, values: Mapping[str, NDArray[Any]]) -> None:
+        """Sets every parameter, on every context, to what `copy` gave."""
+        for parameter in self.all:
+            for array in parameter.list_data():
+                array[:] = values[parameter.name]
 
     def reduce(self, rows: Sequence[int]) -> None:
         """Sums the gradients into the first context, and averages what the contexts have measured, such as means.
