@@ -1,0 +1,162 @@
+"""The plugin: when it tunes, what it publishes, what it says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from trainer import Phase, Plugin, Run, UsageError
+from trainer.metrics import binary_metrics_at
+from trainer.seeds import derive
+from trainer_plugins.threshold_tuner.search import Choice, Partings
+
+log = logging.getLogger("trainer")
+
+Rate = Annotated[float, Field(ge=0, le=1)]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+@dataclass
+class ThresholdTuner(Plugin):
+    """Chooses the decision threshold by the validation rows after each evaluation, and judges it on the test rows.
+
+    The choice is exact: over every distinct score, the middle of the best interval. It becomes `run.threshold`, and is
+    logged as `validation/threshold`, with the figures at it as `validation/tuned-f1` and so on beside those at the
+    given threshold. A threshold that is tuned and judged on the same rows flatters itself, so the test split gets both
+    too, once: `test/f1` at the given threshold, `test/tuned-f1` at the tuned one.
+    """
+
+    objective: Annotated[
+        Literal[
+            "f1",
+            "fbeta",
+            "accuracy",
+            "balanced-accuracy",
+            "youden",
+            "mcc",
+            "cost",
+            "recall-at-precision",
+            "precision-at-recall",
+        ],
+        Field(description="What the threshold makes as good as it can be."),
+    ] = "f1"
+    beta: Annotated[float, Field(gt=0, description="For fbeta: how much more recall counts than precision.")] = 1.0
+    false_positive_cost: Annotated[Price, Field(description="For cost: the price of a false positive.")] = 1.0
+    false_negative_cost: Annotated[Price, Field(description="For cost: the price of a false negative.")] = 1.0
+    min_precision: Annotated[Rate, Field(description="For recall-at-precision: the least precision.")] = 0.9
+    min_recall: Annotated[Rate, Field(description="For precision-at-recall: the least recall.")] = 0.9
+    min_rows: Annotated[
+        int, Field(ge=1, description="With fewer validation rows, or none of one class, the given threshold is kept.")
+    ] = 20
+    bootstrap: Annotated[
+        int, Field(ge=0, description="Resamples for a confidence interval of the threshold; 0 for none.")
+    ] = 0
+    confidence: Annotated[float, Field(gt=0, lt=1, description="The level of that interval.")] = 0.95
+
+    phase = Phase.TUNE
+
+    def __post_init__(self) -> None:
+        """The state: the threshold that was given, and what was said already."""
+        self._given: float | None = None
+        self._said: set[str] = set()
+        if self.objective == "cost" and self.false_positive_cost == self.false_negative_cost == 0:
+            raise ValueError("both costs are 0, so every threshold is as good as any")
+
+    def on_setup(self, run: Run) -> None:
+        """A task without a threshold cannot be tuned: said at once."""
+        if run.threshold is None:
+            raise UsageError(
+                f"the task {run.task.name!r} decides by no threshold",
+                where=f"plugin {self.name!r}",
+                fix=f"Leave it out: --no-plugin {self.name}.",
+            )
+        if self._given is None:
+            self._given = run.threshold
+        # A tuned figure is better in the same direction as the plain one.
+        for measure in run.measures:
+            for name, direction in measure.directions.items():
+                run.directions[f"validation/tuned-{name}"] = direction
+
+    def on_evaluate_end(self, run: Run) -> None:
+        """Tunes, and logs the threshold with the figures at it."""
+        evaluation = run.evaluation
+        assert evaluation is not None  # noqa: S101  the event says so
+        scores, labels, weights = evaluation.predictions.ravel(), evaluation.labels.ravel(), evaluation.weights
+        choice = self._choose(run, scores, labels, weights)
+        if choice is not None:
+            run.threshold = choice.threshold
+        assert run.threshold is not None  # noqa: S101  on_setup made sure
+        run.log({"validation/threshold": run.threshold})
+        run.log(_tuned("validation", run.threshold, evaluation))
+        if choice is not None and self.bootstrap:
+            low, high = self._interval(run, scores, labels, weights)
+            run.log({"validation/threshold-low": low, "validation/threshold-high": high})
+
+    def on_test_end(self, run: Run) -> None:
+        """The figures at the tuned threshold on rows that had no part in choosing it."""
+        assert run.evaluation is not None  # noqa: S101
+        assert run.threshold is not None  # noqa: S101
+        run.log({"test/threshold": run.threshold, **_tuned("test", run.threshold, run.evaluation)})
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The threshold that was given before the first tuning."""
+        return {"given": self._given}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes it back."""
+        self._given = state["given"]
+
+    @property
+    def _demands(self) -> dict[str, float]:
+        return {
+            "beta": self.beta,
+            "false_positive_cost": self.false_positive_cost,
+            "false_negative_cost": self.false_negative_cost,
+            "min_precision": self.min_precision,
+            "min_recall": self.min_recall,
+        }
+
+    def _choose(self, run: Run, scores: Any, labels: Any, weights: Any) -> Choice | None:
+        """The best threshold; None, with a word about it, where these rows cannot tell."""
+        choice = None
+        if len(scores) < self.min_rows:
+            reason = f"{len(scores)} validation rows are fewer than min-rows ({self.min_rows})"
+        elif np.isnan(scores).any():
+            reason = f"{int(np.isnan(scores).sum())} of the scores are not a number"
+        elif len(np.unique(labels)) < 2:
+            reason = "the validation rows are all of one class"
+        else:
+            choice = Partings(scores, labels, weights).best(self.objective, self._demands)
+            reason = f"no threshold meets the demand of {self.objective}"
+        if choice is None and reason not in self._said:
+            self._said.add(reason)
+            log.warning("%s keeps the threshold %g: %s.", self.name, run.threshold, reason)
+        return choice
+
+    def _interval(self, run: Run, scores: Any, labels: Any, weights: Any) -> tuple[float, float]:
+        """Percentiles of the best threshold over resamples of the rows, drawn from (seed, step)."""
+        partings = Partings(scores, labels, weights)
+        own = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64).ravel()
+        generator = np.random.default_rng(derive(run.settings.seed, "threshold", run.step))
+        found = []
+        for _ in range(self.bootstrap):
+            drawn = np.bincount(generator.integers(0, len(own), len(own)), minlength=len(own))
+            choice = partings.best(self.objective, self._demands, own * drawn)
+            if choice is not None:
+                found.append(choice.threshold)
+        if not found:
+            return float("nan"), float("nan")
+        outside = (1 - self.confidence) / 2
+        low, high = np.quantile(found, [outside, 1 - outside])
+        return float(low), float(high)
+
+
+def _tuned(split: str, threshold: float, evaluation: Any) -> dict[str, float]:
+    labels, scores = evaluation.labels.ravel(), np.asarray(evaluation.predictions, np.float64).ravel()
+    figures = binary_metrics_at(threshold, scores, labels, evaluation.weights)
+    return {f"{split}/tuned-{name}": value for name, value in figures.items()}

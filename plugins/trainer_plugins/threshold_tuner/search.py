@@ -1,0 +1,139 @@
+"""The best threshold for an objective, over every way in which a threshold can part the rows.
+
+A row is class 1 where its score is above the threshold, so only the order of the scores matters: n rows with d distinct
+scores can be parted in at most d + 1 ways. Sorting them once and adding up the weights of either class gives the
+confusion matrix of all of them, O(n log n) in all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+TIE = 1e-12
+"""Objectives closer than this, relatively, are equal: they differ by the rounding of their sums alone."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The confusion matrices of all partings, each (partings,): sums of weights."""
+
+    tp: Vector
+    fp: Vector
+    fn: Vector
+    tn: Vector
+
+    @property
+    def precision(self) -> Vector:
+        """Tp / (tp + fp); 0 where nothing is predicted."""
+        return _ratio(self.tp, self.tp + self.fp)
+
+    @property
+    def recall(self) -> Vector:
+        """Tp / (tp + fn)."""
+        return _ratio(self.tp, self.tp + self.fn)
+
+    @property
+    def specificity(self) -> Vector:
+        """Tn / (tn + fp)."""
+        return _ratio(self.tn, self.tn + self.fp)
+
+
+def _ratio(above: Vector, below: Vector) -> Vector:
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+def fbeta(counts: Counts, beta: float) -> Vector:
+    """The weighted harmonic mean of precision and recall (van Rijsbergen 1979): recall counts beta times as much."""
+    square = beta * beta
+    return _ratio((1 + square) * counts.tp, (1 + square) * counts.tp + square * counts.fn + counts.fp)
+
+
+def matthews(counts: Counts) -> Vector:
+    """The correlation of prediction and label (Matthews 1975); 0 where one of them is constant."""
+    tp, fp, fn, tn = counts.tp, counts.fp, counts.fn, counts.tn
+    product = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    return _ratio(tp * tn - fp * fn, np.sqrt(product))
+
+
+OBJECTIVES: Mapping[str, Callable[[Counts, Mapping[str, float]], Vector]] = {
+    "f1": lambda counts, _: fbeta(counts, 1.0),
+    "fbeta": lambda counts, given: fbeta(counts, given["beta"]),
+    "accuracy": lambda counts, _: (counts.tp + counts.tn) / (counts.tp + counts.tn + counts.fp + counts.fn),
+    "balanced-accuracy": lambda counts, _: (counts.recall + counts.specificity) / 2,
+    # Youden (1950): the height of the ROC curve above the diagonal.
+    "youden": lambda counts, _: counts.recall + counts.specificity - 1,
+    "mcc": lambda counts, _: matthews(counts),
+    # Negative, so that more is better; per unit of weight, so that it compares between splits.
+    "cost": lambda counts, given: (
+        -(given["false_positive_cost"] * counts.fp + given["false_negative_cost"] * counts.fn)
+        / (counts.tp + counts.tn + counts.fp + counts.fn)
+    ),
+    "recall-at-precision": lambda counts, given: np.where(
+        counts.precision >= given["min_precision"] - TIE, counts.recall, -np.inf
+    ),
+    "precision-at-recall": lambda counts, given: np.where(
+        counts.recall >= given["min_recall"] - TIE, counts.precision, -np.inf
+    ),
+}
+"""What is maximised over the thresholds; -inf where a demand is not met."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The middle of the best interval of thresholds, the interval [low, high), and what the objective is there."""
+
+    threshold: float
+    low: float
+    high: float
+    value: float
+
+
+class Partings:
+    """Every way in which a threshold parts the rows, nearly always one in [0, 1]."""
+
+    def __init__(self, scores: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None = None) -> None:
+        scores = np.asarray(scores, np.float64).ravel()
+        self._order = np.argsort(scores, kind="stable")
+        ranked = scores[self._order]
+        self._positive = np.asarray(labels).ravel()[self._order] > 0.5
+        self._weights = np.ones(len(ranked)) if weights is None else np.asarray(weights, np.float64).ravel()
+        last = np.flatnonzero(np.append(np.diff(ranked) != 0, True))
+        # Parting number k leaves the k lowest distinct scores below: it holds for thresholds in [low[k], high[k]).
+        distinct = ranked[last]
+        self._below = np.concatenate([[0], last + 1])
+        # No threshold from 0 on has a score of 0 above it; the next number below does.
+        lowest = 0.0 if distinct[0] > 0 else np.nextafter(distinct[0], -np.inf)
+        self.low = np.concatenate([[lowest], distinct])
+        self.high = np.concatenate([distinct, [max(1.0, distinct[-1])]])
+
+    def counts(self, weights: NDArray[Any] | None = None) -> Counts:
+        """The confusion matrices; other weights than the rows' own, in the rows' order, are for resampling."""
+        ranked = (self._weights if weights is None else weights)[self._order]
+        positive = np.concatenate([[0.0], np.cumsum(np.where(self._positive, ranked, 0.0))])
+        negative = np.concatenate([[0.0], np.cumsum(np.where(self._positive, 0.0, ranked))])
+        fn, tn = positive[self._below], negative[self._below]
+        return Counts(tp=positive[-1] - fn, fp=negative[-1] - tn, fn=fn, tn=tn)
+
+    def best(self, objective: str, given: Mapping[str, float], weights: NDArray[Any] | None = None) -> Choice | None:
+        """The best threshold, or None where no threshold meets the demand.
+
+        Neighbouring partings that are equally good form one interval; of several best intervals the widest is taken,
+        since its middle is farthest from where the decision changes, and of equally wide ones the lowest.
+        """
+        values = OBJECTIVES[objective](self.counts(weights), given)
+        top = values.max()
+        if not np.isfinite(top):
+            return None
+        best = values >= top - TIE * max(1.0, abs(top))
+        starts = np.flatnonzero(best & ~np.concatenate([[False], best[:-1]]))
+        ends = np.flatnonzero(best & ~np.concatenate([best[1:], [False]]))
+        widest = int(np.argmax(self.high[ends] - self.low[starts]))
+        low, high = float(self.low[starts[widest]]), float(self.high[ends[widest]])
+        middle = (low + high) / 2
+        return Choice(middle if middle < high else low, low, high, float(top))
