@@ -1,0 +1,156 @@
+"""Stops a run when a metric does not get better any more, and can go back to where it was best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from trainer import Phase, Plugin, Run, UsageError
+from trainer.errors import did_you_mean, listed
+
+
+@dataclass
+class EarlyStopping(Plugin):
+    """Stops when the monitored metric has not got better for `patience` epochs, evaluations or steps.
+
+    A validation metric is looked at after every evaluation, any other at the end of every epoch. With `restore-best`
+    the run ends with the weights, and the decision threshold, of the best look, whatever ended it; an interrupted run
+    is not over, so it keeps its newest ones.
+    """
+
+    monitor: Annotated[str, Field(description="The metric to watch, by its logged name.")] = "validation/loss"
+    mode: Annotated[
+        Literal["auto", "min", "max"], Field(description="Whether less or more is better; auto: as the metric says.")
+    ] = "auto"
+    patience: Annotated[int, Field(ge=1, description="How long to wait for something better.")] = 5
+    patience_unit: Annotated[Literal["epochs", "evaluations", "steps"], Field(description="What patience counts.")] = (
+        "epochs"
+    )
+    min_delta: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="By how much a value has to be better to count.")
+    ] = 0.0
+    relative: Annotated[bool, Field(description="Whether min-delta is a part of the best value, not a difference.")] = (
+        False
+    )
+    baseline: Annotated[
+        float | None, Field(description="A value that has to be beaten before anything counts as better.")
+    ] = None
+    stopping_threshold: Annotated[
+        float | None, Field(description="Stop at once when the value is at least as good as this.")
+    ] = None
+    divergence_threshold: Annotated[
+        float | None, Field(description="Stop at once when the value is worse than this.")
+    ] = None
+    start_from_epoch: Annotated[int, Field(ge=1, description="The first epoch that counts; warm-up before it.")] = 1
+    check_finite: Annotated[bool, Field(description="Stop at once when the value is NaN or infinite.")] = True
+    restore_best: Annotated[bool, Field(description="End with the weights of the best look.")] = False
+
+    phase = Phase.DECIDE
+
+    def __post_init__(self) -> None:
+        """The state, all of which a continued run takes up again."""
+        self._best: float | None = None
+        self._best_at = {"epochs": 0, "evaluations": 0, "steps": 0}
+        self._looks = 0
+        self._weights: Mapping[str, Any] | None = None
+        self._threshold: float | None = None
+
+    def on_setup(self, run: Run) -> None:
+        """What can be known to be wrong before training is."""
+        if self.monitor.startswith("validation/") and run.validation is None:
+            raise UsageError(
+                f"there is no validation split to watch {self.monitor!r} on",
+                where=f"plugin {self.name!r}",
+                fix="Give the run validation rows, or watch train/loss.",
+            )
+
+    def on_evaluate_end(self, run: Run) -> None:
+        """A look, where the metric is one of validation."""
+        if self.monitor.startswith("validation/"):
+            self._look(run)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """A look at any other metric; a name that nobody has logged by now is a mistake."""
+        if self.monitor not in run.metrics:
+            hint = did_you_mean(self.monitor, run.metrics)
+            raise UsageError(
+                f"nobody logs {self.monitor!r}",
+                where=f"plugin {self.name!r}",
+                fix=f"Logged are: {listed(sorted(run.metrics), 99)}. {hint}".strip(),
+            )
+        if not self.monitor.startswith("validation/") and self.monitor in run.epoch_metrics:
+            self._look(run)
+
+    def on_fit_end(self, run: Run) -> None:
+        """Goes back to the best weights."""
+        if self.restore_best and self._weights is not None and run.status in ("finished", "stopped"):
+            run.set_weights(self._weights)
+            run.threshold = self._threshold
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """What was best and when, the weights of it included."""
+        return {
+            "best": self._best,
+            "best_at": self._best_at,
+            "looks": self._looks,
+            "weights": self._weights,
+            "threshold": self._threshold,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes it back."""
+        self._best, self._best_at, self._looks = state["best"], dict(state["best_at"]), state["looks"]
+        self._weights, self._threshold = state["weights"], state["threshold"]
+
+    def _look(self, run: Run) -> None:
+        if run.epoch < self.start_from_epoch or self.monitor not in run.metrics:
+            return
+        value, sign = run.metrics[self.monitor], self._sign(run)
+        now = {"epochs": run.epoch, "evaluations": self._looks + 1, "steps": run.step}
+        if self._looks == 0:
+            # Patience is counted from the last moment before the first look.
+            self._best_at = {"epochs": run.epoch - 1, "evaluations": 0, "steps": run.step}
+        self._looks += 1
+        if not math.isfinite(value):
+            if self.check_finite:
+                run.stop(f"{self.monitor} is {value}")
+                return
+        elif self._is_better(value, sign):
+            self._best, self._best_at = value, now
+            if self.restore_best:
+                self._weights, self._threshold = run.copy_weights(), run.threshold
+        self._decide(run, value, sign, now)
+
+    def _decide(self, run: Run, value: float, sign: float, now: Mapping[str, int]) -> None:
+        if self.stopping_threshold is not None and sign * value >= sign * self.stopping_threshold:
+            run.stop(f"{self.monitor} is {value:.6g}, which is as good as {self.stopping_threshold:g}")
+            return
+        if self.divergence_threshold is not None and sign * value < sign * self.divergence_threshold:
+            run.stop(f"{self.monitor} is {value:.6g}, which is worse than {self.divergence_threshold:g}")
+            return
+        waited = now[self.patience_unit] - self._best_at[self.patience_unit]
+        if waited >= self.patience:
+            best = f"{self._best:.6g}" if self._best is not None else f"the baseline, {self.baseline:g}"
+            unit = self.patience_unit if waited != 1 else self.patience_unit[:-1]
+            run.stop(f"{self.monitor} was no better than {best} for {waited} {unit}")
+
+    def _is_better(self, value: float, sign: float) -> bool:
+        if self._best is None:
+            return self.baseline is None or sign * value > sign * self.baseline
+        margin = self.min_delta * (abs(self._best) if self.relative else 1.0)
+        return sign * value > sign * self._best + margin
+
+    def _sign(self, run: Run) -> float:
+        """+1 where more is better."""
+        mode = run.direction(self.monitor) if self.mode == "auto" else self.mode
+        if mode is None:
+            raise UsageError(
+                f"whether more or less of {self.monitor!r} is better is not known",
+                where=f"plugin {self.name!r}",
+                fix=f"Add --set {self.name}.mode=max, or min.",
+            )
+        return 1.0 if mode == "max" else -1.0
