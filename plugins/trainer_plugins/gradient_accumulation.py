@@ -1,0 +1,66 @@
+"""Trains with batches larger than the memory holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from trainer import Phase, Plugin, Run
+
+
+@dataclass
+class GradientAccumulation(Plugin):
+    """Adds up the gradients of `batches` batches and updates once, as one batch of all their rows would.
+
+    What is left at the end of an epoch is updated with there, weighted by its rows. Nets with BatchNorm still see the
+    small batches' statistics. Costs an addition a batch, and a second copy of the gradients.
+    """
+
+    batches: Annotated[int, Field(ge=1, description="Batches for each update.")] = 4
+
+    phase = Phase.TRANSFORM
+
+    def __post_init__(self) -> None:
+        """Nothing is held yet."""
+        self._held: list[Any] = []
+        self._rows = 0
+        self._count = 0
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """What an epoch that was ended early has left belongs to no update."""
+        self._clear()
+
+    def on_backward_end(self, run: Run) -> None:
+        """Adds this batch's gradients; on the last batch of a group they are given to the update."""
+        gradients = run.gradients
+        if not self._held:
+            self._held = [array.copy() for array in gradients.arrays]
+        else:
+            for held, array in zip(self._held, gradients.arrays, strict=True):
+                held += array  # noqa: PLW2901  in place
+        self._rows += gradients.rows
+        self._count += 1
+        if self._count < self.batches and not run.last_batch:
+            run.skip_update(f"gradients are added up over {self.batches} batches")
+            return
+        for held, array in zip(self._held, gradients.arrays, strict=True):
+            held.copyto(array)
+        gradients.rows = self._rows
+        self._clear()
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The gradients of a group that is under way."""
+        return {"held": [held.asnumpy() for held in self._held], "rows": self._rows, "count": self._count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes them back."""
+        from trainer._mxnet import mx
+
+        self._held = [mx.nd.array(held, dtype=held.dtype) for held in state["held"]]
+        self._rows, self._count = state["rows"], state["count"]
+
+    def _clear(self) -> None:
+        self._held, self._rows, self._count = [], 0, 0

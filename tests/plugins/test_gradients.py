@@ -1,0 +1,110 @@
+"""Gradient clipping and gradient accumulation."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny import Tiny, engine, plugin, weights
+
+from trainer import Phase, UsageError
+from trainer.options import build
+from trainer_plugins.gradient_accumulation import GradientAccumulation
+from trainer_plugins.gradient_clipping import GradientClipping
+
+
+def trained(*plugins, rows=24, **settings):
+    run = engine(Tiny(train_rows=rows, validation_rows=0), *plugins, **{"batch_size": 6, **settings}).fit()
+    return run, weights(run)
+
+
+def assert_close(first, second, tolerance=1e-6):
+    for ours, theirs in zip(first, second, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=tolerance)
+
+
+def clipped_by_hand(limit, *, by_norm, rows=24, batch_size=6, epochs=2):
+    """Plain SGD on the same batches, written with numpy: the gradient of the mean loss is clipped."""
+    made = engine(Tiny(train_rows=rows, validation_rows=0), batch_size=batch_size, epochs=epochs)
+    w, b = (part.astype(np.float64) for part in weights(made.run))
+    for epoch in range(1, epochs + 1):
+        for batch in made.run.train.epoch(epoch):
+            x, y = batch.data.asnumpy().astype(float), batch.label.asnumpy()
+            error = 1 / (1 + np.exp(-(x @ w.T + b).ravel())) - y
+            gradients = [(error[:, None] * x).mean(axis=0, keepdims=True), np.array([error.mean()])]
+            if by_norm:
+                norm = np.sqrt(sum((g**2).sum() for g in gradients))
+                gradients = [g * min(1.0, limit / norm) for g in gradients]
+            else:
+                gradients = [g.clip(-limit, limit) for g in gradients]
+            w, b = w - 0.1 * gradients[0], b - 0.1 * gradients[1]
+    return [w, b]
+
+
+@pytest.mark.parametrize("devices", ["cpu", "cpu:0,1"])
+def test_clipping_by_norm_limits_the_norm_of_the_mean_gradient_however_many_devices(devices):
+    run, ours = trained(GradientClipping(norm=0.1), devices=devices)
+    assert_close(ours, clipped_by_hand(0.1, by_norm=True))
+    assert run.metrics["train/gradient-norm"] > 0.1
+
+
+def test_clipping_by_value_limits_every_element():
+    _, ours = trained(GradientClipping(value=0.02))
+    assert_close(ours, clipped_by_hand(0.02, by_norm=False))
+
+
+def test_a_gradient_within_the_limits_is_left_as_it_is():
+    _, plain = trained()
+    _, clipped = trained(GradientClipping(norm=100, value=100))
+    for ours, theirs in zip(clipped, plain, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("options", [{}, {"norm": 0}, {"value": -1}])
+def test_limits_that_make_no_sense_are_refused(options):
+    with pytest.raises(UsageError, match=r"neither norm nor value is given|has to be above 0"):
+        build(GradientClipping, options, where="")
+
+
+@pytest.mark.parametrize("optimizer", [{"momentum": 0.9}, {"name": "adam", "learning_rate": 0.01}])
+@pytest.mark.parametrize("devices", ["cpu", "cpu:0,1"])
+def test_accumulating_equals_the_larger_batch(optimizer, devices):
+    whole, expected = trained(batch_size=12, epochs=4, optimizer=optimizer)
+    run, ours = trained(GradientAccumulation(batches=3), batch_size=4, epochs=4, optimizer=optimizer, devices=devices)
+    assert_close(ours, expected)
+    assert (run.step, run.updates) == (24, 8)
+    assert whole.updates == 8
+
+
+def test_what_is_left_at_the_end_of_an_epoch_is_updated_with_its_own_rows():
+    # 22 rows in batches of 4: groups of 12 rows, then of 4 + 4 + 2.
+    _, expected = trained(rows=22, batch_size=12)
+    run, ours = trained(GradientAccumulation(batches=3), rows=22, batch_size=4)
+    assert_close(ours, expected)
+    assert run.updates == 4
+
+
+def test_clipping_sees_the_accumulated_gradient():
+    _, expected = trained(GradientClipping(norm=0.1), batch_size=12)
+    both = (GradientClipping(norm=0.1), GradientAccumulation(batches=3))
+    _, ours = trained(*both, batch_size=4)
+    assert_close(ours, expected)
+
+
+def test_an_epoch_that_is_ended_early_leaves_nothing_for_the_next():
+    ending = plugin("end", phase=Phase.DECIDE, batch_end=lambda run: run.end_epoch("short") if run.step == 1 else None)
+    run, _ = trained(GradientAccumulation(batches=2), ending, batch_size=6)
+    assert (run.step, run.updates) == (5, 2)
+
+
+def test_a_group_that_is_under_way_goes_through_a_state():
+    accumulation, other = GradientAccumulation(batches=3), GradientAccumulation(batches=3)
+    states = []
+    looking = plugin("look", phase=Phase.SAVE, batch_end=lambda run: states.append(accumulation.state_dict()))
+    trained(accumulation, looking, batch_size=4, epochs=1)
+    assert [(state["count"], state["rows"]) for state in states] == [(1, 4), (2, 8), (0, 0)] * 2
+    other.load_state_dict(states[1])
+    again = other.state_dict()
+    assert (again["count"], again["rows"]) == (2, 8)
+    for ours, theirs in zip(again["held"], states[1]["held"], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    json.dumps({name: value for name, value in again.items() if name != "held"})
