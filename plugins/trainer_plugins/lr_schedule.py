@@ -1,0 +1,178 @@
+"""Changes the learning rate while a run goes on."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from trainer import Phase, Plugin, Run, UsageError
+from trainer.errors import did_you_mean, listed
+
+SHAPES = ("constant", "step", "multi-step", "polynomial", "cosine", "one-cycle", "plateau")
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass
+class LearningRateSchedule(Plugin):
+    """Sets the learning rate of every step: one shape, or several in sequence, after an optional linear warm-up.
+
+    Lengths are in epochs or steps, rates are parts of the run's own learning rate. `schedule=cosine` spans what is left
+    of the run after the warm-up; `schedule=constant:2,cosine:8` is two epochs of one, then eight of the other. The
+    shapes are MXNet's own schedulers where it has them. The newest rate is logged as `learning-rate` each epoch.
+    """
+
+    schedule: Annotated[
+        tuple[str, ...],
+        Field(min_length=1, description=f"Shapes in sequence, each NAME or NAME:LENGTH: {', '.join(SHAPES)}."),
+    ] = ("cosine",)
+    unit: Annotated[
+        Literal["epochs", "steps"], Field(description="What lengths, warmup, every and milestones count.")
+    ] = "epochs"
+    warmup: Annotated[float, Field(ge=0, description="The length of a linear rise at the start.")] = 0.0
+    warmup_from: Annotated[Share, Field(description="Where the rise begins, as a part of the rate.")] = 0.0
+    final: Annotated[Share, Field(description="Where polynomial, cosine and one-cycle end, as a part of the rate.")] = (
+        0.0
+    )
+    factor: Annotated[
+        float, Field(gt=0, lt=1, description="What step, multi-step and plateau multiply the rate by.")
+    ] = 0.1
+    every: Annotated[Positive, Field(description="For step: the length between two changes.")] = 10.0
+    milestones: Annotated[tuple[Positive, ...], Field(description="For multi-step: when the rate changes.")] = ()
+    power: Annotated[Positive, Field(description="For polynomial: its power.")] = 2.0
+    rise: Annotated[float, Field(gt=0, lt=1, description="For one-cycle: the part of it that rises.")] = 0.3
+    start: Annotated[Share, Field(description="For one-cycle: where it begins, as a part of the rate.")] = 0.04
+    monitor: Annotated[str, Field(description="For plateau: the metric to watch, by its logged name.")] = (
+        "validation/loss"
+    )
+    patience: Annotated[int, Field(ge=1, description="For plateau: epochs without anything better.")] = 3
+    min_delta: Annotated[float, Field(ge=0, description="For plateau: by how much a value has to be better.")] = 0.0
+
+    phase = Phase.TRANSFORM
+
+    def __post_init__(self) -> None:
+        """Reads the sequence, so that a mistake in it is known at once."""
+        self._parts = [_part(entry) for entry in self.schedule]
+        for name, length in self._parts[:-1]:
+            if length is None:
+                raise ValueError(f"{name!r} is followed by another shape, so it needs its length, as in {name}:5")
+        if any(name == "multi-step" for name, _ in self._parts) and not self.milestones:
+            raise ValueError("multi-step needs its milestones, as in --set lr-schedule.milestones=10,15")
+        self._base: float | None = None
+        self._scale = 1.0
+        self._best: float | None = None
+        self._waited = 0
+
+    def on_setup(self, run: Run) -> None:
+        """Lays the shapes out over the steps of the run."""
+        if self._base is None:
+            self._base = run.learning_rate
+        per_unit = 1 if self.unit == "steps" else run.steps_per_epoch
+        if per_unit is None:
+            raise UsageError(
+                "the data do not say how many batches an epoch has",
+                where=f"plugin {self.name!r}",
+                fix=f"Count in steps: --set {self.name}.unit=steps.",
+            )
+        self._warmup_steps = round(self.warmup * per_unit)
+        total = run.settings.steps or run.epochs * (run.steps_per_epoch or 1)
+        begin = self._warmup_steps
+        self._segments: list[tuple[int, Callable[[int], float]]] = []
+        for name, length in self._parts:
+            steps = max(1, total - begin) if length is None else max(1, round(length * per_unit))
+            self._segments.append((begin, self._shape(name, steps, per_unit)))
+            begin += steps
+
+    def on_batch_begin(self, run: Run) -> None:
+        """The rate of this step: a function of its number and, for plateau, of what was seen."""
+        run.learning_rate = self._rate(run.step)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Logs the rate, and looks whether a plateau was reached."""
+        run.log({"learning-rate": run.learning_rate})
+        if any(name == "plateau" for name, _ in self._parts):
+            self._watch(run)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The run's own rate, and what plateau has seen."""
+        return {"base": self._base, "scale": self._scale, "best": self._best, "waited": self._waited}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes it back."""
+        self._base, self._scale = state["base"], state["scale"]
+        self._best, self._waited = state["best"], state["waited"]
+
+    def _rate(self, step: int) -> float:
+        assert self._base is not None  # noqa: S101  on_setup made sure
+        done = step - 1
+        if done < self._warmup_steps:
+            rise = self.warmup_from + (1 - self.warmup_from) * done / self._warmup_steps
+            return self._base * rise
+        begin, shape = next(segment for segment in reversed(self._segments) if segment[0] <= done)
+        return self._base * shape(done - begin) * self._scale
+
+    def _shape(self, name: str, steps: int, per_unit: int) -> Callable[[int], float]:
+        """The rate as a part of the run's own, by the number of steps done of `steps`."""
+        from trainer._mxnet import mx
+
+        if name == "step":
+            size = max(1, round(self.every * per_unit))
+            # MXNet's FactorScheduler changes one step late and counts up only; its rule is one line.
+            return lambda done: float(self.factor ** (done // size))
+        if name == "multi-step":
+            marks = [round(mark * per_unit) for mark in self.milestones]
+            return lambda done: float(self.factor ** sum(done >= mark for mark in marks))
+        if name == "polynomial":
+            scheduler = mx.lr_scheduler.PolyScheduler(steps, base_lr=1.0, pwr=self.power, final_lr=self.final)
+            return lambda done: float(scheduler(min(done, steps)))
+        if name == "cosine":
+            scheduler = mx.lr_scheduler.CosineScheduler(steps, base_lr=1.0, final_lr=self.final)
+            return lambda done: float(scheduler(min(done, steps)))
+        if name == "one-cycle":
+            return lambda done: self._one_cycle(done / steps)
+        return lambda _: 1.0
+
+    def _one_cycle(self, progress: float) -> float:
+        """Up from `start` and down to `final`, both along half a cosine (Smith 2018, with cosine flanks)."""
+        if progress < self.rise:
+            low, part = self.start, progress / self.rise
+        else:
+            low, part = self.final, (1 - progress) / (1 - self.rise)
+        return low + (1 - low) * (1 - math.cos(math.pi * max(0.0, min(1.0, part)))) / 2
+
+    def _watch(self, run: Run) -> None:
+        if self.monitor not in run.metrics:
+            hint = did_you_mean(self.monitor, run.metrics)
+            raise UsageError(
+                f"nobody logs {self.monitor!r}",
+                where=f"plugin {self.name!r}",
+                fix=f"Logged are: {listed(sorted(run.metrics), 99)}. {hint}".strip(),
+            )
+        sign = 1.0 if run.direction(self.monitor) == "max" else -1.0
+        value = sign * run.metrics[self.monitor]
+        if self._best is None or value > self._best + self.min_delta:
+            self._best, self._waited = value, 0
+            return
+        self._waited += 1
+        if self._waited >= self.patience:
+            self._scale *= self.factor
+            self._waited = 0
+
+
+def _part(entry: str) -> tuple[str, float | None]:
+    """`cosine:8` → (`cosine`, 8.0); raises ValueError for anything that is no shape."""
+    match = re.fullmatch(r"([a-z-]+)(?::(\d+(?:\.\d+)?))?", entry)
+    if match is None or match[1] not in SHAPES:
+        name = entry.partition(":")[0]
+        raise ValueError(
+            f"{entry!r} is no shape. {did_you_mean(name, SHAPES)} There are: {listed(SHAPES)}".replace("  ", " ")
+        )
+    if match[2] is not None and float(match[2]) == 0:
+        raise ValueError(f"{entry!r} has no length")
+    return match[1], None if match[2] is None else float(match[2])

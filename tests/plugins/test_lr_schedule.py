@@ -1,0 +1,118 @@
+"""The learning rate of every step, for every shape."""
+
+import json
+import math
+
+import pytest
+from tiny import Tiny, engine, plugin
+
+from trainer import Phase, UsageError
+from trainer.options import build
+from trainer_plugins.lr_schedule import LearningRateSchedule
+
+BASE = 0.1
+STEPS = 8  # four epochs of two batches
+
+
+def rates(schedule, *plugins, epochs=4, **settings):
+    """The learning rate that each step was taken with, as a part of the run's own."""
+    seen = []
+    looking = plugin("look", phase=Phase.REPORT, batch_end=lambda run: seen.append(run.learning_rate / BASE))
+    engine(Tiny(), schedule, looking, *plugins, epochs=epochs, **settings).fit()
+    return seen
+
+
+def made(**options):
+    return build(LearningRateSchedule, options, where="")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"schedule": "constant"}, [1] * 8),
+        ({"schedule": "step", "every": 2, "factor": 0.5}, [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5]),
+        ({"schedule": "step", "every": 3, "unit": "steps", "factor": 0.5}, [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]),
+        ({"schedule": "multi-step", "milestones": "1,3"}, [1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01]),
+        ({"schedule": "polynomial", "power": 1}, [1 - n / 8 for n in range(8)]),
+        ({"schedule": "polynomial", "power": 2, "final": 0.5}, [0.5 + 0.5 * (1 - n / 8) ** 2 for n in range(8)]),
+        ({"schedule": "cosine"}, [(1 + math.cos(math.pi * n / 8)) / 2 for n in range(8)]),
+        ({"schedule": "constant", "warmup": 2}, [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]),
+        ({"schedule": "constant", "warmup": 2, "unit": "steps", "warmup-from": 0.5}, [0.5, 0.75, 1, 1, 1, 1, 1, 1]),
+        ({"schedule": "constant:2,cosine:1,constant"}, [1, 1, 1, 1, 1, 0.5, 1, 1]),
+        (
+            {"schedule": "cosine", "warmup": 2},
+            [0, 0.25, 0.5, 0.75, 1, *[(1 + math.cos(math.pi * n / 4)) / 2 for n in (1, 2, 3)]],
+        ),
+    ],
+)
+def test_the_rate_of_every_step(options, expected):
+    assert rates(made(**options)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_one_cycle_rises_to_the_full_rate_and_falls_to_the_final_one():
+    seen = rates(made(schedule="one-cycle", rise=0.25, start=0.2, final=0.1))
+    assert seen[0] == pytest.approx(0.2)
+    assert max(seen) == seen[2] == pytest.approx(1.0)
+    assert seen[:3] == sorted(seen[:3])
+    assert seen[2:] == sorted(seen[2:], reverse=True)
+    assert seen[-1] > 0.1
+
+
+def test_plateau_lowers_the_rate_when_nothing_gets_better():
+    values = [3, 2, 2, 2, 2, 1]
+    logging = plugin("log", phase=Phase.TRANSFORM, epoch_end=lambda run: run.log({"figure": values[run.epoch - 1]}))
+    type(logging).before = ("lr-schedule",)
+    seen = rates(made(schedule="plateau", monitor="figure", patience=2, factor=0.5), logging, epochs=6)
+    assert seen[::2] == pytest.approx([1, 1, 1, 1, 0.5, 0.5])
+
+
+def test_the_schedule_spans_the_steps_that_were_asked_for():
+    assert rates(made(schedule="polynomial", power=1), steps=4) == pytest.approx([1, 0.75, 0.5, 0.25])
+
+
+def test_the_rate_is_logged_each_epoch():
+    run = engine(Tiny(), made(schedule="step", every=1, factor=0.5), epochs=3).fit()
+    assert [entry["learning-rate"] for entry in run.history] == pytest.approx([0.1, 0.05, 0.025])
+
+
+def test_the_updates_use_the_rate():
+    still = engine(Tiny(), made(schedule="constant", warmup=2), epochs=1)
+    before = still.run.copy_weights()
+    after = {}
+    looking = plugin(batch_end=lambda run: after.setdefault(run.step, run.copy_weights()))
+    still.run.dispatch.plugins.append(looking)
+    still.run.dispatch.batch_end.handlers += engine(Tiny(), looking).run.dispatch.batch_end.handlers
+    still.fit()
+    assert all((before[name] == after[1][name]).all() for name in before)
+    assert any((before[name] != after[2][name]).any() for name in before)
+
+
+def test_its_state_keeps_the_base_rate_and_the_plateau():
+    first = made(schedule="plateau", monitor="validation/loss")
+    engine(Tiny(), first, epochs=2).fit()
+    second = made(schedule="plateau", monitor="validation/loss")
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert second.state_dict() == first.state_dict()
+    assert first.state_dict()["base"] == BASE
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"schedule": "cosin"}, "'cosin' is no shape. Did you mean 'cosine'?"),
+        ({"schedule": "cosine,constant"}, "'cosine' is followed by another shape, so it needs its length"),
+        ({"schedule": "cosine:0"}, "'cosine:0' has no length"),
+        ({"schedule": "multi-step"}, "multi-step needs its milestones"),
+        ({"schedule": ""}, "schedule"),
+        ({"factor": 1}, "factor: 1 does not fit"),
+    ],
+)
+def test_schedules_that_make_no_sense_are_refused(options, said):
+    with pytest.raises(UsageError) as refused:
+        made(**options)
+    assert said in str(refused.value)
+
+
+def test_a_monitor_that_nobody_logs_is_an_error_with_the_names():
+    with pytest.raises(UsageError, match=r"nobody logs 'validation/los'.*Did you mean 'validation/loss'"):
+        engine(Tiny(), made(schedule="plateau", monitor="validation/los")).fit()
