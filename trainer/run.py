@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -225,6 +225,12 @@ class Run:
         """Puts what `copy_weights` gave back, on every context."""
         if self.engine_step is not None:
             self.engine_step.parameters.assign(values)
+
+    def named_gradients(self) -> Iterator[tuple[str, Array]]:
+        """Each trained parameter's name with its gradient: the sum over the batch's rows, on the first context."""
+        if self.engine_step is not None:
+            for parameter in self.engine_step.parameters.trained:
+                yield parameter.name, parameter.grad(self.contexts[0])
 
     @property
     def last_batch(self) -> bool:

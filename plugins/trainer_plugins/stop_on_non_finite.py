@@ -1,0 +1,105 @@
+"""Stops a run as soon as a number is not finite, and says where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from trainer import Phase, Plugin, Run
+from trainer.files import write_json
+
+FILE = "non-finite.json"
+
+
+@dataclass
+class StopOnNonFinite(Plugin):
+    """Stops when the loss, a gradient, a weight or an input is NaN or infinite, and names the first of them.
+
+    Looks in every step, or every `every` steps, because looking waits for the device: at the loss alone, and at the
+    rest when that is not finite. What came first is told in the order in which numbers flow: an input that is not
+    finite makes the rest so, then a weight, then the loss, then a gradient. The rows of the batch are saved in
+    `non-finite.json` in the run's folder, and the weights are left as they were before the batch.
+    """
+
+    every: Annotated[int, Field(ge=1, description="Steps between two looks.")] = 1
+    gradients: Annotated[
+        bool, Field(description="Whether gradients are looked at in each look, though the loss is finite.")
+    ] = False
+
+    phase = Phase.DECIDE
+
+    def on_backward_end(self, run: Run) -> None:
+        """Before the update, so that a broken batch does not break the weights."""
+        if run.step % self.every:
+            return
+        if np.isfinite(run.loss) and not (self.gradients and not np.isfinite(run.gradients.norm())):
+            return
+        found = next(_culprits(run), None)
+        if found is None:
+            return
+        kind, name = found
+        what = f"the {kind} {name}" if name else f"the {kind}"
+        reason = f"{what} is not finite at epoch {run.epoch}, step {run.step}"
+        run.skip_update(reason)
+        run.stop(reason)
+        self._save(run, kind, name)
+
+    def _save(self, run: Run, kind: str, name: str) -> None:
+        if run.folder is None or run.batch is None:
+            return
+        indices = run.batch.indices
+        loss = run.loss
+        record = {
+            "epoch": run.epoch,
+            "step": run.step,
+            "kind": kind,
+            "name": name,
+            "loss": loss if np.isfinite(loss) else str(loss),
+            "split": "train",
+            "rows": None if indices is None else indices.tolist(),
+            "rows_not_finite": None if indices is None else indices[_bad_rows(run)].tolist(),
+        }
+        write_json(run.folder / FILE, record)
+
+
+def _culprits(run: Run) -> Iterator[tuple[str, str]]:
+    """What is not finite, in the order in which numbers flow through a step."""
+    yield from _in_batch(run)
+    for name, value in run.copy_weights().items():
+        if not np.isfinite(value).all():
+            yield "weight", name
+    if not np.isfinite(run.loss):
+        yield "loss", ""
+    for name, gradient in run.named_gradients():
+        if not _finite(gradient):
+            yield "gradient", name
+
+
+def _in_batch(run: Run) -> Iterator[tuple[str, str]]:
+    assert run.batch is not None  # noqa: S101
+    for shard in run.batch.shards:
+        if shard.rows:
+            for number, part in enumerate(shard.inputs):
+                if not _finite(part):
+                    yield "input", f"number {number}" if len(shard.inputs) > 1 else ""
+            if not _finite(shard.label):
+                yield "label", ""
+
+
+def _finite(array: Any) -> bool:
+    return bool(np.isfinite(array.asnumpy()).all())
+
+
+def _bad_rows(run: Run) -> Any:
+    """Which rows of the batch have an input or a label that is not finite."""
+    assert run.batch is not None  # noqa: S101
+    parts = []
+    for shard in run.batch.shards:
+        if shard.rows:
+            arrays = [array.asnumpy().reshape(shard.rows, -1) for array in (*shard.inputs, shard.label)]
+            parts.append(~np.all([np.isfinite(array).all(axis=1) for array in arrays], axis=0))
+    return np.concatenate(parts)

@@ -1,0 +1,83 @@
+"""The first number that is not finite stops the run, and is named."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny import Tiny, engine, plugin, rows
+
+from trainer import Arrays, Phase, Splits
+from trainer_plugins.stop_on_non_finite import StopOnNonFinite
+
+
+class Spoilt(Tiny):
+    """Row 5 has an input, or a label, that is not finite."""
+
+    where = "features"
+    value = np.nan
+
+    def splits(self, run):
+        made = rows(8)
+        array = np.array(getattr(made, self.where))
+        array[5] = self.value
+        return Splits(Arrays(**{"features": made.features, "labels": made.labels, self.where: array}))
+
+
+def stopped(task, *plugins, folder=None, **options):
+    guard = StopOnNonFinite(**options)
+    guard.name = "stop-on-non-finite"
+    return engine(task, guard, *plugins, folder=folder, batch_size=2, epochs=3).fit()
+
+
+@pytest.mark.parametrize(("where", "kind"), [("features", "input"), ("labels", "label")])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_data_that_are_not_finite_are_named_with_their_rows(tmp_path, where, kind, value):
+    task = Spoilt()
+    task.where, task.value = where, value
+    run = stopped(task, folder=tmp_path / "run")
+    assert run.status == "stopped"
+    assert run.reason == f"the {kind} is not finite at epoch 1, step {run.step}"
+    record = json.loads((tmp_path / "run" / "non-finite.json").read_text())
+    assert (record["kind"], record["step"], record["rows_not_finite"]) == (kind, run.step, [5])
+    assert 5 in record["rows"]
+    assert len(record["rows"]) == 2
+
+
+def test_the_weights_stay_as_they_were_before_the_broken_batch():
+    kept = []
+    looking = plugin("look", phase=Phase.TRANSFORM, batch_begin=lambda run: kept.append(run.copy_weights()))
+    run = stopped(Spoilt(), looking)
+    assert all((value == kept[-1][name]).all() for name, value in run.copy_weights().items())
+    assert run.updates == run.step - 1
+    assert {decision.action for decision in run.decisions} == {"stop", "skip_update"}
+
+
+def test_a_broken_weight_is_named():
+    def spoil(run):
+        if run.step == 3:
+            next(iter(run.net.collect_params().values())).data()[:] = np.nan
+
+    run = stopped(Tiny(train_rows=8), plugin("spoil", phase=Phase.TRANSFORM, batch_begin=spoil))
+    assert run.reason.startswith("the weight dense")
+    assert run.reason.endswith("_weight is not finite at epoch 1, step 3")
+
+
+def test_a_broken_gradient_is_seen_where_it_is_looked_for():
+    def spoil(run):
+        if run.step == 2:
+            run.gradients.arrays[0][:] = np.inf
+
+    spoiling = plugin("spoil", phase=Phase.TRANSFORM, backward_end=spoil)
+    run = stopped(Tiny(train_rows=8), spoiling, gradients=True)
+    assert run.reason.startswith("the gradient dense")
+    assert run.step == 2
+
+
+def test_it_looks_every_so_many_steps():
+    run = stopped(Spoilt(), every=3)
+    assert run.step % 3 == 0
+
+
+def test_a_healthy_run_goes_to_its_end():
+    run = stopped(Tiny(train_rows=8), gradients=True)
+    assert (run.status, run.decisions) == ("finished", [])
