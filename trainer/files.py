@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from trainer.errors import TrainerError
+
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Writes to a temporary name beside `path`, flushes it to the disk, and renames."""
@@ -32,6 +34,18 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """`value` as indented JSON, atomically."""
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def cut_back(path: Path, size: int) -> None:
+    """Shortens a file to the size that it had when a checkpoint was written: what came later is written again.
+
+    Raises TrainerError for a file that is gone or shorter than that, since something else has changed it.
+    """
+    found = path.stat().st_size if path.is_file() else 0
+    if found < size:
+        raise TrainerError(f"{path} has {found} bytes, but had {size} when the checkpoint was written")
+    if found > size:
+        os.truncate(path, size)
 
 
 def flush_folder(folder: Path) -> None:

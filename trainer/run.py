@@ -85,6 +85,9 @@ class Run:
     started: float = field(default_factory=time.time)
     """Seconds since 1970, UTC."""
     ended: float | None = None
+    resumed: bool = False
+    """Whether the run goes on from a checkpoint: every plugin's state was loaded before `setup` fires, and its files
+    have to be cut back to that state."""
 
     epoch: int = 0
     """The number of the current epoch, from 1; 0 before the first."""
@@ -233,9 +236,14 @@ class Run:
                 yield parameter.name, parameter.grad(self.contexts[0])
 
     @property
+    def step_in_epoch(self) -> int:
+        """The number of the current batch within its epoch, from 1; 0 before the first."""
+        return self.step - self._epoch_began
+
+    @property
     def last_batch(self) -> bool:
         """Whether the current batch is known to be the last one of its epoch."""
-        return self.steps_per_epoch is not None and self.step - self._epoch_began >= self.steps_per_epoch
+        return self.steps_per_epoch is not None and self.step_in_epoch >= self.steps_per_epoch
 
     @property
     def epochs(self) -> int:
