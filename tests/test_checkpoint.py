@@ -56,9 +56,10 @@ def test_a_checkpoint_holds_every_parameter_and_every_state(tmp_path, optimizer,
     assert folder == tmp_path / "run" / "checkpoints" / "step-00000003"
     assert names(folder) == ["arrays.npz", "state.json"]
     arrays, state = read(folder)
-    for parameter in run.net.collect_params().values():
-        assert (arrays.pop(f"parameter/{parameter.name}") == parameter.data().asnumpy()).all()
     parameters = run.engine_step.parameters
+    assert [parameter.name for parameter in parameters.named.values()] == list(run.net.collect_params())
+    for name, parameter in parameters.named.items():
+        assert (arrays.pop(f"parameter/{name}") == parameter.data().asnumpy()).all()
     assert len(arrays) == states * len(parameters.groups)
     for number, (group, held) in enumerate(zip(parameters.groups, parameters.states, strict=True)):
         parts = held if isinstance(held, tuple) else (held,) if held is not None else ()
@@ -85,7 +86,7 @@ def test_running_statistics_and_frozen_parameters_are_in_it(tmp_path):
 
     run = trained(tmp_path, task=Given(regression(20), make_net=net))
     arrays, _ = read(checkpoint.save(run, "because"))
-    assert sorted(arrays) == sorted(f"parameter/{name}" for name in run.net.collect_params())
+    assert sorted(arrays) == sorted(f"parameter/{name}" for name in run.net._collect_params_with_prefix())
     assert any(name.endswith("running_mean") for name in arrays)
     assert len(values(run)) == len(arrays)
 

@@ -35,8 +35,8 @@ def save(run: Run, reason: str) -> Path:
         raise TrainerError("a run without a folder cannot be saved")
     parameters = run.engine_step.parameters
     arrays: dict[str, NDArray[Any]] = {}
-    for parameter in parameters.all:
-        arrays[f"parameter/{parameter.name}"] = parameter.data(run.contexts[0]).asnumpy()
+    for name, value in parameters.copy().items():
+        arrays[f"parameter/{name}"] = value
     optimizer = [_split(state, f"optimizer/{index}", arrays) for index, state in enumerate(parameters.states)]
     plugins = {
         plugin.name: _split(plugin.state_dict(), f"plugin/{plugin.name}", arrays) for plugin in run.dispatch.plugins

@@ -119,7 +119,7 @@ class Engine:
             self._save_if_asked()
             if interrupt.signum or run.requested("stop") or run.take_request("end_epoch"):
                 break
-        run.log({"train/loss": step.take_loss_sum() / rows if rows else float("nan")})
+        run.log({"train/loss": step.loss.take_sum() / rows if rows else float("nan")})
 
     def _save_if_asked(self) -> None:
         """Writes a checkpoint where one was requested."""

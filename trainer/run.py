@@ -193,7 +193,7 @@ class Run:
     @property
     def loss(self) -> float:
         """The mean loss over the rows of the newest batch. Reading it waits for the device, once a batch."""
-        return float("nan") if self.engine_step is None else self.engine_step.batch_loss()
+        return float("nan") if self.engine_step is None else self.engine_step.loss.newest()
 
     @property
     def outputs(self) -> list[Array]:
@@ -221,7 +221,7 @@ class Run:
         return self.directions.get(name) or direction_of(name, self.measures)
 
     def copy_weights(self) -> dict[str, NDArray[Any]]:
-        """Every parameter of the net by name, on the host. Waits for the device."""
+        """Every parameter by its place in the net (`0.weight`), on the host. Waits for the device."""
         return {} if self.engine_step is None else self.engine_step.parameters.copy()
 
     def set_weights(self, values: Mapping[str, NDArray[Any]]) -> None:
@@ -230,10 +230,11 @@ class Run:
             self.engine_step.parameters.assign(values)
 
     def named_gradients(self) -> Iterator[tuple[str, Array]]:
-        """Each trained parameter's name with its gradient: the sum over the batch's rows, on the first context."""
+        """Each trained parameter, by its place, with its gradient: summed over the rows, on the first context."""
         if self.engine_step is not None:
-            for parameter in self.engine_step.parameters.trained:
-                yield parameter.name, parameter.grad(self.contexts[0])
+            for name, parameter in self.engine_step.parameters.named.items():
+                if parameter.grad_req != "null":
+                    yield name, parameter.grad(self.contexts[0])
 
     @property
     def step_in_epoch(self) -> int:

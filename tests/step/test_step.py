@@ -31,7 +31,7 @@ from trainer import Arrays, Engine, UsageError
 from trainer._mxnet import autograd, gluon, mx
 from trainer.data.arrays import ArrayBatches
 from trainer.seeds import permutation
-from trainer.step.losses import FLUSH_EVERY, LossSum
+from trainer.step.losses import FLUSH_EVERY, TrainingLoss
 from trainer.step.parameters import ELEMENTWISE
 
 PATHS = pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "recorded"])
@@ -563,22 +563,22 @@ def test_the_loss_of_an_epoch_is_the_exact_mean_over_its_rows(compiled, monkeypa
 
 
 def test_sums_of_losses_do_not_lose_precision_over_long_epochs():
-    total, exact = LossSum(), 0.0
+    total, exact = TrainingLoss(), 0.0
     generator = np.random.default_rng(0)
     for number in range(3 * FLUSH_EVERY + 7):
         losses = mx.nd.array(generator.uniform(0, 1, size=3 if number % 5 else 2))
-        total.add(losses)
+        total.add([losses], len(losses))
         exact += float(losses.asnumpy().sum(dtype="float64"))
-    assert total.take() == pytest.approx(exact, rel=1e-6)
-    assert total.take() == 0.0
+    assert total.take_sum() == pytest.approx(exact, rel=1e-6)
+    assert total.take_sum() == 0.0
 
 
 def test_a_loss_is_not_changed_by_adding_it_up():
-    total, losses = LossSum(), mx.nd.array([1.0, 2.0])
+    total, losses = TrainingLoss(), mx.nd.array([1.0, 2.0])
     for _ in range(3):
-        total.add(losses)
+        total.add([losses], 2)
     assert losses.asnumpy().tolist() == [1.0, 2.0]
-    assert total.take() == 9.0
+    assert total.take_sum() == 9.0
 
 
 @PATHS
@@ -620,5 +620,5 @@ def test_batches_of_many_shapes_do_not_fill_the_memory():
 
 
 def test_an_optimizer_that_does_not_take_a_parameter_is_a_users_mistake():
-    with pytest.raises(UsageError, match=r"groupadagrad does not take the parameter \w+bias of shape \(1,\)"):
+    with pytest.raises(UsageError, match=r"groupadagrad does not take the parameter bias of shape \(1,\)"):
         engine(Tiny(), optimizer={"name": "groupadagrad"})

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trainer.step.compiled import CompiledStep
+from trainer.step.losses import TrainingLoss
 from trainer.step.parameters import Gradients, Parameters
 from trainer.step.recorded import RecordedStep
 from trainer.step.symbol import CannotCompile, trace
@@ -28,6 +29,7 @@ class Step(Protocol):
     """Why it is recorded; empty where it is compiled."""
     parameters: Parameters
     gradients: Gradients
+    loss: TrainingLoss
     draws_random_numbers: bool
     """Whether training may draw random numbers from MXNet's generator; true where it cannot be known."""
 
@@ -42,12 +44,6 @@ class Step(Protocol):
 
     def outputs(self) -> list[Array]:
         """The outputs of the newest training batch, one array a context."""
-
-    def batch_loss(self) -> float:
-        """The mean loss of the newest training batch. Waits for the device."""
-
-    def take_loss_sum(self) -> float:
-        """The losses of all rows since the last call, added up. Waits for the device."""
 
 
 def make_step(
@@ -79,4 +75,4 @@ def make_step(
     return RecordedStep(net, loss, Parameters(net, loss, optimizer=optimizer, contexts=contexts, flat=False), why=why)
 
 
-__all__ = ["CompiledStep", "Gradients", "Parameters", "RecordedStep", "Step", "make_step"]
+__all__ = ["CompiledStep", "Gradients", "Parameters", "RecordedStep", "Step", "TrainingLoss", "make_step"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainer.step.losses import LossSum, check_rows, mean_loss
+from trainer.step.losses import TrainingLoss, check_rows
 from trainer.step.parameters import Parameters
 from trainer.step.symbol import Graph, draws_random_numbers
 
@@ -48,17 +48,15 @@ class CompiledStep:
         self._graph = graph
         self._contexts = list(contexts)
         self._bound: list[dict[object, Bound]] = [{} for _ in contexts]
-        self._sum = LossSum()
         self._newest: list[Bound] = []
-        self._batch_loss: float | None = None
         self.parameters = parameters
         self.gradients = parameters.gradients
+        self.loss = TrainingLoss()
         self.draws_random_numbers = draws_random_numbers(graph.training)
 
     def forward_backward(self, batch: Batch) -> None:
         """Loss and gradients of a batch, summed over its rows and over the contexts."""
         self._newest = []
-        self._batch_loss = None
         for number, shard in enumerate(batch.shards):
             if shard.rows:
                 bound = self._executor(number, shard, train=True)
@@ -66,8 +64,7 @@ class CompiledStep:
                 bound.executor.forward(is_train=True)
                 bound.executor.backward()
                 self._newest.append(bound)
-        for bound in self._newest:
-            self._sum.add(bound.outputs[0])
+        self.loss.add([bound.outputs[0] for bound in self._newest], batch.rows)
         self.parameters.reduce([shard.rows for shard in batch.shards])
         self.gradients.rows = batch.rows
         self.gradients.factor = 1.0
@@ -91,16 +88,6 @@ class CompiledStep:
     def outputs(self) -> list[Array]:
         """The outputs of the newest training batch, one array a context."""
         return [bound.outputs[1] if self._graph.outputs == 1 else bound.outputs[1:] for bound in self._newest]
-
-    def batch_loss(self) -> float:
-        """The mean loss of the newest training batch; NaN before the first. Waits for the device, once a batch."""
-        if self._batch_loss is None:
-            self._batch_loss = mean_loss([bound.outputs[0] for bound in self._newest], self.gradients.rows)
-        return self._batch_loss
-
-    def take_loss_sum(self) -> float:
-        """The losses of all rows since the last call, added up. Waits for the device."""
-        return self._sum.take()
 
     def _executor(self, number: int, shard: Shard, *, train: bool) -> Bound:
         weight_shape = None if shard.weight is None else shard.weight.shape

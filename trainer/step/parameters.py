@@ -34,6 +34,7 @@ class Group:
     """Parameters that are reduced and updated as one array."""
 
     names: tuple[str, ...]
+    """Their places in the net."""
     weights: list[Array]
     """One a context, all with the same values."""
     gradients: list[Array]
@@ -72,8 +73,10 @@ class Parameters:
     def __init__(self, net: Any, loss: Any, *, optimizer: Any, contexts: Sequence[Context], flat: bool) -> None:
         self._contexts = list(contexts)
         self.optimizer = optimizer
-        self.all = list(_collect(net, loss))
-        """Every Gluon parameter, those that are not trained included, in the net's order."""
+        self.named = _named(net, loss)
+        """Every Gluon parameter, those that are not trained included, by its place in the net (`0.weight`). Gluon's own
+        names count up with every net that a process builds, so they would mean something else in the next one."""
+        self.all = list(self.named.values())
         self.trained = [parameter for parameter in self.all if parameter.grad_req != "null"]
         self._measured = [parameter for parameter in self.all if not parameter._differentiable]  # noqa: SLF001
         """What a forward pass in training writes: BatchNorm's running mean and variance."""
@@ -99,20 +102,21 @@ class Parameters:
         def like(parameter: Any) -> tuple[str, float, float]:
             return np.dtype(parameter.dtype).name, float(parameter.lr_mult), float(parameter.wd_mult)
 
-        dense = [p for p in self.trained if self.flat and is_dense(p)]
-        kept = {parameter.name for parameter in dense}
-        for _, members in groupby(sorted(dense, key=like), key=like):
-            yield self._flattened(list(members))
-        for parameter in self.trained:
-            if parameter.name not in kept:
-                yield Group((parameter.name,), parameter.list_data(), parameter.list_grad(), parameter)
+        trained = {name: parameter for name, parameter in self.named.items() if parameter.grad_req != "null"}
+        dense = [name for name, parameter in trained.items() if self.flat and is_dense(parameter)]
+        alike = groupby(sorted(dense, key=lambda name: like(trained[name])), key=lambda name: like(trained[name]))
+        for _, names in alike:
+            yield self._flattened({name: trained.pop(name) for name in list(names)})
+        for name, parameter in trained.items():
+            yield Group((name,), parameter.list_data(), parameter.list_grad(), parameter)
 
-    def _flattened(self, members: list[Any]) -> Group:
+    def _flattened(self, named: Mapping[str, Any]) -> Group:
         """Moves the parameters into one buffer a context; their arrays become views of it."""
         from trainer._mxnet import autograd, mx
 
+        members = list(named.values())
         size, dtype = sum(int(np.prod(member.shape)) for member in members), members[0].dtype
-        group = Group(tuple(member.name for member in members), [], [], members[0])
+        group = Group(tuple(named), [], [], members[0])
         views: dict[str, tuple[list[Array], list[Array]]] = {member.name: ([], []) for member in members}
         for context in self._contexts:
             weights, gradients = (mx.nd.zeros(size, ctx=context, dtype=dtype) for _ in range(2))
@@ -135,13 +139,13 @@ class Parameters:
 
     def copy(self) -> dict[str, NDArray[Any]]:
         """Every parameter by name, on the host. Waits for the device."""
-        return {parameter.name: parameter.data(self._contexts[0]).asnumpy() for parameter in self.all}
+        return {name: parameter.data(self._contexts[0]).asnumpy() for name, parameter in self.named.items()}
 
     def assign(self, values: Mapping[str, NDArray[Any]]) -> None:
         """Sets every parameter, on every context, to what `copy` gave."""
-        for parameter in self.all:
+        for name, parameter in self.named.items():
             for array in parameter.list_data():
-                array[:] = values[parameter.name]
+                array[:] = values[name]
 
     def reduce(self, rows: Sequence[int]) -> None:
         """Sums the gradients into the first context, and averages what the contexts have measured, such as means.
@@ -187,14 +191,19 @@ class Parameters:
                 group.weights[0].copyto(weight)
 
 
-def _collect(*blocks: Any) -> Iterator[Any]:
-    seen = set()
-    for block in blocks:
+def _named(net: Any, loss: Any) -> dict[str, Any]:
+    """The parameters of net and loss by their place, each once, in the order in which Gluon lists them."""
+    places: dict[int, str] = {}
+    owned: list[Any] = []
+    for prefix, block in (("", net), ("loss:", loss)):
         if hasattr(block, "collect_params"):
-            for parameter in block.collect_params().values():
-                if parameter.name not in seen:
-                    seen.add(parameter.name)
-                    yield parameter
+            for place, parameter in block._collect_params_with_prefix().items():  # noqa: SLF001  as save_parameters
+                places.setdefault(id(parameter), prefix + place)
+            for name, parameter in block.collect_params().items():
+                # One that a block holds without an attribute of its own has no place, only Gluon's name.
+                places.setdefault(id(parameter), prefix + name.removeprefix(block.prefix))
+                owned.append(parameter)
+    return {places[id(parameter)]: parameter for parameter in owned}
 
 
 def is_dense(parameter: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainer.step.losses import LossSum, check_rows, column, mean_loss
+from trainer.step.losses import TrainingLoss, check_rows, column
 from trainer.step.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -22,28 +22,25 @@ class RecordedStep:
         self.draws_random_numbers = True
         self._net = net
         self._loss = loss
-        self._sum = LossSum()
         self._outputs: list[Array] = []
-        self._losses: list[Array] = []
         self.parameters = parameters
         self.gradients = parameters.gradients
+        self.loss = TrainingLoss()
         self._adding = [parameter for parameter in parameters.trained if parameter.grad_req == "add"]
-        self._batch_loss: float | None = None
 
     def forward_backward(self, batch: Batch) -> None:
         """Loss and gradients of a batch, summed over its rows and over the contexts."""
         from trainer._mxnet import autograd
 
-        self._batch_loss = None
         for parameter in self._adding:
             parameter.zero_grad()
         with autograd.record():
             computed = [self._run(shard) for shard in batch.shards if shard.rows]
-        self._outputs, self._losses = ([pair[part] for pair in computed] for part in (0, 1))
-        autograd.backward(self._losses)
+        losses: list[Array]
+        self._outputs, losses = ([pair[part] for pair in computed] for part in (0, 1))
+        autograd.backward(losses)
         self._clear_stale()
-        for losses in self._losses:
-            self._sum.add(losses)
+        self.loss.add(losses, batch.rows)
         self.parameters.reduce([shard.rows for shard in batch.shards])
         self.gradients.rows = batch.rows
         self.gradients.factor = 1.0
@@ -60,16 +57,6 @@ class RecordedStep:
     def outputs(self) -> list[Array]:
         """The outputs of the newest training batch, one array a context."""
         return self._outputs
-
-    def batch_loss(self) -> float:
-        """The mean loss of the newest training batch; NaN before the first. Waits for the device, once a batch."""
-        if self._batch_loss is None:
-            self._batch_loss = mean_loss(self._losses, self.gradients.rows)
-        return self._batch_loss
-
-    def take_loss_sum(self) -> float:
-        """The losses of all rows since the last call, added up. Waits for the device."""
-        return self._sum.take()
 
     def _clear_stale(self) -> None:
         """Zeroes the gradients of parameters that this batch did not use, which still hold an older batch's."""
