@@ -42,7 +42,7 @@ class StopOnNonFinite(Plugin):
         if found is None:
             return
         kind, name = found
-        what = f"the {kind} {name}" if name else f"the {kind}"
+        what = f"the {kind} {name!r}" if name else f"the {kind}"
         reason = f"{what} is not finite at epoch {run.epoch}, step {run.step}"
         run.skip_update(reason)
         run.stop(reason)
@@ -85,7 +85,7 @@ def _in_batch(run: Run) -> Iterator[tuple[str, str]]:
         if shard.rows:
             for number, part in enumerate(shard.inputs):
                 if not _finite(part):
-                    yield "input", f"number {number}" if len(shard.inputs) > 1 else ""
+                    yield "input", f"{number}" if len(shard.inputs) > 1 else ""
             if not _finite(shard.label):
                 yield "label", ""
 
