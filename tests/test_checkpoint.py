@@ -1,195 +1,145 @@
-"""Checkpoints: complete or absent, and nothing in them is pickled."""
+"""Checkpoints on disk: complete or absent, checked when they are read, and nothing in them is pickled."""
 
+import io
 import json
-from collections.abc import Mapping
+import os
+import pickle
+import shutil
+import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from nets import Given, apart, dense, regression, values
-from tiny import engine, plugin
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 
-from trainer import Plugin, PluginError, TrainerError, checkpoint
+from trainer import TrainerError, checkpoint
 from trainer._mxnet import mx
+from trainer.checkpoint import Checkpoint, CheckpointError
+from trainer.state import differences
+
+ABOUT = {"step": 3, "epoch": 1, "reason": "because", "metrics": {"train/loss": 0.5, "f1": None}}
+STATE = {"weights": {"0.weight": np.arange(12, dtype=np.float32).reshape(3, 4)}, "best": float("inf"), "run": {}}
 
 
-class Stateful(Plugin):
-    """Has the state that it was given."""
-
-    name = "stateful"
-
-    def __init__(self, state: Any) -> None:
-        self.state = state
-
-    def state_dict(self) -> Mapping[str, Any]:
-        return self.state
-
-
-def trained(tmp_path, *plugins, steps=3, task=None, **settings):
-    """A run that has trained for some steps and has a folder."""
-    task = task or Given(regression(20), make_net=lambda: dense(4))
-    return engine(task, *plugins, folder=tmp_path / "run", epochs=9, steps=steps, **settings).fit()
-
-
-def read(folder):
-    with np.load(folder / checkpoint.ARRAYS, allow_pickle=False) as file:
-        return dict(file), json.loads((folder / checkpoint.STATE).read_text())
+def save(folder, state=STATE, name="step-00000003", **about):
+    return checkpoint.write(folder, name, state, {**ABOUT, **about})
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
-ADAM = {"name": "adam", "learning_rate": 0.01}
+def usable(folder):
+    """The names of the checkpoints that are whole, the newest first; every byte of them is read."""
+    found = []
+    for each in checkpoint.complete(folder):
+        try:
+            each.read()
+        except CheckpointError:
+            continue
+        found.append(each.folder.name)
+    return found
 
 
-@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "recorded"])
-@pytest.mark.parametrize(
-    ("optimizer", "states"),
-    [({"name": "sgd"}, 0), ({"name": "sgd", "momentum": 0.9}, 1), (ADAM, 2), ({"name": "lamb"}, 2)],
-    ids=["sgd", "momentum", "adam", "lamb"],
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | arrays(scalar_dtypes().filter(lambda dtype: dtype.kind in "fiub"), array_shapes(min_dims=0, min_side=0)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, min_size=2, max_size=3),
+    max_leaves=8,
 )
-def test_a_checkpoint_holds_every_parameter_and_every_state(tmp_path, optimizer, states, compiled):
-    run = trained(tmp_path, optimizer=optimizer, compiled=compiled)
-    folder = checkpoint.save(run, "because")
-    assert folder == tmp_path / "run" / "checkpoints" / "step-00000003"
-    assert names(folder) == ["arrays.npz", "state.json"]
-    arrays, state = read(folder)
-    parameters = run.engine_step.parameters
-    assert [parameter.name for parameter in parameters.named.values()] == list(run.net.collect_params())
-    for name, parameter in parameters.named.items():
-        assert (arrays.pop(f"parameter/{name}") == parameter.data().asnumpy()).all()
-    assert len(arrays) == states * len(parameters.groups)
-    for number, (group, held) in enumerate(zip(parameters.groups, parameters.states, strict=True)):
-        parts = held if isinstance(held, tuple) else (held,) if held is not None else ()
-        assert [part.shape for part in parts] == [group.weights[0].shape] * states
-        written = state["optimizer"][number]
-        for part, entry in zip(parts, written if isinstance(written, list) else [written], strict=False):
-            assert (arrays[entry["array"]] == part.asnumpy()).all()
-    assert state["groups"] == [list(group.names) for group in parameters.groups]
-    assert {key: state[key] for key in ("schema", "reason", "epoch", "step", "updates", "optimizer_updates")} == {
-        "schema": 1,
-        "reason": "because",
-        "epoch": 1,
-        "step": 3,
-        "updates": 3,
-        "optimizer_updates": 3,
-    }
 
 
-def test_running_statistics_and_frozen_parameters_are_in_it(tmp_path):
-    def net():
-        made = dense(4, norm=True)
-        made[0].collect_params().setattr("grad_req", "null")
-        return made
+@given(state=st.dictionaries(st.text("abc", min_size=1), VALUES, max_size=4))
+def test_a_state_comes_back_as_it_was(tmp_path_factory, state):
+    folder = tmp_path_factory.mktemp("run")
+    try:
+        written = save(folder, {"run": {}, "plugins": state})
+    except TrainerError as error:
+        assert "slash" in str(error) or "stands for something else" in str(error)  # noqa: PT017
+        return
+    read = written.read()
+    assert differences({"run": {}, "plugins": state}, read) == []
+    shutil.rmtree(folder)
 
-    run = trained(tmp_path, task=Given(regression(20), make_net=net))
-    arrays, _ = read(checkpoint.save(run, "because"))
-    assert sorted(arrays) == sorted(f"parameter/{name}" for name in run.net._collect_params_with_prefix())
-    assert any(name.endswith("running_mean") for name in arrays)
-    assert len(values(run)) == len(arrays)
+
+def test_numpy_numbers_tuples_and_ndarrays_come_back_as_what_holds_their_values(tmp_path):
+    state = {"flag": np.bool_(True), "whole": np.int64(7), "pair": (mx.nd.ones(2), np.float32(0.5))}
+    read = save(tmp_path, state).read()
+    assert (read["flag"], read["whole"], read["pair"][1]) == (True, 7, 0.5)
+    assert read["pair"][0].tolist() == [1, 1]
 
 
-def test_a_plugins_state_is_json_with_its_arrays_beside_it(tmp_path):
-    state = {
-        "best": float("inf"),
-        "patience": 3,
-        "name": "größe",
-        "none": None,
-        "flag": np.bool_(True),
-        "scalar": np.float32(0.5),
-        "whole": np.int64(7),
-        "nested": {"list": [1, {"mean": np.arange(3.0)}, (np.ones((2, 2), np.int8), mx.nd.ones(2))]},
-        "empty": np.zeros((0, 3)),
-        "text": np.array(["a", "bc"]),
-    }
-    run = trained(tmp_path, Stateful(state))
-    arrays, written = read(checkpoint.save(run, "because"))
-    mine = written["plugins"]["stateful"]
-    assert {key: mine[key] for key in ("best", "patience", "name", "none", "flag", "scalar", "whole")} == {
-        "best": float("inf"),
-        "patience": 3,
-        "name": "größe",
-        "none": None,
-        "flag": True,
-        "scalar": 0.5,
-        "whole": 7,
-    }
-    one, inner, pair = mine["nested"]["list"]
-    assert one == 1
-    assert arrays[inner["mean"]["array"]].tolist() == [0, 1, 2]
-    assert [arrays[part["array"]].dtype.name for part in pair] == ["int8", "float32"]
-    assert arrays[mine["empty"]["array"]].shape == (0, 3)
-    assert arrays[mine["text"]["array"]].tolist() == ["a", "bc"]
-    assert all(name.startswith(("parameter/", "optimizer/", "plugin/stateful/")) for name in arrays)
+def test_what_a_checkpoint_is_about_can_be_read_without_its_arrays(tmp_path):
+    save(tmp_path)
+    (found,) = checkpoint.complete(tmp_path)
+    assert (found.step, found.manifest["reason"], found.metrics) == (3, "because", {"train/loss": 0.5, "f1": None})
+    assert names(found.folder) == ["arrays.npz", "manifest.json", "state.json"]
+    assert names(tmp_path / "checkpoints") == ["step-00000003"]
 
 
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({"a": np.array([None])}, "plugin/stateful/a is an array of Python objects"),
-        ({"a": {"b": [1, object()]}}, "plugin/stateful/a/b/1 is a object"),
-        ({"a": {1, 2}}, "plugin/stateful/a is a set"),
-        ({"a": b"bytes"}, "plugin/stateful/a is a bytes"),
-        ({"a": np.complex64(1j)}, "plugin/stateful/a is a complex"),
-        ({"a": np.datetime64("2020-01-01")}, "plugin/stateful/a is a date"),
-        ({"a": 1j}, "plugin/stateful/a is a complex"),
-        ({1: "a"}, "plugin/stateful has the key 1, which is not a string"),
-        ({"a": {"array": "b"}}, r"plugin/stateful/a is \{'array': …\}, which stands for an array"),
-        ({"a/b": np.ones(1), "a": {"b": np.ones(1)}}, "two arrays would be called plugin/stateful/a/b"),
+        ({"a": np.array([None])}, "^a is an array of Python objects"),
+        ({"a": {"b": [1, object()]}}, "^a/b/1 is a object"),
+        ({"a": {1, 2}}, "^a is a set"),
+        ({"a": b"bytes"}, "^a is a bytes"),
+        ({"a": np.complex64(1j)}, "^a is a complex"),
+        ({"a": np.datetime64("2020-01-01")}, "^a is a date"),
+        ({"a": {1: "a"}}, "^a has the key 1, which is not a string"),
+        ({"a": {"$array": "b"}}, r"^a is \{'\$array': …\}, which stands for something else"),
+        ({"a/b": np.ones(1), "a": {"b": np.ones(1)}}, "two arrays would be called a/b"),
     ],
 )
-def test_a_state_that_cannot_be_read_back_is_refused_and_leaves_nothing(tmp_path, state, message):
-    run = trained(tmp_path, Stateful(state))
+def test_a_state_that_could_not_be_read_back_is_refused_and_leaves_nothing(tmp_path, state, message):
     with pytest.raises(TrainerError, match=message):
-        checkpoint.save(run, "because")
-    assert names(tmp_path / "run" / "checkpoints") == []
+        save(tmp_path, state)
+    assert names(tmp_path / "checkpoints") == []
 
 
-def test_a_state_that_cannot_be_read_back_fails_the_run_that_asked(tmp_path):
-    asking = plugin(batch_end=lambda run: run.save("now"))
-    with pytest.raises(TrainerError, match="is a object") as caught:
-        trained(tmp_path, Stateful({"a": object()}), asking)
-    assert not isinstance(caught.value, PluginError)
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+def test_the_newest_comes_first_and_after_an_epochs_end_is_newer_than_within_it(tmp_path):
+    order = ["failed-00000012", "step-00000010-epoch-0002", "step-00000010", "failed-00000010", "step-00000009"]
+    for name in reversed(order):
+        save(tmp_path, name=name, step=int(name.split("-")[1]))
+    (tmp_path / "checkpoints" / "notes").mkdir()
+    (tmp_path / "checkpoints" / ".step-00000011.abcd").mkdir()
+    assert [found.folder.name for found in checkpoint.find(tmp_path)] == order
+    assert [found.is_exact for found in checkpoint.complete(tmp_path)] == [False, True, True, False, True]
+    assert [found.is_epoch_end for found in checkpoint.complete(tmp_path)] == [False, True, False, False, False]
 
 
-def test_the_same_step_can_be_saved_again(tmp_path):
-    state = {"value": 1}
-    run = trained(tmp_path, Stateful(state))
-    first = checkpoint.save(run, "first")
-    state["value"] = 2
-    run.net.collect_params().setattr("grad_req", "null")
-    next(iter(run.net.collect_params().values())).data()[:] = 5
-    second = checkpoint.save(run, "second")
-    assert first == second
-    assert names(first.parent) == ["step-00000003"]
-    arrays, written = read(second)
-    assert (written["reason"], written["plugins"]["stateful"]["value"]) == ("second", 2)
-    assert (next(iter(arrays.values())) == 5).all()
+def test_one_of_the_same_name_takes_the_older_ones_place(tmp_path):
+    save(tmp_path, {"value": 1})
+    save(tmp_path, {"value": 2})
+    (found,) = checkpoint.complete(tmp_path)
+    assert found.read() == {"value": 2}
+    assert names(tmp_path / "checkpoints") == ["step-00000003"]
 
 
-@pytest.mark.parametrize("broken", ["numpy.savez", "trainer.checkpoint.write_atomic", "os.fsync"])
+@pytest.mark.parametrize("broken", ["zipfile.ZipFile", "trainer.checkpoint.write_atomic", "os.fsync"])
 def test_a_failing_write_leaves_the_older_checkpoint_and_nothing_else(tmp_path, monkeypatch, broken):
-    run = trained(tmp_path)
-    folder = checkpoint.save(run, "first")
+    save(tmp_path, {"value": 1})
 
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(broken, fail)
-        with pytest.raises(OSError, match="No space"):
-            checkpoint.save(run, "second")
-    assert names(folder.parent) == ["step-00000003"]
-    assert read(folder)[1]["reason"] == "first"
+        with pytest.raises(TrainerError, match="the checkpoint of step 3 cannot be written: No space left on device"):
+            save(tmp_path, {"value": 2})
+    (found,) = checkpoint.complete(tmp_path)
+    assert found.read() == {"value": 1}
+    assert names(tmp_path / "checkpoints") == ["step-00000003"]
 
 
 def test_a_checkpoint_that_cannot_take_the_place_of_an_older_one_leaves_that_one(tmp_path, monkeypatch):
-    run = trained(tmp_path)
-    folder = checkpoint.save(run, "first")
-
+    folder = save(tmp_path, {"value": 1}).folder
     rename = Path.rename
 
     def fail(path, target):
@@ -199,32 +149,157 @@ def test_a_checkpoint_that_cannot_take_the_place_of_an_older_one_leaves_that_one
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", fail)
-        with pytest.raises(OSError, match="Input/output"):
-            checkpoint.save(run, "second")
-    assert names(folder.parent) == ["step-00000003"]
-    assert read(folder)[1]["reason"] == "first"
+        with pytest.raises(TrainerError, match="Input/output"):
+            save(tmp_path, {"value": 2})
+    (found,) = checkpoint.complete(tmp_path)
+    assert found.read() == {"value": 1}
 
 
-def test_saving_does_not_change_training(tmp_path):
-    saving = plugin(batch_end=lambda run: run.save("always"))
-    quiet = trained(tmp_path / "quiet", steps=12)
-    saved = trained(tmp_path / "saved", saving, steps=12)
-    assert apart(quiet, saved) == 0
-    assert len(names(tmp_path / "saved" / "run" / "checkpoints")) == 12
+def test_a_read_only_folder_is_said_and_left_alone(tmp_path):
+    if os.geteuid() == 0:
+        blocked = tmp_path / "checkpoints"
+        blocked.write_text("a file where the folder should be")
+    else:
+        tmp_path.chmod(0o500)
+    with pytest.raises(TrainerError, match="cannot be written"):
+        save(tmp_path)
+    assert not any(name.startswith(".step") for name in names(tmp_path))
 
 
-def test_several_contexts_save_what_one_does(tmp_path):
-    saved = []
-    for devices in ("cpu:0", "cpu:0,1,2"):
-        run = trained(tmp_path / devices.replace(":", ""), devices=devices, optimizer=ADAM)
-        arrays, state = read(checkpoint.save(run, "because"))
-        saved.append((list(arrays.values()), state["optimizer"]))
-    assert [a.shape for a in saved[0][0]] == [a.shape for a in saved[1][0]]
-    assert all(np.abs(a - b).max() < 1e-6 for a, b in zip(saved[0][0], saved[1][0], strict=True))
-    assert saved[0][1] == saved[1][1]
+def test_every_truncation_is_noticed_and_the_one_before_is_used(tmp_path):
+    older = save(tmp_path, {"a": np.zeros(3)}, "step-00000002", step=2)
+    newest = save(tmp_path, {"a": np.arange(3000.0), "b": "text" * 500})
+    for path in sorted(newest.folder.iterdir()):
+        whole = path.read_bytes()
+        for size in range(0, len(whole), 1000):
+            path.write_bytes(whole[:size])
+            assert usable(tmp_path) == [older.folder.name], (path.name, size)
+        path.unlink()
+        assert usable(tmp_path) == [older.folder.name]
+        path.write_bytes(whole)
+    assert usable(tmp_path) == [newest.folder.name, older.folder.name]
 
 
-def test_a_run_without_a_folder_cannot_be_saved():
-    run = engine(Given(regression(8)), steps=1).fit()
-    with pytest.raises(TrainerError, match="without a folder"):
-        checkpoint.save(run, "because")
+@given(
+    where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), name=st.sampled_from(["arrays.npz", "state.json"])
+)
+def test_a_flipped_bit_is_noticed(tmp_path_factory, where, bit, name):
+    folder = tmp_path_factory.mktemp("run")
+    path = save(folder, {"a": np.arange(100.0), "b": "text" * 50}).folder / name
+    data = bytearray(path.read_bytes())
+    data[int(where * len(data))] ^= 1 << bit
+    path.write_bytes(bytes(data))
+    (found,) = checkpoint.complete(folder)
+    with pytest.raises(CheckpointError, match=f"{name} is damaged: it does not have its checksum"):
+        found.read()
+    shutil.rmtree(folder)
+
+
+def rewrite(written, **changes):
+    path = written.folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema": 99}, "was written by a newer version"),
+        ({"schema": "x"}, "manifest.json is damaged"),
+        ({"schema": 0}, "was written by another version"),
+        ({"files": {}}, "manifest.json is damaged"),
+        ({"files": {"../../config.toml": {"bytes": 1, "sha256": ""}}}, "manifest.json is damaged"),
+        ({"metrics": None}, "manifest.json is damaged"),
+        ({"step": None}, "manifest.json is damaged"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_passed_over_with_the_reason(tmp_path, changes, message):
+    older = save(tmp_path, name="step-00000002", step=2)
+    rewrite(save(tmp_path), **changes)
+    newest, *rest = checkpoint.find(tmp_path)
+    assert isinstance(newest, CheckpointError)
+    assert message in str(newest)
+    assert [found.folder.name for found in rest] == [older.folder.name]
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{", '"text"', "\x00"])
+def test_a_manifest_that_is_none_is_passed_over(tmp_path, text):
+    written = save(tmp_path)
+    (written.folder / "manifest.json").write_text(text)
+    (found,) = checkpoint.find(tmp_path)
+    assert isinstance(found, CheckpointError)
+
+
+class Bomb:
+    """Runs something where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("place", ["array", "member", "whole file"])
+def test_a_pickle_inside_runs_nothing(tmp_path, place):
+    written = save(tmp_path)
+    path, sign = written.folder / "arrays.npz", tmp_path / "it-ran"
+    bomb = pickle.dumps(Bomb(sign))
+    pickle.loads(bomb)
+    assert sign.exists()
+    sign.unlink()
+    if place == "array":
+        np.savez(path, **{"weights/0.weight": np.array([Bomb(sign)], dtype=object)})
+    elif place == "member":
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("weights/0.weight.npy", bomb)
+    else:
+        path.write_bytes(bomb)
+    content = path.read_bytes()
+    import hashlib
+
+    files = {
+        **written.manifest["files"],
+        "arrays.npz": {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()},
+    }
+    rewrite(written, files=files)
+    (found,) = checkpoint.complete(tmp_path)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        found.read()
+    assert not sign.exists()
+
+
+def test_a_state_that_names_an_array_that_is_not_there_is_damaged(tmp_path):
+    import hashlib
+
+    written = save(tmp_path)
+    text = json.dumps({"a": {"$array": "../../secret"}}).encode()
+    (written.folder / "state.json").write_bytes(text)
+    files = {
+        **written.manifest["files"],
+        "state.json": {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()},
+    }
+    rewrite(written, files=files)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        checkpoint.complete(tmp_path)[0].read()
+
+
+def test_removing_takes_away_all_of_one_and_nothing_else(tmp_path):
+    older = save(tmp_path, name="step-00000002", step=2)
+    checkpoint.remove(save(tmp_path))
+    assert names(tmp_path / "checkpoints") == [older.folder.name]
+
+
+def test_what_a_killed_process_left_goes(tmp_path):
+    kept = save(tmp_path)
+    left = tmp_path / "checkpoints" / ".step-00000004.abcd"
+    left.mkdir()
+    (left / "arrays.npz").write_bytes(b"half")
+    checkpoint.remove_leftovers(tmp_path)
+    assert names(tmp_path / "checkpoints") == [kept.folder.name]
+
+
+def test_arrays_can_be_read_by_numpy_alone(tmp_path):
+    written = save(tmp_path)
+    with np.load(io.BytesIO((written.folder / "arrays.npz").read_bytes())) as file:
+        assert list(file) == ["weights/0.weight"]
+    assert isinstance(written, Checkpoint)

@@ -70,9 +70,16 @@ def test_stop_request_in_evaluate_end_ends_the_run_after_the_epoch():
     assert run.status == "stopped"
 
 
-def test_stop_request_before_the_first_batch_still_trains_one():
-    seen, _, _ = events(None, plugin(fit_begin=lambda run: run.stop("enough")))
-    assert seen.count("batch_end") == 1
+def test_stop_request_before_the_first_epoch_trains_nothing():
+    seen, run, _ = events(None, plugin(fit_begin=lambda run: run.stop("enough")))
+    assert seen == [*BEGIN, *END]
+    assert run.status == "stopped"
+
+
+def test_stop_request_before_the_first_batch_ends_the_epoch_in_order():
+    seen, run, _ = events(None, plugin(epoch_begin=lambda run: run.stop("enough")))
+    assert seen == [*BEGIN, "epoch_begin", *EVALUATION, "epoch_end", *END]
+    assert "train/loss" not in run.metrics
 
 
 def test_end_epoch_request_goes_on_with_the_next_epoch():

@@ -281,6 +281,7 @@ def test_the_record_says_how_a_run_ended(tmp_path, hooks, status, reason, error)
     assert type(raised) is error
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["run"]
     assert sorted(path.name for path in (tmp_path / "runs" / "run").iterdir()) == [
+        ".lock",
         "config.toml",
         "plugins.json",
         "run.json",

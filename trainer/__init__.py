@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from trainer.errors import PluginError, TrainerError, UsageError
     from trainer.events import Phase, Plugin
     from trainer.launch import fit
+    from trainer.resuming import resume
     from trainer.run import Run
     from trainer.signals import Interrupted
     from trainer.task import Defaults, Splits, Task
@@ -28,6 +29,7 @@ __all__ = [
     "TrainerError",
     "UsageError",
     "fit",
+    "resume",
 ]
 
 _MODULES = {
@@ -44,6 +46,7 @@ _MODULES = {
     "TrainerError": "trainer.errors",
     "UsageError": "trainer.errors",
     "fit": "trainer.launch",
+    "resume": "trainer.resuming",
 }
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from trainer import devices, registry
 from trainer.config import Settings
@@ -19,8 +22,10 @@ from trainer.step import make_step
 from trainer.task import Task
 
 SEED_BLOCK = 256
-"""Steps between two seedings of MXNet's generator. One costs 1.2 ms (it seeds 1,024 generators), so every step would
-be too often."""
+"""Steps between two seedings of MXNet's generator, at most. One costs 1.2 ms (it seeds 1,024 generators), so every step
+would be too often; but a run that goes on in the middle of a block has to draw the block's numbers again."""
+SEED_WORK = 1 << 28
+"""Parameters × rows in a block, at most: what some tenths of a second compute, so that going on never takes long."""
 
 
 def build_run(
@@ -43,7 +48,14 @@ def build_run(
     for split in ("train", "validation", "test"):
         source = getattr(splits, split)
         if source is not None:
-            setattr(run, split, _batches(source, task, settings, contexts, split))
+            batches = _batches(source, task, settings, contexts, split)
+            if run.train is not None and batches.weighted != run.train.weighted:
+                raise UsageError(
+                    f"the {split} rows have {'' if batches.weighted else 'no '}weights, unlike the training rows",
+                    where="the task's splits()",
+                    fix="Give all splits weights, or none; weights of 1 count rows as they are.",
+                )
+            setattr(run, split, batches)
     if run.train is None:
         raise UsageError("there are no rows to train on", where="the task's splits()")
     if run.train.rows is not None and run.train.rows < len(contexts):
@@ -113,7 +125,9 @@ class Seeder:
     """Seeds MXNet's generator from (seed, step) for nets that draw random numbers in training, such as dropout.
 
     The state of MXNet's generator can be set by a seed only, never read; so it is seeded anew at the start of every
-    block of SEED_BLOCK steps, which makes the numbers of a block a function of the seed and the block.
+    block of steps, which makes the numbers of a block a function of the seed and the position. A block ends after
+    SEED_BLOCK steps or SEED_WORK, with the epoch, and where an evaluation that draws numbers too comes in between. An
+    optimizer that draws some itself has blocks of one step.
     """
 
     def __init__(self, run: Run) -> None:
@@ -121,10 +135,37 @@ class Seeder:
         step = run.engine_step
         assert step is not None  # noqa: S101
         self._draws = step.draws_random_numbers
+        work = run.settings.batch_size * sum(int(np.prod(each.shape)) for each in step.parameters.all)
+        self._block = max(1, min(SEED_BLOCK, SEED_WORK // max(work, 1)))
+        if type(run.optimizer).__name__.lower() in DRAWING_OPTIMIZERS:
+            self._draws, self._block = True, 1
 
     def before_step(self) -> None:
-        """Called before each step."""
-        if self._draws and (self._run.step - 1) % SEED_BLOCK == 0:
-            from trainer._mxnet import mx
+        """Called before each step, when `run.step` is its number already."""
+        run = self._run
+        if self._draws and (run.seeded_at is None or run.step - run.seeded_at >= self._block):
+            self._seed(run.step)
 
-            mx.random.seed(derive(self._run.settings.seed, "step", self._run.step))
+    def replay(self) -> None:
+        """Brings the generator of a resumed run to where it was, by computing the steps of its block once more.
+
+        Spoils weights' gradients, running statistics and losses: to be called before those are restored.
+        """
+        run, step = self._run, self._run.engine_step
+        assert run.train is not None and step is not None  # noqa: S101, PT018
+        if not self._draws or run.seeded_at is None or self._block == 1 or not run.within_epoch:
+            return
+        count = run.step - run.seeded_at + 1
+        self._seed(run.seeded_at)
+        for batch in islice(run.train.epoch(run.epoch, skip=run.step_in_epoch - count), count):
+            step.forward_backward(batch)
+
+    def _seed(self, step: int) -> None:
+        from trainer._mxnet import mx
+
+        self._run.seeded_at = step
+        mx.random.seed(derive(self._run.settings.seed, "step", step))
+
+
+DRAWING_OPTIMIZERS = frozenset({"sgld"})
+"""Optimizers whose updates draw random numbers."""

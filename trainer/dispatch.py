@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainer.errors import PluginError, UsageError, did_you_mean, listed
 from trainer.events import EVENTS, Phase, Plugin
@@ -62,28 +62,12 @@ def _call(handler: Handler, run: Run) -> Exception | None:
     try:
         handler.call(run)
     except Exception as error:  # noqa: BLE001  whatever a plugin raises is wrapped or makes it silent
-        return _failed(handler, run, error)
+        return run.dispatch.failed(handler.plugin, f"on_{handler.event}", run, error)
     finally:
         handler.seconds += perf_counter() - began
         handler.calls += 1
         run.acting = "engine"
     return None
-
-
-def _failed(handler: Handler, run: Run, error: Exception) -> Exception | None:
-    plugin = handler.plugin
-    where = f"plugin {plugin.name!r} in on_{handler.event} at epoch {run.epoch}, step {run.step}"
-    if plugin.on_error == "disable":
-        run.dispatch.remove(plugin)
-        reason = f"on_{handler.event} raised {type(error).__name__}: {error}"
-        run.decide(plugin.name, "disable", reason)
-        log.warning("%s raised %s: %s. It is switched off, the run goes on.", where, type(error).__name__, error)
-        return None
-    if isinstance(error, UsageError):
-        return error  # it says by itself what the user can do
-    wrapped = PluginError(f"{where} raised {type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped
 
 
 class Dispatch:
@@ -116,6 +100,7 @@ class Dispatch:
             check(plugin)
         self.plugins = ordered(plugins)
         self._ledger: list[Handler] = []
+        self._removed: set[str] = set()
         for event in EVENTS:
             handlers = [
                 Handler(plugin, event, getattr(plugin, f"on_{event}"))
@@ -130,8 +115,27 @@ class Dispatch:
         hook: Hook = getattr(self, event)
         return hook
 
+    def active(self) -> list[Plugin]:
+        """The plugins that were not switched off."""
+        return [plugin for plugin in self.plugins if plugin.name not in self._removed]
+
+    def failed(self, plugin: Plugin, method: str, run: Run, error: Exception) -> Exception | None:
+        """What an error in a plugin comes to: the error that has to end the run, or None for one switched off by it."""
+        where = f"plugin {plugin.name!r} in {method} at epoch {run.epoch}, step {run.step}"
+        if plugin.on_error == "disable":
+            self.remove(plugin)
+            run.decide(plugin.name, "disable", f"{method} raised {type(error).__name__}: {error}")
+            log.warning("%s raised %s: %s. It is switched off, the run goes on.", where, type(error).__name__, error)
+            return None
+        if isinstance(error, UsageError):
+            return error  # it says by itself what the user can do
+        wrapped = PluginError(f"{where} raised {type(error).__name__}: {error}")
+        wrapped.__cause__ = error
+        return wrapped
+
     def remove(self, plugin: Plugin) -> None:
         """Takes a plugin out of every event; a round that is under way goes on over the old list."""
+        self._removed.add(plugin.name)
         for event in EVENTS:
             hook = self.hook(event)
             hook.handlers = [handler for handler in hook.handlers if handler.plugin is not plugin]
@@ -144,6 +148,15 @@ class Dispatch:
             if entry.calls
         ]
         return rows
+
+    def add_to_ledger(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Adds what the same hooks have cost before, as `ledger` gave it."""
+        entries = {(entry.plugin.name, entry.event): entry for entry in self._ledger}
+        for row in rows:
+            entry = entries.get((row["plugin"], row["event"]))
+            if entry is not None:
+                entry.calls += row["calls"]
+                entry.seconds += row["seconds"]
 
 
 def check(plugin: Plugin) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer import build, checkpoint, folder
+from trainer import build, checkpoint, folder, state
+from trainer.checkpoint import Checkpoint
 from trainer.config import Settings
 from trainer.dispatch import Hook
 from trainer.errors import TrainerError, UsageError
@@ -32,7 +33,10 @@ class Engine:
     that folder holds. Constructing an Engine reads the data and builds the net, so whatever a user can get wrong raises
     UsageError here, before anything is written.
 
-    `compiled=False` computes with autograd even where the net could be bound: slower, with the same results.
+    `resume_from` is a checkpoint of an earlier run of the same task with the same settings, which `fit` then continues
+    in the same folder; `start_over` runs in the folder of an earlier run from the beginning. Whoever asks for either
+    has locked the folder. `compiled=False` computes with autograd even where the net could be bound: slower, with the
+    same results.
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class Engine:
         *,
         run_folder: Path | None = None,
         config: Mapping[str, Any] | None = None,
+        resume_from: Checkpoint | None = None,
+        start_over: bool = False,
         compiled: bool = True,
     ) -> None:
         self.run: Run = build.build_run(task, settings, plugins, run_folder=run_folder, compiled=compiled)
@@ -50,6 +56,13 @@ class Engine:
         self.run.measures = self.metrics
         self._config = dict(config or {})
         self._seeder = build.Seeder(self.run)
+        self._again = resume_from is not None or start_over
+        self._between_steps = True
+        """Whether the run is where a checkpoint of it can be continued exactly: every plugin has seen the same."""
+        self._saved_at: tuple[int, bool] | None = None
+        if resume_from is not None:
+            state.restore(self.run, resume_from.read(), self._seeder.replay)
+            self._saved_at = self._position
 
     def fit(self) -> Run:
         """Trains, and returns the run when it has finished or was stopped by a request.
@@ -65,19 +78,23 @@ class Engine:
                 self._open()
                 fire.setup(run)
                 fire.fit_begin(run)
-                for epoch in range(1, run.settings.epochs + 1):
-                    run.begin_epoch(epoch)
-                    fire.epoch_begin(run)
+                while self._goes_on(interrupt):
+                    if not run.within_epoch:
+                        self._between_steps = False
+                        run.begin_epoch(run.epoch + 1)
+                        fire.epoch_begin(run)
+                        self._between_steps = True
                     self._train_epoch(interrupt)
                     if interrupt.signum:
                         break
+                    self._between_steps = False
+                    self._log_training_loss()
                     self._evaluate_validation()
                     run.open_history_entry()
                     fire.epoch_end(run)
-                    run.close_history_entry()
+                    run.close_epoch()
+                    self._between_steps = True
                     self._save_if_asked()
-                    if interrupt.signum or run.requested("stop"):
-                        break
             if interrupt.signum:
                 raise Interrupted(run, interrupt.signum)
         return run
@@ -94,13 +111,23 @@ class Engine:
 
     # ---- training ---------------------------------------------------------------------------------------------------
 
+    def _goes_on(self, interrupt: Interrupt) -> bool:
+        """Whether there is something left to train."""
+        run = self.run
+        more = run.within_epoch or (run.epoch < run.settings.epochs and not run.requested("stop"))
+        return more and not interrupt.signum
+
     def _train_epoch(self, interrupt: Interrupt) -> None:
-        """The batches of one epoch; ends after the current one on an interrupt, a stop or an end of the epoch."""
+        """The batches that are left of an epoch, until an interrupt, a stop or an end of the epoch is asked for."""
         run, fire, step = self.run, self.run.dispatch, self._step
         steps = run.settings.steps
-        rows = 0
         assert run.train is not None  # noqa: S101
-        for batch in run.train.epoch(run.epoch):
+        batches = run.train.epoch(run.epoch, skip=run.step_in_epoch)
+        while not (interrupt.signum or run.requested("stop") or run.take_request("end_epoch")):
+            batch = next(batches, None)
+            if batch is None:
+                break
+            self._between_steps = False
             run.begin_batch(batch)
             self._seeder.before_step()
             fire.batch_begin(run)
@@ -111,22 +138,55 @@ class Engine:
                 run.updates += 1
             fire.batch_end(run)
             run.end_batch()
-            rows += batch.rows
+            run.epoch_rows += batch.rows
             if steps is not None and run.step >= steps:
                 run.stop(f"it has done the {steps} steps that were asked for")
             if run.take_request("evaluate") is not None:
                 self._evaluate_validation()
+                if step.draws_in_inference:
+                    run.seeded_at = None
+            self._between_steps = True
             self._save_if_asked()
-            if interrupt.signum or run.requested("stop") or run.take_request("end_epoch"):
-                break
-        run.log({"train/loss": step.loss.take_sum() / rows if rows else float("nan")})
+
+    def _log_training_loss(self) -> None:
+        """The mean loss over the rows that the epoch has trained on; none for an epoch without a batch."""
+        run = self.run
+        if run.epoch_rows:
+            run.log({"train/loss": self._step.loss.take_sum() / run.epoch_rows})
+
+    # ---- checkpoints ------------------------------------------------------------------------------------------------
+
+    def save(self, reason: str) -> None:
+        """Writes a checkpoint of the run as it is, and tells the plugins; does nothing where the newest one is as new.
+
+        Raises TrainerError where the disk refuses, or a plugin's state holds what cannot be written.
+        """
+        run = self.run
+        if run.folder is None or self._position == self._saved_at:
+            return
+        if not self._between_steps:
+            name = f"failed-{run.step:08d}"
+        else:
+            name = f"step-{run.step:08d}" + ("" if run.within_epoch else f"-epoch-{run.epoch:04d}")
+        about = {
+            "plugin": next((each.plugin for each in reversed(run.decisions) if each.action == "save"), "engine"),
+            "reason": reason,
+            "epoch": run.epoch,
+            "step": run.step,
+            "metrics": run.record()["metrics"],
+        }
+        checkpoint.write(run.folder, name, state.capture(run), about)
+        self._saved_at = self._position
+        run.dispatch.checkpoint(run)
 
     def _save_if_asked(self) -> None:
-        """Writes a checkpoint where one was requested."""
         reason = self.run.take_request("save")
-        if reason is not None and self.run.folder is not None:
-            checkpoint.save(self.run, reason)
-            self.run.dispatch.checkpoint(self.run)
+        if reason is not None:
+            self.save(reason)
+
+    @property
+    def _position(self) -> tuple[int, bool]:
+        return self.run.step, self.run.within_epoch
 
     # ---- evaluation -------------------------------------------------------------------------------------------------
 
@@ -183,8 +243,12 @@ class Engine:
 
     def _open(self) -> None:
         run = self.run
-        run.status, run.started = "running", time.time()
-        if run.folder is not None:
+        run.begin()
+        if run.folder is None:
+            return
+        if self._again:
+            folder.open_again(run.folder, self._config, run)
+        else:
             folder.create(run.folder, self._config, run)
 
     @contextmanager
@@ -198,9 +262,12 @@ class Engine:
         self._settle(interrupt)
         self._end(fire.fit_end.to_the_end)
         with self._guarded():
-            self._save_if_asked()
             if run.status in ("finished", "stopped"):
+                # What plugins do at the end, such as going back to the best weights, is no state to go on from.
+                run.take_request("save")
                 self._evaluate_test()
+            else:
+                self._save_if_asked()
         self._end(fire.teardown.to_the_end, closing=True)
         run.ended = time.time()
         self._close()
@@ -256,10 +323,11 @@ class Engine:
         run = self.run
         if run.folder is None or not run.folder.exists():
             return
-        if isinstance(run.exception, UsageError) and run.updates == 0:
+        if isinstance(run.exception, UsageError) and run.updates == 0 and not self._again:
             folder.remove(run.folder)
-            return
-        folder.write_run(run.folder, run)
+        else:
+            folder.write_run(run.folder, run)
+        folder.unlock(run.folder)
 
 
 def _host(arrays: Sequence[Any]) -> NDArray[Any]:

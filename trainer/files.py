@@ -48,6 +48,14 @@ def cut_back(path: Path, size: int) -> None:
         os.truncate(path, size)
 
 
+def shown(path: Path) -> str:
+    """The path as a user would type it here: relative where that is inside the current folder."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
 def flush_folder(folder: Path) -> None:
     """Makes renames and new names in the folder last through a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from trainer import options, registry
+from trainer import checkpoint, options, registry
 from trainer.errors import UsageError
 from trainer.files import flush_folder, write_atomic, write_json
 
@@ -26,6 +30,10 @@ if TYPE_CHECKING:
 CONFIG = "config.toml"
 PLUGINS = "plugins.json"
 RUN = "run.json"
+LOCK = ".lock"
+
+_held: dict[Path, int] = {}
+"""The lock files that this process holds, by their run's folder. A lock belongs to the process, and ends with it."""
 
 
 def check_writable(runs_dir: Path) -> None:
@@ -58,7 +66,7 @@ def folder_path(runs_dir: Path, task: str, name: str | None) -> Path:
 
 
 def create(folder: Path, config: Mapping[str, Any], run: Run) -> None:
-    """Makes the folder with its first files, complete or not at all.
+    """Makes the folder with its first files, complete or not at all, and locks it for this process.
 
     Raises UsageError where another run took the name in the meantime, or the disk refuses; the run then has no folder,
     so that whatever it does next, it leaves the other one's alone.
@@ -69,14 +77,71 @@ def create(folder: Path, config: Mapping[str, Any], run: Run) -> None:
         write_atomic(temporary / CONFIG, tomli_w.dumps(config))
         write_json(temporary / PLUGINS, _plugins(run))
         write_run(temporary, run)
+        lock(folder, temporary)
         temporary.rename(folder)
     except BaseException as error:
         run.folder = None
+        unlock(folder)
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, OSError):
             raise UsageError(f"the run's folder {folder} cannot be made: {error.strerror or error}") from error
         raise
     flush_folder(folder.parent)
+
+
+def open_again(folder: Path, config: Mapping[str, Any], run: Run) -> None:
+    """Takes up the folder of an earlier run, which this process has locked; one that starts over loses what it wrote.
+
+    Raises UsageError where the disk refuses.
+    """
+    try:
+        if not run.resumed:
+            for path in folder.iterdir():
+                if path.name not in (CONFIG, PLUGINS, LOCK):
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        checkpoint.remove_leftovers(folder)
+        write_atomic(folder / CONFIG, tomli_w.dumps(config))
+        write_json(folder / PLUGINS, _plugins(run))
+        write_run(folder, run)
+    except OSError as error:
+        raise UsageError(f"the run's folder {folder} cannot be written: {error.strerror or error}") from error
+
+
+def lock(folder: Path, place: Path | None = None) -> None:
+    """Claims a run's folder (which lies in `place` for now) for this process, until `unlock` or its end.
+
+    Raises UsageError where a run is using it. The kernel keeps the lock and drops it with the process, however that
+    ends, so a crashed run never blocks its folder. It does not pass to worker processes, which may outlive a crash.
+    """
+    message = UsageError(f"a run is going on in {folder}", fix="Wait for its end, or interrupt it with Ctrl-C.")
+    if folder in _held:
+        raise message
+    descriptor = os.open((place or folder) / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise message from None
+        raise
+    _held[folder] = descriptor
+
+
+def unlock(folder: Path) -> None:
+    """Gives the folder free, where this process holds it."""
+    descriptor = _held.pop(folder, None)
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock. Raises UsageError where a run is using it."""
+    lock(folder)
+    try:
+        yield
+    finally:
+        unlock(folder)
 
 
 def remove(folder: Path) -> None:
@@ -96,7 +161,7 @@ def write_run(folder: Path, run: Run) -> None:
         "schema": 1,
         "task": run.task.name,
         **run.record(),
-        "pid": os.getpid(),
+        "process": {"pid": os.getpid(), "started": _process_started(), "host": socket.gethostname()},
         "step_kind": step.kind if step else None,
         "step_why": step.why if step else "",
         "devices": [str(context) for context in run.contexts],
@@ -108,6 +173,13 @@ def write_run(folder: Path, run: Run) -> None:
         },
     }
     write_json(folder / RUN, record)
+
+
+def _process_started() -> float:
+    """When this process began, in seconds since 1970: with the number, what tells it from a later one."""
+    import psutil
+
+    return float(psutil.Process().create_time())
 
 
 def _plugins(run: Run) -> list[dict[str, Any]]:

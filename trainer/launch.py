@@ -6,11 +6,13 @@ Later wins: the task's defaults, the configuration file, options, `--set`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from trainer import folder, options, registry
+from trainer.checkpoint import Checkpoint
 from trainer.config import Settings, kebab, known_keys, read_config, scalar
 from trainer.dispatch import check
 from trainer.errors import UsageError, did_you_mean, listed
@@ -54,6 +56,10 @@ class Launch:
     run_folder: Path | None
     optimizer_from: str = "[optimizer]"
     """Where the optimizer's settings were given, for complaints: MXNet alone knows whether they fit."""
+    continues: Checkpoint | Literal["from the start"] | None = None
+    """What it goes on from, in a folder that is there already; None for a new run."""
+    drops_stop: bool = False
+    """Whether a request to stop that the checkpoint holds is over, since the user has asked for more."""
 
     def config(self) -> dict[str, Any]:
         """What `config.toml` holds: every option with the value it has."""
@@ -73,17 +79,23 @@ class Launch:
         """Builds the engine and trains, or, for a dry run, computes one batch and writes nothing."""
         from trainer.engine import Engine
 
-        engine = Engine(
-            self.task,
-            self.settings,
-            self.plugins,
-            run_folder=None if dry_run else self.run_folder,
-            config=self._resolved(),
-            compiled=compiled,
-        )
-        return engine.dry_run() if dry_run else engine.fit()
+        run_folder = None if dry_run else self.run_folder
+        with folder.locked(run_folder) if run_folder is not None and self.continues else nullcontext():
+            engine = Engine(
+                self.task,
+                self.settings,
+                self.plugins,
+                run_folder=run_folder,
+                config=self.resolved(),
+                resume_from=self.continues if isinstance(self.continues, Checkpoint) else None,
+                start_over=self.continues == "from the start",
+                compiled=compiled,
+            )
+            if self.drops_stop:
+                engine.run.take_request("stop")
+            return engine.dry_run() if dry_run else engine.fit()
 
-    def _resolved(self) -> dict[str, Any]:
+    def resolved(self) -> dict[str, Any]:
         """The configuration with the optimizer's own learning rate filled in where nobody named one."""
         config = self.config()
         rate = float(self.settings.optimizer.build(self.optimizer_from).learning_rate)
@@ -283,11 +295,14 @@ def _task(request: Request, cls: type[Task], name: str, values: Mapping[str, Any
     task = request.task
     if not isinstance(task, Task):
         task = options.build(cls, values, where=f"task {name!r}")
-    elif values:
-        raise UsageError(
-            f"the task is an instance already, so its options ({listed(values)}) cannot be given here",
-            fix="Give them to its constructor.",
-        )
+    else:
+        own, given = options.to_toml(task), options.to_toml(options.build(cls, values, where=f"task {name!r}"))
+        differing = [key for key in map(kebab, values) if own.get(key) != given.get(key)]
+        if differing:
+            raise UsageError(
+                f"the task is an instance already, so its options ({listed(differing)}) cannot be given here",
+                fix="Give them to its constructor.",
+            )
     task.name = name
     task.check()
     return task

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import TrainerError
+from trainer.errors import TrainerError, UsageError, did_you_mean, listed
 from trainer.metrics import direction_of
 
 if TYPE_CHECKING:
@@ -101,6 +101,14 @@ class Run:
     """The newest evaluation, of validation or test."""
     threshold: float | None = None
     """The decision threshold, for tasks that have one: the task's own until a plugin tunes it."""
+    within_epoch: bool = False
+    """Whether an epoch is under way: from `epoch_begin` until `epoch_end` is over."""
+    epoch_rows: int = 0
+    """How many rows the current epoch has trained on so far."""
+    seeded_at: int | None = None
+    """For the engine: the step before which MXNet's generator was last seeded, in the current epoch."""
+    states_kept: Mapping[str, Any] = field(default_factory=dict)
+    """For the engine: saved states of plugins that the run does not use, which go into its checkpoints as they are."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     """The newest value of everything that was logged, by name: `validation/f1`."""
@@ -124,6 +132,8 @@ class Run:
     _in_batch: bool = False
     _entry: dict[str, float] | None = None
     _epoch_began: int = 0
+    _began: float = field(default_factory=time.time)
+    _seconds_before: float = 0.0
 
     # ---- what plugins ask for -------------------------------------------------------------------------------------
 
@@ -220,6 +230,28 @@ class Run:
         """Whether more or less of a logged figure is better; None where nobody has said."""
         return self.directions.get(name) or direction_of(name, self.measures)
 
+    def monitored(self, name: str) -> float:
+        """The newest value of a logged figure. Raises UsageError, listing the names, where nobody has logged it."""
+        if name not in self.metrics:
+            hint = did_you_mean(name, self.metrics)
+            raise UsageError(
+                f"nobody logs {name!r}",
+                where=f"plugin {self.acting!r}",
+                fix=f"Logged are: {listed(sorted(self.metrics), 99)}. {hint}".strip(),
+            )
+        return self.metrics[name]
+
+    def sign(self, name: str, mode: Literal["auto", "min", "max"] = "auto") -> float:
+        """+1 where more of a logged figure is better, -1 where less is. Raises UsageError where that is not known."""
+        direction = self.direction(name) if mode == "auto" else mode
+        if direction is None:
+            raise UsageError(
+                f"whether more or less of {name!r} is better is not known",
+                where=f"plugin {self.acting!r}",
+                fix=f"Add --set {self.acting}.mode=max, or min.",
+            )
+        return 1.0 if direction == "max" else -1.0
+
     def copy_weights(self) -> dict[str, NDArray[Any]]:
         """Every parameter by its place in the net (`0.weight`), on the host. Waits for the device."""
         return {} if self.engine_step is None else self.engine_step.parameters.copy()
@@ -258,12 +290,38 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """How long the run has taken so far, or took."""
-        return (self.ended or time.time()) - self.started
+        """How long the run has taken so far, or took; for a resumed one without the time in which nothing ran."""
+        return self._seconds_before + (self.ended or time.time()) - self._began
+
+    @property
+    def requests(self) -> dict[str, str]:
+        """The open requests with their reasons."""
+        return dict(self._requests)
+
+    def begin(self) -> None:
+        """For the engine: the clock starts."""
+        self.status = "running"
+        self._began = time.time()
+        if not self.resumed:
+            self.started = self._began
+
+    def resume(
+        self, *, step_in_epoch: int, seconds: float, requests: Mapping[str, str], decisions: Sequence[Decision]
+    ) -> None:
+        """For the engine: takes up what a checkpoint holds of the run and its attributes do not say."""
+        self.resumed = True
+        self._epoch_began = self.step - step_in_epoch
+        self._seconds_before = seconds
+        self._requests = dict(requests)
+        self.decisions = list(decisions)
+        self._decided = {(each.plugin, each.action, each.reason): each for each in decisions}
 
     def begin_epoch(self, epoch: int) -> None:
         """For the engine: the state at the first line of an epoch."""
         self.epoch = epoch
+        self.within_epoch = True
+        self.epoch_rows = 0
+        self.seeded_at = None
         self._epoch_began = self.step
         self.split = "train"
         self.epoch_metrics = {}
@@ -285,9 +343,10 @@ class Run:
         self._entry = {"epoch": self.epoch, "step": self.step, **self.epoch_metrics}
         self.history.append(self._entry)
 
-    def close_history_entry(self) -> None:
-        """For the engine: what is logged from here on belongs to no epoch."""
+    def close_epoch(self) -> None:
+        """For the engine: the epoch is over; what is logged from here on belongs to none."""
         self._entry = None
+        self.within_epoch = False
 
     def record(self) -> dict[str, Any]:
         """The run as JSON values: what `run.json` holds."""

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from trainer import Phase, Plugin, Run, UsageError
-from trainer.errors import did_you_mean, listed
 
 
 @dataclass
@@ -75,13 +74,7 @@ class EarlyStopping(Plugin):
 
     def on_epoch_end(self, run: Run) -> None:
         """A look at any other metric; a name that nobody has logged by now is a mistake."""
-        if self.monitor not in run.metrics:
-            hint = did_you_mean(self.monitor, run.metrics)
-            raise UsageError(
-                f"nobody logs {self.monitor!r}",
-                where=f"plugin {self.name!r}",
-                fix=f"Logged are: {listed(sorted(run.metrics), 99)}. {hint}".strip(),
-            )
+        run.monitored(self.monitor)
         if not self.monitor.startswith("validation/") and self.monitor in run.epoch_metrics:
             self._look(run)
 
@@ -109,7 +102,7 @@ class EarlyStopping(Plugin):
     def _look(self, run: Run) -> None:
         if run.epoch < self.start_from_epoch or self.monitor not in run.metrics:
             return
-        value, sign = run.metrics[self.monitor], self._sign(run)
+        value, sign = run.metrics[self.monitor], run.sign(self.monitor, self.mode)
         now = {"epochs": run.epoch, "evaluations": self._looks + 1, "steps": run.step}
         if self._looks == 0:
             # Patience is counted from the last moment before the first look.
@@ -143,14 +136,3 @@ class EarlyStopping(Plugin):
             return self.baseline is None or sign * value > sign * self.baseline
         margin = self.min_delta * (abs(self._best) if self.relative else 1.0)
         return sign * value > sign * self._best + margin
-
-    def _sign(self, run: Run) -> float:
-        """+1 where more is better."""
-        mode = run.direction(self.monitor) if self.mode == "auto" else self.mode
-        if mode is None:
-            raise UsageError(
-                f"whether more or less of {self.monitor!r} is better is not known",
-                where=f"plugin {self.name!r}",
-                fix=f"Add --set {self.name}.mode=max, or min.",
-            )
-        return 1.0 if mode == "max" else -1.0

@@ -51,6 +51,9 @@ class LearningRateSchedule(Plugin):
     monitor: Annotated[str, Field(description="For plateau: the metric to watch, by its logged name.")] = (
         "validation/loss"
     )
+    mode: Annotated[
+        Literal["auto", "min", "max"], Field(description="For plateau: whether less or more of it is better.")
+    ] = "auto"
     patience: Annotated[int, Field(ge=1, description="For plateau: epochs without anything better.")] = 3
     min_delta: Annotated[float, Field(ge=0, description="For plateau: by how much a value has to be better.")] = 0.0
 
@@ -147,15 +150,7 @@ class LearningRateSchedule(Plugin):
         return low + (1 - low) * (1 - math.cos(math.pi * max(0.0, min(1.0, part)))) / 2
 
     def _watch(self, run: Run) -> None:
-        if self.monitor not in run.metrics:
-            hint = did_you_mean(self.monitor, run.metrics)
-            raise UsageError(
-                f"nobody logs {self.monitor!r}",
-                where=f"plugin {self.name!r}",
-                fix=f"Logged are: {listed(sorted(run.metrics), 99)}. {hint}".strip(),
-            )
-        sign = 1.0 if run.direction(self.monitor) == "max" else -1.0
-        value = sign * run.metrics[self.monitor]
+        value = run.monitored(self.monitor) * run.sign(self.monitor, self.mode)
         if self._best is None or value > self._best + self.min_delta:
             self._best, self._waited = value, 0
             return

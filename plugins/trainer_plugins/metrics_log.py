@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from typing import Annotated, Any, TextIO
 
 from pydantic import Field
 
-from trainer import Phase, Plugin, Run
-from trainer.files import write_atomic
+from trainer import Phase, Plugin, Run, UsageError
+from trainer.files import cut_back, write_atomic
 
 SCHEMA = 1
 JSONL = "metrics.jsonl"
@@ -41,12 +42,25 @@ class MetricsLog(Plugin):
     def __post_init__(self) -> None:
         """Nothing is open before `on_setup`; an ending may come without it, where another plugin failed first."""
         self._file: TextIO | None = None
+        self._size: int | None = None
         self._columns: list[str] = []
 
     def on_setup(self, run: Run) -> None:
-        """Opens the file, so that a folder that cannot be written is known before training."""
-        if run.folder is not None:
-            self._file = (run.folder / JSONL).open("a", encoding="utf-8")
+        """Opens the file, so that a folder that cannot be written is known before training.
+
+        In a resumed run, what was written after the checkpoint goes, and the CSV follows.
+        """
+        if run.folder is None:
+            return
+        path = run.folder / JSONL
+        if run.resumed and self._size is not None:
+            cut_back(path, self._size)
+        try:
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written: {error.strerror}", where=f"plugin {self.name!r}") from error
+        if run.resumed and self.csv:
+            self._rewrite_csv(run.folder)
 
     def on_batch_end(self, run: Run) -> None:
         """A step line every so many steps (reading the loss waits for the device), and for what others logged."""
@@ -72,6 +86,18 @@ class MetricsLog(Plugin):
         if self._file is not None:
             self._file.close()
 
+    def state_dict(self) -> Mapping[str, Any]:
+        """How long the file is, once everything is on the disk."""
+        if self._file is None:
+            return {"bytes": None}
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return {"bytes": os.fstat(self._file.fileno()).st_size}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes it back; the file is cut when it is opened."""
+        self._size = state["bytes"]
+
     def _write(self, run: Run, event: str, metrics: Mapping[str, float], **more: str) -> None:
         if self._file is None:
             return
@@ -95,6 +121,10 @@ class MetricsLog(Plugin):
                     {"epoch": run.epoch, "step": run.step, **run.epoch_metrics}
                 )
             return
+        self._rewrite_csv(folder)
+
+    def _rewrite_csv(self, folder: Path) -> None:
+        """The table from the log's epoch lines."""
         rows = list(_epochs(folder))
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO(newline="")

@@ -49,14 +49,13 @@ class Progress(Plugin):
         """The batch bar starts anew."""
         if self._bars is not None:
             self._bars.reset(self._batches, total=run.steps_per_epoch)
-            self._first_step = run.step
 
     def on_batch_end(self, run: Run) -> None:
         """Draws the bars, a few times a second."""
         if self._bars is None or perf_counter() - self._drawn < REFRESH_SECONDS:
             return
         self._drawn = perf_counter()
-        self._bars.update(self._batches, completed=run.step - self._first_step, loss=f"loss {run.loss:.4f}")
+        self._bars.update(self._batches, completed=run.step_in_epoch, loss=f"loss {run.loss:.4f}")
 
     def on_epoch_end(self, run: Run) -> None:
         """The epoch's line."""
@@ -95,9 +94,11 @@ class Progress(Plugin):
             console=self._console,
             transient=True,
         )
-        self._epochs: TaskID = self._bars.add_task("epochs", total=run.epochs, loss="")
-        self._batches: TaskID = self._bars.add_task("batches", total=run.steps_per_epoch, loss="")
-        self._first_step = run.step
+        done = run.epoch - 1 if run.within_epoch else run.epoch
+        self._epochs: TaskID = self._bars.add_task("epochs", total=run.epochs, completed=done, loss="")
+        self._batches: TaskID = self._bars.add_task(
+            "batches", total=run.steps_per_epoch, completed=run.step_in_epoch, loss=""
+        )
         self._bars.start()
 
 

@@ -62,7 +62,7 @@ def test_plateau_lowers_the_rate_when_nothing_gets_better():
     values = [3, 2, 2, 2, 2, 1]
     logging = plugin("log", phase=Phase.TRANSFORM, epoch_end=lambda run: run.log({"figure": values[run.epoch - 1]}))
     type(logging).before = ("lr-schedule",)
-    seen = rates(made(schedule="plateau", monitor="figure", patience=2, factor=0.5), logging, epochs=6)
+    seen = rates(made(schedule="plateau", monitor="figure", mode="min", patience=2, factor=0.5), logging, epochs=6)
     assert seen[::2] == pytest.approx([1, 1, 1, 1, 0.5, 0.5])
 
 

@@ -66,9 +66,16 @@ def settings(**values: Any) -> Settings:
 
 
 def engine(
-    task: Task | None = None, *plugins: Plugin, folder: Any = None, compiled: bool = True, **values: Any
+    task: Task | None = None,
+    *plugins: Plugin,
+    folder: Any = None,
+    compiled: bool = True,
+    resume_from: Any = None,
+    **values: Any,
 ) -> Engine:
-    return Engine(task or Tiny(), settings(**values), plugins, run_folder=folder, compiled=compiled)
+    return Engine(
+        task or Tiny(), settings(**values), plugins, run_folder=folder, compiled=compiled, resume_from=resume_from
+    )
 
 
 def weights(run: Run) -> list[np.ndarray]:

@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
-from trainer.cli import plugins
+from trainer.cli import plugins, resume, runs
 from trainer.cli.tasks import TaskGroup, markup
 from trainer.errors import PluginError, UsageError
+from trainer.files import shown
 
 Misuse: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 """Typer's error for a command line that it cannot read. Newer versions carry their own copy of click, so the class is
@@ -36,6 +37,10 @@ app.add_typer(
     help="Train a task: trainer run TASK --help shows its options.",
     subcommand_metavar="TASK [OPTIONS]",
 )
+
+
+app.command("resume")(resume.resume)
+app.add_typer(runs.app, name="runs", help="What was trained: the runs in a folder.")
 
 
 def _version(value: bool) -> None:
@@ -120,7 +125,7 @@ def _interrupted(interrupt: KeyboardInterrupt) -> int:
     signum: int = getattr(interrupt, "signal", 2)
     run = getattr(interrupt, "run", None)
     if run is not None:
-        where = f" The run's folder: {run.folder}" if run.folder else ""
+        where = f" Go on with: trainer resume {shown(run.folder)}" if run.folder else ""
         typer.echo(f"interrupted at epoch {run.epoch}, after step {run.step}.{where}", err=True)
     else:
         typer.echo("interrupted.", err=True)

@@ -32,6 +32,8 @@ class Step(Protocol):
     loss: TrainingLoss
     draws_random_numbers: bool
     """Whether training may draw random numbers from MXNet's generator; true where it cannot be known."""
+    draws_in_inference: bool
+    """Whether evaluating is known to draw some too."""
 
     def forward_backward(self, batch: Batch) -> None:
         """Loss and gradients of a batch, summed over its rows and over the contexts."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.step.losses import TrainingLoss, check_rows
 from trainer.step.parameters import Parameters
-from trainer.step.symbol import Graph, draws_random_numbers
+from trainer.step.symbol import Graph, draws_in_inference, draws_random_numbers
 
 if TYPE_CHECKING:
     from trainer._mxnet import Array, Context
@@ -53,6 +53,7 @@ class CompiledStep:
         self.gradients = parameters.gradients
         self.loss = TrainingLoss()
         self.draws_random_numbers = draws_random_numbers(graph.training)
+        self.draws_in_inference = draws_in_inference(graph.inference)
 
     def forward_backward(self, batch: Batch) -> None:
         """Loss and gradients of a batch, summed over its rows and over the contexts."""

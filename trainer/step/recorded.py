@@ -20,6 +20,7 @@ class RecordedStep:
     def __init__(self, net: Any, loss: Any, parameters: Parameters, *, why: str) -> None:
         self.why = why
         self.draws_random_numbers = True
+        self.draws_in_inference = False
         self._net = net
         self._loss = loss
         self._outputs: list[Array] = []

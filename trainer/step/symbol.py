@@ -86,15 +86,29 @@ def _axes(output: Any, names: Sequence[str], sample: Sequence[Array]) -> int:
 
 def draws_random_numbers(symbol: Any) -> bool:
     """Whether training a net with this symbol draws random numbers."""
-    return _has_operator(
-        symbol, ("Dropout", "RNN", "_random", "_sample", "_np_random", "_npi_random", "_npi_bernoulli")
+    return any(node["op"].startswith(("Dropout", "RNN", *RANDOM)) for node in _nodes(symbol))
+
+
+def draws_in_inference(symbol: Any) -> bool:
+    """Whether evaluating a net with this symbol draws random numbers: not with a dropout that is for training alone."""
+    return any(
+        node["op"].startswith(RANDOM) or node.get("attrs", {}).get("mode") == "always" for node in _nodes(symbol)
     )
 
 
+RANDOM = ("_random", "_sample", "_np_random", "_npi_random", "_npi_bernoulli")
+"""How the names of operators begin that draw random numbers whenever they run."""
+
+
 def _has_operator(symbol: Any, prefixes: tuple[str, ...]) -> bool:
+    return any(node["op"].startswith(prefixes) for node in _nodes(symbol))
+
+
+def _nodes(symbol: Any) -> list[dict[str, Any]]:
     import json
 
-    return any(node["op"].startswith(prefixes) for node in json.loads(symbol.tojson())["nodes"])
+    nodes: list[dict[str, Any]] = json.loads(symbol.tojson())["nodes"]
+    return nodes
 
 
 def _first_line(error: BaseException) -> str:

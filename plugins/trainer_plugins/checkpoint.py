@@ -1,0 +1,99 @@
+"""Saves what a run can be continued from, and takes old savings away."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trainer import Phase, Plugin, Run, checkpoint
+from trainer.checkpoint import Checkpoint as Saved
+
+
+@dataclass
+class Checkpoint(Plugin):
+    """Saves checkpoints every so many epochs, steps or minutes, at the end of training, and when it is cut short.
+
+    `trainer resume` goes on from the newest one, to the same bits. The newest `keep-last` are kept, and of those at the
+    end of an epoch the `keep-best` by the monitored metric; an old one is deleted only when a new one is complete. By
+    default one is saved every minute: a flush to the disk takes as long as some hundred steps of a small net.
+    """
+
+    every_epochs: Annotated[int, Field(ge=0, description="Epochs between two checkpoints; 0 for none by epochs.")] = 0
+    every_steps: Annotated[int, Field(ge=0, description="Steps between two checkpoints; 0 for none by steps.")] = 0
+    every_minutes: Annotated[
+        float, Field(ge=0, allow_inf_nan=False, description="Minutes between two; 0 for none by time.")
+    ] = 1.0
+    keep_last: Annotated[int, Field(ge=0, description="How many of the newest are kept; 0 for all.")] = 2
+    keep_best: Annotated[int, Field(ge=0, description="How many epochs' with the best monitored metric are kept.")] = 0
+    monitor: Annotated[str, Field(description="For keep-best: the metric, by its logged name.")] = "validation/loss"
+    mode: Annotated[
+        Literal["auto", "min", "max"], Field(description="Whether less or more is better; auto: as the metric says.")
+    ] = "auto"
+
+    phase = Phase.SAVE
+
+    def on_setup(self, run: Run) -> None:
+        """The clock starts."""
+        self._newest = perf_counter()
+
+    def on_batch_end(self, run: Run) -> None:
+        """By steps and by time."""
+        if self.every_steps and run.step % self.every_steps == 0:
+            run.save(_every(self.every_steps, "step"))
+        elif self.every_minutes and perf_counter() - self._newest >= 60 * self.every_minutes:
+            run.save(_every(self.every_minutes, "minute"))
+
+    def on_epoch_end(self, run: Run) -> None:
+        """By epochs and by the metric; the last epoch always."""
+        if self.keep_best and self._is_among_best(run):
+            run.save(f"{self.monitor} is among the best {self.keep_best}")
+        elif self.every_epochs and run.epoch % self.every_epochs == 0:
+            run.save(_every(self.every_epochs, "epoch"))
+        elif run.epoch >= run.epochs or run.requested("stop"):
+            run.save("training has come to its end")
+
+    def on_fit_end(self, run: Run) -> None:
+        """What was cut short is saved as it is."""
+        if run.status in ("interrupted", "failed") and run.step:
+            run.save(f"the run was {run.status}" if run.status == "interrupted" else "the run failed")
+
+    def on_checkpoint(self, run: Run) -> None:
+        """A new one is complete: old ones of this plugin's that nothing keeps go."""
+        self._newest = perf_counter()
+        if not self.keep_last or run.folder is None:
+            return
+        mine = [saved for saved in checkpoint.complete(run.folder) if saved.manifest.get("plugin") == self.name]
+        exact = [saved for saved in mine if saved.is_exact]
+        kept = exact[: self.keep_last] + (self._best(run, exact) if self.keep_best else [])
+        # One of a failed step is of use as long as nothing exact is newer.
+        kept += [saved for saved in mine if not saved.is_exact and (not exact or saved.step > exact[0].step)]
+        for saved in mine:
+            if saved not in kept:
+                checkpoint.remove(saved)
+
+    def _is_among_best(self, run: Run) -> bool:
+        """Whether the epoch that just ended belongs to the best ones so far."""
+        value, sign = run.monitored(self.monitor), run.sign(self.monitor, self.mode)
+        if run.folder is None or not math.isfinite(value):
+            return False
+        mine = [saved for saved in checkpoint.complete(run.folder) if saved.manifest.get("plugin") == self.name]
+        best = self._best(run, mine)
+        return len(best) < self.keep_best or sign * value > sign * float(best[-1].metrics[self.monitor] or 0.0)
+
+    def _best(self, run: Run, saved: list[Saved]) -> list[Saved]:
+        """The best of the checkpoints that were saved after an epoch's end, when their figures were new."""
+        sign = run.sign(self.monitor, self.mode)
+        judged = [
+            (sign * value, -each.step, each)
+            for each in saved
+            if each.is_epoch_end and (value := each.metrics.get(self.monitor)) is not None
+        ]
+        return [each for _, _, each in sorted(judged, key=lambda entry: entry[:2], reverse=True)][: self.keep_best]
+
+
+def _every(number: float, unit: str) -> str:
+    return f"every {unit}" if number == 1 else f"every {number:g} {unit}s"
