@@ -48,9 +48,7 @@ def test_every_command_that_is_shown_is_accepted(text, tmp_path):
     ]
     (tmp_path / "adult.csv").write_text("\n".join(["a,b,c,d,income", *rows]))
     _to_parquet(tmp_path / "adult.csv")
-    saved = tmp_path / "runs" / "logreg" / "NAME"
-    saved.mkdir(parents=True)
-    (saved / "config.toml").write_text('[task]\nname = "logreg"\n')
+    _make_run(tmp_path / "runs")
     for line in text.splitlines():
         words = shlex.split(line, comments=True)
         if words[:2] == ["trainer", "run"] and "--help" not in words:
@@ -60,6 +58,20 @@ def test_every_command_that_is_shown_is_accepted(text, tmp_path):
             [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
         )
         assert done.returncode == 0, done.stderr
+
+
+def _make_run(runs_dir):
+    """A run that could have been interrupted behind its last epoch."""
+    from trainer.launch import Request, prepare
+
+    sets = ["checkpoint.every-steps=100", "checkpoint.keep-last=0"]
+    prepare(
+        Request(
+            "logreg", {"epochs": 4}, ["checkpoint"], without=["progress"], sets=sets, runs_dir=runs_dir, name="NAME"
+        )
+    ).train()
+    path = runs_dir / "logreg" / "NAME" / "run.json"
+    path.write_text(path.read_text().replace('"finished"', '"interrupted"'))
 
 
 def _to_parquet(path):

@@ -1,10 +1,12 @@
 """Options: a dataclass's fields, from the text of flags and from TOML values, and back to TOML."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import pytest
 import tomli_w
 from hypothesis import given
@@ -266,3 +268,24 @@ def test_what_is_written_as_a_flag_comes_back_equal(instance):
         value = getattr(instance, option.field)
         if option.name not in ("words", "files"):
             assert option.parse(as_text(value), where="") == value
+
+
+@dataclass
+class ForPython:
+    """Holds what no file can hold."""
+
+    rows: Any
+    make: Callable[[], Any] = list
+    arrays: tuple[np.ndarray, ...] = ()
+    number: int = 1
+    table: dict[str, float] = field(default_factory=dict)
+
+
+def test_a_field_that_neither_a_flag_nor_a_file_can_hold_is_no_option():
+    assert [option.name for option in options_of(ForPython)] == ["number", "table"]
+    assert to_toml(ForPython(np.ones(3), number=2)) == {"number": 2, "table": {}}
+
+
+def test_one_that_has_to_be_given_is_said_to_be_for_python():
+    with pytest.raises(UsageError, match="here: 'rows' can be given in Python alone"):
+        build(ForPython, {"number": 3}, where="here")

@@ -296,8 +296,8 @@ def _task(request: Request, cls: type[Task], name: str, values: Mapping[str, Any
     if not isinstance(task, Task):
         task = options.build(cls, values, where=f"task {name!r}")
     else:
-        own, given = options.to_toml(task), options.to_toml(options.build(cls, values, where=f"task {name!r}"))
-        differing = [key for key in map(kebab, values) if own.get(key) != given.get(key)]
+        own = {option.name: getattr(task, option.field) for option in options.options_of(cls)}
+        differing = [key for key, value in values.items() if own[key] != value]
         if differing:
             raise UsageError(
                 f"the task is an instance already, so its options ({listed(differing)}) cannot be given here",

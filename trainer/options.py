@@ -7,6 +7,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -148,6 +149,7 @@ def _metadata(annotation: Any) -> list[Any]:
 def options_of(cls: type) -> list[Option]:
     """The options of a plugin or a task class, in the order of its fields.
 
+    A field for what neither a flag nor TOML can hold, such as an array or a function, is none: it is for Python alone.
     A class that is no dataclass has none. Raises UsageError where an annotation cannot be read.
     """
     if not dataclasses.is_dataclass(cls):
@@ -160,8 +162,21 @@ def options_of(cls: type) -> list[Option]:
     return [
         Option(field.name, hints[field.name], _default(field), _help(hints[field.name]), _required(field))
         for field in dataclasses.fields(cls)
-        if field.init
+        if field.init and _can_be_written(hints[field.name])
     ]
+
+
+def _can_be_written(annotation: Any) -> bool:
+    """Whether a flag or a TOML value can hold what has this type."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _can_be_written(inner[0])
+    if origin is typing.Literal:
+        return True
+    if origin in (typing.Union, types.UnionType, tuple, list, dict):
+        return all(_can_be_written(part) for part in inner if part is not Ellipsis)
+    plain = (int, float, str, bool, types.NoneType, Path, Enum)
+    return isinstance(annotation, type) and issubclass(annotation, plain)
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:
@@ -201,6 +216,14 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str, base: Path | N
     missing = [option.name for option in options if option.required and option.name not in parsed]
     if missing:
         raise UsageError(f"the option {missing[0]!r} has to be given", where=where.rstrip("-. "))
+    known = {option.field for option in options}
+    for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
+        if field.init and field.name not in known and _required(field):
+            raise UsageError(
+                f"{kebab(field.name)!r} can be given in Python alone: no flag or file can hold it",
+                where=where.rstrip("-. "),
+                fix="Give an instance to trainer.fit.",
+            )
     try:
         return cls(**{option.field: parsed[option.name] for option in options if option.name in parsed})
     except ValueError as error:

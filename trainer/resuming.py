@@ -127,7 +127,9 @@ def _check_end(path: Path, launch: Launch, *, extended: bool) -> None:
         )
     if over and not extended:
         why = f" ({record['reason']})" if record.get("reason") else ""
-        raise UsageError(f"the run has {status}{why}", fix=f"Pass --epochs with more than {settings.epochs} to go on.")
+        steps = f", or --steps with more than {settings.steps}," if settings.steps else ""
+        fix = f"Pass --epochs with more than {settings.epochs}{steps} to go on."
+        raise UsageError(f"the run has {status}{why}", fix=fix)
     if not extended or not isinstance(at, Checkpoint):
         return
     done = int(at.manifest["epoch"])

@@ -106,7 +106,7 @@ def restore(run: Run, state: Mapping[str, Any], replay: Callable[[], None]) -> N
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Where two captured states differ in any bit, times aside: the paths of what differs."""
+    """Where two captured states differ in any bit: the paths of what differs. Times, and saves, may differ."""
     found: list[str] = []
     _compare(_without_times(first), _without_times(second), "", found)
     return found
@@ -244,6 +244,8 @@ def _alike(shape: Any, value: Any) -> bool:
 
 def _without_times(state: Mapping[str, Any]) -> dict[str, Any]:
     run = {name: value for name, value in state["run"].items() if name not in ("started", "seconds", "ledger")}
+    if "decisions" in run:
+        run["decisions"] = [each for each in run["decisions"] if each["action"] != "save"]
     return {**state, "run": run}
 
 

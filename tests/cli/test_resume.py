@@ -1,0 +1,411 @@
+"""trainer resume and trainer runs list, on real processes that are really killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from packages import environment
+
+from trainer import checkpoint
+from trainer.cli.app import run_app
+from trainer.state import differences
+
+KILLING = str(Path(__file__).parents[1] / "support" / "killing")
+QUICK = ["--train-rows", "100", "--validation-rows", "50", "--no-plugin", "progress"]
+SAVING = ["--plugin", "checkpoint", "--set", "checkpoint.every-minutes=0"]
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capfd):
+    """Runs `trainer …` in this process, in an empty folder: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["trainer", *map(str, arguments)])
+        code = run_app()
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def process(folder, *arguments, kill_at="", **values):
+    """Runs a program in a process of its own, which may kill itself; returns its exit code and what it said."""
+    env = {**environment(), "KILL_AT": kill_at}
+    env["PYTHONPATH"] = os.pathsep.join([KILLING, env["PYTHONPATH"]]) if env.get("PYTHONPATH") else KILLING
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        **values,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def figures(run):
+    """The metrics log without its clock."""
+    entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{key: value for key, value in entry.items() if key != "time"} for entry in entries]
+
+
+def last_state(run):
+    """The state at the end of training, without the log's size, which depends on the clock that is in it."""
+    state = checkpoint.complete(run)[0].read()
+    state["plugins"].pop("metrics-log")
+    return state
+
+
+def status(run):
+    return json.loads((run / "run.json").read_text())["status"]
+
+
+def moments(count, *, files, seconds, seed):
+    """Random moments of both kinds in turn."""
+    generator = random.Random(seed)
+    return [
+        f"files:{generator.randint(4, files)}" if number % 2 else f"seconds:{generator.uniform(0, seconds):.3f}"
+        for number in range(count)
+    ]
+
+
+def killed_again_and_again(tmp_path, first, again, kills):
+    """Runs a program, kills it, goes on with it, and so on; then to the end. Returns how many really were killed."""
+    count = 0
+    arguments = first
+    for moment in kills:
+        code, said = process(tmp_path, *arguments, kill_at=moment)
+        assert code in (0, -signal.SIGKILL), said
+        if code == 0:
+            break
+        count += 1
+        # A run that was killed before its folder had its name is begun anew; what is there is gone on with.
+        arguments = again if list(tmp_path.glob("runs/*/cut/config.toml")) else first
+    else:
+        code, said = process(tmp_path, *arguments)
+        assert code == 0, said
+    return count
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_at_twenty_moments_equals_one_that_never_was(tmp_path):
+    """Dropout, Adam, a schedule, early stopping, the threshold tuner and gradient accumulation are on."""
+    options = ["--epochs", "500", "--train-rows", "300", "--validation-rows", "60", "--dropout", "0.3", "--optimizer"]
+    options += ["adam", "--learning-rate", "0.002", "--no-plugin", "progress", "--plugin", "threshold-tuner", *SAVING]
+    options += ["--plugin", "lr-schedule", "--set", "lr-schedule.warmup=2", "--plugin", "gradient-accumulation"]
+    options += ["--plugin", "early-stopping", "--set", "early-stopping.patience=300"]
+    options += ["--set", "early-stopping.restore-best=true", "--set", "checkpoint.every-steps=41"]
+    run = ["-m", "trainer", "run", "logreg", *options]
+    assert process(tmp_path, *run, "--name", "whole")[0] == 0
+    kills = moments(20, files=80, seconds=0.5, seed=20)
+    count = killed_again_and_again(
+        tmp_path, [*run, "--name", "cut"], ["-m", "trainer", "resume", "runs/logreg/cut"], kills
+    )
+    assert count == 20
+    whole, cut = (tmp_path / "runs" / "logreg" / name for name in ("whole", "cut"))
+    assert differences(last_state(whole), last_state(cut)) == []
+    assert figures(whole) == figures(cut)
+    assert (whole / "metrics.csv").read_text() == (cut / "metrics.csv").read_text()
+    assert status(whole) == status(cut)
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {support!r})
+from nets import Given, dense, regression
+from trainer import fit, resume
+
+def task():
+    rows = regression(200), regression(50, seed=1)
+    return Given(*rows, make_net=lambda: dense(8, 4, dropout=0.2, norm=True))
+
+if sys.argv[1] == "whole" or not Path("runs/given/cut/config.toml").exists():
+    fit(task(), epochs=20, batch_size=9, name=sys.argv[1], plugins=["metrics-log", "checkpoint"], learning_rate=0.01,
+        config="saving.toml")
+else:
+    resume("runs/given/cut", task=task())
+"""
+
+
+@pytest.mark.slow
+def test_a_net_with_running_statistics_survives_being_killed_too(tmp_path):
+    support = str(Path(__file__).parents[1] / "support")
+    (tmp_path / "program.py").write_text(PROGRAM.format(support=support))
+    (tmp_path / "saving.toml").write_text("[plugins.metrics-log]\n[plugins.checkpoint]\nevery-steps = 13\n")
+    code, said = process(tmp_path, "program.py", "whole")
+    assert code == 0, said
+    cut = ["program.py", "cut"]
+    assert killed_again_and_again(tmp_path, cut, cut, moments(6, files=120, seconds=0.3, seed=6)) >= 4
+    whole, cut = (tmp_path / "runs" / "given" / name for name in ("whole", "cut"))
+    assert differences(last_state(whole), last_state(cut)) == []
+    assert figures(whole) == figures(cut)
+
+
+# ---- signals ---------------------------------------------------------------------------------------------------------
+
+
+def started(tmp_path, *arguments):
+    """A training process, when its log has its first line."""
+    training = subprocess.Popen(
+        [sys.executable, "-m", "trainer", "run", "logreg", "--name", "run", *QUICK, *SAVING, *arguments],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    give_up = time.monotonic() + 60
+    log = tmp_path / "runs" / "logreg" / "run" / "metrics.jsonl"
+    while not (log.exists() and log.stat().st_size):
+        assert training.poll() is None
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+    return training
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_tells_how_to_go_on_and_loses_nothing(tmp_path, command, number, code):
+    training = started(tmp_path, "--epochs", "600")
+    training.send_signal(number)
+    _, err = training.communicate(timeout=60)
+    run = tmp_path / "runs" / "logreg" / "run"
+    assert training.returncode == code
+    assert err.endswith("Go on with: trainer resume runs/logreg/run\n")
+    assert status(run) == "interrupted"
+    saved = checkpoint.complete(run)[0]
+    assert (saved.is_exact, saved.step) == (True, json.loads((run / "run.json").read_text())["step"])
+    assert command("resume", "runs/logreg/run")[0] == 0
+    assert command("run", "logreg", "--name", "whole", "--epochs", "600", *QUICK, *SAVING)[0] == 0
+    assert figures(run) == figures(run.parent / "whole")
+
+
+def test_a_signal_during_a_save_or_an_evaluation_loses_nothing(tmp_path, command):
+    """Every step is saved and evaluated, so that is where a signal comes."""
+    training = started(tmp_path, "--epochs", "40", "--set", "checkpoint.every-steps=1")
+    training.send_signal(signal.SIGTERM)
+    training.communicate(timeout=60)
+    assert training.returncode == 143
+    run = tmp_path / "runs" / "logreg" / "run"
+    assert command("resume", "runs/logreg/run")[0] == 0
+    assert command("run", "logreg", "--name", "whole", "--epochs", "40", *QUICK, *SAVING)[0] == 0
+    assert figures(run) == figures(run.parent / "whole")
+
+
+# ---- what a user sees ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(command):
+    """The folder of a run of three epochs with checkpoints of each."""
+    code, _, err = command(
+        *("run", "logreg", "--name", "run", "--epochs", "3", *QUICK, *SAVING),
+        *("--set", "checkpoint.every-epochs=1", "--set", "checkpoint.keep-last=0"),
+    )
+    assert code == 0, err
+    return Path("runs/logreg/run")
+
+
+def test_a_finished_run_can_be_given_more_epochs(command, finished):
+    code, out, err = command("resume", finished, "--epochs", "5")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == "goes on from step-00000030-epoch-0003: epoch 3, step 30"
+    assert "finished after 5 epochs, 50 steps" in out
+    assert command("run", "logreg", "--name", "whole", "--epochs", "5", *QUICK)[0] == 0
+    assert figures(finished) == figures(finished.parent / "whole")
+    # The configuration says what was trained in the end.
+    assert command("run", "logreg", "--name", "again", "--config", finished / "config.toml")[0] == 0
+    assert figures(finished) == figures(finished.parent / "again")
+
+
+def test_a_run_can_be_named_by_its_name_alone(command, finished):
+    assert command("resume", "run", "--epochs", "4")[0] == 0
+
+
+def test_a_stopped_run_goes_on_with_more_steps(command):
+    assert command("run", "logreg", "--name", "run", "--epochs", "3", "--steps", "14", *QUICK, *SAVING)[0] == 0
+    code, _, err = command("resume", "run")
+    assert (code, err) == (
+        2,
+        "error: the run has stopped (it has done the 14 steps that were asked for). Pass --epochs with more than 3, or "
+        "--steps with more than 14, to go on.\n",
+    )
+    code, out, _ = command("resume", "run", "--steps", "20")
+    assert code == 0
+    # The epoch that the end came in was evaluated, and stays as short as it is.
+    assert "stopped after 3 epochs, 20 steps" in out
+
+
+def test_an_older_checkpoint_can_be_gone_on_from(command, finished):
+    code, out, _ = command("resume", finished, "--from", "step-00000010-epoch-0001", "--epochs", "4")
+    assert code == 0
+    assert out.splitlines()[0] == "goes on from step-00000010-epoch-0001: epoch 1, step 10"
+    assert [line["epoch"] for line in figures(finished)] == [1, 2, 3, 4, 4]
+
+
+def test_a_run_without_a_checkpoint_starts_over_in_its_folder(command):
+    assert command("run", "logreg", "--name", "run", "--epochs", "2", *QUICK)[0] == 0
+    path = Path("runs/logreg/run/run.json")
+    path.write_text(path.read_text().replace('"finished"', '"running"'))
+    before = figures(path.parent)
+    code, out, _ = command("resume", "run")
+    assert code == 0
+    assert out.splitlines()[0] == "there is no checkpoint, so the run starts from the beginning"
+    assert figures(path.parent) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resume", "rum"], "RUN: there is no run 'rum'. Did you mean 'run'?"),
+        (["resume", "runs"], "RUN: runs is not the folder of a run: it has no config.toml"),
+        (["resume", "run"], "the run has finished. Pass --epochs with more than 3 to go on."),
+        (["resume", "run", "--epochs", "2"], "--epochs: 3 epochs are done already. Ask for more."),
+        (["resume", "run", "--epochs", "x"], "'x' does not fit"),
+        (["resume", "run", "--epochs", "5", "--from", "step-1"], "--from: there is no checkpoint 'step-1'"),
+        (["resume", "run", "--epochs", "5", "--devices", "gpu"], "gpu"),
+        (["resume"], "Missing argument 'RUN'"),
+    ],
+)
+def test_what_cannot_be_gone_on_with_is_said(command, finished, arguments, message):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != ".lock"}
+    code, _, err = command(*arguments)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != ".lock"}
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(command, finished, caplog):
+    newest = finished / "checkpoints" / "step-00000030-epoch-0003" / "arrays.npz"
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    code, out, _ = command("resume", finished, "--epochs", "4")
+    assert code == 0
+    assert out.splitlines()[0] == "goes on from step-00000020-epoch-0002: epoch 2, step 20"
+    assert "passed over: " in caplog.text
+    assert "arrays.npz is damaged" in caplog.text
+    assert [line["epoch"] for line in figures(finished)] == [1, 2, 3, 4, 4]
+
+
+def test_damaged_checkpoints_alone_are_an_error_and_stay(command, finished):
+    for path in finished.glob("checkpoints/*/manifest.json"):
+        path.unlink()
+    log = (finished / "metrics.jsonl").read_bytes()
+    code, _, err = command("resume", finished, "--epochs", "4")
+    assert code == 2
+    assert "none of the 3 checkpoints" in err
+    assert len(list(finished.glob("checkpoints/*/arrays.npz"))) == 3
+    assert (finished / "metrics.jsonl").read_bytes() == log
+
+
+def test_a_log_that_was_shortened_is_not_written_on(command, finished):
+    (finished / "metrics.jsonl").write_text("")
+    code, _, err = command("resume", finished, "--epochs", "4")
+    assert code == 1
+    assert "has 0 bytes, but had" in err
+
+
+def test_two_processes_never_share_a_folder(tmp_path, command):
+    training = started(tmp_path, "--epochs", "100000")
+    try:
+        code, _, err = command("resume", "runs/logreg/run")
+        assert code == 2
+        assert err.startswith(f"error: a run is going on in {tmp_path / 'runs' / 'logreg' / 'run'}. Wait for its end")
+        assert "running" in command("runs", "list")[1]
+    finally:
+        training.kill()
+        training.communicate()
+    assert "crashed (its process is gone)" in command("runs", "list")[1]
+
+
+def test_verify_proves_that_a_run_can_be_continued_and_changes_nothing(command, finished):
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    code, out, err = command("resume", finished, "--verify")
+    assert (code, err) == (0, "")
+    assert (
+        out
+        == "verified: 20 steps after step 0 give the same bits with a save and a load after 10 of them and without\n"
+    )
+    assert before == {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+
+
+def test_verify_finds_a_plugin_that_forgets(command, finished, monkeypatch):
+    """A plugin whose influence on training is in no state: here, one of ours that has lost its memory."""
+    from trainer_plugins.lr_schedule import LearningRateSchedule
+
+    code, _, err = command(
+        *("run", "logreg", "--name", "forgetful", "--epochs", "3", *QUICK, *SAVING),
+        *("--plugin", "lr-schedule", "--set", "lr-schedule.schedule=polynomial"),
+    )
+    assert code == 0, err
+    monkeypatch.setattr(LearningRateSchedule, "load_state_dict", lambda self, state: None)
+    code, out, err = command("resume", "forgetful", "--verify")
+    assert code == 1
+    assert "differs: parameters/" in out
+    assert "differ from the same steps without" in err
+
+
+# ---- the list of runs ------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_listed_with_their_status(command, finished):
+    assert command("run", "logreg", "--name", "short", "--steps", "3", *QUICK)[0] == 0
+    code, out, _ = command("runs", "list")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0].split() == ["logreg/run", "finished", "epoch", "3,", "step", "30"]
+    assert lines[1].startswith("logreg/short  stopped (it has done the 3 steps that were asked for)")
+    entries = [json.loads(line) for line in command("runs", "list", "--json")[1].splitlines()]
+    assert [entry["status"] for entry in entries] == ["finished", "stopped"]
+    assert entries[0]["metrics"]["validation/loss"] > 0
+
+
+def test_a_record_of_a_process_with_the_same_number_is_not_taken_for_alive(command, finished):
+    path = finished / "run.json"
+    record = json.loads(path.read_text())
+    record["status"] = "running"
+    record["process"]["pid"] = os.getpid()
+    path.write_text(json.dumps(record))
+    assert "running" in command("runs", "list")[1]
+    record["process"]["started"] -= 1000
+    path.write_text(json.dumps(record))
+    assert "crashed" in command("runs", "list")[1]
+
+
+def test_a_folder_without_runs_says_so(command, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert command("runs", "list", "--runs-dir", "empty") == (0, "no runs in empty\n", "")
+    assert command("runs", "list", "--runs-dir", "nowhere")[0] == 2
+
+
+def test_a_record_that_cannot_be_read_is_listed_as_that(command, finished):
+    (finished / "run.json").write_text("{")
+    assert "unreadable" in command("runs", "list")[1]
+
+
+# ---- a full disk -----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_may_not_grow_ends_the_save_and_leaves_the_last_checkpoint(tmp_path):
+    """A limit on the size of files stands for a disk that is full: 32 KB are too little for the second net's arrays."""
+    import resource
+
+    code, said = process(
+        *(tmp_path, "-m", "trainer", "run", "logreg", "--name", "run", "--epochs", "2", "--hidden", "100,100"),
+        *(*QUICK, *SAVING),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (32_000, 32_000)),
+    )
+    assert code == 1
+    assert "the checkpoint of step 20 cannot be written: File too large" in said
+    run = tmp_path / "runs" / "logreg" / "run"
+    assert status(run) == "failed"
+    assert checkpoint.complete(run) == []
+    assert [path.name for path in (run / "checkpoints").iterdir()] == []
