@@ -6,7 +6,8 @@ import stat
 
 import pytest
 
-from trainer.files import write_atomic, write_json
+from trainer import UsageError
+from trainer.files import cut_back, shown, write_atomic, write_json
 
 
 def names(folder):
@@ -82,3 +83,21 @@ def test_json_is_readable_and_strict(tmp_path):
             write_json(path, {"bad": bad})
     assert path.read_text(encoding="utf-8") == text
     assert names(tmp_path) == ["a.json"]
+
+
+def test_a_file_is_cut_back_to_the_length_it_had(tmp_path):
+    path = tmp_path / "log"
+    path.write_text("one\ntwo\n")
+    cut_back(path, 4)
+    assert path.read_text() == "one\n"
+    cut_back(path, 4)
+    with pytest.raises(UsageError, match="log: it has 4 bytes, but had 5 when the checkpoint was written"):
+        cut_back(path, 5)
+    with pytest.raises(UsageError, match="it has 0 bytes"):
+        cut_back(tmp_path / "gone", 1)
+
+
+def test_paths_are_shown_as_a_user_would_type_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shown(tmp_path / "runs" / "run") == "runs/run"
+    assert shown(tmp_path.parent / "elsewhere") == str(tmp_path.parent / "elsewhere")

@@ -189,6 +189,8 @@ PLUGINS = {
         ("stop-on-non-finite", {}),
     ],
     "plateau": [("lr-schedule", {"schedule": "plateau", "patience": 1})],
+    "exponential average": [("weight-averaging", {"decay": 0.5}), ("early-stopping", {"restore-best": True})],
+    "stochastic average": [("weight-averaging", {"kind": "stochastic"})],
     "accumulation": [("gradient-accumulation", {"batches": 4})],
 }
 

@@ -122,13 +122,13 @@ class Dispatch:
     def failed(self, plugin: Plugin, method: str, run: Run, error: Exception) -> Exception | None:
         """What an error in a plugin comes to: the error that has to end the run, or None for one switched off by it."""
         where = f"plugin {plugin.name!r} in {method} at epoch {run.epoch}, step {run.step}"
+        if isinstance(error, UsageError):
+            return error  # it says by itself what the user can do, so it is not for the run to go on without
         if plugin.on_error == "disable":
             self.remove(plugin)
             run.decide(plugin.name, "disable", f"{method} raised {type(error).__name__}: {error}")
             log.warning("%s raised %s: %s. It is switched off, the run goes on.", where, type(error).__name__, error)
             return None
-        if isinstance(error, UsageError):
-            return error  # it says by itself what the user can do
         wrapped = PluginError(f"{where} raised {type(error).__name__}: {error}")
         wrapped.__cause__ = error
         return wrapped

@@ -201,8 +201,25 @@ class Engine:
             fire = self.run.dispatch
             self._evaluate("test", fire.test_begin, fire.test_batch_end, fire.test_end)
 
+    @contextmanager
+    def _evaluation_weights(self) -> Iterator[None]:
+        """Exchanges the weights for those that a plugin wants to be evaluated, and back, whatever happens."""
+        weights = self.run.evaluation_weights
+        if weights is None:
+            yield
+            return
+        self._step.parameters.swap(weights)
+        try:
+            yield
+        finally:
+            self._step.parameters.swap(weights)
+
     def _evaluate(self, split: str, begin: Hook, batch_end: Hook, end: Hook) -> None:
         """Loss and metrics of one split, computed over all of its rows at once, not averaged over batches."""
+        with self._evaluation_weights():
+            self._evaluate_as_it_is(split, begin, batch_end, end)
+
+    def _evaluate_as_it_is(self, split: str, begin: Hook, batch_end: Hook, end: Hook) -> None:
         run = self.run
         run.split = split
         begin(run)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import TrainerError
+from trainer.errors import UsageError
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -39,11 +39,15 @@ def write_json(path: Path, value: Any) -> None:
 def cut_back(path: Path, size: int) -> None:
     """Shortens a file to the size that it had when a checkpoint was written: what came later is written again.
 
-    Raises TrainerError for a file that is gone or shorter than that, since something else has changed it.
+    Raises UsageError for a file that is gone or shorter than that, since something else has changed it.
     """
     found = path.stat().st_size if path.is_file() else 0
     if found < size:
-        raise TrainerError(f"{path} has {found} bytes, but had {size} when the checkpoint was written")
+        raise UsageError(
+            f"it has {found} bytes, but had {size} when the checkpoint was written",
+            where=str(path),
+            fix="Put it back, or go on from a checkpoint that is older than the change.",
+        )
     if found > size:
         os.truncate(path, size)
 

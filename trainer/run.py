@@ -112,6 +112,9 @@ class Run:
 
     metrics: dict[str, float] = field(default_factory=dict)
     """The newest value of everything that was logged, by name: `validation/f1`."""
+    evaluation_weights: Sequence[Array] | None = None
+    """What evaluations use in place of `moving_weights`, array by array, where a plugin gives something; they are
+    exchanged before `evaluate_begin` and back after `evaluate_end`."""
     measures: Sequence[Metric] = ()
     """The task's metrics."""
     directions: dict[str, Direction] = field(default_factory=dict)
@@ -260,6 +263,16 @@ class Run:
         """Puts what `copy_weights` gave back, on every context."""
         if self.engine_step is not None:
             self.engine_step.parameters.assign(values)
+
+    @property
+    def moving_weights(self) -> list[Array]:
+        """What training changes, weights and running statistics, in as few arrays as possible, on the first context."""
+        return [] if self.engine_step is None else [arrays[0] for arrays in self.engine_step.parameters.moving]
+
+    def exchange_weights(self, values: Sequence[Array]) -> None:
+        """Puts other values into `moving_weights`, on every context, and what was there into them."""
+        if self.engine_step is not None:
+            self.engine_step.parameters.swap(values)
 
     def named_gradients(self) -> Iterator[tuple[str, Array]]:
         """Each trained parameter, by its place, with its gradient: summed over the rows, on the first context."""

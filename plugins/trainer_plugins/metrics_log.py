@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -38,6 +39,7 @@ class MetricsLog(Plugin):
     csv: Annotated[bool, Field(description="Whether metrics.csv is written too.")] = True
 
     phase = Phase.REPORT
+    on_error = "disable"
 
     def __post_init__(self) -> None:
         """Nothing is open before `on_setup`; an ending may come without it, where another plugin failed first."""
@@ -75,7 +77,8 @@ class MetricsLog(Plugin):
         self._write(run, "epoch", run.epoch_metrics)
         if self._file is None or run.folder is None:
             return
-        self._file.flush()
+        with self._closed_on_error():
+            self._file.flush()
         if self.csv:
             self._write_csv(run.folder, run)
 
@@ -90,9 +93,10 @@ class MetricsLog(Plugin):
         """How long the file is, once everything is on the disk."""
         if self._file is None:
             return {"bytes": None}
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return {"bytes": os.fstat(self._file.fileno()).st_size}
+        with self._closed_on_error():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            return {"bytes": os.fstat(self._file.fileno()).st_size}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes it back; the file is cut when it is opened."""
@@ -110,7 +114,22 @@ class MetricsLog(Plugin):
             **more,
             "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
         }
-        self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        with self._closed_on_error():
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    @contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        """A file that cannot be written is given up, with whole lines in it."""
+        try:
+            yield
+        except OSError:
+            file, self._file = self._file, None
+            assert file is not None  # noqa: S101
+            with suppress(OSError):
+                file.close()  # tries once more to write what is left
+            with suppress(OSError):
+                cut_back(Path(file.name), Path(file.name).read_bytes().rfind(b"\n") + 1)
+            raise
 
     def _write_csv(self, folder: Path, run: Run) -> None:
         """Adds the epoch's row; where it brings a column that the file does not have, all rows are written anew."""

@@ -309,8 +309,8 @@ def test_damaged_checkpoints_alone_are_an_error_and_stay(command, finished):
 def test_a_log_that_was_shortened_is_not_written_on(command, finished):
     (finished / "metrics.jsonl").write_text("")
     code, _, err = command("resume", finished, "--epochs", "4")
-    assert code == 1
-    assert "has 0 bytes, but had" in err
+    assert code == 2
+    assert "metrics.jsonl: it has 0 bytes, but had" in err
 
 
 def test_two_processes_never_share_a_folder(tmp_path, command):
@@ -409,3 +409,38 @@ def test_a_file_that_may_not_grow_ends_the_save_and_leaves_the_last_checkpoint(t
     assert status(run) == "failed"
     assert checkpoint.complete(run) == []
     assert [path.name for path in (run / "checkpoints").iterdir()] == []
+
+
+def limited(size):
+    """For a process that may not write larger files."""
+    import resource
+
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def test_a_log_that_cannot_be_written_is_switched_off_loudly_and_the_run_goes_on(tmp_path):
+    code, said = process(
+        *(tmp_path, "-m", "trainer", "run", "logreg", "--name", "run", "--epochs", "200", *QUICK),
+        preexec_fn=limited(30_000),
+    )
+    assert code == 0, said
+    assert "plugin 'metrics-log' in on_epoch_end" in said
+    assert "File too large. It is switched off, the run goes on." in said
+    assert "metrics-log asked to disable" in said
+    run = tmp_path / "runs" / "logreg" / "run"
+    assert status(run) == "finished"
+    epochs = [line["epoch"] for line in figures(run) if line["event"] == "epoch"]
+    assert epochs == list(range(1, len(epochs) + 1))
+    assert 20 < len(epochs) < 200
+    assert "ResourceWarning" not in said
+
+
+def test_a_log_that_cannot_be_opened_is_a_users_mistake(command, monkeypatch):
+    from trainer_plugins import metrics_log
+
+    monkeypatch.setattr(metrics_log, "JSONL", "there-is-no-such-folder/metrics.jsonl")
+    code, _, err = command("run", "logreg", *QUICK)
+    assert code == 2
+    assert "plugin 'metrics-log': " in err
+    assert "cannot be written: No such file or directory" in err
+    assert not list(Path().glob("runs/*/*"))

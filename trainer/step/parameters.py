@@ -147,6 +147,19 @@ class Parameters:
             for array in parameter.list_data():
                 array[:] = values[name]
 
+    @property
+    def moving(self) -> list[list[Array]]:
+        """What training changes, in few arrays: the groups' weights and what is measured, each a list over contexts."""
+        return [group.weights for group in self.groups] + [parameter.list_data() for parameter in self._measured]
+
+    def swap(self, values: Sequence[Array]) -> None:
+        """Exchanges `moving` with other values, one array for each on the first context. A second call undoes it."""
+        for arrays, value in zip(self.moving, values, strict=True):
+            held = arrays[0].copy()
+            for array in arrays:
+                value.copyto(array)
+            held.copyto(value)
+
     def reduce(self, rows: Sequence[int]) -> None:
         """Sums the gradients into the first context, and averages what the contexts have measured, such as means.
 

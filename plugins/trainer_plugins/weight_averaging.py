@@ -1,0 +1,114 @@
+"""Averages the weights over training, and evaluates and keeps the average."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from trainer import Phase, Plugin, Run
+
+
+@dataclass
+class WeightAveraging(Plugin):
+    """Keeps an average of the weights: exponential over steps, or the plain mean over epochs (stochastic averaging).
+
+    Evaluations and the final net use the average, unless they are asked not to; training goes on with the weights
+    themselves. BatchNorm's running statistics are averaged alike. Costs a few additions over all weights, and a second
+    copy of them; no waiting for the device.
+    """
+
+    kind: Annotated[
+        Literal["exponential", "stochastic"],
+        Field(description="Which average: recent weights count more, or all alike."),
+    ] = "exponential"
+    decay: Annotated[
+        float, Field(gt=0, lt=1, description="For exponential: what is kept of the average at each update.")
+    ] = 0.999
+    every: Annotated[
+        int, Field(ge=0, description="Updates between two additions; 0: each for exponential, an epoch for stochastic.")
+    ] = 0
+    start_from_epoch: Annotated[int, Field(ge=1, description="The first epoch whose weights count.")] = 1
+    evaluate: Annotated[bool, Field(description="Whether evaluations use the average.")] = True
+    keep: Annotated[bool, Field(description="Whether the run ends with the average.")] = True
+
+    phase = Phase.TRANSFORM
+
+    def __post_init__(self) -> None:
+        """Nothing is averaged yet."""
+        self._average: list[Any] = []
+        self._count = 0
+        self._updates = self._epoch = 0
+        self._saved: list[Any] = []
+
+    def on_setup(self, run: Run) -> None:
+        """Puts a loaded average on the device."""
+        from trainer._mxnet import mx
+
+        for value, weight in zip(self._saved, run.moving_weights, strict=True) if self._saved else ():
+            self._average.append(mx.nd.array(value, ctx=weight.context, dtype=value.dtype))
+        self._offer(run)
+
+    def on_batch_end(self, run: Run) -> None:
+        """Adds the weights where an update has moved them, and it is their turn."""
+        if self.kind == "stochastic" and not self.every:
+            if run.last_batch:
+                self._add_epoch(run)
+        elif run.updates != self._updates and run.epoch >= self.start_from_epoch:
+            self._updates = run.updates
+            if run.updates % (self.every or 1) == 0:
+                self._add(run)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """By epochs, for one whose last batch was not known to be the last."""
+        self._add_epoch(run)
+
+    def on_fit_end(self, run: Run) -> None:
+        """The average becomes the net's weights; the test split then needs no exchange."""
+        if self.keep and self._average and run.status in ("finished", "stopped"):
+            run.exchange_weights(self._average)
+            run.evaluation_weights = None
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The average, and how much is in it."""
+        return {"average": self._average, "count": self._count, "updates": self._updates, "epoch": self._epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes it back."""
+        self._saved, self._count = state["average"], state["count"]
+        self._updates, self._epoch = state["updates"], state["epoch"]
+
+    def _add_epoch(self, run: Run) -> None:
+        """Adds an epoch's last weights, once."""
+        by_epochs = self.kind == "stochastic" and not self.every
+        if by_epochs and self._epoch != run.epoch and run.epoch >= self.start_from_epoch:
+            self._epoch = run.epoch
+            self._add(run)
+
+    def _add(self, run: Run) -> None:
+        weights = run.moving_weights
+        if not self._average:
+            self._average = [weight.copy() for weight in weights]
+            self._count = 1
+            self._offer(run)
+            return
+        self._count += 1
+        share = self._share()
+        for average, weight in zip(self._average, weights, strict=True):
+            average += share * (weight - average)  # noqa: PLW2901  in place
+
+    def _share(self) -> float:
+        """How much the newest weights count.
+
+        Exponential: 1 - min(decay, (1 + n) / (10 + n)) at the n-th addition, as TensorFlow's ExponentialMovingAverage
+        does, so that the first steps are soon forgotten. Stochastic: 1 / n (Izmailov et al. 2018).
+        """
+        if self.kind == "stochastic":
+            return 1 / self._count
+        return 1 - min(self.decay, (1 + self._count) / (10 + self._count))
+
+    def _offer(self, run: Run) -> None:
+        if self.evaluate and self._average:
+            run.evaluation_weights = self._average
