@@ -18,7 +18,7 @@ from trainer.state import differences
 
 KILLING = str(Path(__file__).parents[1] / "support" / "killing")
 QUICK = ["--train-rows", "100", "--validation-rows", "50", "--no-plugin", "progress"]
-SAVING = ["--plugin", "checkpoint", "--set", "checkpoint.every-minutes=0"]
+SAVING = ["--set", "checkpoint.every-minutes=0"]
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def killed_again_and_again(tmp_path, first, again, kills):
 def test_a_run_that_is_killed_at_twenty_moments_equals_one_that_never_was(tmp_path):
     """Dropout, Adam, a schedule, early stopping, the threshold tuner and gradient accumulation are on."""
     options = ["--epochs", "500", "--train-rows", "300", "--validation-rows", "60", "--dropout", "0.3", "--optimizer"]
-    options += ["adam", "--learning-rate", "0.002", "--no-plugin", "progress", "--plugin", "threshold-tuner", *SAVING]
+    options += ["adam", "--learning-rate", "0.002", "--no-plugin", "progress", *SAVING]
     options += ["--plugin", "lr-schedule", "--set", "lr-schedule.warmup=2", "--plugin", "gradient-accumulation"]
     options += ["--plugin", "early-stopping", "--set", "early-stopping.patience=300"]
     options += ["--set", "early-stopping.restore-best=true", "--set", "checkpoint.every-steps=41"]
@@ -252,7 +252,7 @@ def test_an_older_checkpoint_can_be_gone_on_from(command, finished):
 
 
 def test_a_run_without_a_checkpoint_starts_over_in_its_folder(command):
-    assert command("run", "logreg", "--name", "run", "--epochs", "2", *QUICK)[0] == 0
+    assert command("run", "logreg", "--name", "run", "--epochs", "2", "--no-plugin", "checkpoint", *QUICK)[0] == 0
     path = Path("runs/logreg/run/run.json")
     path.write_text(path.read_text().replace('"finished"', '"running"'))
     before = figures(path.parent)
@@ -420,7 +420,20 @@ def limited(size):
 
 def test_a_log_that_cannot_be_written_is_switched_off_loudly_and_the_run_goes_on(tmp_path):
     code, said = process(
-        *(tmp_path, "-m", "trainer", "run", "logreg", "--name", "run", "--epochs", "200", *QUICK),
+        *(
+            tmp_path,
+            "-m",
+            "trainer",
+            "run",
+            "logreg",
+            "--name",
+            "run",
+            "--epochs",
+            "200",
+            "--no-plugin",
+            "checkpoint",
+            *QUICK,
+        ),
         preexec_fn=limited(30_000),
     )
     assert code == 0, said

@@ -1,0 +1,58 @@
+"""The plugins that come along, all at once: who sees what of whom."""
+
+import json
+
+from trainer import checkpoint, fit
+from trainer.events import EVENTS, Phase
+
+TOGETHER = """
+[plugins.metrics-log]
+every = 0
+[plugins.checkpoint]
+every-epochs = 1
+keep-last = 0
+[plugins.early-stopping]
+monitor = "validation/tuned-f1"
+patience = 4
+[plugins.threshold-tuner]
+"""
+"""Listed against the order in which they have to act."""
+
+
+def trained(tmp_path):
+    (tmp_path / "together.toml").write_text(TOGETHER)
+    return fit("logreg", epochs=12, config=tmp_path / "together.toml", runs_dir=tmp_path / "runs", name="run")
+
+
+def test_they_act_by_phase_whatever_the_order_of_their_listing(tmp_path):
+    run = trained(tmp_path)
+    assert [plugin.name for plugin in run.dispatch.plugins] == [
+        "threshold-tuner",
+        "early-stopping",
+        "checkpoint",
+        "metrics-log",
+    ]
+    for event in EVENTS:
+        phases = [handler.plugin.phase for handler in run.dispatch.hook(event).handlers]
+        assert phases == sorted(phases)
+    assert Phase.TUNE < Phase.DECIDE < Phase.SAVE < Phase.REPORT
+
+
+def test_the_threshold_is_tuned_then_judged_then_saved_then_logged(tmp_path):
+    run = trained(tmp_path)
+    assert run.folder is not None
+    log = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    lines = {line["epoch"]: line["metrics"] for line in log if line["event"] == "epoch"}
+    saved = {each.manifest["epoch"]: each.read() for each in checkpoint.complete(run.folder)}
+    assert sorted(saved) == sorted(lines) == list(range(1, run.epoch + 1))
+    best = 0.0
+    for epoch, state in sorted(saved.items()):
+        tuned = lines[epoch]["validation/tuned-f1"]
+        best = max(best, tuned)
+        # Early stopping has judged this epoch's figure at this epoch's threshold before the checkpoint was written …
+        assert state["plugins"]["early-stopping"]["best"] == best
+        assert state["plugins"]["early-stopping"]["looks"] == epoch
+        # … which holds the threshold, and so does the line of the log.
+        assert state["run"]["threshold"] == lines[epoch]["validation/threshold"]
+        assert state["run"]["metrics"]["validation/tuned-f1"] == tuned
+    assert best > 0
