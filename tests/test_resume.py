@@ -386,6 +386,23 @@ def test_one_call_goes_on_with_a_run_of_instances(tmp_path, monkeypatch):
     assert "epochs = 4" in (Path(first.folder) / "config.toml").read_text()
 
 
+def test_a_checkpoint_holds_configuration_plugins_and_versions(tmp_path):
+    _, saved = killed(tmp_path, *installed(("metrics-log", {"every": 7}))())
+    made_by = saved.read()["made_by"]
+    assert made_by["versions"]["mxnet"] == "1.9.1"
+    (log,) = (each for each in made_by["plugins"] if each["name"] == "metrics-log")
+    assert (log["distribution"], log["options"]["every"]) == ("gluon-trainer", 7)
+    assert made_by["config"] == {}
+
+
+def test_other_versions_are_said(tmp_path, caplog, monkeypatch):
+    folder, saved = killed(tmp_path)
+    monkeypatch.setattr("trainer.folder.version", lambda name: "9.9" if name == "numpy" else "1.9.1")
+    engine(Tiny(train_rows=8), folder=folder, resume_from=saved)
+    assert "with numpy 1." in caplog.text
+    assert "this is 9.9: the results may differ" in caplog.text
+
+
 def test_warnings_are_the_only_thing_that_a_resumed_run_says(tmp_path, caplog):
     folder, saved = killed(tmp_path, Counter())
     with caplog.at_level(logging.DEBUG, "trainer"):

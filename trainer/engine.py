@@ -61,7 +61,9 @@ class Engine:
         """Whether the run is where a checkpoint of it can be continued exactly: every plugin has seen the same."""
         self._saved_at: tuple[int, bool] | None = None
         if resume_from is not None:
-            state.restore(self.run, resume_from.read(), self._seeder.replay)
+            saved = resume_from.read()
+            _compare_versions(saved["made_by"], self.run)
+            state.restore(self.run, saved, self._seeder.replay)
             self._saved_at = self._position
 
     def fit(self) -> Run:
@@ -175,7 +177,8 @@ class Engine:
             "step": run.step,
             "metrics": run.record()["metrics"],
         }
-        checkpoint.write(run.folder, name, state.capture(run), about)
+        made_by = {"versions": folder.versions(), "plugins": folder.plugins_of(run), "config": self._config}
+        checkpoint.write(run.folder, name, {**state.capture(run), "made_by": made_by}, about)
         self._saved_at = self._position
         run.dispatch.checkpoint(run)
 
@@ -343,8 +346,25 @@ class Engine:
         if isinstance(run.exception, UsageError) and run.updates == 0 and not self._again:
             folder.remove(run.folder)
         else:
-            folder.write_run(run.folder, run)
+            try:
+                folder.write_run(run.folder, run)
+            except OSError as error:
+                log.error("the record of the run in %s cannot be written: %s", run.folder, error.strerror or error)
         folder.unlock(run.folder)
+
+
+def _compare_versions(made_by: Mapping[str, Any], run: Run) -> None:
+    """Says which versions are others than those that a checkpoint was written with."""
+
+    def of(versions: Mapping[str, str], plugins: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        return {**versions, **{f"plugin {each['name']}": each["version"] for each in plugins if "version" in each}}
+
+    now = of(folder.versions(), folder.plugins_of(run))
+    for name, before in of(made_by["versions"], made_by["plugins"]).items():
+        if now.get(name, before) != before:
+            log.warning(
+                "the checkpoint was written with %s %s, this is %s: the results may differ", name, before, now[name]
+            )
 
 
 def _host(arrays: Sequence[Any]) -> NDArray[Any]:

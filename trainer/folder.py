@@ -75,7 +75,7 @@ def create(folder: Path, config: Mapping[str, Any], run: Run) -> None:
     try:
         temporary.mkdir(parents=True)
         write_atomic(temporary / CONFIG, tomli_w.dumps(config))
-        write_json(temporary / PLUGINS, _plugins(run))
+        write_json(temporary / PLUGINS, plugins_of(run))
         write_run(temporary, run)
         lock(folder, temporary)
         temporary.rename(folder)
@@ -101,7 +101,7 @@ def open_again(folder: Path, config: Mapping[str, Any], run: Run) -> None:
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         checkpoint.remove_leftovers(folder)
         write_atomic(folder / CONFIG, tomli_w.dumps(config))
-        write_json(folder / PLUGINS, _plugins(run))
+        write_json(folder / PLUGINS, plugins_of(run))
         write_run(folder, run)
     except OSError as error:
         raise UsageError(f"the run's folder {folder} cannot be written: {error.strerror or error}") from error
@@ -165,14 +165,15 @@ def write_run(folder: Path, run: Run) -> None:
         "step_kind": step.kind if step else None,
         "step_why": step.why if step else "",
         "devices": [str(context) for context in run.contexts],
-        "versions": {
-            "gluon-trainer": version("gluon-trainer"),
-            "mxnet": version("mxnet"),
-            "numpy": version("numpy"),
-            "python": sys.version.split()[0],
-        },
+        "versions": versions(),
     }
     write_json(folder / RUN, record)
+
+
+def versions() -> dict[str, str]:
+    """Those that the bits of a result may depend on."""
+    packages = ("gluon-trainer", "mxnet", "numpy")
+    return {**{name: version(name) for name in packages}, "python": sys.version.split()[0]}
 
 
 def _process_started() -> float:
@@ -182,7 +183,8 @@ def _process_started() -> float:
     return float(psutil.Process().create_time())
 
 
-def _plugins(run: Run) -> list[dict[str, Any]]:
+def plugins_of(run: Run) -> list[dict[str, Any]]:
+    """A run's plugins: name, class, package and version, phase, options."""
     return [
         {
             "name": plugin.name,
