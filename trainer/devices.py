@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainer.errors import UsageError, listed
@@ -35,8 +39,14 @@ def contexts(text: str) -> list[Context]:
     if kind == "cpu":
         return [mx.cpu(number) for number in numbers or (0,)]
     present = gpus()
+    # Which of several the numbers mean is CUDA's to say; whoever has chosen by CUDA_VISIBLE_DEVICES knows.
+    reported = [] if os.environ.get("CUDA_VISIBLE_DEVICES") else reported_gpus()
+    undrivable = [gpu for gpu in reported if not gpu.is_drivable]
     if kind == "auto":
-        return [mx.gpu(number) for number in range(present)] or [mx.cpu(0)]
+        return [mx.gpu(number) for number in range(present) if not undrivable] or [mx.cpu(0)]
+    if present and undrivable:
+        fix = "Use --devices cpu, or choose others by CUDA_VISIBLE_DEVICES."
+        raise UsageError(undrivable[0].why_not, where="--devices", fix=fix)
     missing = [f"gpu({number})" for number in numbers or (0,) if number >= present]
     if missing:
         if not mx.runtime.Features().is_enabled("CUDA"):
@@ -52,6 +62,43 @@ def contexts(text: str) -> list[Context]:
             fix="Use one of those, or --devices cpu.",
         )
     return [mx.gpu(number) for number in numbers or (0,)]
+
+
+@dataclass(frozen=True)
+class ReportedGpu:
+    """A GPU as its driver names it."""
+
+    name: str
+    capability: tuple[int, int]
+    """CUDA's compute capability, which says what code it runs."""
+
+    @property
+    def is_drivable(self) -> bool:
+        """Whether the published MXNet wheels hold code for it. On another one the first operation ends the process."""
+        return (5, 0) <= self.capability <= (8, 9)
+
+    @property
+    def why_not(self) -> str:
+        """Why it is not drivable."""
+        major, minor = self.capability
+        return f"MXNet's wheels hold code for compute capability 5.0 to 8.9, but the {self.name} has {major}.{minor}"
+
+
+def reported_gpus() -> list[ReportedGpu]:
+    """The GPUs that NVIDIA's driver reports, through its own tool; none where that is not installed or fails.
+
+    Without CUDA_VISIBLE_DEVICES those are the GPUs that MXNet would see.
+    """
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    query = [tool, "--query-gpu=name,compute_cap", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    found = re.findall(r"^(.+?)\s*,\s*(\d+)\.(\d+)\s*$", done.stdout, re.MULTILINE) if done.returncode == 0 else []
+    return [ReportedGpu(name, (int(major), int(minor))) for name, major, minor in found]
 
 
 def gpus() -> int:

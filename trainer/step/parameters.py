@@ -148,6 +148,11 @@ class Parameters:
                 array[:] = values[name]
 
     @property
+    def measures(self) -> bool:
+        """Whether a forward pass in training measures something over its rows, as BatchNorm does."""
+        return bool(self._measured)
+
+    @property
     def moving(self) -> list[list[Array]]:
         """What training changes, in few arrays: the groups' weights and what is measured, each a list over contexts."""
         return [group.weights for group in self.groups] + [parameter.list_data() for parameter in self._measured]
