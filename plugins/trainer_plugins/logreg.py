@@ -65,7 +65,7 @@ class LogisticRegression(Task):
         optimizer="sgd",
         learning_rate=0.1,
         seed=12345,
-        plugins=("progress", "metrics-log", "threshold-tuner", "checkpoint"),
+        plugins=("progress", "metrics-log", "threshold-tuner", "checkpoint", "tensorboard"),
     )
     headline = ("train/loss", "validation/loss", "validation/accuracy", "validation/f1")
     evaluation_batch_size = 4096

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from trainer.cli import check, plugins, resume, runs
+from trainer.cli import board, check, plugins, resume, runs
 from trainer.cli.tasks import TaskGroup, markup
 from trainer.errors import PluginError, UsageError
 from trainer.files import shown
@@ -40,6 +40,7 @@ app.add_typer(
 
 
 app.command("resume")(resume.resume)
+app.command("board")(board.board)
 app.command("check-devices")(check.check_devices)
 app.command("doctor")(check.doctor)
 app.add_typer(runs.app, name="runs", help="What was trained: the runs in a folder.")

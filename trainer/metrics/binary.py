@@ -67,7 +67,7 @@ class BinaryClassification(Metric):
     def compute(self) -> dict[str, float]:
         """All values over the rows since `reset`."""
         probabilities, labels, weights = self._joined()
-        ranked = _Ranked(probabilities, labels, weights)
+        ranked = Ranked(probabilities, labels, weights)
         return {
             **binary_metrics_at(self.threshold, probabilities, labels, weights),
             "roc-auc": ranked.roc_auc(),
@@ -141,7 +141,7 @@ def roc_auc(probabilities: NDArray[Any], labels: NDArray[Any], weights: NDArray[
     By the trapezoidal rule over the distinct scores, so a tie between the classes counts one half (Hanley and McNeil,
     1982). Any scores will do. Arrays and errors as for `binary_metrics_at`; NaN where a score is.
     """
-    return _Ranked(*_columns(probabilities, labels, weights)).roc_auc()
+    return Ranked(probabilities, labels, weights).roc_auc()
 
 
 def average_precision(probabilities: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
@@ -149,35 +149,53 @@ def average_precision(probabilities: NDArray[Any], labels: NDArray[Any], weights
 
     As scikit-learn defines it. Any scores will do. Arrays and errors as for `binary_metrics_at`; NaN where a score is.
     """
-    return _Ranked(*_columns(probabilities, labels, weights)).average_precision()
+    return Ranked(probabilities, labels, weights).average_precision()
 
 
-class _Ranked:
-    """Rows in falling order of probability: the sums of weights above each distinct probability, of either class."""
+class Ranked:
+    """Rows in falling order of probability: what lies at or above each distinct one.
 
-    def __init__(self, probabilities: Vector, labels: Vector, weights: Vector) -> None:
-        self._unordered = bool(np.isnan(probabilities).any())
-        order = np.argsort(-probabilities, kind="stable")
-        ranked = probabilities[order]
+    `probabilities` are the distinct ones, falling; `true` and `false` the sums of the weights of the rows of either
+    class at or above each, all (distinct,). Arrays and errors as for `binary_metrics_at`.
+    """
+
+    def __init__(self, probabilities: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None = None) -> None:
+        scores, labels, weights = _columns(probabilities, labels, weights)
+        self._unordered = bool(np.isnan(scores).any())
+        order = np.argsort(-scores, kind="stable")
+        ranked = scores[order]
         # Rows of the same probability change sides together, so the curves have a point a distinct probability.
         last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else np.empty(0, int)
         positive = (labels > 0.5)[order]
-        self._true: Vector = np.cumsum(np.where(positive, weights[order], 0.0))[last]
-        self._false: Vector = np.cumsum(np.where(positive, 0.0, weights[order]))[last]
+        self.probabilities: Vector = ranked[last]
+        self.true: Vector = np.cumsum(np.where(positive, weights[order], 0.0))[last]
+        self.false: Vector = np.cumsum(np.where(positive, 0.0, weights[order]))[last]
+
+    @property
+    def has_both_classes(self) -> bool:
+        """Whether there are curves to be drawn: rows of both classes, and a number for every one."""
+        return bool(not self._unordered and len(self.true) and self.true[-1] > 0 and self.false[-1] > 0)
+
+    @property
+    def precision(self) -> Vector:
+        """The part of the rows at or above each probability that is of class 1."""
+        above = self.true + self.false
+        precision: Vector = np.divide(self.true, above, out=np.zeros_like(above), where=above > 0)
+        return precision
 
     def roc_auc(self) -> float:
-        if self._unordered or not len(self._true) or self._true[-1] <= 0 or self._false[-1] <= 0:
+        """As the function of that name."""
+        if not self.has_both_classes:
             return float("nan")
-        heights = self._true + np.concatenate([[0.0], self._true[:-1]])
-        widths = np.diff(self._false, prepend=0.0)
-        return float(np.dot(heights, widths) / (2 * self._true[-1] * self._false[-1]))
+        heights = self.true + np.concatenate([[0.0], self.true[:-1]])
+        widths = np.diff(self.false, prepend=0.0)
+        return float(np.dot(heights, widths) / (2 * self.true[-1] * self.false[-1]))
 
     def average_precision(self) -> float:
-        if self._unordered or not len(self._true) or self._true[-1] <= 0:
+        """As the function of that name."""
+        if self._unordered or not len(self.true) or self.true[-1] <= 0:
             return float("nan")
-        above = self._true + self._false
-        precision = np.divide(self._true, above, out=np.zeros_like(above), where=above > 0)
-        return float(np.dot(precision, np.diff(self._true, prepend=0.0)) / self._true[-1])
+        return float(np.dot(self.precision, np.diff(self.true, prepend=0.0)) / self.true[-1])
 
 
 def _columns(

@@ -30,6 +30,8 @@ class Step(Protocol):
     parameters: Parameters
     gradients: Gradients
     loss: TrainingLoss
+    symbol: Any
+    """Losses and outputs as an MXNet symbol; None where the step is recorded."""
     draws_random_numbers: bool
     """Whether training may draw random numbers from MXNet's generator; true where it cannot be known."""
     draws_in_inference: bool

@@ -52,6 +52,7 @@ class CompiledStep:
         self.parameters = parameters
         self.gradients = parameters.gradients
         self.loss = TrainingLoss()
+        self.symbol = graph.inference
         self.draws_random_numbers = draws_random_numbers(graph.training)
         self.draws_in_inference = draws_in_inference(graph.inference)
 

@@ -27,6 +27,7 @@ class RecordedStep:
         self.parameters = parameters
         self.gradients = parameters.gradients
         self.loss = TrainingLoss()
+        self.symbol = None
         self._adding = [parameter for parameter in parameters.trained if parameter.grad_req == "add"]
 
     def forward_backward(self, batch: Batch) -> None:

@@ -1,0 +1,103 @@
+"""TensorBoard's event file, written without a thread: an error is an error at once, and its length is known."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from trainer.files import cut_back
+
+PREFIX = "events.out.tfevents."
+
+
+class EventFile:
+    """Appends events to one file.
+
+    `size` cuts an existing file back to that length first. Raises OSError where the disk refuses; the file then holds
+    whole records only.
+    """
+
+    def __init__(self, folder: Path, name: str | None = None, size: int = 0) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / (name or f"{PREFIX}{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}")
+        if name is not None:
+            cut_back(self.path, size)
+        for other in folder.glob(f"{PREFIX}*"):
+            # Begun after the checkpoint that this one goes on from; what is in it will be written again.
+            if name is not None and other != self.path:
+                other.unlink()
+        self._file: IO[bytes] | None = self.path.open("ab")
+        self._whole = os.fstat(self._file.fileno()).st_size
+        if self._whole == 0:
+            from tensorboardX.proto.event_pb2 import Event
+
+            self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def add(self, summary: Any, step: int) -> None:
+        """A summary at a step."""
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._write(Event(wall_time=time.time(), step=step, summary=summary))
+
+    def add_scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Figures by name, as one event."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        entries = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        if entries:
+            self.add(Summary(value=entries), step)
+
+    def add_graph(self, graph: Any) -> None:
+        """A GraphDef."""
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._write(Event(wall_time=time.time(), graph_def=graph.SerializeToString()))
+
+    def flush(self) -> int:
+        """Writes everything to the disk, and returns how long the file then is."""
+        assert self._file is not None  # noqa: S101
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._give_up()
+            raise
+        self._whole = os.fstat(self._file.fileno()).st_size
+        return self._whole
+
+    def close(self) -> None:
+        """Writes what is left; a second call does nothing."""
+        if self._file is not None:
+            self.flush()
+            self._file.close()
+            self._file = None
+
+    def _write(self, event: Any) -> None:
+        """A record: its length, the length's checksum, the data, the data's checksum (TFRecord)."""
+        from tensorboardX.record_writer import masked_crc32c
+
+        if self._file is None:
+            return
+        data = event.SerializeToString()
+        length = struct.pack("<Q", len(data))
+        record = length + struct.pack("<I", masked_crc32c(length)) + data + struct.pack("<I", masked_crc32c(data))
+        try:
+            self._file.write(record)
+        except OSError:
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        """Closes the file, and takes off what may be half a record: readers stop at one for good."""
+        file, self._file = self._file, None
+        assert file is not None  # noqa: S101
+        with suppress(OSError):
+            file.close()  # tries once more to write what is left
+        with suppress(OSError):
+            os.truncate(self.path, self._whole)

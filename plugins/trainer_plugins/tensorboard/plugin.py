@@ -1,0 +1,256 @@
+"""The plugin: what is recorded, and when."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from trainer import Phase, Plugin, Run, UsageError, options
+from trainer.folder import CONFIG
+from trainer_plugins.tensorboard.events import EventFile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FOLDER = "tensorboard"
+
+
+@dataclass
+class TensorBoard(Plugin):
+    """Records curves, hyperparameters, configuration and the net's graph for TensorBoard, in the run's folder.
+
+    `trainer board` shows them. Histograms wait for the device and figures cost about 0.5 s for the first ones, so both
+    are off unless they are asked for; the rest costs some microseconds a step.
+    """
+
+    every: Annotated[
+        int, Field(ge=0, description="Steps between two points of the batch loss and the learning rate; 0 for none.")
+    ] = 100
+    histograms: Annotated[
+        int, Field(ge=0, description="Epochs between histograms of weights and gradients; 0 for none.")
+    ] = 0
+    figures: Annotated[
+        int, Field(ge=0, description="Epochs between figures (ROC, calibration, confusion, thresholds); 0 for none.")
+    ] = 0
+    graph: Annotated[bool, Field(description="Whether the net's graph is recorded.")] = True
+
+    phase = Phase.REPORT
+    on_error = "disable"
+
+    def __post_init__(self) -> None:
+        """Nothing is open before `on_setup`."""
+        self._events: EventFile | None = None
+        self._saved: Mapping[str, Any] = {}
+        self._gradients: Mapping[str, Any] = {}
+        self._by_step: set[str] = set()
+
+    def on_setup(self, run: Run) -> None:
+        """Opens the file; in a resumed run, as it was at the checkpoint."""
+        if run.folder is None:
+            return
+        label = self.name.partition("@")[2]
+        folder = run.folder / (f"{FOLDER}-{label}" if label else FOLDER)
+        saved = self._saved if run.resumed else {}
+        try:
+            self._events = EventFile(folder, saved.get("file"), saved.get("bytes", 0))
+        except OSError as error:
+            raise UsageError(
+                f"{folder} cannot be written: {error.strerror or error}", where=f"plugin {self.name!r}"
+            ) from error
+        if not saved:
+            self._describe(self._events, run)
+
+    def on_backward_end(self, run: Run) -> None:
+        """Keeps the gradients that the epoch's histograms will show: the last batch's, or the first's."""
+        shown = run.last_batch or (run.steps_per_epoch is None and run.step_in_epoch == 1)
+        if self.histograms and shown and run.epoch % self.histograms == 0:
+            rows = max(run.gradients.rows, 1)
+            self._gradients = {name: array.asnumpy() / rows for name, array in run.named_gradients()}
+
+    def on_batch_end(self, run: Run) -> None:
+        """The newest loss now and then (reading it waits for the device), and what others logged."""
+        self._by_step.update(run.step_metrics)
+        if self.every and run.step % self.every == 0:
+            points = {"train/batch-loss": run.loss, "learning-rate": run.learning_rate}
+        elif run.step_metrics:
+            points = {}
+        else:
+            return
+        if self._events is not None:
+            self._events.add_scalars({**run.step_metrics, **points}, run.step)
+
+    def on_epoch_end(self, run: Run) -> None:
+        """The epoch's figures."""
+        events = self._events
+        if events is None:
+            return
+        # What was logged in batches stands at their steps already.
+        figures = {name: value for name, value in run.epoch_metrics.items() if name not in self._by_step}
+        self._by_step.clear()
+        events.add_scalars({"epoch": run.epoch, "learning-rate": run.learning_rate, **figures}, run.step)
+        if self.histograms and run.epoch % self.histograms == 0:
+            self._add_histograms(events, run)
+        if self.figures and run.epoch % self.figures == 0:
+            for name, figure in _figures(run):
+                _add_figure(events, name, figure, run.step)
+        events.flush()
+
+    def on_fit_end(self, run: Run) -> None:
+        """The precision-recall curve of the newest evaluation, in TensorBoard's own form."""
+        if self._events is not None and run.status in ("finished", "stopped"):
+            self._add_pr_curve(self._events, run)
+
+    def on_teardown(self, run: Run) -> None:
+        """The test split's figures, and the hyperparameters with the final ones."""
+        events = self._events
+        if events is None:
+            return
+        test = {name: value for name, value in run.metrics.items() if name.startswith("test/")}
+        events.add_scalars(test, run.step)
+        if run.status in ("finished", "stopped"):
+            from tensorboardX import summary
+
+            for part in summary.hparams(_hyperparameters(run), dict(run.metrics)):
+                events.add(part, 0)
+        events.close()
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Which file it is, and how long, once everything is on the disk."""
+        if self._events is None:
+            return {}
+        return {
+            "file": self._events.path.name,
+            "bytes": self._events.flush(),
+            "by_step": sorted(self._by_step),
+            "gradients": self._gradients,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes it back; the file is cut when it is opened."""
+        self._saved = state
+        self._by_step, self._gradients = set(state.get("by_step", ())), state.get("gradients", {})
+
+    def _describe(self, events: EventFile, run: Run) -> None:
+        """What is known before training: the configuration and the graph."""
+        from tensorboardX import summary
+
+        assert run.folder is not None  # noqa: S101
+        config = run.folder / CONFIG
+        if config.is_file():
+            events.add(summary.text("config", _as_markdown(config)), 0)
+        symbol = None if run.engine_step is None else run.engine_step.symbol
+        if self.graph and symbol is not None:
+            events.add_graph(_graph(symbol))
+
+    def _add_histograms(self, events: EventFile, run: Run) -> None:
+        from tensorboardX import summary
+
+        for kind, arrays in (("weights", run.copy_weights()), ("gradients", self._gradients)):
+            for name, values in arrays.items():
+                finite = values[np.isfinite(values)]
+                if finite.size:
+                    events.add(summary.histogram(f"{kind}/{name}", finite.astype(np.float64), bins="auto"), run.step)
+
+    def _add_pr_curve(self, events: EventFile, run: Run) -> None:
+        found = _binary(run)
+        if found is None:
+            return
+        from tensorboardX import summary
+
+        scores, labels, weights = found
+        if len(np.unique(labels)) == 2 and np.isfinite(scores).all():
+            own = 1.0 if weights is None else np.asarray(weights, np.float64).ravel()
+            events.add(
+                summary.pr_curve("validation/precision-recall", labels, np.clip(scores, 0, 1), weights=own), run.step
+            )
+
+
+def _binary(run: Run) -> tuple[Any, Any, Any] | None:
+    """Scores, labels and weights of the newest validation, where the task decides between two classes."""
+    evaluation = run.evaluation
+    if run.threshold is None or evaluation is None or evaluation.split != "validation" or not evaluation.labels.size:
+        return None
+    scores, labels = (np.asarray(part, np.float64).ravel() for part in (evaluation.predictions, evaluation.labels))
+    return (scores, labels, evaluation.weights) if scores.size == labels.size else None
+
+
+def _figures(run: Run) -> Iterator[tuple[str, Figure]]:
+    """What can be drawn of the newest validation."""
+    from trainer_plugins.tensorboard import figures
+
+    found = _binary(run)
+    if found is not None:
+        given, tuned = getattr(run.task, "threshold", None), run.threshold
+        thresholds = {"given": given} if given is not None else {}
+        if tuned is not None and tuned != given:
+            thresholds["tuned"] = tuned
+        drawn = figures.binary_figures(*found, thresholds=thresholds)
+        yield from ((f"validation/{name}", figure) for name, figure in drawn.items())
+        return
+    evaluation = run.evaluation
+    if evaluation is not None and evaluation.split == "validation" and evaluation.predictions.ndim == 2:
+        figure = None
+        if evaluation.predictions.shape[1] > 1 and evaluation.labels.size == len(evaluation.predictions):
+            figure = figures.multiclass_confusion(evaluation.predictions, evaluation.labels, evaluation.weights)
+        if figure is not None:
+            yield "validation/confusion", figure
+
+
+def _add_figure(events: EventFile, name: str, figure: Figure, step: int) -> None:
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    from trainer_plugins.tensorboard.figures import png
+
+    data, width, height = png(figure)
+    image = Summary.Image(encoded_image_string=data, width=width, height=height, colorspace=4)
+    events.add(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+
+
+def _hyperparameters(run: Run) -> dict[str, str | float | bool]:
+    """Every setting under one flat name; lists as text."""
+    flat: dict[str, str | float | bool] = {}
+
+    def put(prefix: str, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            if isinstance(value, Mapping):
+                put(f"{prefix}{name}.", value)
+            else:
+                flat[f"{prefix}{name}"] = value if isinstance(value, (bool, int, float)) else options.as_text(value)
+
+    put("", run.settings.to_toml())
+    flat["optimizer.learning-rate"] = flat.get("optimizer.learning-rate", run.learning_rate)
+    put("task.", options.to_toml(run.task))
+    return flat
+
+
+def _as_markdown(config: Path) -> str:
+    """The file as a block of code."""
+    return "".join(f"    {line}\n" for line in config.read_text(encoding="utf-8").splitlines())
+
+
+def _graph(symbol: Any) -> Any:
+    """MXNet's own graph, node by node, in TensorBoard's form."""
+    from tensorboardX.proto.attr_value_pb2 import AttrValue
+    from tensorboardX.proto.graph_pb2 import GraphDef
+    from tensorboardX.proto.node_def_pb2 import NodeDef
+
+    nodes = json.loads(symbol.tojson())["nodes"]
+    # Colons part a node from its output in TensorBoard's names.
+    names = [node["name"].replace(":", "/") for node in nodes]
+    return GraphDef(
+        node=[
+            NodeDef(
+                name=name,
+                op="Parameter" if node["op"] == "null" else node["op"],
+                input=[names[index] for index, *_ in node["inputs"]],
+                attr={key: AttrValue(s=str(value).encode()) for key, value in node.get("attrs", {}).items()},
+            )
+            for name, node in zip(names, nodes, strict=True)
+        ]
+    )

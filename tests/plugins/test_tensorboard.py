@@ -1,0 +1,361 @@
+"""tensorboard: what TensorBoard's own reader finds in the file."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from nets import Given, dense, regression
+from packages import environment
+from tiny import Tiny, engine, plugin
+from tiny import rows as tiny_rows
+
+from trainer import PluginError, UsageError, checkpoint, fit
+from trainer.registry import create_plugin
+
+
+def read(folder):
+    """What TensorBoard sees of a run."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    accumulator = EventAccumulator(str(folder), size_guidance=dict.fromkeys(["scalars", "images", "histograms"], 0))
+    accumulator.Reload()
+    return accumulator
+
+
+def scalars(folder):
+    seen = read(folder)
+    return {tag: [(point.step, point.value) for point in seen.Scalars(tag)] for tag in seen.Tags()["scalars"]}
+
+
+def made(name="tensorboard", **options):
+    return create_plugin(name, {key.replace("_", "-"): value for key, value in options.items()}, where="here")
+
+
+class Deciding(Tiny):
+    """Has a decision threshold."""
+
+    threshold = 0.5
+
+
+def trained(tmp_path, *plugins, task=None, **values):
+    task = task or Deciding(train_rows=12, validation_rows=40, test_rows=20)
+    return engine(task, *plugins, folder=tmp_path / "run", **{"epochs": 3, "batch_size": 4, **values}).fit()
+
+
+def test_the_figures_of_each_epoch_are_there_at_its_last_step(tmp_path):
+    run = trained(tmp_path, made())
+    seen = scalars(run.folder / "tensorboard")
+    for name in ("train/loss", "validation/loss", "validation/f1", "validation/roc-auc"):
+        assert [step for step, _ in seen[name]] == [3, 6, 9]
+        values = [entry[name] for entry in run.history]
+        assert [value for _, value in seen[name]] == pytest.approx(values, rel=1e-6, nan_ok=True)
+    assert seen["epoch"] == [(3, 1), (6, 2), (9, 3)]
+    assert seen["learning-rate"] == [(step, pytest.approx(0.1)) for step in (3, 6, 9)]
+    assert seen["test/loss"] == [(9, pytest.approx(run.metrics["test/loss"], rel=1e-6))]
+
+
+def test_the_loss_and_the_rate_are_there_every_so_many_steps(tmp_path):
+    losses = {}
+    looking = plugin("look", batch_end=lambda run: losses.setdefault(run.step, run.loss))
+    run = trained(tmp_path, looking, made(every=2))
+    seen = scalars(run.folder / "tensorboard")["train/batch-loss"]
+    assert seen == [(step, pytest.approx(losses[step], rel=1e-6)) for step in (2, 4, 6, 8)]
+
+
+def test_what_others_log_in_a_batch_is_there_at_its_step(tmp_path):
+    logging = plugin("log", batch_end=lambda run: run.log({"mine": run.step * 10}) if run.step % 2 else None)
+    run = trained(tmp_path, logging, made(every=0))
+    seen = scalars(run.folder / "tensorboard")
+    assert seen["mine"] == [(1, 10), (3, 30), (5, 50), (7, 70), (9, 90)]
+    assert "train/batch-loss" not in seen
+
+
+def test_histograms_hold_weights_and_gradients_of_every_so_many_epochs(tmp_path):
+    run = trained(tmp_path, made(histograms=2), epochs=4)
+    seen = read(run.folder / "tensorboard")
+    assert sorted(seen.Tags()["histograms"]) == ["gradients/bias", "gradients/weight", "weights/bias", "weights/weight"]
+    for tag in seen.Tags()["histograms"]:
+        assert [entry.step for entry in seen.Histograms(tag)] == [6, 12]
+    newest = seen.Histograms("weights/weight")[-1].histogram_value
+    assert newest.sum == pytest.approx(run.copy_weights()["weight"].sum(), rel=1e-5)
+    assert read(trained(tmp_path / "without", made()).folder / "tensorboard").Tags()["histograms"] == []
+
+
+def test_figures_of_a_binary_task(tmp_path):
+    tuner = create_plugin("threshold-tuner", {}, where="here")
+    run = trained(tmp_path, tuner, made(figures=2))
+    seen = read(run.folder / "tensorboard")
+    tags = {f"validation/{name}" for name in ("roc", "precision-recall", "calibration", "threshold-curve")}
+    assert set(seen.Tags()["images"]) == tags | {"validation/confusion-given", "validation/confusion-tuned"}
+    for tag in seen.Tags()["images"]:
+        (image,) = seen.Images(tag)
+        assert image.step == 6
+        assert image.encoded_image_string.startswith(b"\x89PNG")
+        assert image.width > 200
+
+
+def test_the_precision_recall_curve_is_there_at_the_end(tmp_path):
+    run = trained(tmp_path, made())
+    seen = read(run.folder / "tensorboard")
+    assert seen.summary_metadata["validation/precision-recall"].plugin_data.plugin_name == "pr_curves"
+    (event,) = seen.Tensors("validation/precision-recall")
+    from tensorboard.util.tensor_util import make_ndarray
+
+    true, false = make_ndarray(event.tensor_proto)[:2]
+    labels = run.task.splits(run).validation.labels
+    assert (true[0], false[0]) == (labels.sum(), len(labels) - labels.sum())
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Tiny(train_rows=12, validation_rows=0),
+        Given(regression(12), regression(5, seed=1), make_net=lambda: dense(3)),
+    ],
+    ids=["no validation", "no classes"],
+)
+def test_a_task_without_classes_has_curves_and_no_figures(tmp_path, task):
+    run = trained(tmp_path, made(figures=1), task=task)
+    seen = read(run.folder / "tensorboard")
+    assert len(seen.Scalars("train/loss")) == 3
+    assert seen.Tags()["images"] == []
+
+
+def test_validation_rows_of_one_class_and_scores_that_are_no_numbers_draw_nothing(tmp_path):
+    class OneClass(Deciding):
+        def splits(self, run):
+            splits = super().splits(run)
+            splits.validation.labels[:] = 1
+            return splits
+
+    class Broken(Deciding):
+        def predictions(self, outputs):
+            return super().predictions(outputs) * float("nan")
+
+    for number, task in enumerate((OneClass, Broken)):
+        run = trained(tmp_path / str(number), made(figures=1), task=task(train_rows=12, validation_rows=10))
+        assert run.status == "finished"
+        assert [each for each in run.decisions if each.action == "disable"] == []
+        seen = read(run.folder / "tensorboard")
+        assert seen.Tags()["images"] == []
+        assert "validation/precision-recall" not in seen.Tags()["tensors"]
+
+
+def test_several_classes_have_a_confusion_matrix(tmp_path):
+    class Classes(Given):
+        def predictions(self, outputs):
+            return outputs.softmax()
+
+    def data(seed):
+        given = regression(30, seed=seed)
+        return type(given)(given.features, np.arange(30) % 3)
+
+    from trainer._mxnet import gluon
+
+    task = Classes(data(0), data(1), make_net=lambda: gluon.nn.Dense(3), make_loss=gluon.loss.SoftmaxCrossEntropyLoss)
+    run = trained(tmp_path, made(figures=1), task=task)
+    assert [image.step for image in read(run.folder / "tensorboard").Images("validation/confusion")] == [8, 16, 24]
+
+
+def test_hyperparameters_stand_with_the_final_figures(tmp_path):
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    run = fit("logreg", epochs=2, hidden=(4, 3), plugins=["tensorboard"], without=["progress"], runs_dir=tmp_path)
+    metadata = read(run.folder / "tensorboard").summary_metadata
+    start = HParamsPluginData.FromString(metadata["_hparams_/session_start_info"].plugin_data.content)
+    values = start.session_start_info.hparams
+    assert values["epochs"].number_value == 2
+    assert values["optimizer.learning-rate"].number_value == pytest.approx(0.1)
+    assert values["optimizer.name"].string_value == "sgd"
+    assert values["task.hidden"].string_value == "4,3"
+    assert values["task.standardize"].bool_value is run.task.standardize
+    experiment = HParamsPluginData.FromString(metadata["_hparams_/experiment"].plugin_data.content)
+    assert "validation/f1" in {info.name.tag for info in experiment.experiment.metric_infos}
+    assert "_hparams_/session_end_info" in metadata
+
+
+def test_the_configuration_and_the_graph_are_there(tmp_path):
+    run = fit("logreg", epochs=1, plugins=["tensorboard"], without=["progress"], runs_dir=tmp_path)
+    seen = read(run.folder / "tensorboard")
+    text = seen.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    lines = (run.folder / "config.toml").read_text().splitlines()
+    assert [line.removeprefix("    ") for line in text.splitlines()] == lines
+    nodes = {node.name: node for node in _graph(seen).node}
+    layers = [node for node in nodes.values() if node.op == "FullyConnected"]
+    assert len(layers) == 4
+    assert all(name in nodes for node in nodes.values() for name in node.input)
+
+
+def _graph(accumulator):
+    from tensorboard.compat.proto.graph_pb2 import GraphDef
+
+    return GraphDef.FromString(accumulator.Graph().SerializeToString())
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_net_that_is_not_compiled_has_no_graph(tmp_path, compiled):
+    run = trained(tmp_path, made(), compiled=compiled)
+    assert bool(read(run.folder / "tensorboard").Tags()["graph"]) is compiled
+
+
+def test_two_of_them_write_side_by_side(tmp_path):
+    run = trained(tmp_path, made("tensorboard@a", every=1), made("tensorboard@b", every=0))
+    assert len(scalars(run.folder / "tensorboard-a")["train/batch-loss"]) == 9
+    assert "train/batch-loss" not in scalars(run.folder / "tensorboard-b")
+
+
+def test_a_run_without_a_folder_records_nothing(tmp_path):
+    assert engine(Deciding(), made(figures=1)).fit().status == "finished"
+
+
+def test_values_that_are_not_finite_are_recorded_as_such(tmp_path):
+    values = [float("nan"), float("inf"), 1.0]
+    logging = plugin("log", epoch_end=lambda run: run.log({"odd": values[run.epoch - 1]}))
+    run = trained(tmp_path, logging, made())
+    seen = [value for _, value in scalars(run.folder / "tensorboard")["odd"]]
+    assert seen == pytest.approx(values, nan_ok=True)
+
+
+# ---- going on --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [2, 6, 7])
+def test_after_a_resume_the_curves_go_on_without_a_gap_or_a_doubled_point(tmp_path, at):
+    def plugins():
+        return [made(every=1, histograms=1)]
+
+    def stop(run):
+        if run.step == at + 1:
+            raise ValueError("killed")
+
+    whole = trained(tmp_path / "whole", *plugins())
+    saving = plugin("save", batch_end=lambda run: run.save("now") if run.step == at else None)
+    with pytest.raises(PluginError, match="killed"):
+        trained(tmp_path, saving, *plugins(), plugin("stop", batch_end=stop))
+    (saved,) = checkpoint.complete(tmp_path / "run")
+    run = trained(tmp_path, *plugins(), resume_from=saved)
+    assert len(list((run.folder / "tensorboard").iterdir())) == 1
+    assert scalars(run.folder / "tensorboard") == scalars(whole.folder / "tensorboard")
+    once, again = (read(each.folder / "tensorboard") for each in (whole, run))
+    assert {tag: [entry.step for entry in once.Histograms(tag)] for tag in once.Tags()["histograms"]} == {
+        tag: [entry.step for entry in again.Histograms(tag)] for tag in again.Tags()["histograms"]
+    }
+    assert [
+        len(seen.Tensors("_hparams_/experiment")) if "_hparams_/experiment" in seen.Tags()["tensors"] else 0
+        for seen in (once, again)
+    ] in ([0, 0], [1, 1])
+
+
+def test_a_file_that_was_begun_after_the_checkpoint_is_not_read_twice(tmp_path):
+    saving = plugin("save", epoch_end=lambda run: run.save("now") if run.epoch == 1 else None)
+    first = trained(tmp_path, saving, made(every=1))
+    saved = checkpoint.complete(first.folder)[0]
+    extra = first.folder / "tensorboard" / "events.out.tfevents.9999999999.elsewhere.1"
+    extra.write_bytes(next((first.folder / "tensorboard").iterdir()).read_bytes())
+    run = trained(tmp_path, made(every=1), resume_from=saved)
+    assert [step for step, _ in scalars(run.folder / "tensorboard")["train/batch-loss"]] == list(range(1, 10))
+
+
+# ---- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+def test_a_place_that_cannot_be_written_is_said_before_training(tmp_path):
+    blocked = plugin("block", setup=lambda run: (run.folder / "tensorboard").write_text("a file"))
+    with pytest.raises(UsageError, match=r"plugin 'tensorboard': .*tensorboard cannot be written"):
+        trained(tmp_path, blocked, made())
+    assert not (tmp_path / "run").exists()
+
+
+FULL = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+from trainer import fit
+run = fit("logreg", epochs=40, train_rows=100, name="run", plugins=["tensorboard"],
+          without=["progress", "checkpoint", "metrics-log"])
+print(run.status, [each.plugin for each in run.decisions if each.action == "disable"])
+"""
+
+
+def test_a_full_disk_switches_it_off_loudly_and_the_run_goes_on(tmp_path):
+    env = {**environment(), "PYTHONWARNINGS": "default"}
+    done = subprocess.run(
+        [sys.executable, "-c", FULL], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "finished ['tensorboard']"
+    assert "File too large. It is switched off, the run goes on." in done.stderr
+    points = scalars(tmp_path / "runs" / "logreg" / "run" / "tensorboard")["train/loss"]
+    assert [step for step, _ in points] == list(range(10, 10 * len(points) + 1, 10))
+    assert 5 < len(points) < 40
+
+
+# ---- curves ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_calibration_curve_is_that_of_scikit_learn():
+    from sklearn.calibration import calibration_curve as reference
+
+    from trainer_plugins.tensorboard.figures import calibration_curve
+
+    generator = np.random.default_rng(0)
+    scores, labels = generator.uniform(size=500), generator.integers(0, 2, size=500)
+    rates, means = reference(labels, scores, n_bins=10)
+    ours = calibration_curve(scores, labels.astype(float), None)
+    assert ours[0] == pytest.approx(means)
+    assert ours[1] == pytest.approx(rates)
+    assert ours[2].sum() == pytest.approx(1)
+
+
+def test_the_curves_are_those_of_scikit_learn():
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+    from trainer.metrics.binary import Ranked
+    from trainer_plugins.tensorboard.figures import precision_recall, roc
+
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, size=300)
+    scores = np.round(np.clip(labels * 0.3 + generator.uniform(size=300) * 0.7, 0, 1), 2)
+    weights = generator.uniform(0.5, 2, size=300)
+    ranked = Ranked(scores, labels, weights)
+    false, true, _ = roc_curve(labels, scores, sample_weight=weights, drop_intermediate=False)
+    drawn = roc(ranked).axes[0].lines[0].get_xydata()
+    assert drawn[:, 0] == pytest.approx(false)
+    assert drawn[:, 1] == pytest.approx(true)
+    precision, recall, _ = precision_recall_curve(labels, scores, sample_weight=weights)
+    drawn = precision_recall(ranked).axes[0].lines[0].get_xydata()
+    assert drawn[:, 0] == pytest.approx(recall[:-1][::-1])
+    assert drawn[:, 1] == pytest.approx(precision[:-1][::-1])
+
+
+def test_many_rows_make_no_giant_figure():
+    from trainer_plugins.tensorboard.figures import POINTS, binary_figures
+
+    generator = np.random.default_rng(0)
+    figures = binary_figures(
+        generator.uniform(size=20_000), generator.integers(0, 2, 20_000), None, thresholds={"a": 0.5}
+    )
+    for name in ("roc", "precision-recall", "threshold-curve"):
+        assert max(len(line.get_xdata()) for line in figures[name].axes[0].lines) <= POINTS
+
+
+def test_nothing_heavy_is_imported_before_it_is_used(tmp_path):
+    script = (
+        "import sys\nfrom trainer import fit\n"
+        "fit('logreg', epochs=1, plugins=['tensorboard'], without=['progress'])\n"
+        "print([name for name in ('matplotlib', 'sklearn', 'tensorboard') if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env=os.environ,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert json.loads((next(tmp_path.glob("runs/*/*")) / "run.json").read_text())["status"] == "finished"
+    assert len(tiny_rows(3)) == 3
