@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.errors import PluginError, UsageError, did_you_mean, listed
 from trainer.events import EVENTS, Phase, Plugin
+from trainer.waiting import waiting
 
 if TYPE_CHECKING:
     from trainer.run import Run
@@ -31,6 +32,9 @@ class Handler:
     call: Callable[[Run], None]
     calls: int = 0
     seconds: float = 0.0
+    """Its own, without the waiting."""
+    waiting: float = 0.0
+    """Seconds for which it has waited for a device."""
 
 
 @dataclass(slots=True)
@@ -58,13 +62,15 @@ def _call(handler: Handler, run: Run) -> Exception | None:
     Only `Exception` is caught: an interrupt at the keyboard passes through to the engine, which ends the run in order.
     """
     run.acting = handler.plugin.name
-    began = perf_counter()
+    began, waited = perf_counter(), waiting.seconds
     try:
         handler.call(run)
     except Exception as error:  # noqa: BLE001  whatever a plugin raises is wrapped or makes it silent
         return run.dispatch.failed(handler.plugin, f"on_{handler.event}", run, error)
     finally:
-        handler.seconds += perf_counter() - began
+        waited = waiting.seconds - waited
+        handler.seconds += perf_counter() - began - waited
+        handler.waiting += waited
         handler.calls += 1
         run.acting = "engine"
     return None
@@ -141,9 +147,18 @@ class Dispatch:
             hook.handlers = [handler for handler in hook.handlers if handler.plugin is not plugin]
 
     def ledger(self) -> list[dict[str, str | int | float]]:
-        """What each plugin's hooks cost: `plugin`, `event`, `calls`, `seconds`, the most expensive first."""
+        """What each plugin's hooks cost, the most expensive first.
+
+        `plugin`, `event`, `calls`, `seconds`, and `waiting`: the seconds spent, beside those, on waiting for a device.
+        """
         rows: list[dict[str, str | int | float]] = [
-            {"plugin": entry.plugin.name, "event": entry.event, "calls": entry.calls, "seconds": entry.seconds}
+            {
+                "plugin": entry.plugin.name,
+                "event": entry.event,
+                "calls": entry.calls,
+                "seconds": entry.seconds,
+                "waiting": entry.waiting,
+            }
             for entry in sorted(self._ledger, key=lambda entry: -entry.seconds)
             if entry.calls
         ]
@@ -157,6 +172,7 @@ class Dispatch:
             if entry is not None:
                 entry.calls += row["calls"]
                 entry.seconds += row["seconds"]
+                entry.waiting += row["waiting"]
 
 
 def check(plugin: Plugin) -> None:

@@ -36,20 +36,20 @@ class GradientAccumulation(Plugin):
     def on_backward_end(self, run: Run) -> None:
         """Adds this batch's gradients; on the last batch of a group they are given to the update."""
         gradients = run.gradients
-        if not self._held:
-            self._held = [array.copy() for array in gradients.arrays]
-        else:
-            for held, array in zip(self._held, gradients.arrays, strict=True):
-                held += array  # noqa: PLW2901  in place
         self._rows += gradients.rows
         self._count += 1
-        if self._count < self.batches and not run.last_batch:
-            run.skip_update(f"gradients are added up over {self.batches} batches")
+        if self._count >= self.batches or run.last_batch:
+            for held, array in zip(self._held, gradients.arrays, strict=bool(self._held)):
+                array += held  # noqa: PLW2901  in place
+            gradients.rows = self._rows
+            self._clear()
+            return
+        run.skip_update(f"gradients are added up over {self.batches} batches")
+        if not self._held:
+            self._held = [array.copy() for array in gradients.arrays]
             return
         for held, array in zip(self._held, gradients.arrays, strict=True):
-            held.copyto(array)
-        gradients.rows = self._rows
-        self._clear()
+            held += array  # noqa: PLW2901  in place
 
     def state_dict(self) -> Mapping[str, Any]:
         """The gradients of a group that is under way."""

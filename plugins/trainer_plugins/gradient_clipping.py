@@ -14,13 +14,16 @@ from trainer import Phase, Plugin, Run
 class GradientClipping(Plugin):
     """Clips the gradient of the mean loss by its global norm, by value, or both (the norm first).
 
-    The norm is over all parameters, each counted once however many devices there are, and is logged as
+    The norm is over all parameters, each counted once however many devices there are, and is logged now and then as
     `train/gradient-norm`, as it was before clipping. Looking at it waits for the device in every step; clipping by
     value does not.
     """
 
     norm: Annotated[float | None, Field(description="The largest global norm; scales all gradients alike.")] = None
     value: Annotated[float | None, Field(description="The largest absolute value of any element.")] = None
+    log_every: Annotated[
+        int, Field(ge=0, description="Steps between two logged norms, beside each epoch's last; 0 for none.")
+    ] = 100
 
     phase = Phase.TRANSFORM
     after = ("gradient-accumulation",)
@@ -40,7 +43,8 @@ class GradientClipping(Plugin):
         gradients = run.gradients
         if self.norm is not None:
             norm = gradients.norm()
-            run.log({"train/gradient-norm": norm})
+            if self.log_every and (run.step % self.log_every == 0 or run.last_batch):
+                run.log({"train/gradient-norm": norm})
             if norm > self.norm:
                 gradients.factor *= self.norm / norm
         if self.value is not None:

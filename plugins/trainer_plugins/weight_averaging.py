@@ -88,6 +88,8 @@ class WeightAveraging(Plugin):
             self._add(run)
 
     def _add(self, run: Run) -> None:
+        from trainer._mxnet import mx
+
         weights = run.moving_weights
         if not self._average:
             self._average = [weight.copy() for weight in weights]
@@ -97,7 +99,8 @@ class WeightAveraging(Plugin):
         self._count += 1
         share = self._share()
         for average, weight in zip(self._average, weights, strict=True):
-            average += share * (weight - average)  # noqa: PLW2901  in place
+            # average - share · (average - weight), as one operation where writing it out takes three.
+            mx.nd.sgd_update(average, weight, lr=share, wd=1.0, rescale_grad=-1.0, out=average)
 
     def _share(self) -> float:
         """How much the newest weights count.

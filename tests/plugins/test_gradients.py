@@ -108,3 +108,25 @@ def test_a_group_that_is_under_way_goes_through_a_state():
     for ours, theirs in zip(again["held"], states[1]["held"], strict=True):
         np.testing.assert_array_equal(ours, theirs)
     json.dumps({name: value for name, value in again.items() if name != "held"})
+
+
+def test_the_norm_is_logged_every_so_many_steps_and_at_the_end_of_each_epoch():
+    seen = []
+    looking = plugin("look", batch_end=lambda run: seen.append(run.step) if run.step_metrics else None)
+    engine(Tiny(train_rows=10), GradientClipping(norm=1.0, log_every=4), looking, epochs=2).fit()
+    assert seen == [4, 5, 8, 10]
+    engine(Tiny(train_rows=10), GradientClipping(norm=1.0, log_every=0), looking, epochs=2).fit()
+    assert seen == [4, 5, 8, 10]
+
+
+def test_the_norm_is_that_of_all_elements():
+    norms = []
+    looking = plugin("look", backward_end=lambda run: norms.append((run.gradients.norm(), by_hand(run))))
+
+    def by_hand(run):
+        squares = sum(float((array.asnumpy().astype(float) ** 2).sum()) for array in run.gradients.arrays)
+        return np.sqrt(squares) / run.gradients.rows
+
+    for compiled in (True, False):
+        engine(Tiny(train_rows=10), looking, compiled=compiled).fit()
+    assert all(ours == pytest.approx(reference, rel=1e-5) for ours, reference in norms)

@@ -168,10 +168,13 @@ def summary(run: Run) -> list[str]:
         for decision in run.decisions
     ]
     costs: dict[str, float] = {}
+    waited = 0.0
     for row in run.dispatch.ledger():
         costs[str(row["plugin"])] = costs.get(str(row["plugin"]), 0.0) + float(row["seconds"])
+        waited += float(row["waiting"])
     if costs:
-        shares = (f"{name} {seconds:.3f} s ({seconds / run.seconds:.1%})" for name, seconds in costs.items())
+        shares = [f"{name} {seconds:.3f} s ({seconds / run.seconds:.1%})" for name, seconds in costs.items()]
+        shares += [f"waiting for the device {waited:.3f} s"] if waited else []
         lines.append(f"plugins: {', '.join(shares)}")
     if run.folder is not None:
         lines.append(f"run: {run.folder}")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import UsageError
+from trainer.waiting import waiting
 
 if TYPE_CHECKING:
     from trainer._mxnet import Array, Context
@@ -46,7 +47,8 @@ class TrainingLoss:
     def newest(self) -> float:
         """The mean loss of the newest batch; NaN before the first. Waits for the device, once a batch."""
         if self._mean is None:
-            self._mean = sum(float(part.asnumpy().sum(dtype="float64")) for part in self._newest) / self._rows
+            with waiting:
+                self._mean = sum(float(part.asnumpy().sum(dtype="float64")) for part in self._newest) / self._rows
         return self._mean
 
     def take_sum(self) -> float:
@@ -80,7 +82,8 @@ class TrainingLoss:
                 self._total += float(held.sum(dtype="float64"))
 
     def _flush(self) -> None:
-        self._total += sum(float(held.asnumpy().sum(dtype="float64")) for held in self._sums.values())
+        with waiting:
+            self._total += sum(float(held.asnumpy().sum(dtype="float64")) for held in self._sums.values())
         self._sums.clear()
         self._additions = 0
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import UsageError
+from trainer.waiting import waiting
 
 if TYPE_CHECKING:
     from trainer._mxnet import Array, Context
@@ -59,8 +60,10 @@ class Gradients:
         """The global 2-norm of the mean loss's gradient, each parameter counted once. Waits for the device."""
         from trainer._mxnet import mx
 
-        squares = mx.nd.add_n(*[(array.astype("float32") ** 2).sum() for array in self.arrays]).asscalar()
-        return float(np.sqrt(squares)) * abs(self.factor) / max(self.rows, 1)
+        squares = mx.nd.multi_sum_sq(*self.arrays, num_arrays=len(self.arrays))
+        with waiting:
+            total = float(squares.asnumpy().sum(dtype=np.float64))
+        return float(np.sqrt(total)) * abs(self.factor) / max(self.rows, 1)
 
 
 class Parameters:
@@ -139,7 +142,8 @@ class Parameters:
 
     def copy(self) -> dict[str, NDArray[Any]]:
         """Every parameter by name, on the host. Waits for the device."""
-        return {name: parameter.data(self._contexts[0]).asnumpy() for name, parameter in self.named.items()}
+        with waiting:
+            return {name: parameter.data(self._contexts[0]).asnumpy() for name, parameter in self.named.items()}
 
     def assign(self, values: Mapping[str, NDArray[Any]]) -> None:
         """Sets every parameter, on every context, to what `copy` gave."""

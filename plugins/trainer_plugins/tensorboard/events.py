@@ -59,12 +59,16 @@ class EventFile:
 
         self._write(Event(wall_time=time.time(), graph_def=graph.SerializeToString()))
 
-    def flush(self) -> int:
-        """Writes everything to the disk, and returns how long the file then is."""
+    def flush(self, *, to_disk: bool = False) -> int:
+        """Lets readers see everything, and returns how long the file then is.
+
+        `to_disk` waits until it would outlast a power cut, which takes as long as some steps of a small net.
+        """
         assert self._file is not None  # noqa: S101
         try:
             self._file.flush()
-            os.fsync(self._file.fileno())
+            if to_disk:
+                os.fsync(self._file.fileno())
         except OSError:
             self._give_up()
             raise
@@ -74,7 +78,7 @@ class EventFile:
     def close(self) -> None:
         """Writes what is left; a second call does nothing."""
         if self._file is not None:
-            self.flush()
+            self.flush(to_disk=True)
             self._file.close()
             self._file = None
 

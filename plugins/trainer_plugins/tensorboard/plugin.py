@@ -126,7 +126,7 @@ class TensorBoard(Plugin):
             return {}
         return {
             "file": self._events.path.name,
-            "bytes": self._events.flush(),
+            "bytes": self._events.flush(to_disk=True),
             "by_step": sorted(self._by_step),
             "gradients": self._gradients,
         }
