@@ -134,7 +134,7 @@ def _check_end(path: Path, launch: Launch, *, extended: bool) -> None:
         return
     done = int(at.manifest["epoch"])
     if settings.epochs < done or (settings.epochs == done and at.is_epoch_end):
-        raise UsageError(f"{done} epochs are done already", where="--epochs", fix="Ask for more.")
+        raise UsageError(f"the run has come to epoch {done} already", where="--epochs", fix="Ask for more.")
     if settings.steps is not None and settings.steps <= at.step:
         raise UsageError(f"{at.step} steps are done already", where="--steps", fix="Ask for more.")
     launch.drops_stop = True

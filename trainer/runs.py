@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer import checkpoint
 from trainer.errors import UsageError
 from trainer.folder import RUN
 
@@ -25,6 +26,13 @@ class RunEntry:
         """`finished`, `stopped`, `interrupted`, `failed`, `running`, or `crashed`: running by its file alone."""
         status = str(self.record.get("status"))
         return "crashed" if status == "running" and not _is_alive(self.record.get("process")) else status
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Epoch and step: the record's, or those of the newest checkpoint where a run has not ended in order."""
+        newest = checkpoint.complete(self.folder)[:1] if self.status in ("running", "crashed") else []
+        reached = [(int(each.manifest["epoch"]), each.step) for each in newest]
+        return max([(int(self.record.get("epoch") or 0), int(self.record.get("step") or 0)), *reached])
 
     @property
     def reason(self) -> str:
@@ -66,6 +74,9 @@ def _is_alive(process: Any) -> bool:
         return True
     try:
         # Both come from the kernel's clock ticks, but the clock they are added to may have been set meanwhile.
-        return bool(abs(psutil.Process(int(process["pid"])).create_time() - float(process["started"])) < 2)
+        found = psutil.Process(int(process["pid"]))
+        is_same = abs(found.create_time() - float(process["started"])) < 2
+        # A zombie has ended; only its parent has not yet taken note.
+        return bool(is_same and found.status() != psutil.STATUS_ZOMBIE)
     except (psutil.Error, KeyError, TypeError, ValueError):
         return False

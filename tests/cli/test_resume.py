@@ -269,7 +269,7 @@ def test_a_run_without_a_checkpoint_starts_over_in_its_folder(command):
         (["resume", "rum"], "RUN: there is no run 'rum'. Did you mean 'run'?"),
         (["resume", "runs"], "RUN: runs is not the folder of a run: it has no config.toml"),
         (["resume", "run"], "the run has finished. Pass --epochs with more than 3 to go on."),
-        (["resume", "run", "--epochs", "2"], "--epochs: 3 epochs are done already. Ask for more."),
+        (["resume", "run", "--epochs", "2"], "--epochs: the run has come to epoch 3 already. Ask for more."),
         (["resume", "run", "--epochs", "x"], "'x' does not fit"),
         (["resume", "run", "--epochs", "5", "--from", "step-1"], "--from: there is no checkpoint 'step-1'"),
         (["resume", "run", "--epochs", "5", "--devices", "gpu"], "gpu"),
@@ -325,6 +325,21 @@ def test_two_processes_never_share_a_folder(tmp_path, command):
         training.kill()
         training.communicate()
     assert "crashed (its process is gone)" in command("runs", "list")[1]
+
+
+def test_a_crashed_run_is_as_far_as_its_newest_checkpoint(tmp_path, command):
+    training = started(tmp_path, "--epochs", "100000", "--set", "checkpoint.every-steps=50")
+    run = tmp_path / "runs" / "logreg" / "run"
+    give_up = time.monotonic() + 60
+    while not checkpoint.complete(run):
+        assert time.monotonic() < give_up
+    training.kill()
+    # Not waited for yet: a zombie has ended all the same.
+    while "crashed" not in (out := command("runs", "list")[1]):
+        assert time.monotonic() < give_up
+    newest = checkpoint.complete(run)[0]
+    assert f"epoch {newest.manifest['epoch']}, step {newest.step}" in out
+    training.communicate()
 
 
 def test_verify_proves_that_a_run_can_be_continued_and_changes_nothing(command, finished):

@@ -44,12 +44,13 @@ def _line(entry: RunEntry) -> str:
 def _summary(entry: RunEntry) -> dict[str, Any]:
     """What there is to know of a run in a line."""
     record = entry.record
+    epoch, step = entry.progress
     return {
         "run": f"{entry.folder.parent.name}/{entry.folder.name}",
         "status": entry.status,
         "reason": entry.reason,
-        "epoch": record.get("epoch", 0),
-        "step": record.get("step", 0),
+        "epoch": epoch,
+        "step": step,
         "started": record.get("started"),
         "metrics": record.get("metrics", {}),
     }
