@@ -1,0 +1,284 @@
+"""Measures what a window of steps spends its time on, operator by operator, with MXNet's own profiler.
+
+That profiler belongs to the process, and has traps that this module works around:
+
+- `set_config` deletes the file it is given, if there is one: it gets a name in a temporary folder of ours.
+- `dump(finished=True)` ends profiling for good, and another `set_config` after it raises. `dump(finished=False)` leaves
+  the closing brackets out, and every dump but the process's first the opening ones and the devices' names, too. So the
+  dump is read, and written anew as a trace of its own.
+- It writes every operator twice (as a span of its thread and as an asynchronous one), under process and thread numbers
+  that are too large for JavaScript, which is what shows traces.
+- A bound symbol's operators appear as one entry, `[FullyConnected,relu,…]`, unless `aggregate_stats` was on when the
+  symbol was bound.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from trainer import Phase, Plugin, Run, UsageError
+from trainer.files import write_atomic, write_json
+
+TRACE = "profile.json"
+OPERATORS = "operators.json"
+TABLE = "operators.txt"
+
+_device_names: dict[int, str] = {}
+"""The devices' names by number, which only the first dump of a process holds."""
+
+
+@dataclass
+class Profile(Plugin):
+    """Profiles the operators of the steps from `first` to `last` with MXNet's profiler, and shows the most expensive.
+
+    Writes into the run's folder `profile.json`, a trace for Perfetto or chrome://tracing, `operators.json` with every
+    operator's figures and `operators.txt` with the table that is shown. Evaluations within the window are left out.
+    The device is waited for where the window begins and ends, and operators are run one by one instead of in bulk from
+    the start until then; figures of the training stay the same. A run that ends inside the window has its part of it.
+    """
+
+    first: Annotated[int, Field(ge=1, description="The first step that is profiled.")] = 10
+    last: Annotated[int, Field(ge=1, description="The last step that is profiled.")] = 19
+    top: Annotated[int, Field(ge=1, description="How many operators the table shows.")] = 10
+
+    phase = Phase.REPORT
+    on_error = "disable"
+
+    def __post_init__(self) -> None:
+        """A window that ends before it begins is known at once."""
+        if self.first > self.last:
+            raise ValueError(f"the last step, {self.last}, is before the first, {self.first}")
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._began: int | None = None
+        self._ended = 0
+        self._steps: list[tuple[int, int, int]] = []
+
+    def on_setup(self, run: Run) -> None:
+        """Configures MXNet's profiler before anything is bound; not where a resumed run is past the window."""
+        others = [plugin.name for plugin in run.dispatch.plugins if isinstance(plugin, Profile) and plugin is not self]
+        if others:
+            raise UsageError(
+                f"{others[0]!r} profiles this run, too, and MXNet has one profiler for the process",
+                where=f"plugin {self.name!r}",
+                fix="Use one of them, with a window that spans both.",
+            )
+        if run.step < self.last:
+            # ignore_cleanup_errors: a folder that is gone already is as good.
+            self._scratch = tempfile.TemporaryDirectory(prefix="trainer-profile-", ignore_cleanup_errors=True)
+            self._configure(on=True)
+
+    def on_batch_begin(self, run: Run) -> None:
+        """Opens the window; a run that was resumed inside it profiles the rest."""
+        if self._scratch is None:
+            return
+        if self._began is None and self.first <= run.step <= self.last:
+            self._open(run.step)
+        if self._began is not None:
+            self._steps.append((run.step, _microseconds(), 0))
+
+    def on_batch_end(self, run: Run) -> None:
+        """Closes the window after its last step."""
+        if self._began is None:
+            return
+        number, began, _ = self._steps[-1]
+        self._steps[-1] = (number, began, _microseconds())
+        self._ended = number
+        if number >= self.last:
+            self._finish(run)
+
+    def on_evaluate_begin(self, run: Run) -> None:
+        """Pauses: the window is about training."""
+        if self._began is not None:
+            _profiler(wait=True).pause()
+
+    def on_evaluate_end(self, run: Run) -> None:
+        """Goes on."""
+        if self._began is not None:
+            _profiler(wait=True).resume()
+
+    def on_fit_end(self, run: Run) -> None:
+        """A run that ends inside the window, however it does, has its part of it; one that ends before is told."""
+        if self._began is not None:
+            self._finish(run)
+        elif self._scratch is not None:
+            self._stop()
+            _show([f"nothing was profiled: the run ended at step {run.step}, and the window begins at {self.first}"])
+
+    # ---- MXNet's profiler --------------------------------------------------------------------------------------------
+
+    def _configure(self, *, on: bool) -> None:
+        assert self._scratch is not None  # noqa: S101
+        _profiler().set_config(
+            filename=str(Path(self._scratch.name) / TRACE),
+            profile_symbolic=on,
+            profile_imperative=on,
+            aggregate_stats=on,
+        )
+
+    def _open(self, step: int) -> None:
+        # What was queued before would otherwise count as part of the window.
+        _profiler(wait=True).set_state("run")
+        self._began = step
+        self._ended = step
+
+    def _finish(self, run: Run) -> None:
+        """Waits, then reads what was recorded; also where waiting raises what went wrong on the device."""
+        try:
+            _profiler(wait=True)
+        finally:
+            self._record(run)
+
+    def _record(self, run: Run) -> None:
+        """Shows the table and writes the files."""
+        assert self._scratch is not None  # noqa: S101
+        assert self._began is not None  # noqa: S101
+        window = (self._began, self._ended)
+        try:
+            _profiler().set_state("stop")
+            _profiler().dump(finished=False)
+            dumped = (Path(self._scratch.name) / TRACE).read_text(encoding="utf-8")
+        finally:
+            self._stop()
+        spans = _spans(dumped)
+        operators = _operators(spans)
+        lines = _table(operators, window, self.top)
+        _show(lines)
+        if run.folder is not None:
+            write_json(run.folder / OPERATORS, {"first": window[0], "last": window[1], "operators": operators})
+            write_atomic(run.folder / TABLE, "\n".join(lines) + "\n")
+            write_atomic(run.folder / TRACE, json.dumps(_trace(spans, self._steps)) + "\n")
+
+    def _stop(self) -> None:
+        """Leaves the profiler as a process finds it, and nothing behind."""
+        if self._scratch is not None:
+            self._began = None
+            self._configure(on=False)
+            self._scratch.cleanup()
+            self._scratch = None
+
+
+def _profiler(*, wait: bool = False) -> Any:
+    """MXNet's profiler; after all pending work is done, where that is asked for."""
+    from trainer._mxnet import mx
+
+    if wait:
+        mx.nd.waitall()
+    return mx.profiler
+
+
+def _microseconds() -> int:
+    """Now, on the clock that MXNet's profiler uses."""
+    return time.time_ns() // 1000
+
+
+# ---- what it recorded -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One call of an operator: where it ran, and when in microseconds since 1970."""
+
+    name: str
+    device: int
+    thread: int
+    began: int
+    ended: int
+
+
+def _spans(dumped: str) -> list[Span]:
+    """The calls in a dump, which is the beginning or a middle part of a JSON document."""
+    body = dumped.strip()
+    if body.startswith("{"):
+        body = body.partition("[")[2]
+    spans: list[Span] = []
+    begun: dict[tuple[int, int, str], list[int]] = defaultdict(list)
+    for event in json.loads("[" + body.strip(", \n") + "]"):
+        if event["ph"] == "M" and event["name"] == "process_name":
+            _device_names[event["pid"]] = event["args"]["name"]
+        elif event["ph"] in ("B", "E"):
+            key = (event["pid"], event["tid"], event["name"])
+            if event["ph"] == "B":
+                begun[key].append(event["ts"])
+            elif begun[key]:
+                spans.append(Span(event["name"], event["pid"], event["tid"], begun[key].pop(), event["ts"]))
+    return sorted(spans, key=lambda span: span.began)
+
+
+def _operators(spans: Iterable[Span]) -> list[dict[str, Any]]:
+    """Each operator's figures, the most expensive first. `share` is its part of all operators' time."""
+    durations: dict[str, list[int]] = defaultdict(list)
+    for span in spans:
+        durations[span.name].append(span.ended - span.began)
+    total = sum(map(sum, durations.values()))
+    rows = [
+        {
+            "name": name,
+            "calls": len(times),
+            "total_ms": sum(times) / 1000,
+            "mean_ms": sum(times) / len(times) / 1000,
+            "share": sum(times) / total if total else 0.0,
+        }
+        for name, times in durations.items()
+    ]
+    return sorted(rows, key=lambda row: (-row["total_ms"], row["name"]))
+
+
+def _table(operators: Sequence[dict[str, Any]], window: tuple[int, int], top: int) -> list[str]:
+    """The table as lines."""
+    shown = operators[:top]
+    width = max([len("operator"), *(len(row["name"]) for row in shown)])
+    lines = [
+        f"the most expensive operators of steps {window[0]} to {window[1]}",
+        f"{'operator':<{width}}  {'calls':>7}  {'total ms':>10}  {'mean ms':>9}  {'share':>6}",
+    ]
+    lines += [
+        f"{row['name']:<{width}}  {row['calls']:>7}  {row['total_ms']:>10.3f}  {row['mean_ms']:>9.4f}"
+        f"  {row['share']:>6.1%}"
+        for row in shown
+    ]
+    if len(operators) > top:
+        rest = operators[top:]
+        total, share = sum(row["total_ms"] for row in rest), sum(row["share"] for row in rest)
+        lines.append(f"{f'{len(rest)} others':<{width}}  {'':>7}  {total:>10.3f}  {'':>9}  {share:>6.1%}")
+    return lines
+
+
+def _trace(spans: Sequence[Span], steps: Iterable[tuple[int, int, int]]) -> dict[str, Any]:
+    """A trace in Chrome's format: one row for the steps as Python went through them, and one a device and thread."""
+    numbers = sorted({span.device for span in spans})
+    names = {number: _device_names.get(number, f"device {number}") for number in numbers}
+    python = max(numbers, default=0) + 1
+    names[python] = "the loop"
+    threads: dict[int, int] = {}
+    events: list[dict[str, Any]] = [
+        {"ph": "M", "name": "process_name", "pid": number, "args": {"name": name}} for number, name in names.items()
+    ]
+    for number, began, ended in steps:
+        if ended:
+            events.append(_event("step", f"step {number}", began, ended, process=python, thread=0))
+    for span in spans:
+        thread = threads.setdefault(span.thread, len(threads))
+        events.append(_event("operator", span.name, span.began, span.ended, process=span.device, thread=thread))
+    return {"traceEvents": events, "displayTimeUnit": "ms"}
+
+
+def _event(kind: str, name: str, began: int, ended: int, *, process: int, thread: int) -> dict[str, Any]:
+    return {"ph": "X", "cat": kind, "name": name, "ts": began, "dur": ended - began, "pid": process, "tid": thread}
+
+
+def _show(lines: Sequence[str]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    for line in lines:
+        # markup=False: operators' names may hold brackets.
+        console.print(line, markup=False)
