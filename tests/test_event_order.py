@@ -249,3 +249,14 @@ def test_the_loop_in_the_docstring_names_every_event_in_order():
     first_seen = list(dict.fromkeys(word.removeprefix("on_") for word in found if word.removeprefix("on_") in EVENTS))
     assert [event for event in first_seen if event in main] == main
     assert set(first_seen) == set(EVENTS)
+
+
+def test_requests_at_the_end_of_an_epoch_do_not_reach_into_the_next():
+    def ask(run):
+        if run.epoch == 1:
+            run.end_epoch("too late")
+            run.evaluate("too late")
+
+    seen, _, _ = events(None, plugin(epoch_end=ask))
+    usual, _, _ = events(None)
+    assert seen == usual

@@ -175,7 +175,7 @@ def test_plugins_are_added_and_left_out(config):
     assert names(plugins=["other"]) == ["watch", "other"]
     assert names(plugins=["watch"]) == ["watch"]
     assert names(without=["watch"]) == []
-    assert names(plugins=["watch@b", Watch()], without=["watch"]) == ["watch@b", ""]
+    assert names(plugins=["watch@b", Watch()], without=["watch"]) == ["watch@b", "watch"]
 
 
 def test_a_list_of_plugins_in_a_file_replaces_the_tasks(config):

@@ -15,6 +15,7 @@ from tiny import Tiny
 import trainer
 from trainer import Phase, Plugin, PluginError, UsageError, fit, registry
 from trainer.events import EVENTS
+from trainer_plugins.early_stopping import EarlyStopping
 
 CORE = Path(trainer.__file__).parent
 
@@ -174,3 +175,41 @@ def test_the_core_never_names_a_plugin_or_a_task():
         if (found := named.search(text))
     ]
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"plugins": [EarlyStopping(patience=0)]}, "plugin 'EarlyStopping': patience: 0 does not fit"),
+        ({"plugins": [EarlyStopping(mode="up")]}, "plugin 'EarlyStopping': mode: 'up' does not fit"),
+        ({"plugins": "early-stopping"}, "plugins is the text 'early-stopping'"),
+        ({"threshold": 7.0}, "threshold"),
+    ],
+)
+def test_options_of_instances_are_checked_as_those_of_flags_are(values, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        fit("logreg", epochs=1, runs_dir=None, **values)
+
+
+def test_a_text_stands_for_the_path_that_it_names(tmp_path):
+    from trainer_plugins.logreg import LogisticRegression
+
+    rows = "\n".join(f"{number},{number % 2}" for number in range(60))
+    (tmp_path / "t.csv").write_text("a,label\n" + rows)
+    run = fit(LogisticRegression(data=str(tmp_path / "t.csv"), label="label"), epochs=1, runs_dir=None)
+    assert run.status == "finished"
+
+
+def test_the_configuration_of_a_run_with_instances_runs_again(tmp_path):
+    without = ["progress", "early-stopping"]
+    run = fit("logreg", epochs=2, plugins=[EarlyStopping(patience=3)], without=without[:1], runs_dir=tmp_path, name="a")
+    again = fit("logreg", config=run.folder / "config.toml", runs_dir=tmp_path, name="b")
+    assert [each.name for each in again.dispatch.plugins] == [each.name for each in run.dispatch.plugins]
+    assert next(each for each in again.dispatch.plugins if each.name == "early-stopping").patience == 3
+    assert again.history == run.history
+
+
+def test_a_mistake_that_only_the_first_epoch_shows_leaves_no_folder(tmp_path):
+    with pytest.raises(UsageError, match="nobody logs"):
+        fit("logreg", epochs=2, plugins=[EarlyStopping(monitor="validation/f2")], runs_dir=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

@@ -256,6 +256,11 @@ def mistaken(run):
     raise UsageError("it does not fit", where="somewhere")
 
 
+def mistaken_later(run):
+    if run.epoch == 2:
+        mistaken(run)
+
+
 def interrupt(run):
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -268,7 +273,12 @@ def interrupt(run):
         ({"batch_end": broken}, "failed", "PluginError: plugin 'hooked' in on_batch_end", PluginError),
         ({"setup": broken}, "failed", "PluginError: plugin 'hooked' in on_setup", PluginError),
         ({"teardown": broken}, "failed", "PluginError: plugin 'hooked' in on_teardown", PluginError),
-        ({"epoch_end": mistaken}, "failed", "UsageError: somewhere: it does not fit", UsageError),
+        (
+            {"epoch_end": mistaken_later},
+            "failed",
+            "UsageError: somewhere: it does not fit",
+            UsageError,
+        ),
         ({"batch_end": interrupt}, "interrupted", "interrupted by SIGTERM", Interrupted),
     ],
     ids=["finished", "stopped", "failed", "failed in setup", "failed in teardown", "mistake later", "interrupted"],

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer import devices, registry
+from trainer import devices, options, registry
 from trainer.config import Settings
 from trainer.data.batches import Batches, as_batches
 from trainer.dispatch import Dispatch, check
@@ -38,6 +38,7 @@ def build_run(
         check(plugin)
         plugin.name = registry.name_of(plugin)
     dispatch = Dispatch(plugins)
+    options.check_instance(task, where=f"task {task.name!r}")
     task.check()
     contexts = devices.contexts(settings.devices)
     optimizer = settings.optimizer.build()

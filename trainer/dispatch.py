@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainer.errors import PluginError, UsageError, did_you_mean, listed
 from trainer.events import EVENTS, Phase, Plugin
+from trainer.options import check_instance
 from trainer.waiting import waiting
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ def check(plugin: Plugin) -> None:
         raise UsageError(
             f"its on_error is {plugin.on_error!r}", where=f"plugin {name!r}", fix="It is 'abort' or 'disable'."
         )
+    check_instance(plugin, where=f"plugin {name!r}")
     for attribute in dir(type(plugin)):
         if attribute.startswith("on_") and attribute != "on_error":
             _check_hook(type(plugin), name, attribute)

@@ -343,7 +343,8 @@ class Engine:
         run = self.run
         if run.folder is None or not run.folder.exists():
             return
-        if isinstance(run.exception, UsageError) and run.updates == 0 and not self._again:
+        # Some mistakes, such as a figure that nobody logs, are known only when the first epoch has been evaluated.
+        if isinstance(run.exception, UsageError) and run.epoch <= 1 and not self._again:
             folder.remove(run.folder)
         else:
             try:

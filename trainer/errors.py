@@ -22,7 +22,8 @@ class UsageError(TrainerError):
         self.where = where
         self.fix = fix
         message = f"{where}: {what}" if where else what
-        super().__init__(f"{message}. {fix}" if fix else message)
+        end = "" if message.endswith(("?", ".")) else "."
+        super().__init__(f"{message}{end} {fix}" if fix else message)
 
 
 class PluginError(TrainerError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import re
 import secrets
@@ -82,7 +83,7 @@ def create(folder: Path, config: Mapping[str, Any], run: Run) -> None:
     except BaseException as error:
         run.folder = None
         unlock(folder)
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary)
         if isinstance(error, OSError):
             raise UsageError(f"the run's folder {folder} cannot be made: {error.strerror or error}") from error
         raise
@@ -176,6 +177,11 @@ def versions() -> dict[str, str]:
     return {**{name: version(name) for name in packages}, "python": sys.version.split()[0]}
 
 
+def _as_json(value: Any) -> Any:
+    """An option's value; TOML has infinity and NaN, JSON has not."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _process_started() -> float:
     """When this process began, in seconds since 1970: with the number, what tells it from a later one."""
     import psutil
@@ -191,7 +197,7 @@ def plugins_of(run: Run) -> list[dict[str, Any]]:
             **registry.origin_of(plugin),
             "phase": plugin.phase.name,
             "on_error": plugin.on_error,
-            "options": options.to_toml(plugin),
+            "options": {name: _as_json(value) for name, value in options.to_toml(plugin).items()},
         }
         for plugin in run.dispatch.plugins
     ]

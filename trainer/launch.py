@@ -106,9 +106,13 @@ class Launch:
 
 def prepare(request: Request) -> Launch:
     """Checks a request against the options of everything it names. Raises UsageError; imports no MXNet."""
+    if isinstance(request.plugins, str):
+        raise UsageError(f"plugins is the text {request.plugins!r}", fix="Give a list of names and instances.")
     for part in request.plugins:
         if not isinstance(part, str):
             check(part)
+            # Named before the configuration is written, which has a table for each name.
+            part.name = registry.name_of(part)
     if isinstance(request.task, Task):
         task_cls, task_name = type(request.task), registry.name_of(request.task)
     elif isinstance(request.task, str):
@@ -304,6 +308,7 @@ def _task(request: Request, cls: type[Task], name: str, values: Mapping[str, Any
                 fix="Give them to its constructor.",
             )
     task.name = name
+    options.check_instance(task, where=f"task {name!r}")
     task.check()
     return task
 

@@ -50,6 +50,11 @@ class Option:
         return (plain,)
 
     @property
+    def takes_none(self) -> bool:
+        """Whether None is a value of it."""
+        return types.NoneType in self.members
+
+    @property
     def is_list(self) -> bool:
         """Whether the value is a sequence, written with commas on the command line."""
         return any(typing.get_origin(member) in (tuple, list) for member in self.members)
@@ -228,6 +233,18 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str, base: Path | N
         return cls(**{option.field: parsed[option.name] for option in options if option.name in parsed})
     except ValueError as error:
         raise UsageError(str(error), where=where.rstrip("-. ")) from error
+
+
+def check_instance(instance: Any, *, where: str) -> None:
+    """Puts the options of an instance that was made in Python into their own types (text as a path, say).
+
+    Raises UsageError, with `where`, for a value that no flag or file could have given it either.
+    """
+    for option in options_of(type(instance)):
+        given = getattr(instance, option.field)
+        parsed = option.parse(given, where=where) if given is not None or not option.takes_none else None
+        if type(parsed) is not type(given) or parsed != given:
+            setattr(instance, option.field, parsed)
 
 
 def to_toml(instance: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trainer.task import Task
 
 Status = Literal["created", "running", "finished", "stopped", "interrupted", "failed"]
-Action = Literal["stop", "end_epoch", "save", "evaluate", "skip_update", "disable"]
+Action = Literal["stop", "end_epoch", "save", "evaluate", "skip_update", "disable", "restore"]
 
 
 @dataclass(slots=True)
@@ -117,6 +117,8 @@ class Run:
     exchanged before `evaluate_begin` and back after `evaluate_end`."""
     measures: Sequence[Metric] = ()
     """The task's metrics."""
+    times_logged: dict[str, int] = field(default_factory=dict)
+    """How often each name was logged: whether a figure is new."""
     directions: dict[str, Direction] = field(default_factory=dict)
     """Whether more (`max`) or less (`min`) is better, for figures that plugins log and that have a direction."""
     step_metrics: dict[str, float] = field(default_factory=dict)
@@ -197,6 +199,7 @@ class Run:
         for name, value in metrics.items():
             number = _number(name, value)
             self.metrics[name] = number
+            self.times_logged[name] = self.times_logged.get(name, 0) + 1
             self.epoch_metrics[name] = number
             if self._entry is not None:
                 self._entry[name] = number
@@ -287,8 +290,15 @@ class Run:
         return self.step - self._epoch_began
 
     @property
+    def within_batch(self) -> bool:
+        """Whether a batch is under way: from `batch_begin` until `batch_end` is over."""
+        return self._in_batch
+
+    @property
     def last_batch(self) -> bool:
-        """Whether the current batch is known to be the last one of its epoch."""
+        """Whether the current batch is known to be the last one of its epoch, the run's limit of steps included."""
+        if self.settings.steps is not None and self.step >= self.settings.steps:
+            return True
         return self.steps_per_epoch is not None and self.step_in_epoch >= self.steps_per_epoch
 
     @property
@@ -360,6 +370,9 @@ class Run:
         """For the engine: the epoch is over; what is logged from here on belongs to none."""
         self._entry = None
         self.within_epoch = False
+        # Asked for too late to mean this epoch; the next one shall not be cut short, or evaluated, by it.
+        self.take_request("end_epoch")
+        self.take_request("evaluate")
 
     def record(self) -> dict[str, Any]:
         """The run as JSON values: what `run.json` holds."""

@@ -28,11 +28,11 @@ class RunEntry:
         return "crashed" if status == "running" and not _is_alive(self.record.get("process")) else status
 
     @property
-    def progress(self) -> tuple[int, int]:
+    def reached(self) -> tuple[int, int]:
         """Epoch and step: the record's, or those of the newest checkpoint where a run has not ended in order."""
         newest = checkpoint.complete(self.folder)[:1] if self.status in ("running", "crashed") else []
-        reached = [(int(each.manifest["epoch"]), each.step) for each in newest]
-        return max([(int(self.record.get("epoch") or 0), int(self.record.get("step") or 0)), *reached])
+        steps = [(int(each.manifest["epoch"]), each.step) for each in newest]
+        return max([(int(self.record.get("epoch") or 0), int(self.record.get("step") or 0)), *steps])
 
     @property
     def reason(self) -> str:

@@ -33,6 +33,7 @@ COUNTED = (
     "threshold",
     "metrics",
     "directions",
+    "times_logged",
     "epoch_metrics",
     "history",
     "started",

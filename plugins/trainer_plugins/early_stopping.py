@@ -16,9 +16,9 @@ from trainer import Phase, Plugin, Run, UsageError
 class EarlyStopping(Plugin):
     """Stops when the monitored metric has not got better for `patience` epochs, evaluations or steps.
 
-    A validation metric is looked at after every evaluation, any other at the end of every epoch. With `restore-best`
-    the run ends with the weights, and the decision threshold, of the best look, whatever ended it; an interrupted run
-    is not over, so it keeps its newest ones.
+    The metric is looked at after each evaluation in which it was logged, or at the end of the epoch where it is logged
+    elsewhere. With `restore-best` the run ends with the weights, the decision threshold and the validation figures of
+    the best look, whatever ended it; what an interrupted or failed run goes on from is saved before that.
     """
 
     monitor: Annotated[str, Field(description="The metric to watch, by its logged name.")] = "validation/loss"
@@ -36,13 +36,14 @@ class EarlyStopping(Plugin):
         False
     )
     baseline: Annotated[
-        float | None, Field(description="A value that has to be beaten before anything counts as better.")
+        float | None,
+        Field(allow_inf_nan=False, description="A value that has to be beaten before anything counts as better."),
     ] = None
     stopping_threshold: Annotated[
-        float | None, Field(description="Stop at once when the value is at least as good as this.")
+        float | None, Field(allow_inf_nan=False, description="Stop at once when the value is at least as good as this.")
     ] = None
     divergence_threshold: Annotated[
-        float | None, Field(description="Stop at once when the value is worse than this.")
+        float | None, Field(allow_inf_nan=False, description="Stop at once when the value is worse than this.")
     ] = None
     start_from_epoch: Annotated[int, Field(ge=1, description="The first epoch that counts; warm-up before it.")] = 1
     check_finite: Annotated[bool, Field(description="Stop at once when the value is NaN or infinite.")] = True
@@ -57,6 +58,8 @@ class EarlyStopping(Plugin):
         self._looks = 0
         self._weights: Mapping[str, Any] | None = None
         self._threshold: float | None = None
+        self._figures: Mapping[str, float] = {}
+        self._seen = 0
 
     def on_setup(self, run: Run) -> None:
         """What can be known to be wrong before training is."""
@@ -68,21 +71,33 @@ class EarlyStopping(Plugin):
             )
 
     def on_evaluate_end(self, run: Run) -> None:
-        """A look, where the metric is one of validation."""
-        if self.monitor.startswith("validation/"):
-            self._look(run)
+        """A look, where the metric was logged since the last one."""
+        self._look(run)
 
     def on_epoch_end(self, run: Run) -> None:
-        """A look at any other metric; a name that nobody has logged by now is a mistake."""
-        run.monitored(self.monitor)
-        if not self.monitor.startswith("validation/") and self.monitor in run.epoch_metrics:
-            self._look(run)
+        """A look at what was logged outside an evaluation; a name that nobody has logged by now is a mistake."""
+        if run.epoch >= self.start_from_epoch:
+            run.monitored(self.monitor)
+        self._look(run)
 
     def on_fit_end(self, run: Run) -> None:
-        """Goes back to the best weights."""
-        if self.restore_best and self._weights is not None and run.status in ("finished", "stopped"):
-            run.set_weights(self._weights)
-            run.threshold = self._threshold
+        """Goes back to the best weights, so that the test split judges them."""
+        if run.status in ("finished", "stopped"):
+            self._restore(run)
+
+    def on_teardown(self, run: Run) -> None:
+        """The same for a run that was cut short, whose newest weights were saved by now."""
+        if run.status not in ("finished", "stopped"):
+            self._restore(run)
+
+    def _restore(self, run: Run) -> None:
+        if not self.restore_best or self._weights is None:
+            return
+        run.set_weights(self._weights)
+        run.threshold = self._threshold
+        run.log(self._figures)
+        at = self._best_at
+        run.decide(self.name, "restore", f"{self.monitor} was best at epoch {at['epochs']}, step {at['steps']}")
 
     def state_dict(self) -> Mapping[str, Any]:
         """What was best and when, the weights of it included."""
@@ -92,15 +107,21 @@ class EarlyStopping(Plugin):
             "looks": self._looks,
             "weights": self._weights,
             "threshold": self._threshold,
+            "figures": dict(self._figures),
+            "seen": self._seen,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes it back."""
         self._best, self._best_at, self._looks = state["best"], dict(state["best_at"]), state["looks"]
         self._weights, self._threshold = state["weights"], state["threshold"]
+        self._figures, self._seen = state["figures"], state["seen"]
 
     def _look(self, run: Run) -> None:
-        if run.epoch < self.start_from_epoch or self.monitor not in run.metrics:
+        if run.times_logged.get(self.monitor, 0) == self._seen:
+            return
+        self._seen = run.times_logged[self.monitor]
+        if run.epoch < self.start_from_epoch:
             return
         value, sign = run.metrics[self.monitor], run.sign(self.monitor, self.mode)
         now = {"epochs": run.epoch, "evaluations": self._looks + 1, "steps": run.step}
@@ -116,6 +137,7 @@ class EarlyStopping(Plugin):
             self._best, self._best_at = value, now
             if self.restore_best:
                 self._weights, self._threshold = run.copy_weights(), run.threshold
+                self._figures = {name: each for name, each in run.metrics.items() if name.startswith("validation/")}
         self._decide(run, value, sign, now)
 
     def _decide(self, run: Run, value: float, sign: float, now: Mapping[str, int]) -> None:
@@ -127,7 +149,8 @@ class EarlyStopping(Plugin):
             return
         waited = now[self.patience_unit] - self._best_at[self.patience_unit]
         if waited >= self.patience:
-            best = f"{self._best:.6g}" if self._best is not None else f"the baseline, {self.baseline:g}"
+            baseline = "anything finite" if self.baseline is None else f"the baseline, {self.baseline:g}"
+            best = baseline if self._best is None else f"{self._best:.6g}"
             unit = self.patience_unit if waited != 1 else self.patience_unit[:-1]
             run.stop(f"{self.monitor} was no better than {best} for {waited} {unit}")
 

@@ -15,8 +15,9 @@ from trainer import Phase, Plugin, Run
 class GradientAccumulation(Plugin):
     """Adds up the gradients of `batches` batches and updates once, as one batch of all their rows would.
 
-    What is left at the end of an epoch is updated with there, weighted by its rows. Nets with BatchNorm still see the
-    small batches' statistics. Costs an addition a batch, and a second copy of the gradients.
+    What is left at the end of an epoch is updated with there, weighted by its rows, where the end can be known: not for
+    data that do not say how many batches they have, nor where a plugin ends the epoch early. Nets with BatchNorm still
+    see the small batches' statistics. Costs an addition a batch, and a second copy of the gradients.
     """
 
     batches: Annotated[int, Field(ge=1, description="Batches for each update.")] = 4
@@ -36,6 +37,8 @@ class GradientAccumulation(Plugin):
     def on_backward_end(self, run: Run) -> None:
         """Adds this batch's gradients; on the last batch of a group they are given to the update."""
         gradients = run.gradients
+        if run.requested("skip_update") and not run.last_batch:
+            return  # somebody else wants this batch to be left out
         self._rows += gradients.rows
         self._count += 1
         if self._count >= self.batches or run.last_batch:
@@ -53,14 +56,21 @@ class GradientAccumulation(Plugin):
 
     def state_dict(self) -> Mapping[str, Any]:
         """The gradients of a group that is under way."""
-        return {"held": [held.asnumpy() for held in self._held], "rows": self._rows, "count": self._count}
+        return {
+            "held": [getattr(held, "asnumpy", held.copy)() for held in self._held],
+            "rows": self._rows,
+            "count": self._count,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes them back."""
+        self._held, self._rows, self._count = list(state["held"]), state["rows"], state["count"]
+
+    def on_setup(self, run: Run) -> None:
+        """Puts loaded gradients on the device."""
         from trainer._mxnet import mx
 
-        self._held = [mx.nd.array(held, dtype=held.dtype) for held in state["held"]]
-        self._rows, self._count = state["rows"], state["count"]
+        self._held = [mx.nd.array(held, ctx=run.contexts[0], dtype=held.dtype) for held in self._held]
 
     def _clear(self) -> None:
         self._held, self._rows, self._count = [], 0, 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -19,8 +20,12 @@ class GradientClipping(Plugin):
     value does not.
     """
 
-    norm: Annotated[float | None, Field(description="The largest global norm; scales all gradients alike.")] = None
-    value: Annotated[float | None, Field(description="The largest absolute value of any element.")] = None
+    norm: Annotated[
+        float | None, Field(allow_inf_nan=False, description="The largest global norm; scales all gradients alike.")
+    ] = None
+    value: Annotated[
+        float | None, Field(allow_inf_nan=False, description="The largest absolute value of any element.")
+    ] = None
     log_every: Annotated[
         int, Field(ge=0, description="Steps between two logged norms, beside each epoch's last; 0 for none.")
     ] = 100
@@ -45,6 +50,8 @@ class GradientClipping(Plugin):
             norm = gradients.norm()
             if self.log_every and (run.step % self.log_every == 0 or run.last_batch):
                 run.log({"train/gradient-norm": norm})
+            if not math.isfinite(norm):
+                return  # nothing that is not finite can be scaled to anything
             if norm > self.norm:
                 gradients.factor *= self.norm / norm
         if self.value is not None:

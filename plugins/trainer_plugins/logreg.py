@@ -107,10 +107,11 @@ class LogisticRegression(Task):
         return Splits(*self._weighted(table.train, table.validation, table.test))
 
     def _weighted(self, train: Rows, *others: Rows | None) -> list[Arrays | None]:
-        """The splits as arrays, with the weights of the rows and of their class multiplied.
+        """The splits as arrays, with the weights of the rows; for training times those of their class.
 
-        The class weights are those of scikit-learn's "balanced": rows / (2 × rows of the class), from the training
-        rows. Dividing by the mean over the training rows keeps the meaning of the learning rate.
+        The class weights are those of scikit-learn's "balanced": rows / (2 × rows of the class). They are for the
+        training loss alone: figures of other rows would tell of a world in which both classes are equally frequent.
+        Dividing by the mean over the training rows keeps the meaning of the learning rate.
         """
         per_class = np.ones(2, np.float32)
         if self.class_weight == "balanced":
@@ -118,18 +119,18 @@ class LogisticRegression(Task):
             per_class = (counts.sum() / (2.0 * counts)).astype(np.float32)
         if self.class_weight == "none" and train.weights is None:
             return [None if rows is None else Arrays(rows.features, _labels(rows)) for rows in (train, *others)]
-        mean = 1.0
         arrays: list[Arrays | None] = []
         for rows in (train, *others):
             if rows is None:
                 arrays.append(None)
                 continue
-            weights = per_class[_labels(rows).astype(int)]
-            weights = weights if rows.weights is None else weights * rows.weights
+            weights = np.ones(len(_labels(rows)), np.float32) if rows.weights is None else rows.weights
+            mean = 1.0 if train.weights is None else float(train.weights.mean(dtype=np.float64))
             if rows is train:
+                weights = weights * per_class[_labels(rows).astype(int)]
                 mean = float(weights.mean(dtype=np.float64))
             # One column, as wide as the net's output, which the loss multiplies it with.
-            arrays.append(Arrays(rows.features, _labels(rows), (weights / mean).reshape(-1, 1)))
+            arrays.append(Arrays(rows.features, _labels(rows), (weights / mean).astype(np.float32).reshape(-1, 1)))
         return arrays
 
     def _generated(self, seed: int) -> Splits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -12,6 +13,8 @@ from pydantic import Field
 
 from trainer import Phase, Plugin, Run, UsageError
 from trainer.errors import did_you_mean, listed
+
+log = logging.getLogger("trainer")
 
 SHAPES = ("constant", "step", "multi-step", "polynomial", "cosine", "one-cycle", "plateau")
 
@@ -84,13 +87,16 @@ class LearningRateSchedule(Plugin):
                 fix=f"Count in steps: --set {self.name}.unit=steps.",
             )
         self._warmup_steps = round(self.warmup * per_unit)
-        total = run.settings.steps or run.epochs * (run.steps_per_epoch or 1)
+        lengths = [run.settings.steps, run.epochs * run.steps_per_epoch if run.steps_per_epoch else None]
+        total = min((length for length in lengths if length), default=1)
         begin = self._warmup_steps
         self._segments: list[tuple[int, Callable[[int], float]]] = []
         for name, length in self._parts:
             steps = max(1, total - begin) if length is None else max(1, round(length * per_unit))
             self._segments.append((begin, self._shape(name, steps, per_unit)))
             begin += steps
+        if self._warmup_steps >= total or self._segments[-1][0] >= total:
+            log.warning("%s: the run has %d steps, so not every part of its schedule is reached.", self.name, total)
 
     def on_batch_begin(self, run: Run) -> None:
         """The rate of this step: a function of its number and, for plateau, of what was seen."""
@@ -99,7 +105,7 @@ class LearningRateSchedule(Plugin):
     def on_epoch_end(self, run: Run) -> None:
         """Logs the rate, and looks whether a plateau was reached."""
         run.log({"learning-rate": run.learning_rate})
-        if any(name == "plateau" for name, _ in self._parts):
+        if self._part_at(run.step - 1) == "plateau":
             self._watch(run)
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -119,6 +125,13 @@ class LearningRateSchedule(Plugin):
             return self._base * rise
         begin, shape = next(segment for segment in reversed(self._segments) if segment[0] <= done)
         return self._base * shape(done - begin) * self._scale
+
+    def _part_at(self, done: int) -> str:
+        """The name of the shape that is under way after so many steps; empty in the warm-up."""
+        if done < self._warmup_steps:
+            return ""
+        number = max(number for number, (begin, _) in enumerate(self._segments) if begin <= done)
+        return self._parts[number][0]
 
     def _shape(self, name: str, steps: int, per_unit: int) -> Callable[[int], float]:
         """The rate as a part of the run's own, by the number of steps done of `steps`."""
@@ -151,6 +164,10 @@ class LearningRateSchedule(Plugin):
 
     def _watch(self, run: Run) -> None:
         value = run.monitored(self.monitor) * run.sign(self.monitor, self.mode)
+        if self.monitor not in run.epoch_metrics:
+            return  # an older epoch's figure, which was looked at then
+        if not math.isfinite(value):
+            value = -math.inf
         if self._best is None or value > self._best + self.min_delta:
             self._best, self._waited = value, 0
             return

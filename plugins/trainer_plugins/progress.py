@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -73,9 +74,12 @@ class Progress(Plugin):
             self._bars.stop()  # type: ignore[union-attr]
 
     def on_test_end(self, run: Run) -> None:
-        """The test split's line."""
+        """The test split's lines: at the given threshold and, where another was tuned, at that."""
         names = [name.replace("validation/", "test/") for name in run.task.headline if name.startswith("validation/")]
-        self._print("test  " + "  ".join(f"{name} {run.metrics[name]:.4f}" for name in names if name in run.metrics))
+        self._print(_line("test", run, names))
+        if "test/threshold" in run.metrics:
+            tuned = [name.replace("test/", "test/tuned-") for name in names]
+            self._print(_line("tuned", run, ["test/threshold", *tuned]))
 
     def _print(self, line: str) -> None:
         # markup=False: a column called [bold] is a column.
@@ -100,6 +104,10 @@ class Progress(Plugin):
             "batches", total=run.steps_per_epoch, completed=run.step_in_epoch, loss=""
         )
         self._bars.start()
+
+
+def _line(title: str, run: Run, names: Sequence[str]) -> str:
+    return f"{title}  " + "  ".join(f"{name} {run.metrics[name]:.4f}" for name in names if name in run.metrics)
 
 
 def _rate_column() -> ProgressColumn:

@@ -19,32 +19,43 @@ FILE = "non-finite.json"
 class StopOnNonFinite(Plugin):
     """Stops when the loss, a gradient, a weight or an input is NaN or infinite, and names the first of them.
 
-    Looks in every step, or every `every` steps, because looking waits for the device: at the loss alone, and at the
-    rest when that is not finite. What came first is told in the order in which numbers flow: an input that is not
-    finite makes the rest so, then a weight, then the loss, then a gradient. The rows of the batch are saved in
-    `non-finite.json` in the run's folder, and the weights are left as they were before the batch.
+    Looks in every step, or every `every` steps, because looking waits for the device: at the batch, the loss and the
+    gradients, and at the weights at the end of each epoch. What came first is told in the order in which numbers flow:
+    an input that is not finite makes the rest so, then a weight, then the loss, then a gradient. The rows of the batch
+    are saved in `non-finite.json` in the run's folder. The batch does not move the weights.
     """
 
     every: Annotated[int, Field(ge=1, description="Steps between two looks.")] = 1
-    gradients: Annotated[
-        bool, Field(description="Whether gradients are looked at in each look, though the loss is finite.")
+    loss_only: Annotated[
+        bool,
+        Field(
+            description="Whether the loss alone is looked at: cheaper, but a relu can hide what is not finite from it."
+        ),
     ] = False
 
     phase = Phase.DECIDE
 
     def on_backward_end(self, run: Run) -> None:
         """Before the update, so that a broken batch does not break the weights."""
-        if run.step % self.every:
+        if run.step % self.every and not run.last_batch:
             return
-        if np.isfinite(run.loss) and not (self.gradients and not np.isfinite(run.gradients.norm())):
+        if np.isfinite(run.loss) and (self.loss_only or _is_sound(run)):
             return
-        found = next(_culprits(run), None)
+        self._stop(run, next(_culprits(run), None))
+
+    def on_epoch_end(self, run: Run) -> None:
+        """At the weights, which the last update may have broken."""
+        if not self.loss_only and run.requested("stop") is None:
+            self._stop(run, next(_in_weights(run), None))
+
+    def _stop(self, run: Run, found: tuple[str, str] | None) -> None:
         if found is None:
             return
         kind, name = found
         what = f"the {kind} {name!r}" if name else f"the {kind}"
         reason = f"{what} is not finite at epoch {run.epoch}, step {run.step}"
-        run.skip_update(reason)
+        if run.within_batch:
+            run.skip_update(reason)
         run.stop(reason)
         self._save(run, kind, name)
 
@@ -69,14 +80,23 @@ class StopOnNonFinite(Plugin):
 def _culprits(run: Run) -> Iterator[tuple[str, str]]:
     """What is not finite, in the order in which numbers flow through a step."""
     yield from _in_batch(run)
-    for name, value in run.copy_weights().items():
-        if not np.isfinite(value).all():
-            yield "weight", name
+    yield from _in_weights(run)
     if not np.isfinite(run.loss):
         yield "loss", ""
     for name, gradient in run.named_gradients():
         if not _finite(gradient):
             yield "gradient", name
+
+
+def _is_sound(run: Run) -> bool:
+    """Whether the batch and the gradients are finite; the norm of all gradients is one operation and one wait."""
+    return next(_in_batch(run), None) is None and bool(np.isfinite(run.gradients.norm()))
+
+
+def _in_weights(run: Run) -> Iterator[tuple[str, str]]:
+    for name, value in run.copy_weights().items():
+        if not np.isfinite(value).all():
+            yield "weight", name
 
 
 def _in_batch(run: Run) -> Iterator[tuple[str, str]]:
@@ -88,6 +108,8 @@ def _in_batch(run: Run) -> Iterator[tuple[str, str]]:
                     yield "input", f"{number}" if len(shard.inputs) > 1 else ""
             if not _finite(shard.label):
                 yield "label", ""
+            if shard.weight is not None and not _finite(shard.weight):
+                yield "sample weight", ""
 
 
 def _finite(array: Any) -> bool:
@@ -100,6 +122,7 @@ def _bad_rows(run: Run) -> Any:
     parts = []
     for shard in run.batch.shards:
         if shard.rows:
-            arrays = [array.asnumpy().reshape(shard.rows, -1) for array in (*shard.inputs, shard.label)]
+            parts_of = (*shard.inputs, shard.label, *([] if shard.weight is None else [shard.weight]))
+            arrays = [array.asnumpy().reshape(shard.rows, -1) for array in parts_of]
             parts.append(~np.all([np.isfinite(array).all(axis=1) for array in arrays], axis=0))
     return np.concatenate(parts)

@@ -1,12 +1,14 @@
 """Early stopping: when it stops, why, and what it leaves behind."""
 
 import math
+import os
+import signal
 
 import numpy as np
 import pytest
 from tiny import Tiny, engine, plugin, weights
 
-from trainer import Phase, UsageError
+from trainer import Interrupted, Phase, PluginError, UsageError, checkpoint
 from trainer_plugins.early_stopping import EarlyStopping
 
 
@@ -118,3 +120,95 @@ def test_a_patience_of_nothing_is_refused():
 
     with pytest.raises(UsageError, match="patience: 0 does not fit: it should be greater than or equal to 1"):
         build(EarlyStopping, {"patience": 0}, where="")
+
+
+def figures(values, *, event="epoch_end", name="figure"):
+    """Logs one value an epoch; NaN and missing ones included."""
+
+    def log(run):
+        if values[run.epoch - 1] is not None:
+            run.log({name: values[run.epoch - 1]})
+
+    return plugin("log", phase=Phase.MEASURE, **{event: log})
+
+
+def test_a_figure_of_validation_that_is_logged_after_the_evaluation_is_seen_in_its_epoch():
+    values = [3.0, 1.0, 2.0, 2.0, 0.0]
+    stopping = EarlyStopping(monitor="validation/mine", mode="min", patience=2, restore_best=True)
+    run = engine(Tiny(train_rows=8), figures(values, name="validation/mine"), stopping, epochs=5).fit()
+    assert (run.status, run.epoch) == ("stopped", 4)
+    assert run.decisions[-1].reason == "validation/mine was best at epoch 2, step 8"
+
+
+def test_a_figure_that_comes_later_is_waited_for_where_the_first_epoch_says_so():
+    values = [None, None, 3.0, 3.0, 3.0]
+    waiting = EarlyStopping(monitor="figure", mode="min", patience=1, start_from_epoch=3)
+    run = engine(Tiny(), figures(values), waiting, epochs=5).fit()
+    assert (run.status, run.epoch) == ("stopped", 4)
+    with pytest.raises(UsageError, match="nobody logs 'figure'"):
+        engine(Tiny(), figures(values), EarlyStopping(monitor="figure", mode="min"), epochs=5).fit()
+
+
+def test_nothing_but_nan_uses_patience_up_where_it_is_not_to_be_stopped_at():
+    values = [float("nan")] * 5
+    run = engine(
+        Tiny(), figures(values), EarlyStopping(monitor="figure", mode="min", patience=2, check_finite=False), epochs=5
+    ).fit()
+    assert run.reason == "figure was no better than anything finite for 2 epochs"
+
+
+def test_the_figures_at_the_end_are_those_of_the_weights_that_were_gone_back_to():
+    stopping = EarlyStopping(patience=9, restore_best=True)
+    run = engine(Tiny(train_rows=8, validation_rows=9), stopping, epochs=6, optimizer={"learning_rate": 3.0}).fit()
+    losses = [entry["validation/loss"] for entry in run.history]
+    assert run.metrics["validation/loss"] == min(losses) != losses[-1]
+
+
+@pytest.mark.parametrize("kind", ["failed", "interrupted"])
+def test_a_run_that_is_cut_short_ends_with_the_best_weights_too_and_goes_on_with_the_newest(tmp_path, kind):
+    kept, newest = {}, {}
+
+    def end(run):
+        kept[run.epoch] = weights(run)
+        if run.epoch == 4 and kind == "failed":
+            raise ValueError("broken")
+        if run.epoch == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    values = [3.0, 1.0, 2.0, 2.0, 2.0]
+    saving = plugin("save", phase=Phase.SAVE, fit_end=lambda run: run.save("it is cut short"))
+    made = engine(
+        Tiny(train_rows=8),
+        figures(values, event="evaluate_end"),
+        EarlyStopping(monitor="figure", mode="min", patience=9, restore_best=True),
+        saving,
+        plugin("end", phase=Phase.REPORT, epoch_end=end),
+        folder=tmp_path / "run",
+        epochs=5,
+    )
+    with pytest.raises((PluginError, Interrupted)):
+        made.fit()
+    assert all((a == b).all() for a, b in zip(weights(made.run), kept[2], strict=True))
+    newest = checkpoint.complete(tmp_path / "run")[0].read()["parameters"]
+    assert all((a == b).all() for a, b in zip(newest.values(), kept[4], strict=True))
+
+
+def test_the_threshold_goes_back_with_the_weights():
+    class Deciding(Tiny):
+        threshold = 0.5
+
+    def tune(run):
+        run.threshold = run.epoch / 10
+
+    values = [3.0, 1.0, 2.0, 2.0]
+    tuning = plugin("tune", phase=Phase.TUNE, evaluate_end=tune)
+    stopping = EarlyStopping(monitor="figure", mode="min", patience=9, restore_best=True)
+    run = engine(Deciding(), figures(values, event="evaluate_end"), tuning, stopping, epochs=4).fit()
+    assert run.threshold == 0.2
+
+
+def test_a_relative_difference_is_of_the_best_values_size_whatever_its_sign():
+    values = [-10.0, -9.5, -9.5, -8.0]
+    stopping = EarlyStopping(monitor="figure", mode="max", min_delta=0.1, relative=True, patience=2)
+    run = engine(Tiny(), figures(values), stopping, epochs=4).fit()
+    assert (run.epoch, run.reason) == (3, "figure was no better than -10 for 2 epochs")

@@ -130,3 +130,48 @@ def test_the_norm_is_that_of_all_elements():
     for compiled in (True, False):
         engine(Tiny(train_rows=10), looking, compiled=compiled).fit()
     assert all(ours == pytest.approx(reference, rel=1e-5) for ours, reference in norms)
+
+
+def test_a_rest_at_the_limit_of_steps_is_updated_with_too():
+    run, _ = trained(GradientAccumulation(batches=4), rows=60, batch_size=6, steps=6)
+    assert (run.step, run.updates) == (6, 2)
+
+
+def test_the_rest_of_an_epoch_weighs_its_rows():
+    """22 rows in batches of 4, three to a group: the second group has 10 rows, as a batch of 10 would."""
+    _, ours = trained(GradientAccumulation(batches=3), rows=22, batch_size=4, epochs=3)
+    _, larger = trained(rows=22, batch_size=12, epochs=3)
+    assert_close(ours, larger)
+    _, ours = trained(GradientAccumulation(batches=4), rows=22, batch_size=4, epochs=3)
+    _, larger = trained(rows=22, batch_size=16, epochs=3)
+    assert_close(ours, larger)
+
+
+def test_a_batch_that_another_plugin_leaves_out_is_not_in_the_sum():
+    skipping = plugin(
+        "skip", phase=Phase.TRANSFORM, batch_begin=lambda run: run.skip_update("no") if run.step % 4 == 2 else None
+    )
+    run, _ = trained(skipping, GradientAccumulation(batches=3), rows=48, batch_size=6, epochs=1)
+    assert (run.step, run.updates) == (8, 2)
+
+
+def test_a_gradient_that_is_not_finite_is_left_for_others_to_find():
+    def spoil(run):
+        if run.step == 2:
+            run.gradients.arrays[0][:] = np.inf
+
+    spoiling = plugin("spoil", phase=Phase.TRANSFORM, backward_end=spoil)
+    run, _ = trained(spoiling, GradientClipping(norm=1.0, value=1.0))
+    assert run.status == "finished"
+
+
+def test_value_is_a_limit_of_the_mean_after_the_norm_was_limited():
+    limits = []
+
+    def look(run):
+        largest = max(float(np.abs(array.asnumpy()).max()) for array in run.gradients.arrays)
+        limits.append(largest * abs(run.gradients.factor) / run.gradients.rows)
+
+    looking = plugin("look", phase=Phase.DECIDE, backward_end=look)
+    trained(GradientClipping(norm=0.05, value=0.01), looking)
+    assert max(limits) == pytest.approx(0.01, rel=1e-5)

@@ -235,3 +235,30 @@ def test_the_run_folder_of_a_table_can_be_run_again_from_anywhere(table, tmp_pat
 def test_options_of_a_table_without_one_are_an_error(option):
     with pytest.raises(UsageError, match=f"--{option.replace('_', '-')}: it goes with a table. Add --data FILE"):
         fit("logreg", **{option: "x"}, runs_dir=None)
+
+
+def test_class_weights_are_for_the_training_loss_alone(tmp_path):
+    """What is said of other rows is what scikit-learn says of them, without weights."""
+    from sklearn.metrics import average_precision_score, f1_score, log_loss
+
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(900, 4))
+    labels = (features[:, 0] + generator.normal(size=900) > 2).astype(int)
+    rows = "\n".join(",".join(map(str, [*row, label])) for row, label in zip(features.tolist(), labels, strict=True))
+    (tmp_path / "rare.csv").write_text("a,b,c,d,label\n" + rows)
+    run = fit(
+        "logreg",
+        data=tmp_path / "rare.csv",
+        label="label",
+        class_weight="balanced",
+        hidden="",
+        epochs=3,
+        test_split=0,
+        runs_dir=None,
+    )
+    evaluation = run.evaluation
+    actual, scores = evaluation.labels.ravel(), evaluation.predictions.ravel()
+    assert run.metrics["validation/f1"] == pytest.approx(f1_score(actual, scores > 0.5))
+    assert run.metrics["validation/average-precision"] == pytest.approx(average_precision_score(actual, scores))
+    assert run.metrics["validation/loss"] == pytest.approx(log_loss(actual, scores.astype(float)), rel=1e-4)
+    assert run.metrics["validation/true-positives"] == ((scores > 0.5) & (actual == 1)).sum()

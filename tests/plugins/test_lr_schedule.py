@@ -116,3 +116,39 @@ def test_schedules_that_make_no_sense_are_refused(options, said):
 def test_a_monitor_that_nobody_logs_is_an_error_with_the_names():
     with pytest.raises(UsageError, match=r"nobody logs 'validation/los'.*Did you mean 'validation/loss'"):
         engine(Tiny(), made(schedule="plateau", monitor="validation/los")).fit()
+
+
+def test_a_plateau_acts_in_its_own_part_alone():
+    values = [3, 2, 2, 2, 2, 2, 2, 2]
+    logging = plugin("log", phase=Phase.TRANSFORM, epoch_end=lambda run: run.log({"figure": values[run.epoch - 1]}))
+    type(logging).before = ("lr-schedule",)
+    later = made(schedule=("constant:4", "plateau"), monitor="figure", mode="min", patience=2, factor=0.5)
+    assert rates(later, logging, epochs=8)[::2] == pytest.approx([1, 1, 1, 1, 1, 1, 1, 0.5])
+    warming = made(schedule="plateau", warmup=4, monitor="figure", mode="min", patience=2, factor=0.5)
+    assert rates(warming, logging, epochs=8)[::2][4:] == pytest.approx([1, 1, 1, 0.5])
+
+
+def test_a_plateau_of_a_metric_that_rises_waits_for_more():
+    values = [0.1, 0.2, 0.3, 0.3, 0.3]
+    logging = plugin("log", phase=Phase.TRANSFORM, epoch_end=lambda run: run.log({"figure": values[run.epoch - 1]}))
+    type(logging).before = ("lr-schedule",)
+    seen = rates(made(schedule="plateau", monitor="figure", mode="max", patience=2, factor=0.5), logging, epochs=6 - 1)
+    assert seen[::2] == pytest.approx([1, 1, 1, 1, 1])
+
+
+def test_a_figure_that_is_not_finite_is_never_the_best_of_a_plateau():
+    values = [float("nan"), 3, 2, 1, 0.5]
+    logging = plugin("log", phase=Phase.TRANSFORM, epoch_end=lambda run: run.log({"figure": values[run.epoch - 1]}))
+    type(logging).before = ("lr-schedule",)
+    seen = rates(made(schedule="plateau", monitor="figure", mode="min", patience=1, factor=0.5), logging, epochs=5)
+    assert seen[::2] == pytest.approx([1, 1, 1, 1, 1])
+
+
+def test_more_steps_than_the_epochs_have_do_not_stretch_the_schedule():
+    short, long = (rates(made(schedule="cosine"), epochs=3, steps=steps) for steps in (6, 1000))
+    assert long == pytest.approx(short)
+
+
+def test_a_schedule_that_the_run_does_not_come_to_the_end_of_is_said(caplog):
+    rates(made(schedule=("constant:8", "cosine:8")), epochs=3)
+    assert "so not every part of its schedule is reached" in caplog.text

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from nets import dense
 from tiny import Tiny, engine, plugin, rows
 
 from trainer import Arrays, Phase, Splits
@@ -67,7 +68,7 @@ def test_a_broken_gradient_is_seen_where_it_is_looked_for():
             run.gradients.arrays[0][:] = np.inf
 
     spoiling = plugin("spoil", phase=Phase.TRANSFORM, backward_end=spoil)
-    run = stopped(Tiny(train_rows=8), spoiling, gradients=True)
+    run = stopped(Tiny(train_rows=8), spoiling)
     assert run.reason == "the gradient 'weight' is not finite at epoch 1, step 2"
     assert run.step == 2
 
@@ -78,5 +79,53 @@ def test_it_looks_every_so_many_steps():
 
 
 def test_a_healthy_run_goes_to_its_end():
-    run = stopped(Tiny(train_rows=8), gradients=True)
+    run = stopped(Tiny(train_rows=8))
     assert (run.status, run.decisions) == ("finished", [])
+
+
+def hidden(relu="relu"):
+    """A net whose relu turns NaN into 0, so that the loss stays finite."""
+    return dense(4, activation=relu)
+
+
+class SpoiltRow(Tiny):
+    """One feature of one training row is no number."""
+
+    def splits(self, run):
+        splits = super().splits(run)
+        splits.train.features[5, 1] = np.nan
+        return splits
+
+
+def test_an_input_is_found_though_a_relu_hides_it_from_the_loss(tmp_path):
+    run = stopped(SpoiltRow(train_rows=8, make_net=hidden), folder=tmp_path / "run")
+    assert run.reason.startswith("the input is not finite at epoch 1")
+    saved = json.loads((tmp_path / "run" / "non-finite.json").read_text())
+    assert saved["rows_not_finite"] == [5]
+    assert all(np.isfinite(value).all() for value in run.copy_weights().values())
+    careless = stopped(SpoiltRow(train_rows=8, make_net=hidden), loss_only=True)
+    assert careless.status == "finished"
+
+
+def test_a_sample_weight_is_named(tmp_path):
+    class Weighted(Tiny):
+        def splits(self, run):
+            splits = super().splits(run)
+            splits.train.weights[3] = np.inf
+            return splits
+
+    run = stopped(Weighted(train_rows=8, weighted=True), folder=tmp_path / "run")
+    assert run.reason.startswith("the sample weight is not finite")
+    assert json.loads((tmp_path / "run" / "non-finite.json").read_text())["rows_not_finite"] == [3]
+
+
+def test_what_the_last_update_broke_is_seen_at_the_end_of_the_epoch():
+    def spoil(run):
+        if run.step == run.steps_per_epoch:
+            run.gradients.arrays[0][:] = 1e38
+            run.learning_rate = 1e9
+
+    run = stopped(Tiny(train_rows=8, make_net=hidden), plugin("spoil", phase=Phase.REPORT, backward_end=spoil))
+    assert run.status == "stopped"
+    assert run.reason.startswith("the weight ")
+    assert run.epoch == 1

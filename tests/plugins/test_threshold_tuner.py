@@ -6,9 +6,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tiny import Tiny, engine, plugin, rows
 
-from trainer import Phase, Splits, UsageError
+from trainer import Phase, Splits, UsageError, fit
 from trainer.metrics import binary_metrics_at
 from trainer.options import build
+from trainer.registry import create_plugin
 from trainer_plugins.threshold_tuner import ThresholdTuner
 from trainer_plugins.threshold_tuner.search import OBJECTIVES, Partings
 
@@ -199,3 +200,43 @@ def test_a_task_without_a_threshold_and_costs_of_nothing_are_errors():
 def test_a_negative_price_is_refused():
     with pytest.raises(UsageError, match="false-positive-cost: -1 does not fit"):
         build(ThresholdTuner, {"false-positive-cost": -1}, where="")
+
+
+def test_two_tuners_are_refused(tmp_path):
+    tuners = [create_plugin(f"threshold-tuner@{name}", {"objective": name}, where="here") for name in ("f1", "mcc")]
+    with pytest.raises(UsageError, match="'threshold-tuner@mcc' tunes the threshold, too"):
+        fit("logreg", epochs=1, plugins=tuners, without=["threshold-tuner"], runs_dir=None)
+
+
+def test_without_validation_rows_it_says_that_the_threshold_stays(caplog):
+    class Deciding(Tiny):
+        threshold = 0.5
+
+    tuner = create_plugin("threshold-tuner", {}, where="here")
+    run = engine(Deciding(validation_rows=0, test_rows=9), tuner).fit()
+    assert "keeps the threshold 0.5: there are no validation rows" in caplog.text
+    assert run.threshold == 0.5
+
+
+def test_where_no_threshold_will_do_the_given_one_is_back():
+    """Not the one that was tuned for the weights of an earlier epoch."""
+
+    class Deciding(Tiny):
+        threshold = 0.5
+
+    def spoil(run):
+        if run.epoch == 2:
+            run.evaluation.predictions[:] = float("nan")
+
+    spoiling = plugin("spoil", phase=Phase.MEASURE, evaluate_end=spoil)
+    tuner = create_plugin("threshold-tuner", {"min-rows": 2}, where="here")
+    run = engine(Deciding(train_rows=12, validation_rows=30), spoiling, tuner).fit()
+    assert run.history[0]["validation/threshold"] != 0.5
+    assert run.history[1]["validation/threshold"] == run.threshold == 0.5
+
+
+def test_early_stopping_knows_which_way_a_tuned_figure_gets_better():
+    stopping = create_plugin("early-stopping", {"monitor": "validation/tuned-f1", "patience": 30}, where="here")
+    run = fit("logreg", epochs=2, plugins=[stopping], runs_dir=None)
+    assert run.sign("validation/tuned-f1") == 1
+    assert run.sign("validation/tuned-false-positives", "min") == -1

@@ -44,7 +44,7 @@ def _line(entry: RunEntry) -> str:
 def _summary(entry: RunEntry) -> dict[str, Any]:
     """What there is to know of a run in a line."""
     record = entry.record
-    epoch, step = entry.progress
+    epoch, step = entry.reached
     return {
         "run": f"{entry.folder.parent.name}/{entry.folder.name}",
         "status": entry.status,

@@ -75,6 +75,17 @@ class ThresholdTuner(Plugin):
                 where=f"plugin {self.name!r}",
                 fix=f"Leave it out: --no-plugin {self.name}.",
             )
+        others = [each.name for each in run.dispatch.plugins if isinstance(each, ThresholdTuner) and each is not self]
+        if others:
+            raise UsageError(
+                f"{others[0]!r} tunes the threshold, too, and a run has one",
+                where=f"plugin {self.name!r}",
+                fix=f"Leave one out: --no-plugin {self.name}.",
+            )
+        if run.validation is None:
+            log.warning(
+                "%s keeps the threshold %g: there are no validation rows to tune it on.", self.name, run.threshold
+            )
         if self._given is None:
             self._given = run.threshold
         # A tuned figure is better in the same direction as the plain one.
@@ -87,9 +98,9 @@ class ThresholdTuner(Plugin):
         evaluation = run.evaluation
         assert evaluation is not None  # noqa: S101  the event says so
         scores, labels, weights = evaluation.predictions.ravel(), evaluation.labels.ravel(), evaluation.weights
-        choice = self._choose(run, scores, labels, weights)
-        if choice is not None:
-            run.threshold = choice.threshold
+        choice = self._choose(scores, labels, weights)
+        # One that was tuned for older weights means nothing for these.
+        run.threshold = choice.threshold if choice is not None else self._given
         assert run.threshold is not None  # noqa: S101  on_setup made sure
         run.log({"validation/threshold": run.threshold})
         run.log(_tuned("validation", run.threshold, evaluation))
@@ -121,7 +132,7 @@ class ThresholdTuner(Plugin):
             "min_recall": self.min_recall,
         }
 
-    def _choose(self, run: Run, scores: Any, labels: Any, weights: Any) -> Choice | None:
+    def _choose(self, scores: Any, labels: Any, weights: Any) -> Choice | None:
         """The best threshold; None, with a word about it, where these rows cannot tell."""
         choice = None
         if len(scores) < self.min_rows:
@@ -135,7 +146,7 @@ class ThresholdTuner(Plugin):
             reason = f"no threshold meets the demand of {self.objective}"
         if choice is None and reason not in self._said:
             self._said.add(reason)
-            log.warning("%s keeps the threshold %g: %s.", self.name, run.threshold, reason)
+            log.warning("%s keeps the threshold %g: %s.", self.name, self._given, reason)
         return choice
 
     def _interval(self, run: Run, scores: Any, labels: Any, weights: Any) -> tuple[float, float]:
