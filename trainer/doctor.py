@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 
 from trainer import devices, registry
 from trainer.errors import UsageError
-
-EXTRAS = ("gluoncv", "onnx", "onnxruntime", "mlflow", "optuna", "mpi4py")
-"""Packages that some command or plugin can use, and that are not needed otherwise."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ def examine() -> Iterator[Finding]:
     yield from _mxnet()
     yield from _gpus()
     yield _mpi()
-    yield Finding("extras", ", ".join(f"{name} {_version(name)}" for name in EXTRAS if find_spec(name)) or "none")
+    yield Finding("extras", ", ".join(_extras()) or "none")
     yield from _plugins()
 
 
@@ -73,6 +71,18 @@ def _gpus() -> Iterator[Finding]:
     if reported and not seen:
         wrong = "the driver reports GPUs that MXNet does not see: it may be built without CUDA (see mxnet above)"
     yield Finding("contexts", ", ".join(["cpu", *(f"gpu({number})" for number in range(seen))]), wrong=wrong)
+
+
+def _extras() -> Iterator[str]:
+    """What is installed of the packages that the extras name, those for development left out."""
+    for requirement in requires("gluon-trainer") or ():
+        name = re.match(r"[\w.-]+", requirement)
+        extra = re.search(r"extra == ['\"](\w+)['\"]", requirement)
+        if name and extra and extra[1] != "dev":
+            try:
+                yield f"{name[0]} {version(name[0])}"
+            except PackageNotFoundError:
+                continue
 
 
 def _mpi() -> Finding:

@@ -56,7 +56,10 @@ def _named(distribution: metadata.Distribution | None) -> tuple[str, str]:
 
     Cached, because each look reads the whole METADATA file.
     """
-    about: Any = distribution.metadata if distribution else {}
+    try:
+        about: Any = distribution.metadata if distribution else {}
+    except Exception:  # noqa: BLE001  where the backport importlib_metadata is imported, it raises an error of its own
+        about = {}
     return about.get("Name") or "unknown", about.get("Version") or ""
 
 
