@@ -162,6 +162,8 @@ def test_the_pins_hold_every_declared_dependency_exactly():
     pins = (ROOT / "constraints.txt").read_text()
     for requirement in declared:
         name = re.match(r"[A-Za-z0-9_.-]+", requirement)[0].replace("_", "-").lower()
+        if name == project["name"]:
+            continue  # one extra that takes in another, which is looked at by itself
         assert re.search(rf"^{re.escape(name)}==\d", pins, re.MULTILINE | re.IGNORECASE), name
     assert "://" not in pins
 
