@@ -25,6 +25,11 @@ class EarlyStopping(Plugin):
     mode: Annotated[
         Literal["auto", "min", "max"], Field(description="Whether less or more is better; auto: as the metric says.")
     ] = "auto"
+    look: Annotated[
+        Literal["auto", "batch", "evaluation", "epoch"],
+        Field(description="When to look at it; auto: after an evaluation, or at an epoch's end, that has logged it."),
+    ] = "auto"
+    strict: Annotated[bool, Field(description="Whether it is an error when nobody has logged the metric.")] = True
     patience: Annotated[int, Field(ge=1, description="How long to wait for something better.")] = 5
     patience_unit: Annotated[Literal["epochs", "evaluations", "steps"], Field(description="What patience counts.")] = (
         "epochs"
@@ -35,9 +40,12 @@ class EarlyStopping(Plugin):
     relative: Annotated[bool, Field(description="Whether min-delta is a part of the best value, not a difference.")] = (
         False
     )
+    cumulative: Annotated[
+        bool, Field(description="Whether gains below min-delta add up until they count; otherwise each is forgotten.")
+    ] = True
     baseline: Annotated[
         float | None,
-        Field(allow_inf_nan=False, description="A value that has to be beaten before anything counts as better."),
+        Field(allow_inf_nan=False, description="A value that has to be beaten before patience starts anew."),
     ] = None
     stopping_threshold: Annotated[
         float | None, Field(allow_inf_nan=False, description="Stop at once when the value is at least as good as this.")
@@ -59,26 +67,35 @@ class EarlyStopping(Plugin):
         self._weights: Mapping[str, Any] | None = None
         self._threshold: float | None = None
         self._figures: Mapping[str, float] = {}
+        self._best_look: Mapping[str, int] = {}
         self._seen = 0
 
     def on_setup(self, run: Run) -> None:
         """What can be known to be wrong before training is."""
-        if self.monitor.startswith("validation/") and run.validation is None:
+        if self.strict and self.monitor.startswith("validation/") and run.validation is None:
             raise UsageError(
                 f"there is no validation split to watch {self.monitor!r} on",
                 where=f"plugin {self.name!r}",
                 fix="Give the run validation rows, or watch train/loss.",
             )
 
+    def on_batch_end(self, run: Run) -> None:
+        """A look, where it is wanted in batches and the metric was logged in this one."""
+        if self.look == "batch" and self.monitor in run.step_metrics:
+            self._look(run)
+
     def on_evaluate_end(self, run: Run) -> None:
-        """A look, where the metric was logged since the last one."""
-        self._look(run)
+        """A look, where the metric was logged since the last one or is wanted here."""
+        if self.look == "evaluation" or (self.look == "auto" and self._is_new(run)):
+            self._look(run)
 
     def on_epoch_end(self, run: Run) -> None:
         """A look at what was logged outside an evaluation; a name that nobody has logged by now is a mistake."""
-        if run.epoch >= self.start_from_epoch:
+        if self.strict and run.epoch >= self.start_from_epoch:
             run.monitored(self.monitor)
-        self._look(run)
+        wanted = self.look == "epoch" and self.monitor in run.epoch_metrics
+        if wanted or (self.look == "auto" and self._is_new(run)):
+            self._look(run)
 
     def on_fit_end(self, run: Run) -> None:
         """Goes back to the best weights, so that the test split judges them."""
@@ -96,7 +113,7 @@ class EarlyStopping(Plugin):
         run.set_weights(self._weights)
         run.threshold = self._threshold
         run.log(self._figures)
-        at = self._best_at
+        at = self._best_look
         run.decide(self.name, "restore", f"{self.monitor} was best at epoch {at['epochs']}, step {at['steps']}")
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -108,6 +125,7 @@ class EarlyStopping(Plugin):
             "weights": self._weights,
             "threshold": self._threshold,
             "figures": dict(self._figures),
+            "best_look": dict(self._best_look),
             "seen": self._seen,
         }
 
@@ -116,12 +134,14 @@ class EarlyStopping(Plugin):
         self._best, self._best_at, self._looks = state["best"], dict(state["best_at"]), state["looks"]
         self._weights, self._threshold = state["weights"], state["threshold"]
         self._figures, self._seen = state["figures"], state["seen"]
+        self._best_look = state["best_look"]
+
+    def _is_new(self, run: Run) -> bool:
+        return run.times_logged.get(self.monitor, 0) != self._seen
 
     def _look(self, run: Run) -> None:
-        if run.times_logged.get(self.monitor, 0) == self._seen:
-            return
-        self._seen = run.times_logged[self.monitor]
-        if run.epoch < self.start_from_epoch:
+        self._seen = run.times_logged.get(self.monitor, 0)
+        if run.epoch < self.start_from_epoch or self.monitor not in run.metrics:
             return
         value, sign = run.metrics[self.monitor], run.sign(self.monitor, self.mode)
         now = {"epochs": run.epoch, "evaluations": self._looks + 1, "steps": run.step}
@@ -133,11 +153,8 @@ class EarlyStopping(Plugin):
             if self.check_finite:
                 run.stop(f"{self.monitor} is {value}")
                 return
-        elif self._is_better(value, sign):
-            self._best, self._best_at = value, now
-            if self.restore_best:
-                self._weights, self._threshold = run.copy_weights(), run.threshold
-                self._figures = {name: each for name, each in run.metrics.items() if name.startswith("validation/")}
+        else:
+            self._compare(run, value, sign, now)
         self._decide(run, value, sign, now)
 
     def _decide(self, run: Run, value: float, sign: float, now: Mapping[str, int]) -> None:
@@ -149,13 +166,34 @@ class EarlyStopping(Plugin):
             return
         waited = now[self.patience_unit] - self._best_at[self.patience_unit]
         if waited >= self.patience:
-            baseline = "anything finite" if self.baseline is None else f"the baseline, {self.baseline:g}"
-            best = baseline if self._best is None else f"{self._best:.6g}"
             unit = self.patience_unit if waited != 1 else self.patience_unit[:-1]
-            run.stop(f"{self.monitor} was no better than {best} for {waited} {unit}")
+            run.stop(f"{self.monitor} was {self._no_better(sign)} for {waited} {unit}")
 
-    def _is_better(self, value: float, sign: float) -> bool:
-        if self._best is None:
-            return self.baseline is None or sign * value > sign * self.baseline
-        margin = self.min_delta * (abs(self._best) if self.relative else 1.0)
-        return sign * value > sign * self._best + margin
+    def _no_better(self, sign: float) -> str:
+        if self._best is not None and self._beats_baseline(self._best, sign):
+            return f"no better than {self._best:.6g}"
+        return "never finite" if self.baseline is None else f"no better than the baseline, {self.baseline:g}"
+
+    def _compare(self, run: Run, value: float, sign: float, now: Mapping[str, int]) -> None:
+        """Takes in a value: whether it is the best so far, and whether patience starts anew.
+
+        The weights to go back to are those of the best value, though it may not beat the baseline.
+        """
+        best = self._best
+        if best is None:
+            counts = better = True
+        else:
+            margin = self.min_delta * (abs(best) if self.relative else 1.0)
+            passes = self._beats_baseline(value, sign) and not self._beats_baseline(best, sign)
+            counts = passes or sign * value > sign * best + margin
+            better = counts or (not self.cumulative and sign * value > sign * best)
+        if better:
+            self._best, self._best_look = value, dict(now)
+            if self.restore_best:
+                self._weights, self._threshold = run.copy_weights(), run.threshold
+                self._figures = {name: each for name, each in run.metrics.items() if name.startswith("validation/")}
+        if counts and self._beats_baseline(value, sign):
+            self._best_at = dict(now)
+
+    def _beats_baseline(self, value: float, sign: float) -> bool:
+        return self.baseline is None or sign * value > sign * self.baseline

@@ -154,7 +154,7 @@ def test_nothing_but_nan_uses_patience_up_where_it_is_not_to_be_stopped_at():
     run = engine(
         Tiny(), figures(values), EarlyStopping(monitor="figure", mode="min", patience=2, check_finite=False), epochs=5
     ).fit()
-    assert run.reason == "figure was no better than anything finite for 2 epochs"
+    assert run.reason == "figure was never finite for 2 epochs"
 
 
 def test_the_figures_at_the_end_are_those_of_the_weights_that_were_gone_back_to():
