@@ -59,10 +59,20 @@ def figures(run):
 
 
 def last_state(run):
-    """The state at the end of training, without the log's size, which depends on the clock that is in it."""
+    """The state at the end of training, without the logs' names and sizes, which depend on the clock."""
     state = checkpoint.complete(run)[0].read()
-    state["plugins"].pop("metrics-log")
+    for name in ("metrics-log", "tensorboard"):
+        state["plugins"].pop(name, None)
     return state
+
+
+def points(run):
+    """What TensorBoard sees of a run."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    seen = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
+    seen.Reload()
+    return {tag: [(point.step, point.value) for point in seen.Scalars(tag)] for tag in seen.Tags()["scalars"]}
 
 
 def status(run):
@@ -115,6 +125,7 @@ def test_a_run_that_is_killed_at_twenty_moments_equals_one_that_never_was(tmp_pa
     assert differences(last_state(whole), last_state(cut)) == []
     assert figures(whole) == figures(cut)
     assert (whole / "metrics.csv").read_text() == (cut / "metrics.csv").read_text()
+    assert points(whole) == points(cut)
     assert status(whole) == status(cut)
 
 

@@ -1,8 +1,12 @@
 """Early stopping: when it stops, why, and what it leaves behind."""
 
+import inspect
 import math
 import os
+import re
 import signal
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,6 +39,13 @@ def watching(values, event="epoch_end", **options):
         ([3, math.nan, 1], {}, 2, "figure is nan"),
         ([3, math.nan, 1], {"check_finite": False}, 3, None),
         ([3, math.nan, math.nan, 1], {"check_finite": False, "patience": 2}, 3, "no better than 3 for 2 epochs"),
+        ([math.nan] * 3, {"check_finite": False, "patience": 2}, 2, "figure was never finite for 2 epochs"),
+        # Gains of 0.1 add up to more than 0.15, or are forgotten one by one.
+        ([1.0, 0.9, 0.8, 0.7, 0.6, 0.5], {"patience": 2, "min_delta": 0.15}, 6, None),
+        ([1.0, 0.9, 0.8, 0.7], {"patience": 2, "min_delta": 0.15, "cumulative": False}, 3, "no better than 0.8 for 2"),
+        ([1.0, 0.9, 0.6, 0.7, 0.55], {"patience": 2, "min_delta": 0.25, "cumulative": False}, 5, "no better than 0.55"),
+        ([3, 2.8, 2.7, 2], {"patience": 3, "baseline": 2.5}, 3, "no better than the baseline, 2.5 for 3 epochs"),
+        ([3, 2.4, 2.4, 2.4], {"patience": 2, "baseline": 2.5, "min_delta": 1}, 4, "no better than 2.4 for 2 epochs"),
         ([3, 2, 2, 2], {"patience": 4, "patience_unit": "steps"}, 4, "no better than 2 for 4 steps"),
         ([3, 2, 2, 2], {"patience": 2, "patience_unit": "evaluations"}, 4, "no better than 2 for 2 evaluations"),
     ],
@@ -91,6 +102,77 @@ def test_restore_best_goes_back_to_the_best_weights_whatever_ended_the_run(ended
     for restored, best in zip(weights(run), kept[2], strict=True):
         np.testing.assert_array_equal(restored, best)
     assert any((a != b).any() for a, b in zip(kept[2], kept[run.epoch], strict=True))
+
+
+def test_restore_best_has_the_best_weights_even_where_none_beats_the_baseline():
+    values, kept = [3, 2, 4], {}
+
+    def log(run):
+        run.log({"figure": values[run.epoch - 1]})
+        kept[run.epoch] = [w.copy() for w in weights(run)]
+
+    stopping = EarlyStopping(monitor="figure", mode="min", patience=3, baseline=1, restore_best=True)
+    run = engine(Tiny(), stopping, plugin("log", phase=Phase.MEASURE, epoch_end=log), epochs=9).fit()
+    assert run.reason == "figure was no better than the baseline, 1 for 3 epochs"
+    for restored, best in zip(weights(run), kept[2], strict=True):
+        np.testing.assert_array_equal(restored, best)
+
+
+def looks(monitor, look):
+    """At which steps and events a metric is looked at: epochs of four batches with an evaluation in the second, too."""
+    stopping, seen = EarlyStopping(monitor=monitor, look=look, mode="min", patience=99), []
+    judge = stopping._look
+
+    def look_on(run):
+        before = stopping._looks
+        judge(run)
+        seen.extend([run.step] * (stopping._looks - before))
+
+    stopping._look = look_on
+    logging = plugin("log", phase=Phase.MEASURE, batch_end=lambda run: run.step % 3 == 0 and run.log({"figure": 1.0}))
+    asking = plugin(
+        "ask", phase=Phase.MEASURE, batch_end=lambda run: run.step_in_epoch == 2 and run.evaluate("for a look")
+    )
+    engine(Tiny(train_rows=8), stopping, logging, asking, epochs=2).fit()
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("monitor", "look", "steps"),
+    [
+        ("validation/loss", "auto", [2, 4, 6, 8]),
+        ("validation/loss", "evaluation", [2, 4, 6, 8]),
+        ("validation/loss", "epoch", [4, 8]),
+        # Where it is new: logged in steps 3 and 6, between evaluations of steps 2, 4, 6 and 8.
+        ("figure", "auto", [4, 6]),
+        ("figure", "batch", [3, 6]),
+        # It has no value at step 2.
+        ("figure", "evaluation", [4, 6, 8]),
+    ],
+)
+def test_when_it_looks(monitor, look, steps):
+    assert looks(monitor, look) == steps
+
+
+def test_a_look_in_a_batch_ends_the_run_after_it():
+    stopping = EarlyStopping(monitor="figure", look="batch", mode="min", patience=3, patience_unit="steps")
+    logging = plugin("log", phase=Phase.MEASURE, batch_end=lambda run: run.log({"figure": max(0, 4 - run.step)}))
+    run = engine(Tiny(train_rows=40), stopping, logging).fit()
+    assert (run.step, run.reason) == (7, "figure was no better than 0 for 3 steps")
+
+
+def test_a_metric_that_comes_late_is_waited_for_where_strict_is_off():
+    def log(run):
+        if run.epoch >= 3:
+            run.log({"figure": 1})
+
+    logging = plugin("log", phase=Phase.MEASURE, epoch_end=log)
+    with pytest.raises(UsageError, match="nobody logs 'figure'"):
+        engine(Tiny(), EarlyStopping(monitor="figure", mode="min"), logging, epochs=9).fit()
+    stopping = EarlyStopping(monitor="figure", mode="min", patience=2, strict=False)
+    assert engine(Tiny(), stopping, logging, epochs=9).fit().epoch == 5
+    without = EarlyStopping(monitor="validation/loss", strict=False)
+    assert engine(Tiny(validation_rows=0), without).fit().status == "finished"
 
 
 def test_several_instances_watch_side_by_side():
@@ -212,3 +294,50 @@ def test_a_relative_difference_is_of_the_best_values_size_whatever_its_sign():
     stopping = EarlyStopping(monitor="figure", mode="max", min_delta=0.1, relative=True, patience=2)
     run = engine(Tiny(), figures(values), stopping, epochs=4).fit()
     assert (run.epoch, run.reason) == (3, "figure was no better than -10 for 2 epochs")
+
+
+# ---- the table of what others have ----------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "early-stopping.md"
+
+OTHERS = {
+    "Lightning": "monitor min_delta patience verbose mode strict check_finite stopping_threshold divergence_threshold "
+    "check_on_train_epoch_end log_rank_zero_only",
+    "Keras": "monitor min_delta patience verbose mode baseline restore_best_weights start_from_epoch",
+    "Ignite": "patience score_function trainer threshold cumulative threshold_mode mode min_delta min_delta_mode "
+    "cumulative_delta",
+    "Composer": "monitor dataloader_label comp min_delta patience",
+}
+"""The arguments of Lightning 2.6.6, Keras 3.15.1, Ignite 0.5.5 and Composer 0.32.1, from their sources."""
+
+
+def table():
+    """The page's table: the heading's names, and for each row the names in backticks of each column."""
+    text = PAGE.read_text(encoding="utf-8").split("## What other libraries have")[1]
+    heading, _, *rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    names = [cell.strip().split(" ")[0] for cell in heading]
+    return names, [[set(re.findall(r"`([^`]+)`", cell)) for cell in row] for row in rows]
+
+
+def column(name):
+    names, rows = table()
+    return set().union(*(row[names.index(name)] for row in rows))
+
+
+def test_the_table_has_every_option_of_ours_and_no_other():
+    from trainer.options import options_of
+
+    assert column("ours") == {option.name for option in options_of(EarlyStopping)}
+
+
+@pytest.mark.parametrize("library", OTHERS)
+def test_the_table_has_every_option_of_the_other_libraries(library):
+    assert column(library) == set(OTHERS[library].split())
+
+
+def test_the_table_has_every_option_of_gluons_estimator():
+    from trainer._mxnet import mx
+
+    handlers = import_module(f"{mx.__name__}.gluon.contrib.estimator.event_handler")
+    arguments = set(inspect.signature(handlers.EarlyStoppingHandler).parameters)
+    assert column("Estimator") == arguments
