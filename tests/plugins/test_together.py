@@ -1,8 +1,11 @@
 """The plugins that come along, all at once: who sees what of whom."""
 
 import json
+import math
 
-from trainer import checkpoint, fit
+import numpy as np
+
+from trainer import checkpoint, fit, registry
 from trainer.events import EVENTS, Phase
 
 TOGETHER = """
@@ -56,3 +59,40 @@ def test_the_threshold_is_tuned_then_judged_then_saved_then_logged(tmp_path):
         assert state["run"]["threshold"] == lines[epoch]["validation/threshold"]
         assert state["run"]["metrics"]["validation/tuned-f1"] == tuned
     assert best > 0
+
+
+NEEDED = {
+    "gradient-clipping": {"norm": 5.0},
+    "gradient-accumulation": {"batches": 2},
+    "early-stopping": {"patience": 30, "restore-best": True},
+    "tensorboard": {"histograms": 10, "figures": 10},
+}
+
+
+def test_all_of_them_at_once_run_to_the_end_and_the_ledger_has_each(tmp_path):
+    """On a table of two classes with missing values and categories, for thirty epochs."""
+    generator = np.random.default_rng(0)
+    lines = ["size,colour,price,rich"]
+    for _ in range(400):
+        size, colour = generator.normal(), generator.choice(["red", "green", "blue"])
+        rich = size + (colour == "red") + generator.normal() > 0.5
+        price = "" if generator.uniform() < 0.1 else f"{generator.normal():.3f}"
+        lines.append(f"{size:.3f},{colour},{price},{'yes' if rich else 'no'}")
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    names = [e.name for e in registry.installed(registry.PLUGINS) if e.distribution == "gluon-trainer"]
+    plugins = [registry.create_plugin(name, NEEDED.get(name, {}), where="here") for name in names]
+    run = fit(
+        "logreg",
+        data=tmp_path / "table.csv",
+        label="rich",
+        epochs=30,
+        plugins=plugins,
+        without=["progress", "metrics-log", "threshold-tuner", "checkpoint", "tensorboard"],
+        runs_dir=tmp_path / "runs",
+    )
+    assert (run.status, run.epoch) == ("finished", 30)
+    assert [each for each in run.decisions if each.action == "disable"] == []
+    assert {row["plugin"] for row in run.dispatch.ledger()} == set(names)
+    assert all(math.isfinite(value) for name, value in run.metrics.items() if "matthews" not in name)
+    written = {path.name for path in run.folder.iterdir()}
+    assert {"metrics.jsonl", "metrics.csv", "tensorboard", "checkpoints", "profile.json", "run.json"} <= written
