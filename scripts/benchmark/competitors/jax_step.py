@@ -1,0 +1,81 @@
+"""JAX by hand: forward, backward and update in one compiled function of a batch, or of a whole epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmark.worker import Clock, Job
+
+
+def steps(job: Job, clock: Clock) -> Callable[[Any], Any]:
+    """One call a step; it cuts the batch out of the shuffled arrays by itself, which is cheaper than slicing them."""
+
+    @partial(jax.jit, static_argnames="size", donate_argnums=(0, 1))
+    def step(params: Any, total: Any, x: Any, y: Any, start: Any, size: int) -> Any:
+        data, label = (jax.lax.dynamic_slice_in_dim(part, start, size) for part in (x, y))
+        return _update(params, total, data, label, job.rate)
+
+    def epoch(params: Any, x: Any, y: Any) -> Any:
+        total = jnp.zeros(())
+        for start in range(0, len(job.y), job.batch):
+            params, total = step(params, total, x, y, start, min(job.batch, len(job.y) - start))
+        return params, total
+
+    return _train(job, clock, epoch)
+
+
+def scan(job: Job, clock: Clock) -> Callable[[Any], Any]:
+    """One call an epoch: nothing can happen between its steps, so this is no loop that plugins could live in."""
+    full = len(job.y) // job.batch * job.batch
+
+    @partial(jax.jit, donate_argnums=0)
+    def epoch(params: Any, x: Any, y: Any) -> Any:
+        def body(carry: Any, batch: Any) -> Any:
+            return _update(*carry, *batch, job.rate), None
+
+        batches = x[:full].reshape(-1, job.batch, x.shape[1]), y[:full].reshape(-1, job.batch)
+        (params, total), _ = jax.lax.scan(body, (params, jnp.zeros(())), batches)
+        return _update(params, total, x[full:], y[full:], job.rate) if full < len(x) else (params, total)
+
+    return _train(job, clock, epoch)
+
+
+def _train(job: Job, clock: Clock, epoch: Callable[..., Any]) -> Callable[[Any], Any]:
+    key = jax.random.key(job.seed)
+    params = []
+    for inputs, outputs in zip(job.widths[:-1], job.widths[1:], strict=True):
+        key, part = jax.random.split(key)
+        bound = (6 / (inputs + outputs)) ** 0.5
+        params.append((jax.random.uniform(part, (inputs, outputs), minval=-bound, maxval=bound), jnp.zeros(outputs)))
+    x, y = jnp.asarray(job.x), jnp.asarray(job.y)
+    shuffle = jax.jit(lambda x, y, order: (x[order], y[order]))
+    generator = np.random.default_rng(job.seed)
+    for _ in range(job.epochs):
+        clock.epoch()
+        # numpy's permutation is faster than JAX's on a CPU.
+        params, total = epoch(params, *shuffle(x, y, generator.permutation(len(job.y)).astype(np.int32)))
+        float(total)
+    clock.end()
+    return lambda rows: _logits(params, rows)
+
+
+def _logits(params: Any, x: Any) -> Any:
+    for weight, bias in params[:-1]:
+        x = jax.nn.relu(x @ weight + bias)
+    weight, bias = params[-1]
+    return (x @ weight + bias)[:, 0]
+
+
+def _update(params: Any, total: Any, x: Any, y: Any, rate: float) -> Any:
+    def loss(params: Any) -> Any:
+        z = _logits(params, x)
+        return jnp.mean(jnp.maximum(z, 0) - z * y + jnp.log1p(jnp.exp(-jnp.abs(z))))
+
+    value, gradient = jax.value_and_grad(loss)(params)
+    return jax.tree.map(lambda p, g: p - rate * g, params, gradient), total + value * len(x)

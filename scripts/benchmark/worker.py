@@ -1,0 +1,114 @@
+"""One competitor on one workload, in a process of its own: `python -m benchmark.worker JOB.json`.
+
+The answer goes into the file that the job names, since libraries write to standard output as they please.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.workloads import cross_entropy
+
+CHECKED_ROWS = 100_000
+"""The final loss is computed over so many rows, at most."""
+CHUNK = 10_000
+
+
+@dataclass
+class Job:
+    """What a competitor is given."""
+
+    x: NDArray[np.float32]
+    """(rows, features)"""
+    y: NDArray[np.float32]
+    """(rows,), 0 or 1"""
+    hidden: tuple[int, ...]
+    batch: int
+    epochs: int
+    rate: float
+    seed: int
+    folder: Path
+    """Where it may write."""
+
+    @property
+    def widths(self) -> list[int]:
+        """Neurons of each layer, from the input to the output."""
+        return [self.x.shape[1], *self.hidden, 1]
+
+
+@dataclass
+class Clock:
+    """When each epoch began, and when the last one ended."""
+
+    times: list[float] = field(default_factory=list)
+
+    def epoch(self) -> None:
+        """An epoch begins, which is where the one before has ended."""
+        self.times.append(time.perf_counter())
+
+    end = epoch
+
+
+def main(path: str) -> None:
+    """Runs the job in the file at `path`."""
+    given = json.loads(Path(path).read_text(encoding="utf-8"))
+    x, y = (np.load(given[name]) for name in ("x", "y"))
+    job = Job(
+        x,
+        y,
+        tuple(given["hidden"]),
+        given["batch"],
+        given["epochs"],
+        given["rate"],
+        given["seed"],
+        Path(given["folder"]),
+    )
+    clock = Clock()
+    module = importlib.import_module(f"benchmark.competitors.{given['module']}")
+    predict = getattr(module, given["function"])(job, clock)
+    if len(clock.times) != job.epochs + 1:
+        raise SystemExit(f"{given['function']} ran {len(clock.times) - 1} epochs, not {job.epochs}")
+    steps = -(-len(x) // job.batch) * (job.epochs - 1)
+    rows = min(CHECKED_ROWS, len(x))
+    logits = np.concatenate([np.asarray(predict(x[i : min(i + CHUNK, rows)])).ravel() for i in range(0, rows, CHUNK)])
+    answer: dict[str, Any] = {
+        "seconds": (clock.times[-1] - clock.times[1]) / steps,
+        "epochs": list(np.diff(clock.times)),
+        "loss": cross_entropy(logits, y[:rows]),
+        "threads": threads(),
+    }
+    Path(given["answer"]).write_text(json.dumps(answer), encoding="utf-8")
+
+
+def threads() -> str:
+    """How many threads the loaded library says that it computes with."""
+    if "torch" in sys.modules and "mxnet" not in sys.modules:
+        return str(sys.modules["torch"].get_num_threads())
+    if "mxnet" in sys.modules or "sklearn" in sys.modules:
+        try:
+            import threadpoolctl
+        except ImportError:
+            pass
+        else:
+            found = {pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
+            return "/".join(map(str, sorted(found))) or "1"
+    return os.environ.get("OMP_NUM_THREADS", f"{cores()} cores")
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,85 @@
+"""The workloads: which rows, which net, how many epochs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Training:
+    """One net on one table, by plain SGD, for a fixed number of epochs; the first one is the warm-up."""
+
+    key: str
+    title: str
+    rows: int
+    features: int
+    hidden: tuple[int, ...]
+    batch: int
+    epochs: int
+    rate: float = 0.1
+    seed: int = 12345
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch, the last and shorter one included."""
+        return -(-self.rows // self.batch)
+
+    def quick(self) -> Training:
+        """A small version, to see that everything runs; its times mean nothing."""
+        rows = min(self.rows, max(400, self.batch * 2 + self.batch // 2))
+        return replace(self, rows=rows, epochs=3)
+
+    def data(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Features (rows, features) and labels (rows,), 0 or 1; always the same."""
+        generator = np.random.default_rng(self.seed)
+        x = generator.standard_normal((self.rows, self.features), dtype=np.float32)
+        if self.key == "a":
+            return x, (x.sum(axis=1) > 3).astype(np.float32)
+        weights = generator.standard_normal(self.features).astype(np.float32) * np.float32(2 / self.features**0.5)
+        logits = x @ weights
+        if self.hidden and self.key == "b":
+            logits += 2 * x[:, 0] * x[:, 1] + 2 * np.sin(2 * x[:, 2])
+        noise = generator.random(self.rows, dtype=np.float32)
+        return x, (noise < 1 / (1 + np.exp(-logits))).astype(np.float32)
+
+
+TRAINING = {
+    training.key: training
+    for training in (
+        Training("a", "the notebook: 10-10-10-10-1, batch 10", 1000, 10, (10, 10, 10), batch=10, epochs=31),
+        Training("b", "table: 28-64-64-1, batch 1024", 1_000_000, 28, (64, 64), batch=1024, epochs=2),
+        Training("c", "table, linear: 28-1, batch 1024", 1_000_000, 28, (), batch=1024, epochs=2),
+        Training("d", "wide: 1000-1000-1000-1, batch 512", 20_480, 1000, (1000, 1000), batch=512, epochs=3),
+    )
+}
+
+OTHERS = {
+    "e": "whole processes: `trainer run logreg` and the notebook as a script",
+    "f": "import and start-up",
+    "g": "what plugins cost a batch, on the notebook's net",
+    "h": "how cost grows with the rows: 28 features, linear, batch 1024",
+}
+
+
+def title(key: str) -> str:
+    """What a workload is, in a line."""
+    return TRAINING[key].title if key in TRAINING else OTHERS[key]
+
+
+def save(training: Training, folder: Path) -> tuple[Path, Path]:
+    """The data as two .npy files, which every competitor maps into its memory."""
+    paths = folder / f"{training.key}-x.npy", folder / f"{training.key}-y.npy"
+    for path, array in zip(paths, training.data(), strict=True):
+        np.save(path, array)
+    return paths
+
+
+def cross_entropy(logits: NDArray[Any], labels: NDArray[Any]) -> float:
+    """The mean binary cross-entropy of logits (rows,), in float64."""
+    z, y = logits.astype(np.float64).reshape(-1), labels.astype(np.float64)
+    return float(np.mean(np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z)))))
