@@ -169,6 +169,6 @@ def test_the_pins_hold_every_declared_dependency_exactly():
 
 
 def test_every_script_is_executable():
-    for name in ("run", "test", "check", "lock"):
+    for name in ("run", "test", "check", "lock", "bench"):
         assert os.access(ROOT / "scripts" / name, os.X_OK)
     assert os.access(ROOT / ".ci" / "run", os.X_OK)

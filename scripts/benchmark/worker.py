@@ -91,18 +91,17 @@ def main(path: str) -> None:
 
 
 def threads() -> str:
-    """How many threads the loaded library says that it computes with."""
-    if "torch" in sys.modules and "mxnet" not in sys.modules:
+    """How many threads the library that was measured computes with."""
+    told = os.environ.get("OMP_NUM_THREADS")
+    if "mxnet" in sys.modules:
+        return told or str(max(1, cores() // 2))  # MXNet takes hyperthreads for granted
+    if "torch" in sys.modules:
         return str(sys.modules["torch"].get_num_threads())
-    if "mxnet" in sys.modules or "sklearn" in sys.modules:
-        try:
-            import threadpoolctl
-        except ImportError:
-            pass
-        else:
-            found = {pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
-            return "/".join(map(str, sorted(found))) or "1"
-    return os.environ.get("OMP_NUM_THREADS", f"{cores()} cores")
+    if "sklearn" in sys.modules:
+        import threadpoolctl
+
+        return str(max(pool["num_threads"] for pool in threadpoolctl.threadpool_info()))
+    return str(cores())  # XLA's pool
 
 
 def cores() -> int:

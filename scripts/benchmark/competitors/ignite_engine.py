@@ -20,7 +20,7 @@ def data_loader(job: Job, clock: Clock) -> Callable[[Any], Any]:
         model,
         torch.optim.SGD(model.parameters(), lr=job.rate),
         nn.BCEWithLogitsLoss(),
-        output_transform=lambda x, y, y_pred, loss: loss.detach() * len(x),
+        output_transform=lambda x, _y, _predicted, loss: loss.detach() * len(x),
     )
     total = torch.zeros(())
 

@@ -17,14 +17,14 @@ def steps(job: Job, clock: Clock) -> Callable[[Any], Any]:
     """One call a step; it cuts the batch out of the shuffled arrays by itself, which is cheaper than slicing them."""
 
     @partial(jax.jit, static_argnames="size", donate_argnums=(0, 1))
-    def step(params: Any, total: Any, x: Any, y: Any, start: Any, size: int) -> Any:
-        data, label = (jax.lax.dynamic_slice_in_dim(part, start, size) for part in (x, y))
-        return _update(params, total, data, label, job.rate)
+    def step(params: Any, total: Any, data: Any, start: Any, size: int) -> Any:
+        x, y = (jax.lax.dynamic_slice_in_dim(part, start, size) for part in data)
+        return _update(params, total, x, y, job.rate)
 
     def epoch(params: Any, x: Any, y: Any) -> Any:
         total = jnp.zeros(())
         for start in range(0, len(job.y), job.batch):
-            params, total = step(params, total, x, y, start, min(job.batch, len(job.y) - start))
+            params, total = step(params, total, (x, y), start, min(job.batch, len(job.y) - start))
         return params, total
 
     return _train(job, clock, epoch)

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from trainer_plugins.logreg import LogisticRegression
-
 from benchmark.worker import Clock, Job
 from trainer import Arrays, Engine, Phase, Plugin, Run, Splits, fit
+from trainer_plugins.logreg import LogisticRegression
 
 
 class Rows(LogisticRegression):
-    """The task `logreg` over the benchmark's rows, without a validation split."""
-
-    def splits(self, run: Run) -> Splits:
-        """The training rows alone."""
-        self._lines = []
-        return Splits(self.arrays)
+    """The task `logreg` over the rows in `arrays`, without a validation split unless `validation` is set."""
 
     arrays: Any = None
+    validation: Any = None
+
+    def splits(self, run: Run) -> Splits:
+        """The training rows, and for validation whatever was set."""
+        self._lines = []
+        return Splits(self.arrays, self.validation)
 
 
 class Timer(Plugin):

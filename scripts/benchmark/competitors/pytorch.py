@@ -54,7 +54,7 @@ class Slices(IterableDataset[Any]):
             yield x[start : start + self._batch], y[start : start + self._batch]
 
     def __len__(self) -> int:
-        return -(-len(self._x) // self._batch)
+        return (len(self._x) + self._batch - 1) // self._batch
 
 
 def predictor(model: nn.Module) -> Callable[[Any], Any]:

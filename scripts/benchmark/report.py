@@ -1,0 +1,183 @@
+"""From measurements to a table, ratios and goals. Nothing here measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from benchmark.workloads import title
+
+Round = Mapping[str, Mapping[str, Any]]
+"""One round of one workload: what each competitor answered, by name. `seconds` is what is compared."""
+
+REFERENCE = {"a": "ours", "b": "ours", "c": "ours", "d": "ours", "e": "trainer run logreg", "g": "no plugins"}
+"""Which row the ratios of a workload are ratios to."""
+CHANCE = 0.98
+"""A final loss above this part of what the labels' frequency alone gives is no learning."""
+DISTURBED = 0.25
+"""With more cores than this busy with something else, a measurement says little: threads that wait for each other
+become many times slower."""
+ABSOLUTE, RELATIVE = 0.05, 0.10
+"""How far a final loss may lie above ours."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    workload: str
+    name: str
+    seconds: float | None
+    """The median over the rounds; None where it never ran."""
+    least: float | None
+    most: float | None
+    rounds: int
+    ratio: float | None
+    """The median over the rounds of this row's time divided by the reference's in the same round."""
+    note: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it may be compared: it ran, and it learned."""
+        return self.seconds is not None and not self.note.startswith("does not learn")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A ratio of two rows of one workload that is not to be above a bound."""
+
+    workload: str
+    row: str
+    than: str
+    most: float
+
+    def __str__(self) -> str:
+        return f"({self.workload}) {self.row} takes at most {self.most:.3g} × {self.than}"
+
+
+GOALS = (
+    Goal("a", "ours", "torch", 1 / 4),
+    Goal("a", "ours", "notebook", 1 / 12),
+    Goal("a", "ours", "lightning", 1 / 10),
+    Goal("a", "ours", "sklearn", 1.0),
+    *(goal for key in "bcd" for goal in (Goal(key, "ours", "torch-memory", 1.0), Goal(key, "ours", "lightning", 0.5))),
+    Goal("e", "trainer run logreg", "the notebook as a script", 0.6),
+    *(Goal(key, "ours", "ours-step", 1.10) for key in "abcd"),
+)
+
+
+def mark_learning(results: dict[str, dict[str, Any]], reference: str, chance: float) -> None:
+    """Flags those of a round whose final loss shows that they did not train the model that the reference trained.
+
+    `chance` is the loss of knowing nothing but how frequent the labels are. Where the reference is not part of the
+    round, chance alone decides.
+    """
+    ours = results.get(reference, {}).get("loss")
+    bound = CHANCE * chance if ours is None else min(CHANCE * chance, ours * (1 + RELATIVE) + ABSOLUTE)
+    for answer in results.values():
+        loss = answer.get("loss")
+        if loss is not None:
+            answer["learns"] = bool(loss <= bound)  # false for NaN
+
+
+def ratio(rounds: Sequence[Round], name: str, to: str) -> float | None:
+    """The median over the rounds that have both of the time of `name` divided by that of `to`."""
+    ratios = [
+        each[name]["seconds"] / each[to]["seconds"]
+        for each in rounds
+        if "seconds" in each.get(name, {}) and "seconds" in each.get(to, {})
+    ]
+    return median(ratios) if ratios else None
+
+
+def rows(workload: str, rounds: Sequence[Round]) -> list[Row]:
+    """The lines of one workload, the competitors in the order in which they were named."""
+    names = list(dict.fromkeys(name for each in rounds for name in each))
+    return [_row(workload, rounds, name) for name in names]
+
+
+def _row(workload: str, rounds: Sequence[Round], name: str) -> Row:
+    answers = [each[name] for each in rounds if name in each]
+    times = [answer["seconds"] for answer in answers if "seconds" in answer]
+    if not times:
+        return Row(workload, name, None, None, None, 0, None, note=str(answers[-1].get("error", "")))
+    notes = []
+    if not all(answer.get("learns", True) for answer in answers):
+        losses = [answer["loss"] for answer in answers if "loss" in answer]
+        notes.append(f"does not learn (loss {median(losses):.3f})")
+    elif "loss" in answers[-1]:
+        notes.append(f"loss {median(answer['loss'] for answer in answers if 'loss' in answer):.3f}")
+    if len(times) < len(answers):
+        notes.append(f"failed in {len(answers) - len(times)} of {len(answers)} rounds")
+    disturbed = sum(answer.get("others", 0.0) > DISTURBED for answer in answers)
+    if disturbed:
+        notes.append(f"disturbed in {disturbed} of {len(answers)} rounds")
+    for key, text in NOTES.items():
+        values = [answer[key] for answer in answers if key in answer]
+        if values:
+            notes.append(text(values))
+    to = REFERENCE.get(workload)
+    relative = None if to is None else ratio(rounds, name, to)
+    return Row(workload, name, median(times), min(times), max(times), len(times), relative, "; ".join(notes))
+
+
+NOTES = {
+    "threads": lambda values: f"{values[-1]} thread{'' if values[-1] == '1' else 's'}",
+    "cpu": lambda values: f"{show(median(values))} of CPU time",
+    "evaluation": lambda values: f"evaluation {show(median(values))} a row",
+    "memory": lambda values: f"{median(values) / 2**20:.0f} MiB beside the data",
+    "added": lambda values: f"{median(values) * 1e6:+.1f} µs a batch",
+    "growth": lambda values: f"last tenth {median(values):.2f} × first tenth",
+}
+"""What a note says of further things that were measured."""
+
+
+def judge(goal: Goal, rounds: Sequence[Round]) -> tuple[float | None, str]:
+    """The measured ratio, and `met`, `not met`, or why it cannot be said."""
+    measured = ratio(rounds, goal.row, goal.than)
+    if measured is None:
+        return None, "not measured"
+    for row in rows(goal.workload, rounds):
+        if row.name in (goal.row, goal.than) and not row.counts:
+            return measured, f"not counted: {row.name} {row.note}"
+    return measured, "met" if measured <= goal.most else "not met"
+
+
+def show(seconds: float) -> str:
+    """A time with three digits, in a unit that suits it."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if abs(seconds) >= size:
+            return f"{seconds / size:.3g} {unit}" if abs(seconds) < 100 * size else f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
+
+
+def markdown(results: Mapping[str, Sequence[Round]], titles: Mapping[str, str]) -> str:
+    """All tables and the goals, ready for a page."""
+    parts = []
+    for workload, rounds in results.items():
+        unit = UNITS[workload]
+        to = REFERENCE.get(workload)
+        lines = [
+            f"**({workload}) {title(workload)}**",
+            "",
+            f"| | {unit}, median (range) | {f'ratio to `{to}`' if to else ''} | |",
+            "|---|---|---|---|",
+        ]
+        for row in rows(workload, rounds):
+            time = "–" if row.seconds is None else f"{show(row.seconds)} ({show(row.least)}–{show(row.most)})"  # type: ignore[arg-type]
+            times = "" if row.ratio is None else f"{row.ratio:.2f}"
+            lines.append(f"| {titles.get(row.name, row.name)} | {time} | {times} | {row.note} |")
+        parts.append("\n".join(lines))
+    lines = ["| goal | measured | |", "|---|---|---|"]
+    for goal in GOALS:
+        if goal.workload in results:
+            measured, verdict = judge(goal, results[goal.workload])
+            lines.append(f"| {goal} | {'–' if measured is None else f'{measured:.3f}'} | {verdict} |")
+    if len(lines) > 2:
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+UNITS = {**dict.fromkeys("abcd", "a step"), "e": "the whole", "f": "the whole", "g": "a batch", "h": "a row"}

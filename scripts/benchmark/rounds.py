@@ -1,0 +1,129 @@
+"""One round of each workload: everyone once, in an order that changes from round to round."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark import report
+from benchmark.competitors import Competitor
+from benchmark.processes import Failed, Surroundings, answer_of, run
+from benchmark.workloads import TRAINING, Training, save
+
+Answers = dict[str, dict[str, Any]]
+NOTEBOOK = Path(__file__).parent / "notebook_script.py"
+IMPORT_MXNET = "import numpy, warnings; warnings.simplefilter('ignore'); numpy.bool = bool; import mxnet"
+START_UPS = {
+    "python": ("own", "pass"),
+    "import trainer": ("own", "import trainer"),
+    "trainer --help": ("own", None),
+    "import mxnet": ("own", IMPORT_MXNET),
+    "import torch": ("peers", "import torch"),
+    "import pytorch_lightning": ("peers", "import pytorch_lightning"),
+    "import ignite.engine": ("peers", "import ignite.engine"),
+    "import skorch": ("peers", "import skorch"),
+    "import keras": ("peers", "import os; os.environ['KERAS_BACKEND'] = 'jax'; import keras"),
+    "import jax": ("peers", "import jax"),
+    "import sklearn.neural_network": ("peers", "import sklearn.neural_network"),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured, and where."""
+
+    surroundings: Surroundings
+    competitors: Sequence[Competitor]
+    quick: bool
+    patience: int
+    """How often a measurement is repeated while something else keeps the machine busy."""
+    say: Callable[[str], None]
+
+    def round(self, workload: str, number: int) -> Answers:
+        """One round of a workload."""
+        if workload in TRAINING:
+            training = TRAINING[workload]
+            return self._training(training.quick() if self.quick else training, number)
+        others = {"e": self._processes, "f": self._start_ups, "g": self._plugins, "h": self._growth}
+        return others[workload](number)
+
+    def _training(self, training: Training, number: int) -> Answers:
+        with tempfile.TemporaryDirectory(prefix="bench-data-") as name:
+            x, y = save(training, Path(name))
+            frequency = float(np.load(y).mean())
+            answers: Answers = {}
+            mine = [one for one in self.competitors if training.key in one.workloads]
+            for competitor in _shuffled(mine, number):
+                job = {**asdict(training), "x": str(x), "y": str(y)}
+                job |= {"module": competitor.module, "function": competitor.function}
+                measure = partial(answer_of, "worker", job, self.surroundings, environment=competitor.environment)
+                answers[competitor.name] = self._measured(competitor.name, measure)
+        chance = -frequency * np.log(frequency) - (1 - frequency) * np.log(1 - frequency)
+        # The few steps of a quick round lead to losses that differ by chance.
+        report.mark_learning(answers, "" if self.quick else report.REFERENCE[training.key], float(chance))
+        return {competitor.name: answers[competitor.name] for competitor in mine}
+
+    def _processes(self, number: int) -> Answers:
+        trainer = [str(self.surroundings.own.parent / "trainer"), "run", "logreg"]
+        notebook = [str(self.surroundings.own), str(NOTEBOOK)]
+        return self._commands({"trainer run logreg": trainer, "the notebook as a script": notebook}, number)
+
+    def _start_ups(self, number: int) -> Answers:
+        commands = {}
+        for name, (environment, code) in START_UPS.items():
+            commands[name] = [self.surroundings.python(environment), "-c", code or ""]
+            if code is None:
+                commands[name] = [str(self.surroundings.own.parent / "trainer"), "--help"]
+        return self._commands(commands, number)
+
+    def _commands(self, commands: Mapping[str, Sequence[str]], number: int) -> Answers:
+        answers = {}
+        for name in _shuffled(list(commands), number):
+            with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+                measure = partial(run, commands[name], self.surroundings, cwd=Path(folder))
+                answers[name] = self._measured(name, measure)
+        return {name: answers[name] for name in commands}
+
+    def _plugins(self, number: int) -> Answers:
+        job = {"repeats": 1, "epochs": 3} if self.quick else {"repeats": 5, "epochs": 21}
+        answer = self._measured("all sets of plugins", partial(answer_of, "plugin_costs", job, self.surroundings))
+        return answer.get("sets", {"no plugins": answer})
+
+    def _growth(self, number: int) -> Answers:
+        exponents = (3, 4) if self.quick else (4, 5, 6, 7)
+        jobs: dict[str, dict[str, Any]] = {f"10^{exponent} rows": {"rows": 10**exponent} for exponent in exponents}
+        epochs = 20 if self.quick else 500
+        jobs[f"metrics-log over {epochs} epochs, a step"] = {"epochs": epochs}
+        return {
+            name: self._measured(name, partial(answer_of, "growth", job, self.surroundings))
+            for name, job in jobs.items()
+        }
+
+    def _measured(self, name: str, measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """What was measured, or the error; where others kept the machine busy, it is measured again, and the
+        least disturbed one counts."""
+        answers: list[dict[str, Any]] = []
+        for _ in range(1 + self.patience):
+            try:
+                answers.append(dict(measure()))
+            except Failed as error:
+                answers.append({"error": str(error), "others": 0.0})
+            if answers[-1]["others"] <= report.DISTURBED:
+                break
+        answer = min(answers, key=lambda one: one["others"])
+        shown = report.show(answer["seconds"]) if "seconds" in answer else answer["error"]
+        self.say(f"  {name}: {shown}" + (f" ({answer['others']:.1f} cores were busy)" if len(answers) > 1 else ""))
+        return answer
+
+
+def _shuffled(items: Sequence[Any], number: int) -> Iterator[Any]:
+    order = list(items)
+    random.Random(number).shuffle(order)
+    return iter(order)
