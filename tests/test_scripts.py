@@ -133,6 +133,14 @@ def test_the_development_environment_serves_for_running(project):
     assert only.endswith(f"--editable {project}[dev]")
 
 
+def test_the_benchmark_runs_in_the_projects_environment(project):
+    fake_python(project)
+    done = call(project, "--quick", command="bench")
+    assert done.returncode == 0, done.stderr
+    assert (project.parent / "calls").read_text().splitlines()[-1] == "-m benchmark --quick"
+    assert not (project / ".venv-bench").exists(), "the peers are installed where they are needed"
+
+
 def test_the_callers_folder_stays_the_working_folder(project, tmp_path):
     fake_python(project)
     elsewhere = tmp_path / "else where"

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results[key].append(plan.round(key, number))
             # After every part, so that a benchmark that is cut short leaves what it has measured.
             write(options.output, about, results)
-    print(table(results))
+    print(report.text(results, goals_of(about)))
     print(f"Written to {options.output}: results.json, table.md, times.svg")
     return 0
 
@@ -123,39 +123,23 @@ def needs_peers(workloads: Sequence[str], competitors: Sequence[Competitor]) -> 
     return training or "f" in workloads
 
 
+def goals_of(about: dict[str, Any]) -> Sequence[report.Goal]:
+    """What is judged: nothing of a quick round."""
+    return () if about["options"]["quick"] else report.GOALS
+
+
 def write(folder: Path, about: dict[str, Any], results: dict[str, list[report.Round]]) -> None:
     """Numbers, table and picture of what was measured so far."""
     goals = [
         dict(
             zip(("goal", "measured", "verdict"), (str(goal), *report.judge(goal, results[goal.workload])), strict=True)
         )
-        for goal in report.GOALS
+        for goal in goals_of(about)
         if goal.workload in results
     ]
     (folder / "results.json").write_text(json.dumps({**about, "rounds": results, "goals": goals}, indent=1))
-    (folder / "table.md").write_text(report.markdown(results, TITLES), encoding="utf-8")
+    (folder / "table.md").write_text(report.markdown(results, TITLES, goals_of(about)), encoding="utf-8")
     plot.draw(results, TITLES, folder / "times.svg")
-
-
-def table(results: dict[str, list[report.Round]]) -> str:
-    """The same for a terminal."""
-    lines = []
-    for key, rounds in results.items():
-        lines += [
-            "",
-            f"({key}) {title(key)}; {report.UNITS[key]}: median (range), ratio to {report.REFERENCE.get(key)}",
-        ]
-        for row in report.rows(key, rounds):
-            time = "–" if row.seconds is None else report.show(row.seconds)
-            spread = "" if row.seconds is None else f"({report.show(row.least or 0)}–{report.show(row.most or 0)})"
-            times = "" if row.ratio is None else f"{row.ratio:.2f}"
-            lines.append(f"  {row.name:28} {time:>9} {spread:22} {times:>7}  {row.note}")
-    lines.append("")
-    for goal in report.GOALS:
-        if goal.workload in results:
-            measured, verdict = report.judge(goal, results[goal.workload])
-            lines.append(f"  {goal}: {'' if measured is None else f'{measured:.3f}, '}{verdict}")
-    return "\n".join(lines)
 
 
 def machine() -> dict[str, Any]:

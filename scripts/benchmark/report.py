@@ -12,7 +12,12 @@ from benchmark.workloads import title
 Round = Mapping[str, Mapping[str, Any]]
 """One round of one workload: what each competitor answered, by name. `seconds` is what is compared."""
 
-REFERENCE = {"a": "ours", "b": "ours", "c": "ours", "d": "ours", "e": "trainer run logreg", "g": "no plugins"}
+REFERENCE = {
+    **dict.fromkeys("abcd", "ours"),
+    "e": "trainer run logreg",
+    "g": "no plugins",
+    "i": "a plain write and flush",
+}
 """Which row the ratios of a workload are ratios to."""
 CHANCE = 0.98
 """A final loss above this part of what the labels' frequency alone gives is no learning."""
@@ -65,6 +70,7 @@ GOALS = (
     *(goal for key in "bcd" for goal in (Goal(key, "ours", "torch-memory", 1.0), Goal(key, "ours", "lightning", 0.5))),
     Goal("e", "trainer run logreg", "the notebook as a script", 0.6),
     *(Goal(key, "ours", "ours-step", 1.10) for key in "abcd"),
+    Goal("i", "a checkpoint", "a plain write and flush", 1.5),
 )
 
 
@@ -153,7 +159,7 @@ def show(seconds: float) -> str:
     return f"{seconds / 1e-9:.3g} ns"
 
 
-def markdown(results: Mapping[str, Sequence[Round]], titles: Mapping[str, str]) -> str:
+def markdown(results: Mapping[str, Sequence[Round]], titles: Mapping[str, str], goals: Sequence[Goal] = GOALS) -> str:
     """All tables and the goals, ready for a page."""
     parts = []
     for workload, rounds in results.items():
@@ -166,12 +172,12 @@ def markdown(results: Mapping[str, Sequence[Round]], titles: Mapping[str, str]) 
             "|---|---|---|---|",
         ]
         for row in rows(workload, rounds):
-            time = "–" if row.seconds is None else f"{show(row.seconds)} ({show(row.least)}–{show(row.most)})"  # type: ignore[arg-type]
+            time = "–" if row.seconds is None else f"{show(row.seconds)} ({show(row.least or 0)}–{show(row.most or 0)})"
             times = "" if row.ratio is None else f"{row.ratio:.2f}"
             lines.append(f"| {titles.get(row.name, row.name)} | {time} | {times} | {row.note} |")
         parts.append("\n".join(lines))
     lines = ["| goal | measured | |", "|---|---|---|"]
-    for goal in GOALS:
+    for goal in goals:
         if goal.workload in results:
             measured, verdict = judge(goal, results[goal.workload])
             lines.append(f"| {goal} | {'–' if measured is None else f'{measured:.3f}'} | {verdict} |")
@@ -180,4 +186,30 @@ def markdown(results: Mapping[str, Sequence[Round]], titles: Mapping[str, str]) 
     return "\n\n".join(parts) + "\n"
 
 
-UNITS = {**dict.fromkeys("abcd", "a step"), "e": "the whole", "f": "the whole", "g": "a batch", "h": "a row"}
+def text(results: Mapping[str, Sequence[Round]], goals: Sequence[Goal] = GOALS) -> str:
+    """The same for a terminal."""
+    lines = []
+    for key, rounds in results.items():
+        to = REFERENCE.get(key)
+        lines += ["", f"({key}) {title(key)}; {UNITS[key]}: median (range){f', ratio to {to}' if to else ''}"]
+        for row in rows(key, rounds):
+            time = "–" if row.seconds is None else show(row.seconds)
+            spread = "" if row.seconds is None else f"({show(row.least or 0)}–{show(row.most or 0)})"
+            times = "" if row.ratio is None else f"{row.ratio:.2f}"
+            lines.append(f"  {row.name:28} {time:>9} {spread:22} {times:>7}  {row.note}")
+    lines.append("")
+    for goal in goals:
+        if goal.workload in results:
+            measured, verdict = judge(goal, results[goal.workload])
+            lines.append(f"  {goal}: {'' if measured is None else f'{measured:.3f}, '}{verdict}")
+    return "\n".join(lines)
+
+
+UNITS = {
+    **dict.fromkeys("abcd", "a step"),
+    "e": "the whole",
+    "f": "the whole",
+    "g": "a batch",
+    "h": "a row",
+    "i": "a save",
+}

@@ -51,7 +51,7 @@ class Plan:
         if workload in TRAINING:
             training = TRAINING[workload]
             return self._training(training.quick() if self.quick else training, number)
-        others = {"e": self._processes, "f": self._start_ups, "g": self._plugins, "h": self._growth}
+        others = {"e": self._processes, "f": self._start_ups, "g": self._plugins, "h": self._growth, "i": self._saving}
         return others[workload](number)
 
     def _training(self, training: Training, number: int) -> Answers:
@@ -106,6 +106,12 @@ class Plan:
             for name, job in jobs.items()
         }
 
+    def _saving(self, number: int) -> Answers:
+        with tempfile.TemporaryDirectory(prefix=".bench-", dir=Path.cwd()) as place:
+            job = {"megabytes": 1 if self.quick else 100, "repeats": 2 if self.quick else 7, "place": place}
+            answer = self._measured("both ways of saving", partial(answer_of, "saving", job, self.surroundings))
+        return answer.get("sets", {"a plain write and flush": answer})
+
     def _measured(self, name: str, measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """What was measured, or the error; where others kept the machine busy, it is measured again, and the
         least disturbed one counts."""
@@ -117,7 +123,7 @@ class Plan:
                 answers.append({"error": str(error), "others": 0.0})
             if answers[-1]["others"] <= report.DISTURBED:
                 break
-        answer = min(answers, key=lambda one: one["others"])
+        answer = min(answers, key=lambda one: ("error" in one, one["others"]))
         shown = report.show(answer["seconds"]) if "seconds" in answer else answer["error"]
         self.say(f"  {name}: {shown}" + (f" ({answer['others']:.1f} cores were busy)" if len(answers) > 1 else ""))
         return answer

@@ -66,7 +66,7 @@ def step_loop(job: Job, clock: Clock) -> Callable[[Any], Any]:
         for batch in batches.epoch(epoch):
             step.forward_backward(batch)
             step.update()
-        step.take_loss_sum()
+        step.loss.take_sum()
     clock.end()
     return _predictor(run)
 
