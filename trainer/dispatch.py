@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,15 @@ class Handler:
     """Its own, without the waiting."""
     waiting: float = 0.0
     """Seconds for which it has waited for a device."""
+
+
+@dataclass(slots=True)
+class Charge:
+    """What the engine did because a plugin asked for it, and what that has cost so far."""
+
+    calls: int = 0
+    seconds: float = 0.0
+    waiting: float = 0.0
 
 
 @dataclass(slots=True)
@@ -108,6 +118,7 @@ class Dispatch:
         self.plugins = ordered(plugins)
         self._ledger: list[Handler] = []
         self._removed: set[str] = set()
+        self._charges: dict[tuple[str, str], Charge] = {}
         for event in EVENTS:
             handlers = [
                 Handler(plugin, event, getattr(plugin, f"on_{event}"))
@@ -147,29 +158,48 @@ class Dispatch:
             hook = self.hook(event)
             hook.handlers = [handler for handler in hook.handlers if handler.plugin is not plugin]
 
+    @contextmanager
+    def charged(self, plugin: str, event: str) -> Iterator[None]:
+        """Puts what is done inside on a plugin's account, under `event`: a checkpoint costs whoever asked for it."""
+        entry = self._charges.setdefault((plugin, event), Charge())
+        began, waited = perf_counter(), waiting.seconds
+        try:
+            yield
+        finally:
+            waited = waiting.seconds - waited
+            entry.calls += 1
+            entry.seconds += perf_counter() - began - waited
+            entry.waiting += waited
+
     def ledger(self) -> list[dict[str, str | int | float]]:
         """What each plugin's hooks cost, the most expensive first.
 
         `plugin`, `event`, `calls`, `seconds`, and `waiting`: the seconds spent, beside those, on waiting for a device.
+        The event `save` stands for the checkpoints that a plugin asked for.
         """
+        entries: list[tuple[str, str, Handler | Charge]] = [(e.plugin.name, e.event, e) for e in self._ledger]
+        entries += [(plugin, event, entry) for (plugin, event), entry in self._charges.items()]
         rows: list[dict[str, str | int | float]] = [
             {
-                "plugin": entry.plugin.name,
-                "event": entry.event,
+                "plugin": plugin,
+                "event": event,
                 "calls": entry.calls,
                 "seconds": entry.seconds,
                 "waiting": entry.waiting,
             }
-            for entry in sorted(self._ledger, key=lambda entry: -entry.seconds)
+            for plugin, event, entry in sorted(entries, key=lambda each: -each[2].seconds)
             if entry.calls
         ]
         return rows
 
     def add_to_ledger(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Adds what the same hooks have cost before, as `ledger` gave it."""
-        entries = {(entry.plugin.name, entry.event): entry for entry in self._ledger}
+        entries: dict[tuple[str, str], Handler | Charge] = {(e.plugin.name, e.event): e for e in self._ledger}
         for row in rows:
-            entry = entries.get((row["plugin"], row["event"]))
+            key = (row["plugin"], row["event"])
+            if row["event"] == "save":
+                entries[key] = self._charges.setdefault(key, Charge())
+            entry = entries.get(key)
             if entry is not None:
                 entry.calls += row["calls"]
                 entry.seconds += row["seconds"]

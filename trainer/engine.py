@@ -171,14 +171,15 @@ class Engine:
         else:
             name = f"step-{run.step:08d}" + ("" if run.within_epoch else f"-epoch-{run.epoch:04d}")
         about = {
-            "plugin": next((each.plugin for each in reversed(run.decisions) if each.action == "save"), "engine"),
+            "plugins": run.requesters("save"),
             "reason": reason,
             "epoch": run.epoch,
             "step": run.step,
             "metrics": run.record()["metrics"],
         }
         made_by = {"versions": folder.versions(), "plugins": folder.plugins_of(run), "config": self._config}
-        checkpoint.write(run.folder, name, {**state.capture(run), "made_by": made_by}, about)
+        with run.dispatch.charged(run.requesters("save")[0], "save"):
+            checkpoint.write(run.folder, name, {**state.capture(run), "made_by": made_by}, about)
         self._saved_at = self._position
         run.dispatch.checkpoint(run)
 

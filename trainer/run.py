@@ -133,6 +133,7 @@ class Run:
     """Who is being called: the name of a plugin, or `engine`."""
 
     _requests: dict[str, str] = field(default_factory=dict)
+    _requesters: dict[str, list[str]] = field(default_factory=dict)
     _decided: dict[tuple[str, Action, str], Decision] = field(default_factory=dict)
     _in_batch: bool = False
     _entry: dict[str, float] | None = None
@@ -167,12 +168,19 @@ class Run:
     def _request(self, action: Action, reason: str) -> None:
         if not isinstance(reason, str) or not reason:
             raise TrainerError(f"a request to {action.replace('_', ' ')} needs its reason, a sentence as a string")
-        self._requests.setdefault(action, reason)
+        if action not in self._requests:
+            self._requests[action], self._requesters[action] = reason, []
+        if self.acting not in self._requesters.setdefault(action, []):
+            self._requesters[action].append(self.acting)
         self.decide(self.acting, action, reason)
 
     def requested(self, action: Action) -> str | None:
         """The reason of a request that is still open, or None."""
         return self._requests.get(action)
+
+    def requesters(self, action: Action) -> list[str]:
+        """Who asked for what is, or was newly, open: names of plugins, or `engine`; the first to ask comes first."""
+        return self._requesters.get(action) or ["engine"]
 
     def take_request(self, action: Action) -> str | None:
         """The reason of an open request, which is closed by that, or None."""

@@ -62,26 +62,38 @@ class Checkpoint(Plugin):
             run.save(f"the run was {run.status}" if run.status == "interrupted" else "the run failed")
 
     def on_checkpoint(self, run: Run) -> None:
-        """A new one is complete: old ones of this plugin's that nothing keeps go."""
+        """A new one is complete: old ones of this plugin's that nobody who asked for them keeps go."""
         self._newest = perf_counter()
-        if not self.keep_last or run.folder is None:
+        if run.folder is None:
             return
-        mine = [saved for saved in checkpoint.complete(run.folder) if saved.manifest.get("plugin") == self.name]
-        exact = [saved for saved in mine if saved.is_exact]
-        kept = exact[: self.keep_last] + (self._best(run, exact) if self.keep_best else [])
+        saved = checkpoint.complete(run.folder)
+        instances = [plugin for plugin in run.dispatch.active() if isinstance(plugin, Checkpoint)]
+        kept = [each for plugin in instances for each in plugin._kept(run, saved)]  # noqa: SLF001  of its own class
+        for each in self._mine(saved):
+            if each not in kept:
+                checkpoint.remove(each)
+
+    def _mine(self, saved: list[Saved]) -> list[Saved]:
+        """Those that this plugin asked for, the newest first."""
+        return [each for each in saved if self.name in each.manifest.get("plugins", ())]
+
+    def _kept(self, run: Run, saved: list[Saved]) -> list[Saved]:
+        """Those of its own that this plugin still wants."""
+        mine = self._mine(saved)
+        if not self.keep_last:
+            return mine
+        exact = [each for each in mine if each.is_exact]
+        judged = self.keep_best and self.monitor in run.metrics
+        kept = exact[: self.keep_last] + (self._best(run, exact) if judged else [])
         # One of a failed step is of use as long as nothing exact is newer.
-        kept += [saved for saved in mine if not saved.is_exact and (not exact or saved.step > exact[0].step)]
-        for saved in mine:
-            if saved not in kept:
-                checkpoint.remove(saved)
+        return kept + [each for each in mine if not each.is_exact and (not exact or each.step > exact[0].step)]
 
     def _is_among_best(self, run: Run) -> bool:
         """Whether the epoch that just ended belongs to the best ones so far."""
         value, sign = run.monitored(self.monitor), run.sign(self.monitor, self.mode)
         if run.folder is None or not math.isfinite(value):
             return False
-        mine = [saved for saved in checkpoint.complete(run.folder) if saved.manifest.get("plugin") == self.name]
-        best = self._best(run, mine)
+        best = self._best(run, self._mine(checkpoint.complete(run.folder)))
         return len(best) < self.keep_best or sign * value > sign * float(best[-1].metrics[self.monitor] or 0.0)
 
     def _best(self, run: Run, saved: list[Saved]) -> list[Saved]:

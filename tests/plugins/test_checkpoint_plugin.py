@@ -91,7 +91,7 @@ def test_two_of_them_keep_out_of_each_others_way(tmp_path):
     best = made("checkpoint@best", keep_best=1, keep_last=1, monitor="figure", mode="min")
     newest = made("checkpoint@often", every_steps=2, keep_last=1)
     trained(tmp_path, logging([3, 1, 4, 5]), best, newest)
-    assert kept(tmp_path) == [end(2), "step-00000012", end(4)]
+    assert kept(tmp_path) == [end(2), end(4)]
 
 
 def test_an_interrupted_run_is_saved_where_it_was(tmp_path):
@@ -180,3 +180,27 @@ def test_each_save_stands_in_the_record_with_its_reason(tmp_path):
     assert [(each.plugin, each.action, each.reason, each.count) for each in run.decisions] == [
         ("checkpoint", "save", "every epoch", 4)
     ]
+
+
+def test_what_saving_costs_is_on_the_account_of_whoever_asked(tmp_path):
+    run = trained(tmp_path, made(every_epochs=1), plugin("other", batch_end=lambda run: run.save("now")))
+    rows = {(row["plugin"], row["event"]): row for row in run.dispatch.ledger()}
+    assert rows["checkpoint", "save"]["calls"] == 4
+    assert rows["other", "save"]["calls"] == 12
+    assert rows["other", "save"]["seconds"] > rows["other", "batch_end"]["seconds"]
+
+
+def test_an_unknown_monitor_is_complained_of_once(tmp_path, caplog):
+    with pytest.raises(UsageError, match="nobody logs 'foo'"):
+        trained(tmp_path, made(keep_best=1, monitor="foo"))
+    assert "after that, this failed too" not in caplog.text
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_two_that_ask_for_the_same_one_keep_it_as_long_as_either_wants_it(tmp_path, turned):
+    often, seldom = (
+        made("checkpoint@often", every_steps=1, keep_last=2),
+        made("checkpoint@seldom", every_steps=5, keep_last=3),
+    )
+    trained(tmp_path, *([often, seldom] if turned else [seldom, often]), epochs=6)
+    assert kept(tmp_path) == ["step-00000010", "step-00000015", "step-00000018", end(6)]
