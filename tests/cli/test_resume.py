@@ -79,6 +79,12 @@ def status(run):
     return json.loads((run / "run.json").read_text())["status"]
 
 
+def duration(run):
+    """How many seconds a run took, from its start to its end."""
+    record = json.loads((run / "run.json").read_text())
+    return record["ended"] - record["started"]
+
+
 def moments(count, *, files, seconds, seed):
     """Random moments of both kinds in turn."""
     generator = random.Random(seed)
@@ -116,7 +122,8 @@ def test_a_run_that_is_killed_at_twenty_moments_equals_one_that_never_was(tmp_pa
     options += ["--set", "early-stopping.restore-best=true", "--set", "checkpoint.every-steps=41"]
     run = ["-m", "trainer", "run", "logreg", *options]
     assert process(tmp_path, *run, "--name", "whole")[0] == 0
-    kills = moments(20, files=80, seconds=0.5, seed=20)
+    # Early enough in each process that twenty of them do not come to the end, however fast the machine is.
+    kills = moments(20, files=80, seconds=duration(tmp_path / "runs" / "logreg" / "whole") / 14, seed=20)
     count = killed_again_and_again(
         tmp_path, [*run, "--name", "cut"], ["-m", "trainer", "resume", "runs/logreg/cut"], kills
     )
@@ -155,8 +162,8 @@ def test_a_net_with_running_statistics_survives_being_killed_too(tmp_path):
     (tmp_path / "saving.toml").write_text("[plugins.metrics-log]\n[plugins.checkpoint]\nevery-steps = 13\n")
     code, said = process(tmp_path, "program.py", "whole")
     assert code == 0, said
-    cut = ["program.py", "cut"]
-    assert killed_again_and_again(tmp_path, cut, cut, moments(6, files=120, seconds=0.3, seed=6)) >= 4
+    cut, seconds = ["program.py", "cut"], duration(tmp_path / "runs" / "given" / "whole") / 5
+    assert killed_again_and_again(tmp_path, cut, cut, moments(6, files=120, seconds=seconds, seed=6)) >= 4
     whole, cut = (tmp_path / "runs" / "given" / name for name in ("whole", "cut"))
     assert differences(last_state(whole), last_state(cut)) == []
     assert figures(whole) == figures(cut)
