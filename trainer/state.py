@@ -102,7 +102,7 @@ def restore(run: Run, state: Mapping[str, Any], replay: Callable[[], None]) -> N
     counts = run.optimizer._index_update_count  # noqa: SLF001  MXNet has no public way to its counters
     counts.clear()
     counts.update({int(index): count for index, count in optimizer["updates"].items()})
-    run.engine_step.loss.load_state_dict(state["loss"], run.contexts)
+    run.engine_step.loss.load_state_dict(state["loss"])
     _to_plugins(run, state["plugins"])
 
 

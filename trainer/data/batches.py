@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
@@ -24,6 +24,19 @@ class Shard:
     label: Array
     weight: Array | None
     rows: int
+    _shapes: tuple[tuple[int, ...], ...] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """The inputs, the label, and the weight where there is one."""
+        return (*self.inputs, self.label) if self.weight is None else (*self.inputs, self.label, self.weight)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Those of `arrays`; asked for once, since MXNet takes a microsecond to tell each."""
+        if self._shapes is None:
+            self._shapes = tuple(part.shape for part in self.arrays)
+        return self._shapes
 
 
 @dataclass(slots=True)

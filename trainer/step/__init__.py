@@ -76,7 +76,8 @@ def make_step(
             return CompiledStep(graph, parameters, contexts)
     else:
         why = "asked for"
-    return RecordedStep(net, loss, Parameters(net, loss, optimizer=optimizer, contexts=contexts, flat=False), why=why)
+    parameters = Parameters(net, loss, optimizer=optimizer, contexts=contexts, flat=False)
+    return RecordedStep(net, loss, parameters, contexts, why=why)
 
 
 __all__ = ["CompiledStep", "Gradients", "Parameters", "RecordedStep", "Step", "TrainingLoss", "make_step"]

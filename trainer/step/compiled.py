@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from trainer.step.calls import Call, Executor
 from trainer.step.losses import TrainingLoss, check_rows
 from trainer.step.parameters import Parameters
 from trainer.step.symbol import Graph, draws_in_inference, draws_random_numbers
@@ -19,19 +19,20 @@ KEPT_SHAPES = 16
 without end must not fill the memory."""
 
 
-@dataclass(slots=True)
 class Bound:
-    """A symbol bound to arrays of one shape: copy a shard into `inputs`, then run."""
+    """A symbol bound to arrays of one shape: copy a shard into them, then run."""
 
-    executor: Any
-    inputs: list[Array]
-    outputs: list[Array]
+    __slots__ = ("_copies", "executor", "outputs")
+
+    def __init__(self, executor: Any, inputs: Sequence[Array]) -> None:
+        self.executor = Executor(executor)
+        self.outputs = self.executor.outputs
+        self._copies = [Call("_copyto", [held], held) for held in inputs]
 
     def load(self, shard: Shard) -> None:
         """Copies the shard into the bound arrays."""
-        parts = (*shard.inputs, shard.label) if shard.weight is None else (*shard.inputs, shard.label, shard.weight)
-        for part, held in zip(parts, self.inputs, strict=True):
-            part.copyto(held)
+        for part, copy in zip(shard.arrays, self._copies, strict=True):
+            copy.on(0, part)
 
 
 class CompiledStep:
@@ -51,7 +52,7 @@ class CompiledStep:
         self._newest: list[Bound] = []
         self.parameters = parameters
         self.gradients = parameters.gradients
-        self.loss = TrainingLoss()
+        self.loss = TrainingLoss(contexts)
         self.symbol = graph.inference
         self.draws_random_numbers = draws_random_numbers(graph.training)
         self.draws_in_inference = draws_in_inference(graph.inference)
@@ -63,11 +64,11 @@ class CompiledStep:
             if shard.rows:
                 bound = self._executor(number, shard, train=True)
                 bound.load(shard)
-                bound.executor.forward(is_train=True)
-                bound.executor.backward()
+                bound.executor.forward_backward()
                 self._newest.append(bound)
-        self.loss.add([bound.outputs[0] for bound in self._newest], batch.rows)
-        self.parameters.reduce([shard.rows for shard in batch.shards])
+        rows = [shard.rows for shard in batch.shards]
+        self.loss.add([bound.outputs[0] for bound in self._newest], rows)
+        self.parameters.reduce(rows)
         self.gradients.rows = batch.rows
         self.gradients.factor = 1.0
 
@@ -82,7 +83,7 @@ class CompiledStep:
             if shard.rows:
                 bound = self._executor(number, shard, train=False)
                 bound.load(shard)
-                bound.executor.forward(is_train=False)
+                bound.executor.forward()
                 losses.append(bound.outputs[0])
                 outputs.append(bound.outputs[1] if self._graph.outputs == 1 else bound.outputs[1:])
         return outputs, losses
@@ -92,8 +93,7 @@ class CompiledStep:
         return [bound.outputs[1] if self._graph.outputs == 1 else bound.outputs[1:] for bound in self._newest]
 
     def _executor(self, number: int, shard: Shard, *, train: bool) -> Bound:
-        weight_shape = None if shard.weight is None else shard.weight.shape
-        key = (train, *[part.shape for part in shard.inputs], shard.label.shape, weight_shape)
+        key = (train, shard.shapes)
         kept = self._bound[number]
         bound = kept.get(key)
         if bound is None:
@@ -125,4 +125,4 @@ class CompiledStep:
             grad_req={name: "write" if name in gradients else "null" for name in arguments},
             aux_states={name: arrays[name] for name in symbol.list_auxiliary_states()},
         )
-        return Bound(executor, list(inputs.values()), list(executor.outputs))
+        return Bound(executor, list(inputs.values()))

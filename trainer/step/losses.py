@@ -16,30 +16,50 @@ FLUSH_EVERY = 512
 reading waits for the device, so it must stay rare."""
 
 
+class _Sum:
+    """The sum of the losses of batches of one size on one context."""
+
+    __slots__ = ("add", "empty", "total")
+
+    def __init__(self, losses: Array) -> None:
+        from trainer.step.calls import Call
+
+        self.total: Array = losses.copy()
+        self.add = Call("broadcast_add", [self.total, losses], self.total)
+        self.empty = False
+
+
 class TrainingLoss:
     """The losses of the newest batch, and their sum over an epoch, kept without waiting for the device.
 
     Costs one addition a step and context; reading either of them waits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, contexts: Sequence[Context]) -> None:
+        self._contexts = list(contexts)
         self._newest: Sequence[Array] = ()
         self._mean: float | None = float("nan")
         self._rows = 0
-        self._sums: dict[tuple[object, tuple[int, ...]], Array] = {}
+        self._sums: dict[tuple[int, int], _Sum] = {}
         self._additions = 0
         self._total = 0.0
 
-    def add(self, losses: Sequence[Array], rows: int) -> None:
-        """Takes a batch's losses, one array (rows on it,) a context that has rows; `rows` is the sum of those."""
-        self._newest, self._rows, self._mean = losses, rows, None
-        for part in losses:
-            key = (part.context, part.shape)
-            held = self._sums.get(key)
+    def add(self, losses: Sequence[Array], rows: Sequence[int]) -> None:
+        """Takes a batch's losses: an array (rows on it,) of each context that has rows; `rows` has all contexts'."""
+        self._newest, self._rows, self._mean = losses, sum(rows), None
+        parts = iter(losses)
+        for number, count in enumerate(rows):
+            if count == 0:
+                continue
+            part = next(parts)
+            held = self._sums.get((number, count))
             if held is None:
-                self._sums[key] = part.copy()
+                self._sums[number, count] = _Sum(part)
+            elif held.empty:
+                part.copyto(held.total)
+                held.empty = False
             else:
-                held += part
+                held.add.on(1, part)
             self._additions += 1
         if self._additions >= FLUSH_EVERY:
             self._flush()
@@ -59,32 +79,36 @@ class TrainingLoss:
 
     def state_dict(self) -> dict[str, Any]:
         """The sums as they stand: adding them up here would round otherwise than a run that is not saved."""
+        sums = {key: held for key, held in self._sums.items() if not held.empty}
         return {
             "newest": self.newest(),
-            "sums": [held.asnumpy() for held in self._sums.values()],
-            "contexts": [str(context) for context, _ in self._sums],
+            "sums": [held.total.asnumpy() for held in sums.values()],
+            "contexts": [str(self._contexts[number]) for number, _ in sums],
             "additions": self._additions,
             "total": self._total,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any], contexts: Sequence[Context]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes the state back; sums of contexts that this run does not have are added to the total."""
         from trainer._mxnet import mx
 
         self._newest, self._mean = (), state["newest"]
         self._sums, self._additions, self._total = {}, state["additions"], state["total"]
-        known = {str(context): context for context in contexts}
+        numbers = {str(context): number for number, context in enumerate(self._contexts)}
         for held, name in zip(state["sums"], state["contexts"], strict=True):
-            if name in known:
-                array = mx.nd.array(held, ctx=known[name], dtype=held.dtype)
-                self._sums[array.context, array.shape] = array
+            if name in numbers:
+                number = numbers[name]
+                array = mx.nd.array(held, ctx=self._contexts[number], dtype=held.dtype)
+                self._sums[number, len(held)] = _Sum(array)
             else:
                 self._total += float(held.sum(dtype="float64"))
 
     def _flush(self) -> None:
+        held = [each for each in self._sums.values() if not each.empty]
         with waiting:
-            self._total += sum(float(held.asnumpy().sum(dtype="float64")) for held in self._sums.values())
-        self._sums.clear()
+            self._total += sum(float(each.total.asnumpy().sum(dtype="float64")) for each in held)
+        for each in held:
+            each.empty = True
         self._additions = 0
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import UsageError
+from trainer.step.update import make_update
 from trainer.waiting import waiting
 
 if TYPE_CHECKING:
@@ -87,6 +88,10 @@ class Parameters:
         self.groups = list(self._groups())
         optimizer.param_dict = {index: group.first for index, group in enumerate(self.groups)}
         self.states = [self._state(index, group) for index, group in enumerate(self.groups)]
+        self._updates = [
+            make_update(optimizer, index, group.weights[0], group.gradients[0], state)
+            for index, (group, state) in enumerate(zip(self.groups, self.states, strict=True))
+        ]
         self.gradients = Gradients([group.gradients[0] for group in self.groups])
 
     def _state(self, index: int, group: Group) -> Any:
@@ -205,10 +210,9 @@ class Parameters:
 
     def update(self) -> None:
         """One optimizer step by the reduced gradients, on the first context, and the new weights to the others."""
-        optimizer = self.optimizer
-        optimizer.rescale_grad = self.gradients.factor / self.gradients.rows
-        for index, (group, state) in enumerate(zip(self.groups, self.states, strict=True)):
-            optimizer.update_multi_precision(index, group.weights[0], group.gradients[0], state)
+        self.optimizer.rescale_grad = self.gradients.factor / self.gradients.rows
+        for group, update in zip(self.groups, self._updates, strict=True):
+            update()
             for weight in group.weights[1:]:
                 group.weights[0].copyto(weight)
 

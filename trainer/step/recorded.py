@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainer.step.losses import TrainingLoss, check_rows, column
 from trainer.step.parameters import Parameters
 
 if TYPE_CHECKING:
-    from trainer._mxnet import Array
+    from trainer._mxnet import Array, Context
     from trainer.data.batches import Batch, Shard
 
 
@@ -17,7 +18,7 @@ class RecordedStep:
 
     kind = "recorded"
 
-    def __init__(self, net: Any, loss: Any, parameters: Parameters, *, why: str) -> None:
+    def __init__(self, net: Any, loss: Any, parameters: Parameters, contexts: Sequence[Context], *, why: str) -> None:
         self.why = why
         self.draws_random_numbers = True
         self.draws_in_inference = False
@@ -26,7 +27,7 @@ class RecordedStep:
         self._outputs: list[Array] = []
         self.parameters = parameters
         self.gradients = parameters.gradients
-        self.loss = TrainingLoss()
+        self.loss = TrainingLoss(contexts)
         self.symbol = None
         self._adding = [parameter for parameter in parameters.trained if parameter.grad_req == "add"]
 
@@ -42,8 +43,9 @@ class RecordedStep:
         self._outputs, losses = ([pair[part] for pair in computed] for part in (0, 1))
         autograd.backward(losses)
         self._clear_stale()
-        self.loss.add(losses, batch.rows)
-        self.parameters.reduce([shard.rows for shard in batch.shards])
+        rows = [shard.rows for shard in batch.shards]
+        self.loss.add(losses, rows)
+        self.parameters.reduce(rows)
         self.gradients.rows = batch.rows
         self.gradients.factor = 1.0
 

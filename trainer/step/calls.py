@@ -1,0 +1,101 @@
+"""Operator calls whose arguments are prepared once.
+
+What a step does, it does to the same arrays every time. MXNet's Python functions build the C arguments anew at each call
+(10 to 20 µs, of which starting the operator takes 4 to 7), and on a small net that is most of a step. This is MXNet's
+public C interface, `MXImperativeInvokeEx`, with arguments that are kept.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+from trainer._mxnet import Array, mx
+
+_library: Any = mx.base._LIB  # noqa: SLF001  the C library that MXNet has loaded has no public name
+_check: Any = mx.base.check_call
+
+_FAILED = -1
+"""What makes `_check` raise the error that the library has noted."""
+
+
+class Call:
+    """One operator on given arrays: `Call("_copyto", [source], target)()`.
+
+    Like MXNet's functions it returns before the device is done. The attributes are written as MXNet writes them, so the
+    results are the same bits. Not for use under `autograd.record`.
+    """
+
+    __slots__ = ("_arguments", "_inputs", "_invoke", "_kept", "_values", "_written")
+
+    def __init__(self, operator: str, inputs: Sequence[Array], output: Array, **attributes: Any) -> None:
+        handle = ctypes.c_void_p()
+        _check(_library.NNGetOpHandle(operator.encode(), ctypes.byref(handle)))
+        self._inputs = (ctypes.c_void_p * len(inputs))(*[array.handle for array in inputs])
+        outputs = ctypes.cast((ctypes.c_void_p * 1)(output.handle), ctypes.POINTER(ctypes.c_void_p))
+        self._values = list(attributes.values())
+        self._written = (ctypes.c_char_p * len(attributes))(*[_text(value) for value in self._values])
+        self._invoke = _library.MXImperativeInvokeEx
+        self._arguments = (
+            handle,
+            ctypes.c_int(len(inputs)),
+            self._inputs,
+            ctypes.byref(ctypes.c_int(1)),
+            ctypes.byref(outputs),
+            ctypes.c_int(len(attributes)),
+            (ctypes.c_char_p * len(attributes))(*[name.encode() for name in attributes]),
+            self._written,
+            ctypes.byref(ctypes.POINTER(ctypes.c_int)()),
+        )
+        self._kept = [*inputs, output]
+
+    def __call__(self) -> None:
+        """Starts the operator. Raises MXNetError where it does not take its arguments."""
+        if self._invoke(*self._arguments):
+            _check(_FAILED)
+
+    def on(self, number: int, array: Array) -> None:
+        """Starts the operator with another array, of the same shape and type, as one of its inputs."""
+        self._inputs[number] = array.handle
+        self._kept[number] = array
+        if self._invoke(*self._arguments):
+            _check(_FAILED)
+
+    def having(self, *values: Any) -> None:
+        """Starts the operator with these values of all its attributes, in the order in which they were first given."""
+        for number, (value, held) in enumerate(zip(values, self._values, strict=True)):
+            if value != held:
+                self._values[number] = value
+                self._written[number] = _text(value)
+        if self._invoke(*self._arguments):
+            _check(_FAILED)
+
+
+class Executor:
+    """A bound symbol, run without the new list of outputs that MXNet's own class makes in every pass."""
+
+    __slots__ = ("_backward", "_bound", "_evaluate", "_train", "outputs")
+
+    def __init__(self, bound: Any) -> None:
+        handle = bound.handle
+        self._bound = bound
+        self._train = (handle, ctypes.c_int(1))
+        self._evaluate = (handle, ctypes.c_int(0))
+        self._backward = (handle, ctypes.c_uint(0), None, ctypes.c_int(1))
+        self.outputs: list[Array] = list(bound.outputs)
+        """The same arrays after every pass, with new values."""
+
+    def forward(self) -> None:
+        """A forward pass as in inference, of a symbol that was bound for that."""
+        if _library.MXExecutorForward(*self._evaluate):
+            _check(_FAILED)
+
+    def forward_backward(self) -> None:
+        """A forward pass in training and the backward pass, from gradients of one."""
+        if _library.MXExecutorForward(*self._train) or _library.MXExecutorBackwardEx(*self._backward):
+            _check(_FAILED)
+
+
+def _text(value: Any) -> bytes:
+    return str(value).encode()
