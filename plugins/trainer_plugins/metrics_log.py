@@ -44,6 +44,7 @@ class MetricsLog(Plugin):
     def __post_init__(self) -> None:
         """Nothing is open before `on_setup`; an ending may come without it, where another plugin failed first."""
         self._file: TextIO | None = None
+        self._table: TextIO | None = None
         self._size: int | None = None
         self._columns: list[str] = []
 
@@ -66,11 +67,11 @@ class MetricsLog(Plugin):
 
     def on_batch_end(self, run: Run) -> None:
         """A step line every so many steps (reading the loss waits for the device), and for what others logged."""
-        metrics = dict(run.step_metrics)
         if self.every and run.step % self.every == 0:
-            metrics |= {"train/batch-loss": run.loss, "learning-rate": run.learning_rate}
-        if metrics:
-            self._write(run, "step", metrics)
+            own = {"train/batch-loss": run.loss, "learning-rate": run.learning_rate}
+            self._write(run, "step", run.step_metrics | own)
+        elif run.step_metrics:
+            self._write(run, "step", run.step_metrics)
 
     def on_epoch_end(self, run: Run) -> None:
         """The epoch's line, in both files."""
@@ -86,8 +87,9 @@ class MetricsLog(Plugin):
         """The end's line."""
         test = {name: value for name, value in run.metrics.items() if name.startswith("test/")}
         self._write(run, "end", test, status=run.status, reason=run.reason)
-        if self._file is not None:
-            self._file.close()
+        for file in (self._file, self._table):
+            if file is not None:
+                file.close()
 
     def state_dict(self) -> Mapping[str, Any]:
         """How long the file is, once everything is on the disk."""
@@ -133,17 +135,20 @@ class MetricsLog(Plugin):
 
     def _write_csv(self, folder: Path, run: Run) -> None:
         """Adds the epoch's row; where it brings a column that the file does not have, all rows are written anew."""
-        columns = ["epoch", "step", *run.epoch_metrics]
-        if set(columns) <= set(self._columns):
-            with (folder / CSV).open("a", encoding="utf-8", newline="") as file:
-                csv.DictWriter(file, self._columns).writerow(
-                    {"epoch": run.epoch, "step": run.step, **run.epoch_metrics}
-                )
+        row = {"epoch": run.epoch, "step": run.step, **run.epoch_metrics}
+        if not row.keys() <= set(self._columns):
+            self._rewrite_csv(folder)
             return
-        self._rewrite_csv(folder)
+        if self._table is None:
+            self._table = (folder / CSV).open("a", encoding="utf-8", newline="")
+        csv.DictWriter(self._table, self._columns).writerow(row)
+        self._table.flush()
 
     def _rewrite_csv(self, folder: Path) -> None:
         """The table from the log's epoch lines."""
+        if self._table is not None:
+            self._table.close()
+            self._table = None
         rows = list(_epochs(folder))
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO(newline="")

@@ -1,6 +1,6 @@
 """Operator calls whose arguments are prepared once.
 
-What a step does, it does to the same arrays every time. MXNet's Python functions build the C arguments anew at each call
+What a step does, it does to the same arrays. MXNet's Python functions build the C arguments anew at each call
 (10 to 20 µs, of which starting the operator takes 4 to 7), and on a small net that is most of a step. This is MXNet's
 public C interface, `MXImperativeInvokeEx`, with arguments that are kept.
 """

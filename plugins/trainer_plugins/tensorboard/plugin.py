@@ -68,20 +68,20 @@ class TensorBoard(Plugin):
 
     def on_backward_end(self, run: Run) -> None:
         """Keeps the gradients that the epoch's histograms will show: the last batch's, or the first's."""
-        shown = run.last_batch or (run.steps_per_epoch is None and run.step_in_epoch == 1)
-        if self.histograms and shown and run.epoch % self.histograms == 0:
+        if not self.histograms or run.epoch % self.histograms:
+            return
+        if run.last_batch or (run.steps_per_epoch is None and run.step_in_epoch == 1):
             rows = max(run.gradients.rows, 1)
             self._gradients = {name: array.asnumpy() / rows for name, array in run.named_gradients()}
 
     def on_batch_end(self, run: Run) -> None:
         """The newest loss now and then (reading it waits for the device), and what others logged."""
-        self._by_step.update(run.step_metrics)
+        points = {}
         if self.every and run.step % self.every == 0:
             points = {"train/batch-loss": run.loss, "learning-rate": run.learning_rate}
-        elif run.step_metrics:
-            points = {}
-        else:
+        elif not run.step_metrics:
             return
+        self._by_step.update(run.step_metrics)
         if self._events is not None:
             self._events.add_scalars({**run.step_metrics, **points}, run.step)
 
