@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer import computing
 from trainer.errors import UsageError
 
 os.environ.setdefault("MXNET_SUBGRAPH_BACKEND", "default")
@@ -31,6 +32,9 @@ os.environ.setdefault("DMLC_LOG_STACK_TRACE_DEPTH", "0")
 
 if "bool" not in vars(np):
     np.bool = bool  # type: ignore[attr-defined,unused-ignore]
+
+COMPUTING = computing.of_environment()
+"""How MXNet computes on the CPU in this process. It reads the environment while it is imported, and not again."""
 
 hidden: dict[str, None] = {name: None for name in ("sklearn", "sklearn.base", "scipy.stats") if name not in sys.modules}
 # None is what Python takes for "there is no such module".
@@ -77,4 +81,4 @@ Array = Any
 Context = Any
 """An `mxnet.Context`."""
 
-__all__ = ["Array", "Context", "autograd", "gluon", "mx"]
+__all__ = ["COMPUTING", "Array", "Context", "autograd", "gluon", "mx"]

@@ -70,6 +70,7 @@ def compare(launch: Launch, *, steps: int) -> Comparison:
 
     Nothing is written. Plugins that only report are left out. Raises UsageError for a single device.
     """
+    launch.settle_computing()
     several, watched = _train(launch, launch.settings.devices, steps)
     if len(several.contexts) < 2:
         raise UsageError(f"{launch.settings.devices!r} is one device", where="--devices", fix="Name two or more.")

@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -116,6 +116,14 @@ class Settings(BaseModel):
     devices: Annotated[str, Field(description=f"Where to compute: {FORMS}.")] = "cpu"
     seed: Annotated[int, Field(ge=0, lt=2**31, description="Where all randomness comes from.")]
     steps: Annotated[Annotated[int, Field(ge=1)] | None, Field(description="Stop after so many batches.")] = None
+    onednn: Annotated[
+        Literal["auto", "on", "off"],
+        Field(description="Whether the CPU computes with oneDNN; auto: not where a step is small."),
+    ] = "auto"
+    threads: Annotated[
+        int | str,
+        Field(description="Threads that the CPU computes with; auto: more than one where a step is large."),
+    ] = "auto"
     optimizer: OptimizerSettings = OptimizerSettings()
 
     @field_validator("devices")
@@ -123,6 +131,17 @@ class Settings(BaseModel):
     def _devices(cls, value: str) -> str:
         parse(value)
         return value
+
+    @field_validator("threads")
+    @classmethod
+    def _threads(cls, value: int | str) -> int | str:
+        if value == "auto":
+            return value
+        if not str(value).isdecimal() or int(value) < 1:
+            raise UsageError(
+                f"{value!r} is no number of threads", where="--threads", fix="Write a number from 1 on, or auto."
+            )
+        return int(value)
 
     @classmethod
     def checked(cls, values: Mapping[str, Any], where: str = "") -> Settings:

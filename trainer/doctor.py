@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 
-from trainer import devices, registry
+from trainer import computing, devices, registry
 from trainer.errors import UsageError
 
 
@@ -39,16 +39,17 @@ def examine() -> Iterator[Finding]:
 
 def _mxnet() -> Iterator[Finding]:
     try:
-        from trainer._mxnet import mx
+        from trainer._mxnet import COMPUTING, mx
     except UsageError as error:
         yield Finding("mxnet", _version("mxnet"), wrong=str(error))
         return
     enabled = sorted(name for name, feature in mx.runtime.Features().items() if feature.enabled)
     yield Finding("mxnet", f"{mx.__version__}: {', '.join(enabled)}")
-    yield Finding("oneDNN", "on" if _switch("MXNET_MKLDNN_ENABLED", "1") == "1" and "MKLDNN" in enabled else "off")
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = os.environ.get("OMP_NUM_THREADS") or "one a processor"
-    yield Finding("threads", f"{processors} processors; OMP_NUM_THREADS: {threads}")
+    yield Finding("oneDNN", "on" if COMPUTING.onednn and "MKLDNN" in enabled else "off")
+    told = ", ".join(
+        f"{name}={os.environ[name]}" for name in (computing.OPENMP, computing.THREADS) if name in os.environ
+    )
+    yield Finding("threads", f"{COMPUTING.threads}, on {computing.cores()} cores ({told or 'MXNet chooses'})")
     set_here = {name: value for name, value in sorted(os.environ.items()) if name.startswith("MXNET_")}
     yield Finding("environment", ", ".join(f"{name}={value}" for name, value in set_here.items()))
 
@@ -105,10 +106,6 @@ def _plugins() -> Iterator[Finding]:
                 yield Finding(word, f"{entry.name} ({entry.origin})", wrong=str(error))
             else:
                 yield Finding(word, f"{entry.name} ({entry.origin})")
-
-
-def _switch(name: str, default: str) -> str:
-    return os.environ.get(name, default)
 
 
 def _version(package: str) -> str:

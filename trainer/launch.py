@@ -5,13 +5,14 @@ Later wins: the task's defaults, the configuration file, options, `--set`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer import folder, options, registry
+from trainer import computing, devices, folder, options, registry
 from trainer.checkpoint import Checkpoint
 from trainer.config import Settings, kebab, known_keys, read_config, scalar
 from trainer.dispatch import check
@@ -19,6 +20,8 @@ from trainer.errors import UsageError, did_you_mean, listed
 from trainer.events import Plugin
 from trainer.run import Run
 from trainer.task import Task
+
+log = logging.getLogger("trainer")
 
 SCHEMA = 1
 DEFAULT_RUNS = Path("runs")
@@ -75,8 +78,40 @@ class Launch:
         common = {} if plugin.on_error == type(plugin).on_error else {"on-error": plugin.on_error}
         return {**options.to_toml(plugin), **common}
 
+    def choose_computing(self) -> None:
+        """Decides what the settings leave open about how the CPU computes, by the size of a step.
+
+        For whoever owns the process, as the command line does: what MXNet was imported with holds until its end.
+        """
+        on_cpu = devices.parse(self.settings.devices)[0] == "cpu"
+        best = computing.best_for(self.task.work(self.settings.batch_size) if on_cpu else None)
+        onednn, threads = self.settings.onednn, self.settings.threads
+        self._compute(
+            onednn=("on" if best.onednn else "off") if onednn == "auto" else onednn,
+            threads=best.threads if threads == "auto" else int(threads),
+        )
+
+    def settle_computing(self) -> None:
+        """Makes MXNet compute as the settings say, and the settings say how it does; warns where it is too late."""
+        asked = self.settings
+        settled = computing.settle(onednn=asked.onednn, threads=asked.threads)
+        self._compute(onednn="on" if settled.onednn else "off", threads=settled.threads)
+        for name in ("onednn", "threads"):
+            wanted, holds = getattr(asked, name), getattr(self.settings, name)
+            if wanted not in ("auto", holds):
+                log.warning(
+                    "%s = %s has no effect, since MXNet was imported before with %s; the last bits may differ.",
+                    name,
+                    wanted,
+                    holds,
+                )
+
+    def _compute(self, *, onednn: str, threads: int) -> None:
+        self.settings = self.settings.model_copy(update={"onednn": onednn, "threads": threads})
+
     def train(self, *, dry_run: bool = False, compiled: bool = True) -> Run:
         """Builds the engine and trains, or, for a dry run, computes one batch and writes nothing."""
+        self.settle_computing()
         from trainer.engine import Engine
 
         run_folder = None if dry_run else self.run_folder

@@ -66,6 +66,13 @@ class Task:
         """
         raise NotImplementedError
 
+    def work(self, batch_size: int) -> float | None:
+        """Roughly how many multiplications a forward pass of a batch takes, None where that is not known.
+
+        The command line asks before MXNet is imported, and chooses by it how the CPU computes.
+        """
+        return None
+
     def net(self) -> Any:
         """A Gluon block. Parameters that are not initialised yet are, with `initializer`, from the run's seed."""
         raise NotImplementedError

@@ -63,6 +63,7 @@ def verify(launch: Launch, steps: int = STEPS) -> Report:
     Where the run has fewer left, it starts from the beginning. Plugins that only report are left out: they write to
     places that are not the run's. Raises UsageError for a run of fewer than two steps.
     """
+    launch.settle_computing()
     begin = launch.continues if isinstance(launch.continues, Checkpoint) else None
     if begin is not None and begin.is_epoch_end and begin.manifest["epoch"] >= launch.settings.epochs:
         begin = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -149,6 +150,21 @@ class LogisticRegression(Task):
             "label 1 where their sum is above 3"
         ]
         return Splits(*self._weighted(*splits))
+
+    def work(self, batch_size: int) -> float:
+        """Those of the dense layers. A table's columns count once each, whatever they are encoded as."""
+        widths = [self._columns(), *self.hidden, 1]
+        return float(batch_size * sum(before * after for before, after in pairwise(widths)))
+
+    def _columns(self) -> int:
+        if self.data is None:
+            return 10
+        if self.features:
+            return len(self.features)
+        from trainer.data.read import column_names
+
+        # Without those that are left out, and without the label.
+        return max(1, len(column_names(self.data)) - len(self.ignore) - 1)
 
     def net(self) -> Any:
         """Dense layers, each with its activation and dropout, then one neuron."""

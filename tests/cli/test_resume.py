@@ -19,6 +19,8 @@ from trainer.state import differences
 
 KILLING = str(Path(__file__).parents[1] / "support" / "killing")
 QUICK = ["--train-rows", "100", "--validation-rows", "50", "--no-plugin", "progress"]
+# What this process computes with: some runs are begun in one of their own and continued in this one.
+QUICK += ["--onednn", "on", "--threads", "1"]
 SAVING = ["--set", "checkpoint.every-minutes=0"]
 
 

@@ -38,7 +38,9 @@ def check_devices(  # noqa: PLR0917  Typer passes them by name
     request = Request(
         task or _only_task(), {"devices": devices}, plugins=plugin or (), sets=sets or (), config=config, runs_dir=None
     )
-    found = compare(prepare(request), steps=steps)
+    launch = prepare(request)
+    launch.choose_computing()
+    found = compare(launch, steps=steps)
     typer.echo(f"{found.steps} steps on {found.several} against {found.one}")
     for difference in found.differences:
         verdict = "equal up to rounding" if difference.is_small else "different"

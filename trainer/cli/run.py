@@ -10,6 +10,7 @@ import typer
 
 from trainer import launch, options, registry
 from trainer.cli.tasks import markup
+from trainer.computing import Computing
 from trainer.config import Settings, kebab
 from trainer.run import Run
 from trainer.task import Task
@@ -84,6 +85,8 @@ def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
         ),
         _setting("weight_decay", "NUMBER", "Of the optimizer.", defaults.weight_decay),
         _setting("devices", "DEVICES", Settings.model_fields["devices"].description, "cpu"),
+        _setting("onednn", "auto|on|off", Settings.model_fields["onednn"].description, "auto"),
+        _setting("threads", "INTEGER|auto", Settings.model_fields["threads"].description, "auto"),
         _setting("seed", "INTEGER", Settings.model_fields["seed"].description, defaults.seed),
         _setting("steps", "INTEGER", Settings.model_fields["steps"].description, None),
     ]
@@ -139,7 +142,9 @@ def _run(task: str, given: dict[str, Any]) -> None:
     )
     dry_run = given.pop("dry_run")
     request.options = {kebab(name): value for name, value in given.items() if value is not None}
-    run = launch.prepare(request).train(dry_run=dry_run)
+    prepared = launch.prepare(request)
+    prepared.choose_computing()
+    run = prepared.train(dry_run=dry_run)
     for line in _dry_summary(run) if dry_run else summary(run):
         typer.echo(line)
 
@@ -156,7 +161,9 @@ def _how(run: Run) -> str:
     step = run.engine_step
     assert step is not None  # noqa: S101
     devices = ", ".join(str(context) for context in run.contexts)
-    return f"{step.kind} step on {devices}" + (f" (recorded because {step.why})" if step.why else "")
+    on_cpu = any(context.device_type == "cpu" for context in run.contexts)
+    how = f", {Computing(run.settings.onednn == 'on', int(run.settings.threads))}" if on_cpu else ""
+    return f"{step.kind} step on {devices}{how}" + (f" (recorded because {step.why})" if step.why else "")
 
 
 def summary(run: Run) -> list[str]:

@@ -7,7 +7,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,13 @@ def read_table(path: Path, *, text: Collection[str] = ()) -> pa.Table:
     if table.num_rows == 0:
         raise UsageError("it has a header and no rows", where=str(path))
     return table.rename_columns(names)
+
+
+def column_names(path: Path) -> list[str]:
+    """The names in a table's header, read without its rows. Raises UsageError as `read_table` does."""
+    _check_file(path)
+    names = _header(path, _delimiter(path)) if _is_csv(path) else _parquet_names(path)
+    return [name.strip() for name in names]
 
 
 def _is_csv(path: Path) -> bool:
@@ -104,7 +111,7 @@ def _read_csv(path: Path, text: Collection[str]) -> pa.Table:
     import pyarrow as pa
     from pyarrow import csv as pa_csv
 
-    delimiter = "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
+    delimiter = _delimiter(path)
     header = _header(path, delimiter)
     parse = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     types: dict[str, Any] = {name: pa.string() for name in header if name.strip() in text}
@@ -134,6 +141,10 @@ def _read_csv(path: Path, text: Collection[str]) -> pa.Table:
             if binary:
                 raise UsageError(f"column {binary[0]!r} is not UTF-8 text", where=str(path), fix="Save it as UTF-8.")
             return _with_truth_values(_stripped(table), text)
+
+
+def _delimiter(path: Path) -> str:
+    return "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
 
 
 def _header(path: Path, delimiter: str) -> list[str]:
@@ -206,13 +217,25 @@ def _text(path: Path) -> Any:
 
 
 def _read_parquet(path: Path) -> pa.Table:
+    with _parquet(path) as file:
+        _check_names([name.strip() for name in file.schema_arrow.names], path)
+        return _stripped(file.read())
+
+
+def _parquet_names(path: Path) -> list[str]:
+    with _parquet(path) as file:
+        return list(file.schema_arrow.names)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    """The open file. What goes wrong within is a UsageError."""
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path) as file:
-            _check_names([name.strip() for name in file.schema_arrow.names], path)
-            return _stripped(file.read())
+            yield file
     except (pa.ArrowException, OSError) as error:
         message = next(iter(str(error).splitlines()), "")
         raise UsageError(f"it cannot be read as Parquet: {message}", where=str(path)) from error

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmark.worker import Clock, Job
-from trainer import Arrays, Engine, Phase, Plugin, Run, Splits, fit
+from trainer import Arrays, Phase, Plugin, Run, Splits
+from trainer.launch import Launch, Request, prepare
 from trainer_plugins.logreg import LogisticRegression
 
 
@@ -20,6 +21,9 @@ class Rows(LogisticRegression):
         """The training rows, and for validation whatever was set."""
         self._lines = []
         return Splits(self.arrays, self.validation)
+
+    def _columns(self) -> int:
+        return int(self.arrays.features.shape[1])
 
 
 class Timer(Plugin):
@@ -40,23 +44,21 @@ class Timer(Plugin):
 
 
 def default_plugins(job: Job, clock: Clock) -> Callable[[Any], Any]:
-    """`fit` as it comes."""
-    return _predictor(fit(_task(job), plugins=[Timer(clock)], runs_dir=job.folder, **_options(job)))
+    """As the command line trains it."""
+    return _predictor(_launch(job, plugins=[Timer(clock)], runs_dir=job.folder).train())
 
 
 def no_plugins(job: Job, clock: Clock) -> Callable[[Any], Any]:
     """The engine alone."""
-    task = _task(job)
-    without = list(task.defaults.plugins)
-    return _predictor(fit(task, plugins=[Timer(clock)], without=without, runs_dir=None, **_options(job)))
+    return _predictor(_launch(job, plugins=[Timer(clock)], without=Rows.defaults.plugins).train())
 
 
 def step_loop(job: Job, clock: Clock) -> Callable[[Any], Any]:
     """What the engine's loop is compared with: its own batches and step, and nothing between them."""
-    from trainer.launch import Request, prepare
+    launch = _launch(job)
+    launch.settle_computing()
+    from trainer import Engine
 
-    options = {name.replace("_", "-"): value for name, value in _options(job).items()}
-    launch = prepare(Request(_task(job), options=options, runs_dir=None))
     run = Engine(launch.task, launch.settings).run
     step, batches = run.engine_step, run.train
     assert step is not None
@@ -71,20 +73,19 @@ def step_loop(job: Job, clock: Clock) -> Callable[[Any], Any]:
     return _predictor(run)
 
 
-def _task(job: Job) -> Rows:
+def _launch(job: Job, **request: Any) -> Launch:
     task = Rows(hidden=job.hidden)
     task.arrays = Arrays(job.x, job.y)
-    return task
-
-
-def _options(job: Job) -> dict[str, Any]:
-    return {
+    options = {
         "epochs": job.epochs,
-        "batch_size": job.batch,
+        "batch-size": job.batch,
         "optimizer": "sgd",
-        "learning_rate": job.rate,
+        "learning-rate": job.rate,
         "seed": job.seed,
     }
+    launch = prepare(Request(task, options, **{"runs_dir": None, **request}))
+    launch.choose_computing()
+    return launch
 
 
 def _predictor(run: Run) -> Callable[[Any], Any]:
