@@ -73,6 +73,13 @@ def step_loop(job: Job, clock: Clock) -> Callable[[Any], Any]:
     return _predictor(run)
 
 
+def compute_as_for(task: str | LogisticRegression, **options: Any) -> None:
+    """Makes MXNet compute as the command line would have it for this task; before its import."""
+    launch = prepare(Request(task, {name.replace("_", "-"): value for name, value in options.items()}, runs_dir=None))
+    launch.choose_computing()
+    launch.settle_computing()
+
+
 def _launch(job: Job, **request: Any) -> Launch:
     task = Rows(hidden=job.hidden)
     task.arrays = Arrays(job.x, job.y)
