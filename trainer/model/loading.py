@@ -73,7 +73,7 @@ def _check_run(path: Path, *, only_warn: bool) -> None:
     fix = "Wait for its end." if entry.status == "running" else f"Go on with: trainer resume {shown(path)}"
     if not only_warn:
         raise UsageError(f"{stands} and has no model", where="RUN", fix=fix)
-    log.warning("%s; the model is of an earlier end of it. %s", stands, fix)
+    log.warning("%s; its model is older than that. %s", stands, fix)
 
 
 def _task(folder: Path, said: about.About) -> Task:

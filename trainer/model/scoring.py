@@ -68,7 +68,7 @@ def check_output(output: str, *, source: str, force: bool) -> None:
     if output == STANDARD_OUTPUT:
         return
     path, where = Path(output), "--output"
-    if path.suffix.lower() not in (*CSV_ENDINGS, *PARQUET_ENDINGS):
+    if not is_csv(path) and path.suffix.lower() not in PARQUET_ENDINGS:
         raise UsageError(
             f"the ending of {output!r} says neither CSV nor Parquet",
             where=where,

@@ -62,13 +62,18 @@ class BinaryTable(ModelInterface):
         Columns may be in any order, and others are ignored; those of an array without names are taken to be the
         training columns in their order.
         """
-        return self.encode_table(_as_table(data, self._columns), where="the data")
+        table, where = _as_table(data, self._columns), "the data"
+        self.check(table.column_names, where)
+        # Without the label, which need not be one that was learned.
+        return self.encode_table(table.select(self._columns), where=where)
 
     def encode_table(
         self, table: pa.Table, *, where: str, before: int = 0, kept: Mapping[str, Any] | None = None
     ) -> Encoded:
-        """A table, or the part of one that has `before` rows before it, which row numbers in messages count."""
-        self.check(table.column_names, where)
+        """A table, or the part of one that has `before` rows before it, which row numbers in messages count.
+
+        Its labels and weights are encoded where it has them.
+        """
         with rows_of_the_table(np.arange(before, before + table.num_rows)):
             rows = self.schema.encode(as_learned(table, self.schema), where=where)
         weights = None if rows.weights is None else (rows.weights / self._weight_mean).astype(np.float32)
