@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,7 +232,7 @@ def test_a_disk_that_takes_half_a_file_fails_the_run_and_leaves_the_older_model(
 
     def half(name, values):
         real(name, values)
-        os.truncate(name, os.path.getsize(name) // 2)
+        os.truncate(name, Path(name).stat().st_size // 2)
 
     monkeypatch.setattr(mx.nd, "save", half)
     with pytest.raises(TrainerError, match=r"the model cannot be written: .*is the disk full"):

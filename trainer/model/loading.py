@@ -17,6 +17,7 @@ from trainer.resuming import find_run, read_record
 from trainer.runs import RunEntry
 
 if TYPE_CHECKING:
+    from trainer._mxnet import Context
     from trainer.task import Task
 
 log = logging.getLogger("trainer")
@@ -37,9 +38,20 @@ def load_from(folder: Path, *, device: str = "cpu", task: Task | None = None) ->
     """The model in a model folder. Raises UsageError as `load_model` does."""
     said = about.read(folder)
     built = _task(folder, said) if task is None else task
+    return Model(folder, said, built, _context(device))
+
+
+def _context(device: str) -> Context:
+    """The one context that a device's name means. Raises UsageError for none or several."""
     from trainer.devices import contexts
 
-    return Model(folder, said, built, contexts(device)[0])
+    try:
+        found = contexts(device)
+    except UsageError as error:
+        raise UsageError(error.what, where="--device", fix=error.fix.replace("--devices", "--device")) from error
+    if len(found) > 1 and device.strip() != "auto":
+        raise UsageError(f"{device!r} names {len(found)} devices", where="--device", fix="A model takes one.")
+    return found[0]
 
 
 def find_model(run: str | Path, runs_dir: Path = DEFAULT_RUNS) -> Path:
