@@ -1,7 +1,9 @@
 """`trainer predict` and `trainer export` as a user meets them: processes, pipes, terminals and exit codes."""
 
+import signal
 import subprocess
 import sys
+import time
 
 import pexpect
 import pyarrow.parquet
@@ -92,6 +94,29 @@ def test_a_bar_is_drawn_on_a_terminal_and_nowhere_else(run, folder):
         [sys.executable, *arguments, f"{folder}/plain.csv"], capture_output=True, text=True, check=True
     )
     assert "%" not in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_ends_it_at_once_and_leaves_nothing_though_the_pipe_is_still_open(
+    run, folder, tmp_path, number, code
+):
+    arguments = ["predict", str(run.folder), "--data", "-", "--output", str(tmp_path / "out.csv")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "trainer", *arguments], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdin.write((folder / "test.csv").read_text())
+        process.stdin.flush()
+        try:
+            # Until it has read the header, and has begun to write.
+            until = time.monotonic() + 60
+            while not list(tmp_path.iterdir()) and process.poll() is None and time.monotonic() < until:
+                time.sleep(0.05)
+            process.send_signal(number)
+            assert process.wait(60) == code
+        finally:
+            process.kill()
+        assert process.stderr.read() == "interrupted.\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_that_is_not_there_or_has_no_model_is_told(folder, tmp_path):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
@@ -60,7 +62,7 @@ def predict(  # noqa: PLR0917  Typer passes them by name
     check_output(output, source=data, force=force)
     model = _load(run, device, runs_dir)
     began = time.perf_counter()
-    with _bar("rows") as watch:
+    with _terminable(), _bar("rows") as watch:
         report = predict_file(
             model,
             data,
@@ -172,6 +174,26 @@ def _names(keep: list[str] | None) -> list[str]:
 def _tell(report: Report) -> None:
     for note in report.notes():
         typer.echo(f"note: {note}", err=True)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: ends what is under way in order, as Ctrl-C does."""
+
+    signal = signal.SIGTERM
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets SIGTERM end a command in order too, so that no half-written file is left."""
+
+    def end(_signum: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 # ---- bars ------------------------------------------------------------------------------------------------------------

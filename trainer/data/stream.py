@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trainer.data import columns
+from trainer.data.pipe import standard_input
 from trainer.data.read import (
     MISSING,
     PARQUET_MAGIC,
@@ -79,7 +79,7 @@ def open_stream(source: str) -> TableStream:
     Raises UsageError for a source that is missing, empty, not what its name says, or has no usable header.
     """
     if source == STANDARD_INPUT:
-        return CsvStream(sys.stdin.buffer, "standard input")
+        return CsvStream(standard_input(), "standard input")
     path = Path(source)
     check_file(path)
     return CsvStream.of_file(path) if is_csv(path) else ParquetStream(path)
@@ -102,7 +102,11 @@ class CsvStream:
         self._path = path
         self._counted = counted
         self._file = file
-        self._beginning, self._header, self._delimiter = self._read_header()
+        try:
+            self._beginning, self._header, self._delimiter = self._read_header()
+        except BaseException:
+            self.close()
+            raise
         self.names = [name.strip() for name in self._header]
 
     @classmethod
@@ -119,16 +123,16 @@ class CsvStream:
         return self._counted.bytes if self._counted is not None else 0
 
     def close(self) -> None:
-        """Closes the file; standard input stays open."""
+        """Closes the file; the process's standard input stays open."""
+        self._file.close()
         if self._counted is not None:
-            self._file.close()
             self._counted.close()
 
     def _read_header(self) -> tuple[bytes, list[str], str]:
         """What was read so far, the names in it as they are written, and what separates them."""
         beginning = b""
         while True:
-            more = self._read(1 << 16)
+            more = self._read_some(1 << 16)
             beginning += more
             if beginning[:2] == b"\x1f\x8b" or beginning.startswith(PARQUET_MAGIC) or b"\0" in beginning:
                 raise UsageError("it is not text, so it cannot be CSV", where=self.where)
@@ -154,9 +158,10 @@ class CsvStream:
             return "\t" if self._path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
         return "\t" if "\t" in line and "," not in line else ","
 
-    def _read(self, size: int) -> bytes:
+    def _read_some(self, size: int) -> bytes:
         try:
-            data: bytes = self._file.read(size)
+            # What is there: a pipe may not have more than the header for a long time.
+            data: bytes = self._file.read1(size)
         except (OSError, EOFError, zlib.error) as error:
             raise UsageError(f"it cannot be read: {error}", where=self.where) from error
         return data
