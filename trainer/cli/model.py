@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from trainer.cli.bars import count_bar, read_bar
 from trainer.errors import UsageError
 
 if TYPE_CHECKING:
-    from trainer.model.interface import RowSource
-    from trainer.model.judging import Judgement
     from trainer.model.model import Model
     from trainer.model.scoring import Report
 
@@ -62,7 +58,7 @@ def predict(  # noqa: PLR0917  Typer passes them by name
     check_output(output, source=data, force=force)
     model = _load(run, device, runs_dir)
     began = time.perf_counter()
-    with _terminable(), _bar("rows") as watch:
+    with _terminable(), read_bar("rows") as watch:
         report = predict_file(
             model,
             data,
@@ -97,6 +93,7 @@ def evaluate(  # noqa: PLR0917
 
     Example: trainer evaluate runs/TASK/NAME --data test.csv --bootstrap 1000
     """
+    from trainer.cli.judgement import as_lines, told, write_csv
     from trainer.model.judging import evaluate_file
 
     if as_json and as_csv:
@@ -104,7 +101,7 @@ def evaluate(  # noqa: PLR0917
     if not 0 < confidence < 1:
         raise UsageError(f"{confidence:g} is no level", where="--confidence", fix="Give a number between 0 and 1.")
     model = _load(run, device, runs_dir)
-    with _bar("rows") as watch, _counter("resamples", bootstrap) as watch_bootstrap:
+    with read_bar("rows") as watch, count_bar("resamples", bootstrap) as watch_bootstrap:
         found = evaluate_file(
             model,
             data,
@@ -116,11 +113,11 @@ def evaluate(  # noqa: PLR0917
         )
     _tell(found.report)
     if as_json:
-        typer.echo(json.dumps(_judgement(model, data, found), indent=2, ensure_ascii=False, allow_nan=False))
+        typer.echo(json.dumps(told(model, data, found), indent=2, ensure_ascii=False, allow_nan=False))
     elif as_csv:
-        _write_csv(found)
+        write_csv(found)
     else:
-        for line in _table(found):
+        for line in as_lines(found):
             typer.echo(line)
 
 
@@ -194,137 +191,3 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-# ---- bars ------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[Callable[[RowSource, int], None] | None]:
-    """Draws how far a source was read, on a terminal; anything else gets nothing."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    with _bars() as bars:
-        task: Any = None
-
-        def watch(source: RowSource, rows: int) -> None:
-            nonlocal task
-            if task is None:
-                task = bars.add_task("", total=source.total)
-            bars.update(task, completed=source.done, description=f"{rows:,} {what}")
-
-        yield watch
-
-
-@contextmanager
-def _counter(what: str, total: int) -> Iterator[Callable[[int], None] | None]:
-    if not total or not sys.stderr.isatty():
-        yield None
-        return
-    with _bars() as bars:
-        task: Any = None
-
-        def watch(count: int) -> None:
-            nonlocal task
-            if task is None:
-                task = bars.add_task("", total=total)
-            bars.update(task, completed=count, description=f"{count:,} {what}")
-
-        yield watch
-
-
-@contextmanager
-def _bars() -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        yield bars
-
-
-# ---- the tables of evaluate ------------------------------------------------------------------------------------------
-
-
-def _judgement(model: Model, data: str, found: Judgement) -> dict[str, Any]:
-    """As JSON values: what is not finite is null."""
-
-    def number(value: float | None) -> float | None:
-        return None if value is None or not math.isfinite(value) else value
-
-    told: dict[str, Any] = {
-        "model": str(model.folder),
-        "data": data,
-        "rows": found.rows,
-        "thresholds": {name: number(value) for name, value in found.thresholds.items()},
-        "metrics": {
-            name: {key: number(value) for key, value in values.items()} for name, values in found.metrics.items()
-        },
-        "missing": found.report.missing,
-        "unseen": found.report.unseen,
-    }
-    if found.intervals:
-        told["confidence"] = found.confidence
-        told["intervals"] = {
-            name: {key: [number(low), number(high)] for key, (low, high) in values.items()}
-            for name, values in found.intervals.items()
-        }
-    return told
-
-
-def _write_csv(found: Judgement) -> None:
-    """A line a metric; what is not a number is empty."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    header = ["metric"]
-    for name in found.metrics:
-        header += [name, f"{name}-low", f"{name}-high"] if found.intervals else [name]
-    writer.writerow(header)
-    if any(value is not None for value in found.thresholds.values()):
-        padding = ["", ""] if found.intervals else []
-        row: list[Any] = ["threshold"]
-        for name in found.metrics:
-            row += [found.thresholds[name], *padding]
-        writer.writerow(row)
-    for key in next(iter(found.metrics.values())):
-        row = [key]
-        for name, values in found.metrics.items():
-            numbers = [values[key], *(found.intervals[name][key] if found.intervals else ())]
-            row += ["" if math.isnan(value) else value for value in numbers]
-        writer.writerow(row)
-
-
-def _table(found: Judgement) -> list[str]:
-    """Aligned columns: the metric, and its value at each threshold."""
-    heads = [
-        name if found.thresholds[name] is None else f"{name}: {found.thresholds[name]:.4g}" for name in found.metrics
-    ]
-    rows = [["metric" if found.thresholds[next(iter(found.metrics))] is None else "threshold", *heads]]
-    for key in next(iter(found.metrics.values())):
-        cells = []
-        for name, values in found.metrics.items():
-            cell = _figure(key, values[key])
-            if found.intervals:
-                low, high = found.intervals[name][key]
-                cell = f"{cell} [{_figure(key, low)}, {_figure(key, high)}]"
-            cells.append(cell)
-        rows.append([key, *cells])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    tail = f"; intervals hold with {found.confidence:.0%}" if found.intervals else ""
-    return [*lines, f"{found.rows} rows{tail}"]
-
-
-def _figure(name: str, value: float) -> str:
-    """Four decimals; whole counts without, and a dash for what is undefined."""
-    if math.isnan(value):
-        return "–"
-    is_count = name.endswith(("positives", "negatives")) and value == int(value)
-    return f"{value:.0f}" if is_count else f"{value:.4f}"

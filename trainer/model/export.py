@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trainer.errors import TrainerError, UsageError, listed
+from trainer.errors import TrainerError, UsageError
 from trainer.files import put_folder, write_atomic
 from trainer.model.about import ABOUT, PARAMETERS, SYMBOL
-from trainer.model.interface import Encoded
-from trainer.seeds import derive
+from trainer.model.agreement import compare
 
 if TYPE_CHECKING:
     from trainer.model.model import Model
@@ -31,8 +29,6 @@ OPSET = 13
 the installed onnx knows, whose operators may mean something else."""
 IR_VERSION = 8
 """Of the file format; that of ONNX 1.12, which every runtime since reads."""
-TOLERANCE = 1e-5
-"""By which outputs may differ, absolutely or relatively, whichever is larger."""
 OUTPUT, SCORES = "output", "prediction"
 
 
@@ -104,7 +100,7 @@ def to_onnx(model: Model, output: Path, *, raw_inputs: bool = False) -> Exported
     try:
         onnx.checker.check_model(built, full_check=True)
         content = built.SerializeToString()
-        difference = _compare(runtime, content, model, raw_inputs=raw_inputs)
+        difference = compare(runtime, content, model, scores=SCORES, raw_inputs=raw_inputs)
     except (TrainerError, OSError):
         raise
     except Exception as error:
@@ -262,68 +258,3 @@ def _describe(onnx: Any, built: Any, model: Model, *, raw_inputs: bool) -> None:
     }
     onnx.helper.set_model_props(built, texts)
     built.doc_string = str(card.get("predicts") or "")
-
-
-def _compare(runtime: Any, content: bytes, model: Model, *, raw_inputs: bool) -> float:
-    """The largest difference between onnxruntime and us, for one row and for several. Raises TrainerError for one that
-    is too large.
-    """
-    options = runtime.SessionOptions()
-    options.log_severity_level = 3
-    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    outputs = [each.name for each in session.get_outputs()]
-    largest = 0.0
-    for rows in (1, 7, 64):
-        raw, encoded = _sample(model, rows, raw_inputs=raw_inputs)
-        given = dict(zip([entry.name for entry in model.about.inputs], raw, strict=True))
-        theirs = session.run(outputs, given)
-        ours = _ours(model, encoded, outputs)
-        for name, mine, other in zip(outputs, ours, theirs, strict=True):
-            same = mine.shape == other.shape and np.allclose(other, mine, rtol=TOLERANCE, atol=TOLERANCE)
-            if not same:
-                raise TrainerError(
-                    f"onnxruntime does not compute what this program does: {name} of {rows} rows differs by "
-                    f"{np.abs(mine - other).max():.2g}"
-                    if mine.shape == other.shape
-                    else f"onnxruntime gives {name} the shape {other.shape}, this program {mine.shape}"
-                )
-            largest = max(largest, float(np.abs(mine - other).max(initial=0.0)))
-    return largest
-
-
-def _sample(model: Model, rows: int, *, raw_inputs: bool) -> tuple[list[NDArray[Any]], Encoded]:
-    """Rows to compare on: standard normal numbers, or zeros for whole ones, whose range nobody knows; a row of raw ones
-    has missing values.
-    """
-    generator = np.random.default_rng(derive(0, "export", rows))
-    arrays: list[NDArray[Any]] = []
-    for entry in model.about.inputs:
-        shape = (rows, *entry.shape)
-        values = generator.normal(size=shape) if entry.dtype.startswith("float") else np.zeros(shape)
-        arrays.append(values.astype(entry.dtype))
-    if not raw_inputs:
-        return arrays, Encoded(tuple(arrays), rows)
-    scaling = model.interface.scaling()
-    assert scaling is not None  # noqa: S101  the graph was made with it
-    raw = generator.normal(size=(rows, len(scaling[0]))) * scaling[1] + scaling[0]
-    raw[rows // 2, ::2] = np.nan
-    return [raw], model.encode(raw)
-
-
-def _ours(model: Model, encoded: Encoded, names: Sequence[str]) -> list[NDArray[Any]]:
-    from trainer._mxnet import autograd, mx
-
-    with autograd.predict_mode():
-        given = model.net(
-            *[
-                mx.nd.array(part, dtype=entry.dtype)
-                for part, entry in zip(encoded.inputs, model.about.inputs, strict=True)
-            ]
-        )
-        outputs = list(given) if isinstance(given, (list, tuple)) else [given]
-        found = [output.asnumpy() for output in outputs]
-        if SCORES in names:
-            found.append(model.task.predictions(outputs[0] if len(outputs) == 1 else outputs).asnumpy())
-    if len(found) != len(names):
-        raise TrainerError(f"the ONNX file has the outputs {listed(names)}, the net {len(found)}")
-    return found

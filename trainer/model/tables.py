@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.cast import as_learned
 from trainer.data.schema import Schema
-from trainer.data.stream import TableStream, as_learned, open_stream
+from trainer.data.stream import TableStream, open_stream
 from trainer.data.values import rows_of_the_table
 from trainer.errors import UsageError, did_you_mean, listed
 from trainer.model.interface import Encoded, ModelInterface
