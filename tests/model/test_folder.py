@@ -198,7 +198,7 @@ def test_a_run_that_was_interrupted_has_none_and_the_way_on_is_named(tmp_path):
 def test_a_run_that_failed_has_none(tmp_path):
     with pytest.raises(PluginError):
         train(tmp_path, plugins=[plugin(epoch_end=lambda run: 1 / 0)])
-    with pytest.raises(UsageError, match=r"was failed .* and has no model\. Go on with: trainer resume"):
+    with pytest.raises(UsageError, match=r"has failed .* and has no model\. Go on with: trainer resume"):
         load_model(tmp_path / "runs" / "logreg" / "one")
 
 

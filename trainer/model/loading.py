@@ -80,8 +80,8 @@ def _check_run(path: Path, *, only_warn: bool) -> None:
             )
         return
     epoch, step = entry.reached
-    stands = f"the run {shown(path)} {'is' if entry.status == 'running' else 'was'} {entry.status}"
-    stands = f"{stands} (epoch {epoch}, step {step})"
+    verb = {"running": "is", "interrupted": "was"}.get(entry.status, "has")
+    stands = f"the run {shown(path)} {verb} {entry.status} (epoch {epoch}, step {step})"
     fix = "Wait for its end." if entry.status == "running" else f"Go on with: trainer resume {shown(path)}"
     if not only_warn:
         raise UsageError(f"{stands} and has no model", where="RUN", fix=fix)
