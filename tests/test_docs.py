@@ -48,6 +48,7 @@ def test_every_command_that_is_shown_is_accepted(text, tmp_path):
     ]
     (tmp_path / "adult.csv").write_text("\n".join(["a,b,c,d,income", *rows]))
     _to_parquet(tmp_path / "adult.csv")
+    _write_generated(tmp_path / "new.csv", tmp_path / "test.csv")
     _make_run(tmp_path / "runs")
     for line in text.splitlines():
         words = shlex.split(line, comments=True)
@@ -72,6 +73,17 @@ def _make_run(runs_dir):
     ).train()
     path = runs_dir / "logreg" / "NAME" / "run.json"
     path.write_text(path.read_text().replace('"finished"', '"interrupted"'))
+
+
+def _write_generated(*paths):
+    """Rows as the task generates them, for a run that was trained on those."""
+    import numpy as np
+
+    values = np.random.default_rng(0).normal(size=(50, 10))
+    header = ["id", *(f"x{number}" for number in range(1, 11)), "label"]
+    rows = [[number, *row, int(row.sum() > 1)] for number, row in enumerate(values)]
+    for path in paths:
+        path.write_text("\n".join(",".join(map(str, row)) for row in [header, *rows]) + "\n")
 
 
 def _to_parquet(path):

@@ -290,9 +290,12 @@ def test_the_record_says_how_a_run_ended(tmp_path, hooks, status, reason, error)
     assert written["ended"] is not None
     assert type(raised) is error
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["run"]
+    # The model is written before the teardown, so that plugins find it there.
+    ended = status in ("finished", "stopped") or "on_teardown" in reason
     assert sorted(path.name for path in (tmp_path / "runs" / "run").iterdir()) == [
         ".lock",
         "config.toml",
+        *(["model"] if ended else []),
         "plugins.json",
         "run.json",
     ]

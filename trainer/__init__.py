@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from trainer.errors import PluginError, TrainerError, UsageError
     from trainer.events import Phase, Plugin
     from trainer.launch import fit
+    from trainer.model import Model, ModelInterface, load_model
     from trainer.resuming import resume
     from trainer.run import Run
     from trainer.signals import Interrupted
@@ -20,6 +21,8 @@ __all__ = [
     "Defaults",
     "Engine",
     "Interrupted",
+    "Model",
+    "ModelInterface",
     "Phase",
     "Plugin",
     "PluginError",
@@ -29,6 +32,7 @@ __all__ = [
     "TrainerError",
     "UsageError",
     "fit",
+    "load_model",
     "resume",
 ]
 
@@ -37,6 +41,8 @@ _MODULES = {
     "Defaults": "trainer.task",
     "Engine": "trainer.engine",
     "Interrupted": "trainer.signals",
+    "Model": "trainer.model.model",
+    "ModelInterface": "trainer.model.interface",
     "Phase": "trainer.events",
     "Plugin": "trainer.events",
     "PluginError": "trainer.errors",
@@ -46,6 +52,7 @@ _MODULES = {
     "TrainerError": "trainer.errors",
     "UsageError": "trainer.errors",
     "fit": "trainer.launch",
+    "load_model": "trainer.model.loading",
     "resume": "trainer.resuming",
 }
 

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import TrainerError
-from trainer.files import flush_folder, write_atomic, write_json
+from trainer.files import flush_folder, put_folder, write_atomic, write_json
 
 SCHEMA = 1
 FOLDER = "checkpoints"
@@ -114,7 +114,7 @@ def write(run_folder: Path, name: str, state: Mapping[str, Any], about: Mapping[
         }
         manifest = {"schema": SCHEMA, "time": time.time(), **about, "files": files}
         write_json(temporary / MANIFEST, manifest)
-        _put(temporary, folder)
+        put_folder(temporary, folder)
         flush_folder(folder.parent)
     except OSError as error:
         reason = error.strerror or error
@@ -186,21 +186,6 @@ def _opened(folder: Path) -> Checkpoint:
         if found != size:
             raise CheckpointError(f"{folder}: {name} is damaged: it has {found or 'no'} bytes instead of {size}")
     return Checkpoint(folder, manifest)
-
-
-def _put(new: Path, folder: Path) -> None:
-    """Gives `new` its name; what had the name before goes only once that is done."""
-    if not folder.exists():
-        new.rename(folder)
-        return
-    old = new.with_name(f"{new.name}.old")
-    folder.rename(old)
-    try:
-        new.rename(folder)
-    except BaseException:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------

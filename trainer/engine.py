@@ -256,6 +256,14 @@ class Engine:
         weights = None if shards[0].weight is None else _host([shard.weight for shard in shards]).reshape(-1)
         return _host(predictions), _host([shard.label for shard in shards]), weights, _host(losses)
 
+    def _write_model(self) -> None:
+        """The run's result as a folder of its own: the weights that the figures and the threshold are of."""
+        if self.run.folder is not None:
+            from trainer.model.writing import write_model
+
+            with self._evaluation_weights():
+                write_model(self.run)
+
     # ---- beginning and end ------------------------------------------------------------------------------------------
 
     @property
@@ -287,6 +295,7 @@ class Engine:
                 # What plugins do at the end, such as going back to the best weights, is no state to go on from.
                 run.take_request("save")
                 self._evaluate_test()
+                self._write_model()
             else:
                 self._save_if_asked()
         self._end(fire.teardown.to_the_end, closing=True)

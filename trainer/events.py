@@ -24,6 +24,7 @@ A run is this loop; every line that is marked fires an event, and a plugin liste
         for each batch:
             on_test_batch_end
         on_test_end
+    the model is written, if training was not cut short and the run has a folder
     on_teardown                                always fires: close files
 
     on_checkpoint                              after a checkpoint is complete on disk: behind on_batch_end where a

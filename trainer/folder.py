@@ -165,6 +165,7 @@ def write_run(folder: Path, run: Run) -> None:
         "process": {"pid": os.getpid(), "started": _process_started(), "host": socket.gethostname()},
         "step_kind": step.kind if step else None,
         "step_why": step.why if step else "",
+        "model_note": run.model_note,
         "devices": [str(context) for context in run.contexts],
         "computing": {"onednn": run.settings.onednn, "threads": run.settings.threads},
         "versions": versions(),

@@ -82,6 +82,8 @@ class Run:
     reason: str = ""
     """Why the run was stopped, interrupted or failed."""
     exception: BaseException | None = None
+    model_note: str = ""
+    """Why the run's model folder lacks something, or is not there at all."""
     started: float = field(default_factory=time.time)
     """Seconds since 1970, UTC."""
     ended: float | None = None

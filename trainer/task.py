@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from trainer._mxnet import Array
     from trainer.metrics import Metric
+    from trainer.model import ModelInterface
     from trainer.run import Run
 
 
@@ -97,6 +98,23 @@ class Task:
     def predictions(self, outputs: Array) -> Array:
         """What metrics and thresholds see of the net's outputs, on the device: probabilities from logits, say."""
         return outputs
+
+    def model_info(self) -> Mapping[str, Any]:
+        """What a saved model has to know of the data to take other rows, as JSON values; asked for after training.
+
+        It is kept in `model.json` and given back to `model_interface`: what was learned of columns and labels, say.
+        """
+        return {}
+
+    def model_interface(self, info: Mapping[str, Any]) -> ModelInterface:
+        """How files and other rows become inputs of the model, and predictions columns of a table.
+
+        `info` is what `model_info` gave, in this process or in another one, long ago: raise UsageError for one that
+        cannot be right. The task's `splits` was not called.
+        """
+        from trainer.model.interface import ModelInterface
+
+        return ModelInterface()
 
     def describe(self) -> Sequence[str]:
         """Lines about the data that a person wants to read before training; asked for after `splits`."""

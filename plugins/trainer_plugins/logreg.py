@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,8 @@ from pydantic import Field
 from trainer import Arrays, Defaults, Run, Splits, Task, UsageError
 
 if TYPE_CHECKING:
-    from trainer.data.schema import Rows
+    from trainer import ModelInterface
+    from trainer.data.schema import Rows, Schema
     from trainer.metrics import Metric
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -105,6 +107,7 @@ class LogisticRegression(Task):
             )
         )
         self._lines = describe(table)
+        self._schema = table.schema
         return Splits(*self._weighted(table.train, table.validation, table.test))
 
     def _weighted(self, train: Rows, *others: Rows | None) -> list[Arrays | None]:
@@ -114,6 +117,7 @@ class LogisticRegression(Task):
         training loss alone: figures of other rows would tell of a world in which both classes are equally frequent.
         Dividing by the mean over the training rows keeps the meaning of the learning rate.
         """
+        self._weight_mean = 1.0
         per_class = np.ones(2, np.float32)
         if self.class_weight == "balanced":
             counts = np.bincount(_labels(train).astype(int), minlength=2)
@@ -121,12 +125,14 @@ class LogisticRegression(Task):
         if self.class_weight == "none" and train.weights is None:
             return [None if rows is None else Arrays(rows.features, _labels(rows)) for rows in (train, *others)]
         arrays: list[Arrays | None] = []
+        if train.weights is not None:
+            self._weight_mean = float(train.weights.mean(dtype=np.float64))
         for rows in (train, *others):
             if rows is None:
                 arrays.append(None)
                 continue
             weights = np.ones(len(_labels(rows)), np.float32) if rows.weights is None else rows.weights
-            mean = 1.0 if train.weights is None else float(train.weights.mean(dtype=np.float64))
+            mean = self._weight_mean
             if rows is train:
                 weights = weights * per_class[_labels(rows).astype(int)]
                 mean = float(weights.mean(dtype=np.float64))
@@ -145,6 +151,7 @@ class LogisticRegression(Task):
             features = mx.nd.random.normal(0, 1, shape=(rows, 10), ctx=mx.cpu())
             labels = features.sum(axis=1) > 3
             splits.append(Rows(features.asnumpy(), labels.asnumpy(), None, {}))
+        self._schema = _generated_schema()
         self._lines = [
             f"{self.train_rows} training and {self.validation_rows} validation rows of ten standard normal features; "
             "label 1 where their sum is above 3"
@@ -161,10 +168,11 @@ class LogisticRegression(Task):
             return 10
         if self.features:
             return len(self.features)
-        from trainer.data.read import column_names
+        from trainer.data.stream import open_stream
 
-        # Without those that are left out, and without the label.
-        return max(1, len(column_names(self.data)) - len(self.ignore) - 1)
+        with closing(open_stream(str(self.data))) as table:
+            # Without those that are left out, and without the label.
+            return max(1, len(table.names) - len(self.ignore) - 1)
 
     def net(self) -> Any:
         """Dense layers, each with its activation and dropout, then one neuron."""
@@ -194,9 +202,32 @@ class LogisticRegression(Task):
         """The probability of class 1, (rows,)."""
         return outputs.sigmoid().reshape(-1)
 
+    def model_info(self) -> Mapping[str, Any]:
+        """What was learned of the table; nothing for a class derived from this one whose rows come from elsewhere."""
+        from trainer.model.tables import BinaryTable
+
+        schema = getattr(self, "_schema", None)
+        return {} if schema is None else BinaryTable.info(schema, weight_mean=self._weight_mean)
+
+    def model_interface(self, info: Mapping[str, Any]) -> ModelInterface:
+        """Tables with the training columns in, probability and class out."""
+        from trainer.model.tables import BinaryTable
+
+        return BinaryTable.from_info(info) if info else super().model_interface(info)
+
     def describe(self) -> Sequence[str]:
         """What was read, and how the labels were understood."""
         return self._lines
+
+
+def _generated_schema() -> Schema:
+    """The generated data as a table: columns `x1` to `x10`, used as they are, and a label of 0 and 1."""
+    from trainer.data.columns import Column
+    from trainer.data.labels import Labels
+    from trainer.data.schema import Schema
+
+    columns = tuple(Column(f"x{number}", "numeric") for number in range(1, 11))
+    return Schema(columns, "label", Labels("0", "1"), standardize=False)
 
 
 def _labels(rows: Rows) -> NDArray[np.float32]:

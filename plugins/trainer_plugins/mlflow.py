@@ -255,14 +255,17 @@ class MLflow(Plugin):
             # The engine writes the folder's own run.json after the last plugin is done.
             folder.write_run(Path(scratch), run)
             self._client.log_artifact(self._run_id, str(Path(scratch) / folder.RUN))
-        model = newest_model(run_folder)
+        model = newest_model(run_folder, has_ended=run.status in ("finished", "stopped"))
         if model is not None:
             self._client.log_artifacts(self._run_id, str(model), artifact_path=model.name)
 
 
-def newest_model(run_folder: Path) -> Path | None:
-    """The folder with a run's weights: `model` where there is one, otherwise the newest checkpoint."""
-    if (run_folder / "model").is_dir():
+def newest_model(run_folder: Path, *, has_ended: bool = True) -> Path | None:
+    """The folder with a run's weights: `model` where there is one, otherwise the newest checkpoint.
+
+    A run that has not ended in order may have the model of an earlier end, which is not what it came to.
+    """
+    if has_ended and (run_folder / "model").is_dir():
         return run_folder / "model"
     # The later of two at one step has the longer name.
     checkpoints = [path for path in (run_folder / "checkpoints").glob("step-*") if path.is_dir()]

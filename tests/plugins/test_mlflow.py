@@ -160,17 +160,16 @@ def test_what_mlflow_would_refuse_is_made_to_fit(runs):
     assert {"a _b_ µ", "c/d", "e" * 250, "f_ g_h", "i"} <= set(found.metrics)
 
 
-def test_files_and_the_newest_checkpoint_are_uploaded_at_the_end(runs):
+def test_files_and_the_model_are_uploaded_at_the_end(runs):
     save = plugin("save", phase=Phase.SAVE, epoch_end=lambda run: run.save("to keep"))
     log = registry.create_plugin("metrics-log", {}, where="here")
     run = engine(Tiny(), recorder(), save, log, folder=runs / "tiny" / "one").fit()
     run_id = recorded(runs).info.run_id
-    newest = max((run.folder / "checkpoints").iterdir()).name
     expected = ["config.toml", "metrics.csv", "metrics.jsonl", "plugins.json", "run.json"]
     found = files(runs, run_id)
     assert [path for path in found if "/" not in path] == expected
-    assert {path.split("/")[0] for path in found if "/" in path} == {newest}
-    assert f"{newest}/arrays.npz" in found
+    assert {path.split("/")[0] for path in found if "/" in path} == {"model"}
+    assert {"model/model.json", "model/model-symbol.json", "model/model-0000.params"} <= set(found)
     stored = client(runs).download_artifacts(run_id, "", str(runs))
     uploaded = json.loads((runs / "run.json").read_text())
     assert stored
@@ -189,12 +188,23 @@ def test_files_can_be_left_out(runs):
     assert files(runs, recorded(runs).info.run_id) == []
 
 
+def test_the_newest_checkpoint_of_a_run_that_did_not_end_is_uploaded(runs):
+    save = plugin("save", phase=Phase.SAVE, epoch_end=lambda run: run.save("to keep"))
+    broken = plugin("broken", phase=Phase.REPORT, epoch_begin=lambda run: 1 / (run.epoch - 2))
+    made = engine(Tiny(), recorder(), save, broken, folder=runs / "tiny" / "one")
+    with pytest.raises(PluginError):
+        made.fit()
+    folders = {path.split("/")[0] for path in files(runs, recorded(runs).info.run_id) if "/" in path}
+    assert folders == {"step-00000002-epoch-0001"}
+
+
 def test_the_model_is_its_folder_or_else_the_newest_checkpoint(tmp_path):
     assert newest_model(tmp_path) is None
     for name in ("step-00000009", "step-00000010", "step-00000010-epoch-2", ".step-00000011.ab", "failed-00000012"):
         (tmp_path / "checkpoints" / name).mkdir(parents=True)
     assert newest_model(tmp_path).name == "step-00000010-epoch-2"
     (tmp_path / "model").mkdir()
+    assert newest_model(tmp_path, has_ended=False).name == "step-00000010-epoch-2"
     assert newest_model(tmp_path) == tmp_path / "model"
 
 

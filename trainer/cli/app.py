@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from trainer.cli import board, check, plugins, resume, runs
+from trainer.cli import board, check, model, plugins, resume, runs
 from trainer.cli.tasks import TaskGroup, markup
 from trainer.errors import PluginError, UsageError
 from trainer.files import shown
@@ -40,6 +40,9 @@ app.add_typer(
 
 
 app.command("resume")(resume.resume)
+app.command("evaluate")(model.evaluate)
+app.command("predict")(model.predict)
+app.command("export")(model.export)
 app.command("board")(board.board)
 app.command("check-devices")(check.check_devices)
 app.command("doctor")(check.doctor)

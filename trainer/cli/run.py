@@ -183,6 +183,8 @@ def summary(run: Run) -> list[str]:
         shares = [f"{name} {seconds:.3f} s ({seconds / run.seconds:.1%})" for name, seconds in costs.items()]
         shares += [f"waiting for the device {waited:.3f} s"] if waited else []
         lines.append(f"plugins: {', '.join(shares)}")
+    if run.model_note:
+        lines.append(f"model: {run.model_note}")
     if run.folder is not None:
         lines.append(f"run: {run.folder}")
     return lines

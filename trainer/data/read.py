@@ -7,7 +7,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,28 +38,23 @@ def read_table(path: Path, *, text: Collection[str] = ()) -> pa.Table:
     Raises UsageError for a file that is missing, empty, not what its name says, or not a table of rows of equal length
     under unique names.
     """
-    _check_file(path)
-    table = _read_csv(path, text) if _is_csv(path) else _read_parquet(path)
+    check_file(path)
+    table = _read_csv(path, text) if is_csv(path) else _read_parquet(path)
     names = [name.strip() for name in table.column_names]
-    _check_names(names, path)
+    check_names(names, path)
     if table.num_rows == 0:
         raise UsageError("it has a header and no rows", where=str(path))
     return table.rename_columns(names)
 
 
-def column_names(path: Path) -> list[str]:
-    """The names in a table's header, read without its rows. Raises UsageError as `read_table` does."""
-    _check_file(path)
-    names = _header(path, _delimiter(path)) if _is_csv(path) else _parquet_names(path)
-    return [name.strip() for name in names]
-
-
-def _is_csv(path: Path) -> bool:
+def is_csv(path: Path) -> bool:
+    """Whether the name says so; anything else is Parquet."""
     name = path.name.lower().removesuffix(".gz")
     return name.endswith(CSV_ENDINGS)
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Raises UsageError for a file that is missing, empty, or not what its name says."""
     where = str(path)
     try:
         if path.is_dir():
@@ -69,7 +64,7 @@ def _check_file(path: Path) -> None:
             raise UsageError(
                 "there is no such file", where=where, fix=did_you_mean(path.name, siblings) or "Check the path."
             )
-        if not _is_csv(path) and path.suffix.lower() not in PARQUET_ENDINGS:
+        if not is_csv(path) and path.suffix.lower() not in PARQUET_ENDINGS:
             raise UsageError(
                 f"its ending {path.suffix!r} says neither CSV nor Parquet",
                 where=where,
@@ -83,9 +78,9 @@ def _check_file(path: Path) -> None:
     if not beginning:
         raise UsageError("it is empty", where=where)
     is_parquet = beginning.startswith(PARQUET_MAGIC)
-    if is_parquet and _is_csv(path):
+    if is_parquet and is_csv(path):
         raise UsageError("it is a Parquet file, not CSV", where=where, fix="Rename it to end in .parquet.")
-    if not is_parquet and not _is_csv(path):
+    if not is_parquet and not is_csv(path):
         raise UsageError("it is not a Parquet file", where=where, fix="If it is CSV, rename it to end in .csv.")
     if not is_parquet and b"\0" in beginning:
         raise UsageError("it is not text, so it cannot be CSV", where=where)
@@ -96,13 +91,14 @@ def _beginning(path: Path) -> bytes:
         return file.read(65536)
 
 
-def _check_names(names: Sequence[str], path: Path) -> None:
+def check_names(names: Sequence[str], where: str | Path) -> None:
+    """Raises UsageError for a name that is empty or given twice."""
     twice = sorted({name for name in names if names.count(name) > 1 and name})
     if twice:
-        raise UsageError(f"two columns are called {listed(twice)}", where=str(path), fix="Rename one of them.")
+        raise UsageError(f"two columns are called {listed(twice)}", where=str(where), fix="Rename one of them.")
     if "" in names:
         raise UsageError(
-            f"column {names.index('') + 1} has no name", where=str(path), fix="Give it one in the first line."
+            f"column {names.index('') + 1} has no name", where=str(where), fix="Give it one in the first line."
         )
 
 
@@ -111,7 +107,7 @@ def _read_csv(path: Path, text: Collection[str]) -> pa.Table:
     import pyarrow as pa
     from pyarrow import csv as pa_csv
 
-    delimiter = _delimiter(path)
+    delimiter = "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
     header = _header(path, delimiter)
     parse = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     types: dict[str, Any] = {name: pa.string() for name in header if name.strip() in text}
@@ -129,7 +125,7 @@ def _read_csv(path: Path, text: Collection[str]) -> pa.Table:
             ) as reader:
                 table = reader.read_all()
         except UnicodeDecodeError as error:
-            raise _not_utf8(path) from error
+            raise not_utf8(path) from error
         except pa.ArrowInvalid as error:
             column, kind = _misfit(str(error), path, delimiter)
             name = header[column]
@@ -140,11 +136,7 @@ def _read_csv(path: Path, text: Collection[str]) -> pa.Table:
             binary = [field.name for field in table.schema if pa.types.is_binary(field.type)]
             if binary:
                 raise UsageError(f"column {binary[0]!r} is not UTF-8 text", where=str(path), fix="Save it as UTF-8.")
-            return _with_truth_values(_stripped(table), text)
-
-
-def _delimiter(path: Path) -> str:
-    return "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
+            return with_truth_values(stripped(table), text)
 
 
 def _header(path: Path, delimiter: str) -> list[str]:
@@ -153,26 +145,31 @@ def _header(path: Path, delimiter: str) -> list[str]:
         _, names = next(_lines(path, delimiter), (0, []))
     except (csv.Error, OSError, EOFError, zlib.error) as error:
         raise UsageError(f"its header cannot be read: {error}", where=str(path)) from error
-    _check_names([name.strip() for name in names], path)
+    check_header(names, delimiter, str(path))
+    return names
+
+
+def check_header(names: Sequence[str], delimiter: str, where: str) -> None:
+    """Raises UsageError for names, as they are written in the first line, that make no table."""
+    check_names([name.strip() for name in names], where)
     try:
         "".join(names).encode()
     except UnicodeEncodeError as error:
-        raise _not_utf8(path) from error
+        raise not_utf8(where) from error
     other = [separator for separator in OTHER_SEPARATORS if separator in "".join(names) and separator != delimiter]
     if len(names) == 1 and other:
         raise UsageError(
             f"its one column is called {names[0]!r}, as if {other[0]!r} were to separate columns",
-            where=str(path),
+            where=where,
             fix="Separate them by tabs in a .tsv file, by commas in any other.",
         )
-    return names
 
 
 def _misfit(message: str, path: Path, delimiter: str) -> tuple[int, str]:
     """The column, and its guessed type, that a conversion failed for. Raises UsageError for any other complaint."""
     where = str(path)
     if "invalid UTF8" in message:
-        raise _not_utf8(path)
+        raise not_utf8(path)
     found = re.search(r"In CSV column #(\d+): CSV conversion error to (\w+)", message)
     if found is not None:
         return int(found[1]), {"double": "float64"}.get(found[2], found[2])
@@ -181,11 +178,11 @@ def _misfit(message: str, path: Path, delimiter: str) -> tuple[int, str]:
     if "Expected" in message and "columns" in message:
         # Python's reader refuses some files that pyarrow reads; then pyarrow's words have to do.
         with suppress(csv.Error):
-            _ragged(path, delimiter)
+            check_lengths(path, delimiter)
     raise UsageError(f"it cannot be read as CSV: {message.splitlines()[0]}", where=where)
 
 
-def _ragged(path: Path, delimiter: str) -> None:
+def check_lengths(path: Path, delimiter: str) -> None:
     """Raises UsageError that names the first row of another length than the header."""
     width = 0
     for number, row in _lines(path, delimiter):
@@ -205,8 +202,9 @@ def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         yield from enumerate(row for row in csv.reader(file, delimiter=delimiter) if row)
 
 
-def _not_utf8(path: Path) -> UsageError:
-    return UsageError("it is not UTF-8 text", where=str(path), fix="Save it as UTF-8.")
+def not_utf8(where: str | Path) -> UsageError:
+    """The error for bytes that are no text."""
+    return UsageError("it is not UTF-8 text", where=str(where), fix="Save it as UTF-8.")
 
 
 def _text(path: Path) -> Any:
@@ -217,31 +215,19 @@ def _text(path: Path) -> Any:
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    with _parquet(path) as file:
-        _check_names([name.strip() for name in file.schema_arrow.names], path)
-        return _stripped(file.read())
-
-
-def _parquet_names(path: Path) -> list[str]:
-    with _parquet(path) as file:
-        return list(file.schema_arrow.names)
-
-
-@contextmanager
-def _parquet(path: Path) -> Iterator[Any]:
-    """The open file. What goes wrong within is a UsageError."""
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path) as file:
-            yield file
+            check_names([name.strip() for name in file.schema_arrow.names], path)
+            return stripped(file.read())
     except (pa.ArrowException, OSError) as error:
         message = next(iter(str(error).splitlines()), "")
         raise UsageError(f"it cannot be read as Parquet: {message}", where=str(path)) from error
 
 
-def _stripped(table: pa.Table) -> pa.Table:
+def stripped(table: pa.Table) -> pa.Table:
     """Texts without the white space around them, and null where only a word for missing is left."""
     import pyarrow as pa
     from pyarrow import compute
@@ -256,7 +242,7 @@ def _stripped(table: pa.Table) -> pa.Table:
     return table
 
 
-def _with_truth_values(table: pa.Table, text: Collection[str]) -> pa.Table:
+def with_truth_values(table: pa.Table, text: Collection[str]) -> pa.Table:
     """Texts that are all true or false, such as ` True` with white space before it, as truth values."""
     import pyarrow as pa
     from pyarrow import compute

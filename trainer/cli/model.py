@@ -1,0 +1,193 @@
+"""`trainer predict`, `trainer evaluate` and `trainer export`: what a trained model is for."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from trainer.cli.bars import count_bar, read_bar
+from trainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from trainer.model.model import Model
+    from trainer.model.scoring import Report
+
+DEFAULT_RUNS = Path("runs")
+
+RunArgument = Annotated[
+    str, typer.Argument(help="A run's folder, its name in the runs folder, or a model folder.", metavar="RUN")
+]
+RunsDir = Annotated[Path, typer.Option(help="Where RUN is looked for.", metavar="FOLDER")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, gpu or gpu:1.", metavar="DEVICE")]
+
+
+def predict(  # noqa: PLR0917  Typer passes them by name
+    run: RunArgument,
+    data: Annotated[str, typer.Option(help="A CSV or Parquet file; - for CSV on standard input.", metavar="FILE")],
+    output: Annotated[
+        str, typer.Option(help="A .csv or .parquet file to write; - for CSV on standard output.", metavar="FILE")
+    ] = "-",
+    keep: Annotated[
+        Optional[list[str]],  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
+        typer.Option(help="Columns of the data to copy, such as an ID; may be repeated.", metavar="COLUMN,…"),
+    ] = None,
+    keep_all: Annotated[bool, typer.Option("--keep-all", help="Copy all columns of the data.")] = False,
+    threshold: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="In place of the model's: a probability above it is class 1.", metavar="NUMBER"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
+    device: Device = "cpu",
+    runs_dir: RunsDir = DEFAULT_RUNS,
+) -> None:
+    """Predicts for every row of a file, however large, at the model's threshold.
+
+    Example: trainer predict runs/TASK/NAME --data new.csv --output scores.csv --keep id
+    """
+    from trainer.model.scoring import check_output, predict_file
+
+    # Before MXNet is imported.
+    check_output(output, source=data, force=force)
+    model = _load(run, device, runs_dir)
+    began = time.perf_counter()
+    with _terminable(), read_bar("rows") as watch:
+        report = predict_file(
+            model,
+            data,
+            output,
+            keep=None if keep_all else _names(keep),
+            threshold=threshold,
+            force=force,
+            watch=watch,
+        )
+    _tell(report)
+    seconds = time.perf_counter() - began
+    where = "" if output == "-" else f" → {output}"
+    typer.echo(f"{report.rows} rows{where} in {seconds:.1f} s, {report.rows / seconds:,.0f} a second", err=True)
+
+
+def evaluate(  # noqa: PLR0917
+    run: RunArgument,
+    data: Annotated[
+        str, typer.Option(help="A CSV or Parquet file with the label column; - for standard input.", metavar="FILE")
+    ],
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Resamples for confidence intervals; 0 for none.", metavar="INTEGER")
+    ] = 0,
+    confidence: Annotated[float, typer.Option(help="The level of the intervals.", metavar="NUMBER")] = 0.95,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resamples.", metavar="INTEGER")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV, a line a metric.")] = False,
+    device: Device = "cpu",
+    runs_dir: RunsDir = DEFAULT_RUNS,
+) -> None:
+    """Judges a model by labelled rows: every metric, at the given and at the tuned threshold.
+
+    Example: trainer evaluate runs/TASK/NAME --data test.csv --bootstrap 1000
+    """
+    from trainer.cli.judgement import as_lines, told, write_csv
+    from trainer.model.judging import evaluate_file
+
+    if as_json and as_csv:
+        raise UsageError("--json and --csv exclude each other", fix="Leave one out.")
+    if not 0 < confidence < 1:
+        raise UsageError(f"{confidence:g} is no level", where="--confidence", fix="Give a number between 0 and 1.")
+    model = _load(run, device, runs_dir)
+    with read_bar("rows") as watch, count_bar("resamples", bootstrap) as watch_bootstrap:
+        found = evaluate_file(
+            model,
+            data,
+            bootstrap=bootstrap,
+            confidence=confidence,
+            seed=seed,
+            watch=watch,
+            watch_bootstrap=watch_bootstrap,
+        )
+    _tell(found.report)
+    if as_json:
+        typer.echo(json.dumps(told(model, data, found), indent=2, ensure_ascii=False, allow_nan=False))
+    elif as_csv:
+        write_csv(found)
+    else:
+        for line in as_lines(found):
+            typer.echo(line)
+
+
+def export(  # noqa: PLR0917
+    run: RunArgument,
+    output: Annotated[Path, typer.Option(help="A .onnx file, or for mxnet a folder, to write.", metavar="PATH")],
+    form: Annotated[
+        str, typer.Option("--format", help="onnx: one file; mxnet: a copy of the model folder.", metavar="onnx|mxnet")
+    ] = "onnx",
+    raw_inputs: Annotated[
+        bool,
+        typer.Option("--raw-inputs", help="For onnx: put the standardisation into the graph; inputs are float64."),
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
+    runs_dir: RunsDir = DEFAULT_RUNS,
+) -> None:
+    """Writes a model in a format that other programs load, checked against ours before it is kept.
+
+    Example: trainer export runs/TASK/NAME --format onnx --output model.onnx
+    """
+    from trainer.model.export import FORMATS, check_target, copy_folder, to_onnx
+
+    if form not in FORMATS:
+        raise UsageError(f"there is no format {form!r}", where="--format", fix=f"Use {' or '.join(FORMATS)}.")
+    if raw_inputs and form != "onnx":
+        raise UsageError("it goes with --format onnx", where="--raw-inputs", fix="Leave it out.")
+    check_target(output, form, force=force)
+    model = _load(run, "cpu", runs_dir)
+    if form == "mxnet":
+        copy_folder(model, output)
+        typer.echo(f"{output}: a copy of {model.folder}")
+        return
+    found = to_onnx(model, output, raw_inputs=raw_inputs)
+    inputs = ", ".join(f"{name} {kind} {shape}" for name, kind, shape in found.inputs)
+    typer.echo(f"{output}: takes {inputs}; gives {', '.join(found.outputs)}")
+    if found.features and not raw_inputs:
+        typer.echo("it takes features as the net does, encoded and standardised; its metadata names them")
+    typer.echo(f"onnxruntime and this program differ by {found.difference:.1e} at most")
+
+
+def _load(run: str, device: str, runs_dir: Path) -> Model:
+    from trainer.model.loading import find_model, load_from
+
+    return load_from(find_model(run, runs_dir), device=device)
+
+
+def _names(keep: list[str] | None) -> list[str]:
+    return [name.strip() for part in keep or () for name in part.split(",") if name.strip()]
+
+
+def _tell(report: Report) -> None:
+    for note in report.notes():
+        typer.echo(f"note: {note}", err=True)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: ends what is under way in order, as Ctrl-C does."""
+
+    signal = signal.SIGTERM
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets SIGTERM end a command in order too, so that no half-written file is left."""
+
+    def end(_signum: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

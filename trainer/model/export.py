@@ -1,0 +1,260 @@
+"""A model in the formats of other programs, written only once it was found to compute what ours does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import shutil
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from trainer.errors import TrainerError, UsageError
+from trainer.files import put_folder, write_atomic
+from trainer.model.about import ABOUT, PARAMETERS, SYMBOL
+from trainer.model.agreement import compare
+
+if TYPE_CHECKING:
+    from trainer.model.model import Model
+
+Format = Literal["onnx", "mxnet"]
+FORMATS: tuple[Format, ...] = ("onnx", "mxnet")
+OPSET = 13
+"""The newest version of ONNX's operators that MXNet 1.9.1 writes; left alone it labels its file with the newest that
+the installed onnx knows, whose operators may mean something else."""
+IR_VERSION = 8
+"""Of the file format; that of ONNX 1.12, which every runtime since reads."""
+OUTPUT, SCORES = "output", "prediction"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an ONNX file takes and gives."""
+
+    inputs: Sequence[tuple[str, str, str]]
+    """Name, type and shape."""
+    outputs: Sequence[str]
+    features: Sequence[str]
+    difference: float
+    """The largest that was found between onnxruntime and this program."""
+
+
+def check_target(output: Path, form: Format, *, force: bool) -> None:
+    """Raises UsageError where the export could not be written later; reads and writes nothing."""
+    where = "--output"
+    if not output.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {output.absolute().parent}", where=where, fix="Make it first.")
+    if form == "onnx":
+        if output.is_dir():
+            raise UsageError(f"{output} is a folder", where=where, fix="Name a file in it.")
+        _import_onnx()
+    elif output.exists() and not (output / ABOUT).is_file():
+        # Replacing a folder removes it: one that was never a model may be somebody's home.
+        raise UsageError(f"{output} exists and is no model folder", where=where, fix="Choose another name.")
+    if output.exists() and not force:
+        raise UsageError(f"{output} exists", where=where, fix="Choose another name, or pass --force to replace it.")
+
+
+def copy_folder(model: Model, output: Path) -> None:
+    """Copies the model folder, whole or not at all. Raises UsageError where the disk refuses."""
+    output = output.absolute()
+    if output == model.folder or model.folder in output.parents:
+        raise UsageError(f"{output} is the model itself", where="--output", fix="Choose another name.")
+    temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
+    try:
+        temporary.mkdir()
+        for name in (*model.about.names, ABOUT):
+            write_atomic(temporary / name, (model.folder / name).read_bytes())
+        put_folder(temporary, output)
+    except OSError as error:
+        raise UsageError(f"it cannot be written: {error.strerror or error}", where=str(output)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def to_onnx(model: Model, output: Path, *, raw_inputs: bool = False) -> Exported:
+    """Writes one ONNX file for any number of rows, after onnxruntime has computed the same from it.
+
+    Its outputs are the net's (`output`, or `output0`, …) and, where the task's predictions can be traced,
+    `prediction`: the probabilities. Its inputs are the net's: what `Model.encode` gives. `raw_inputs` puts
+    standardisation and the filling of missing values (NaN) into the graph, computed in float64 as `encode` does; that
+    needs columns that are all numbers. The metadata holds threshold, classes and feature names.
+
+    Raises UsageError where onnx is not installed, for a net with operators that ONNX does not have, and for raw inputs
+    that cannot be; TrainerError where onnxruntime computes something else.
+    """
+    onnx, runtime = _import_onnx()
+    if not model.about.symbol:
+        raise UsageError(
+            f"the model has no symbol: {model.about.symbol_why}", where="--format onnx", fix="ONNX needs a HybridBlock."
+        )
+    built = _build(onnx, model)
+    if raw_inputs:
+        _standardise_inside(onnx, built, model)
+    _describe(onnx, built, model, raw_inputs=raw_inputs)
+    try:
+        onnx.checker.check_model(built, full_check=True)
+        content = built.SerializeToString()
+        difference = compare(runtime, content, model, scores=SCORES, raw_inputs=raw_inputs)
+    except (TrainerError, OSError):
+        raise
+    except Exception as error:
+        # onnx, protobuf and onnxruntime each have errors of their own.
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise TrainerError(f"the ONNX file that MXNet makes of this net cannot be used: {first}") from error
+    try:
+        write_atomic(output.absolute(), content)
+    except OSError as error:
+        raise UsageError(f"it cannot be written: {error.strerror or error}", where=str(output)) from error
+    inputs = [
+        (
+            entry.name,
+            "float64" if raw_inputs else entry.dtype,
+            "×".join(["rows", *map(str, entry.shape)]),
+        )
+        for entry in model.about.inputs
+    ]
+    features = model.about.card.get("features") or []
+    return Exported(inputs, [each.name for each in built.graph.output], features, difference)
+
+
+def _import_onnx() -> tuple[Any, Any]:
+    """The packages onnx and onnxruntime. Raises UsageError where they are not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import onnx
+            import onnxruntime
+    except ImportError as error:
+        raise UsageError(
+            f"onnx, or onnxruntime, cannot be imported: {error}",
+            where="--format onnx",
+            fix='Install them: pip install "gluon-trainer[onnx]".',
+        ) from error
+    return onnx, onnxruntime
+
+
+def _build(onnx: Any, model: Model) -> Any:
+    """The graph by MXNet's own converter, without the dress that newer runtimes complain of."""
+    from trainer._mxnet import mx
+
+    symbol, outputs = _with_scores(mx, model)
+    values = mx.nd.load(str(model.folder / PARAMETERS))
+    inputs = model.about.inputs
+    element_types = [onnx.helper.np_dtype_to_tensor_dtype(np.dtype(entry.dtype)) for entry in inputs]
+    disabled = logging.root.manager.disable
+    try:
+        with warnings.catch_warnings():
+            # Its own deprecated helpers.
+            warnings.simplefilter("ignore")
+            logging.disable(logging.CRITICAL)
+            graph = mx.onnx.mx2onnx._export_onnx.MXNetGraph().create_onnx_graph_proto(  # noqa: SLF001
+                symbol,
+                {name.partition(":")[2]: value for name, value in values.items()},
+                [(1, *entry.shape) for entry in inputs],
+                element_types,
+                opset_version=OPSET,
+                dynamic=True,
+                dynamic_input_shapes=[("rows", *entry.shape) for entry in inputs],
+            )
+    except Exception as error:
+        # It raises AttributeError for an operator that it does not know, and anything else for one it half knows.
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UsageError(f"MXNet cannot write this net as ONNX: {first}", where="--format onnx") from error
+    finally:
+        logging.disable(disabled)
+    # Since version 4 of the format the parameters are no inputs, and only then a runtime may fold them.
+    named = {tensor.name for tensor in graph.initializer}
+    kept = [each for each in graph.input if each.name not in named]
+    del graph.input[:]
+    graph.input.extend(kept)
+    _order_outputs(graph, outputs)
+    opsets = [onnx.helper.make_opsetid("", OPSET)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="gluon-trainer")
+
+
+def _with_scores(mx: Any, model: Model) -> tuple[Any, list[str]]:
+    """The net's outputs under names that say so and, where they can be traced, the task's predictions."""
+    net = mx.sym.load(str(model.folder / SYMBOL))
+    count = model.about.outputs
+    names = [OUTPUT] if count == 1 else [f"{OUTPUT}{number}" for number in range(count)]
+    parts = [mx.sym.identity(net[number], name=name) for number, name in enumerate(names)]
+    try:
+        scores = model.task.predictions(net[0] if count == 1 else [net[number] for number in range(count)])
+        if isinstance(scores, mx.sym.Symbol) and len(scores.list_outputs()) == 1 and scores is not net:
+            parts.append(mx.sym.identity(scores, name=SCORES))
+            names.append(SCORES)
+    except Exception:  # noqa: BLE001  written for arrays, it may do anything with a symbol
+        logging.getLogger("trainer").info("the task's predictions cannot be traced, so the file has none")
+    return mx.sym.Group(parts), names
+
+
+def _order_outputs(graph: Any, names: Sequence[str]) -> None:
+    """The outputs in our order, and all for any number of rows."""
+    found = {each.name: each for each in graph.output}
+    del graph.output[:]
+    for name in names:
+        dimension = found[name].type.tensor_type.shape.dim[0]
+        dimension.Clear()
+        dimension.dim_param = "rows"
+        graph.output.append(found[name])
+
+
+def _standardise_inside(onnx: Any, built: Any, model: Model) -> None:
+    """Puts (value - offset) / divisor, and the offset for NaN, before the net. Raises UsageError where it cannot be."""
+    scaling = model.interface.scaling()
+    if scaling is None or len(model.about.inputs) != 1:
+        raise UsageError(
+            "this model's encoding is more than standardisation: it has columns that are text or true and false, or "
+            "takes numbers as they are",
+            where="--raw-inputs",
+            fix="Leave it out, and encode the rows with load_model(path).encode.",
+        )
+    graph, name = built.graph, model.about.inputs[0].name
+    helper, kind = onnx.helper, onnx.TensorProto
+    inner = f"{name}_standardised"
+    for node in graph.node:
+        node.input[:] = [inner if each == name else each for each in node.input]
+    offset, divisor = (onnx.numpy_helper.from_array(values, f"{name}_{what}") for values, what in
+                       zip(scaling, ("mean", "deviation"), strict=True))  # fmt: skip
+    graph.initializer.extend([offset, divisor])
+    steps = [
+        helper.make_node("IsNaN", [name], [f"{name}_missing"]),
+        helper.make_node("Where", [f"{name}_missing", offset.name, name], [f"{name}_filled"]),
+        helper.make_node("Sub", [f"{name}_filled", offset.name], [f"{name}_centred"]),
+        helper.make_node("Div", [f"{name}_centred", divisor.name], [f"{name}_scaled"]),
+        helper.make_node("Cast", [f"{name}_scaled"], [inner], to=kind.FLOAT),
+    ]
+    nodes = [*steps, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    del graph.input[:]
+    shape = ["rows", *model.about.inputs[0].shape]
+    graph.input.append(helper.make_tensor_value_info(name, kind.DOUBLE, shape))
+
+
+def _describe(onnx: Any, built: Any, model: Model, *, raw_inputs: bool) -> None:
+    """What a program that loads the file has to know, as metadata: text by name."""
+    card, info = model.about.card, model.about.info
+    told: dict[str, Any] = {
+        "task": model.about.task.name,
+        "threshold": model.threshold,
+        "classes": card.get("classes"),
+        "features": card.get("features"),
+        "predicts": card.get("predicts"),
+        "preprocessing": "none" if raw_inputs else "inputs are the encoded features",
+        "encoding": info or None,
+        "card": card,
+    }
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in told.items()
+        if value is not None
+    }
+    onnx.helper.set_model_props(built, texts)
+    built.doc_string = str(card.get("predicts") or "")

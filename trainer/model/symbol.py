@@ -1,0 +1,64 @@
+"""A net as a symbol of its own: inference alone, its parameters called by their places in the net."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainer._mxnet import gluon, mx
+
+
+class NoSymbol(Exception):  # noqa: N818  a condition with a reason, caught at once
+    """The net has no symbolic form; the message says why."""
+
+
+def trace_net(net: Any, places: Mapping[str, Any], inputs: int) -> tuple[Any, list[str], int]:
+    """The net's symbol, the names of its inputs, and how many outputs it has; raises NoSymbol.
+
+    `places` are the net's parameters by their place. Gluon's own names count up with every net that a process builds
+    (`dense7_weight`), so the same model would have other names in each run; places (`0.weight`) say what they are.
+    """
+    if not isinstance(net, gluon.HybridBlock):
+        raise NoSymbol(f"the net ({type(net).__name__}) is not a HybridBlock")
+    names = _input_names(inputs, places)
+    # Names that no parameter has, while Gluon's are still in use.
+    variables = [mx.sym.var(f"model:{name}") for name in names]
+    try:
+        given = net(*variables)
+    except Exception as error:
+        # A hybrid_forward that asks for a shape or a value is fine under autograd, and raises anything it likes here.
+        first = next(iter(str(error).splitlines()), "")
+        raise NoSymbol(f"the net cannot be traced ({type(error).__name__}: {first})") from error
+    parts = given if isinstance(given, (list, tuple)) else [given]
+    if not all(isinstance(part, mx.sym.Symbol) for part in parts):
+        raise NoSymbol("the net gives nested outputs")
+    symbol = mx.sym.Group(list(parts)) if len(parts) > 1 else parts[0]
+    renamed = {parameter.name: place for place, parameter in places.items()}
+    renamed |= {f"model:{name}": name for name in names}
+    return _renamed(symbol, renamed), names, len(symbol.list_outputs())
+
+
+def _input_names(count: int, taken: Mapping[str, Any]) -> list[str]:
+    """`data`, or `data0`, `data1`, … as Gluon's own export has it."""
+    stem = "data"
+    while any(place.startswith(stem) for place in taken):
+        stem = f"input_{stem}"
+    return [stem] if count == 1 else [f"{stem}{number}" for number in range(count)]
+
+
+def _renamed(symbol: Any, names: Mapping[str, str]) -> Any:
+    """The symbol with its variables called by `names`, and its operators by what they do and their number."""
+    graph = json.loads(symbol.tojson())
+    nodes: Sequence[dict[str, Any]] = graph["nodes"]
+    counts: dict[str, int] = {}
+    nested = any("subgraphs" in node for node in nodes)
+    for node in nodes:
+        if node["op"] == "null":
+            node["name"] = names.get(node["name"], node["name"])
+        elif not nested:
+            # What stands in a subgraph refers to names outside of it.
+            kind = node["op"].lower().strip("_")
+            node["name"] = f"{kind}{counts.setdefault(kind, 0)}"
+            counts[kind] += 1
+    return mx.sym.load_json(json.dumps(graph))
