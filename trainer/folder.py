@@ -166,6 +166,7 @@ def write_run(folder: Path, run: Run) -> None:
         "step_kind": step.kind if step else None,
         "step_why": step.why if step else "",
         "devices": [str(context) for context in run.contexts],
+        "processes": run.processes.size,
         "versions": versions(),
     }
     write_json(folder / RUN, record)

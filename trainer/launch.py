@@ -17,6 +17,7 @@ from trainer.config import Settings, kebab, known_keys, read_config, scalar
 from trainer.dispatch import check
 from trainer.errors import UsageError, did_you_mean, listed
 from trainer.events import Plugin
+from trainer.processes import launched
 from trainer.run import Run
 from trainer.task import Task
 
@@ -77,10 +78,15 @@ class Launch:
 
     def train(self, *, dry_run: bool = False, compiled: bool = True) -> Run:
         """Builds the engine and trains, or, for a dry run, computes one batch and writes nothing."""
-        from trainer.engine import Engine
+        from trainer.processes import connect
 
+        # Before MXNet is loaded, which reads how many threads this process may have.
+        processes = connect()
         run_folder = None if dry_run else self.run_folder
-        with folder.locked(run_folder) if run_folder is not None and self.continues else nullcontext():
+        takes_lock = run_folder is not None and self.continues and processes.is_first
+        with processes.together(), folder.locked(run_folder) if run_folder and takes_lock else nullcontext():
+            from trainer.engine import Engine
+
             engine = Engine(
                 self.task,
                 self.settings,
@@ -90,6 +96,7 @@ class Launch:
                 resume_from=self.continues if isinstance(self.continues, Checkpoint) else None,
                 start_over=self.continues == "from the start",
                 compiled=compiled,
+                processes=processes,
             )
             if self.drops_stop:
                 engine.run.take_request("stop")
@@ -140,7 +147,8 @@ def prepare(request: Request) -> Launch:
     ]
     run_folder = None
     if request.runs_dir is not None:
-        folder.check_writable(request.runs_dir / task_name)
+        if launched().is_first:
+            folder.check_writable(request.runs_dir / task_name)
         run_folder = folder.folder_path(request.runs_dir, task_name, request.name)
     return Launch(task, settings, plugins + instances, run_folder, _optimizer_from(request))
 

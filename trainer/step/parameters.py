@@ -152,6 +152,11 @@ class Parameters:
                 array[:] = values[name]
 
     @property
+    def measured(self) -> list[Any]:
+        """What a forward pass in training measures over its rows."""
+        return self._measured
+
+    @property
     def measures(self) -> bool:
         """Whether a forward pass in training measures something over its rows, as BatchNorm does."""
         return bool(self._measured)
