@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trainer import devices, options, registry
+from trainer.alike import share_weights
 from trainer.config import Settings
 from trainer.data.batches import Batches, as_batches
 from trainer.dispatch import Dispatch, check
@@ -62,7 +62,7 @@ def build_run(
     for split in ("train", "validation", "test"):
         source = getattr(splits, split)
         if source is not None:
-            batches = _batches(source, task, settings, contexts, split, processes)
+            batches = _batches(source, run, split)
             if run.train is not None and batches.weighted != run.train.weighted:
                 raise UsageError(
                     f"the {split} rows have {'' if batches.weighted else 'no '}weights, unlike the training rows",
@@ -96,50 +96,14 @@ def build_run(
     return run
 
 
-def share_weights(run: Run, loss: Any) -> None:
-    """Makes sure that all processes have the same data and net, and gives them the first one's weights.
-
-    Collective. Raises UsageError that names the process which has other rows, columns or parameters.
-    """
-    from trainer._mxnet import gluon
-
-    parameters = {}
-    for block in (run.net, loss):
-        if isinstance(block, gluon.Block):
-            parameters.update(block.collect_params())
-    splits = {split: _shape_of(getattr(run, split)) for split in ("train", "validation", "test")}
-    shapes = [[str(np.dtype(parameter.dtype)), *parameter.shape] for parameter in parameters.values()]
-    about = {f"the {split} split's {key}": value for split, values in splits.items() for key, value in values.items()}
-    run.processes.compare({**about, "the parameters' types and shapes": shapes}, "the data and the net")
-    for parameter in parameters.values():
-        value = run.processes.broadcast_array(parameter.data(run.contexts[0]).asnumpy())
-        for array in parameter.list_data():
-            array[:] = value
-
-
-def _shape_of(batches: Batches | None) -> dict[str, Any]:
-    """What has to be the same of a split in all processes; its first row stands for the values."""
-    if batches is None:
-        return {"rows": "none"}
-    first = [part.asnumpy() for part in batches.sample()]
-    return {
-        "rows": batches.rows,
-        "batches": batches.batches_per_epoch,
-        "columns": [[str(part.dtype), *part.shape[1:]] for part in first],
-        "weights": "some" if batches.weighted else "none",
-        "first row's checksum": [zlib.crc32(np.ascontiguousarray(part).tobytes()) for part in first],
-    }
-
-
-def _batches(
-    source: Any, task: Task, settings: Settings, contexts: Sequence[Any], split: str, processes: Processes
-) -> Batches:
+def _batches(source: Any, run: Run, split: str) -> Batches:
     training = split == "train"
+    task, settings, processes = run.task, run.settings, run.processes
     size = settings.batch_size if training else task.evaluation_batch_size or settings.batch_size
     return as_batches(
         source,
         batch_size=size,
-        contexts=contexts,
+        contexts=run.contexts,
         seed=settings.seed,
         shuffle=training,
         split=split,

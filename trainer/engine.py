@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer import build, checkpoint, folder, options, state
+from trainer import build, checkpoint, folder, state
+from trainer.alike import asked_for, keep_alike
 from trainer.checkpoint import Checkpoint
 from trainer.config import Settings
 from trainer.dispatch import Hook
@@ -23,7 +24,6 @@ from trainer.processes import Processes, connect
 from trainer.processes.alone import OtherProcessFailed
 from trainer.run import Evaluation, Run
 from trainer.signals import Interrupt, Interrupted, listening
-from trainer.step.shared import keep_alike
 from trainer.task import Task
 
 log = logging.getLogger("trainer")
@@ -66,7 +66,7 @@ class Engine:
         """Whether a plugin of any process listens between batch and update, and could ask for something there."""
         with self.processes.together():
             if self.processes.size > 1:
-                asked = _asked_for(task, settings, plugins, resume_from, compiled, self._writes)
+                asked = asked_for(task, settings, plugins, resume_from, compiled=compiled, writes=self._writes)
                 self.processes.compare(asked, "the configuration")
             self._build(task, settings, plugins, run_folder if self.processes.is_first else None, compiled)
             if resume_from is not None:
@@ -417,26 +417,6 @@ class Engine:
             except OSError as error:
                 log.error("the record of the run in %s cannot be written: %s", run.folder, error.strerror or error)
         folder.unlock(run.folder)
-
-
-def _asked_for(
-    task: Task,
-    settings: Settings,
-    plugins: Sequence[Plugin],
-    resume_from: Checkpoint | None,
-    compiled: bool,
-    writes: bool,
-) -> dict[str, Any]:
-    """What all processes have to be asked for alike, flat, so that a complaint can name what differs."""
-    about: dict[str, Any] = {**folder.versions(), "compiled": compiled, "writes": writes}
-    about |= {key: value for key, value in settings.to_toml().items() if key != "optimizer"}
-    about |= {f"optimizer.{key}": value for key, value in settings.to_toml()["optimizer"].items()}
-    about |= {f"{task.name}.{key}": str(value) for key, value in options.to_toml(task).items()}
-    about["plugins"] = [each.name or type(each).__name__ for each in plugins]
-    for each in plugins:
-        about |= {f"{each.name}.{key}": str(value) for key, value in options.to_toml(each).items()}
-    about["checkpoint"] = None if resume_from is None else [resume_from.folder.name, resume_from.manifest["files"]]
-    return about
 
 
 def _compare_versions(made_by: Mapping[str, Any], run: Run) -> None:

@@ -73,7 +73,7 @@ def run_app() -> int:
     if not start.is_first:
         # One of several processes: the first one prints for all, except for errors that are this one's alone.
         logging.getLogger().setLevel(logging.ERROR)
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  until the process ends
     command = typer.main.get_command(app)
     try:
         # Not `app()`: it would turn an interrupted run into an exit code of its own and print errors in boxes.

@@ -84,9 +84,7 @@ def split_rows(rows: int, parts: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Share:
-    """Which rows of a batch this process computes: it is split by rows over the processes, and a process's part over its
-    contexts.
-    """
+    """Which rows of a batch a process computes: it is split by rows over processes, and each part over contexts."""
 
     contexts: int = 1
     rank: int = 0

@@ -19,8 +19,8 @@ class LoaderBatches:
     """Takes a `gluon.data.DataLoader` that yields (data, label) or (data, label, weight) batches.
 
     Its own batch size and order hold. A DataLoader shuffles with numpy's global generator, which is seeded from (seed,
-    epoch) at the start of every epoch, so that a run can be repeated. Of several processes each loads whole batches, and
-    computes its rows of them.
+    epoch) at the start of every epoch, so that a run can be repeated. Of several processes each loads whole
+    batches, and computes its rows of them.
     """
 
     def __init__(self, loader: Any, *, contexts: Sequence[Context], seed: int, share: Share | None = None) -> None:

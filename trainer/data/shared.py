@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class SharedBatches:
-    """This process's rows of each batch that a task's own Batches give.
+    """One process's rows of each batch that a task's own Batches give.
 
     Every process reads the whole batch and keeps its part of it, on the contexts where the rows are.
     """

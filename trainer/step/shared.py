@@ -6,14 +6,12 @@ the same bits: nothing but gradients travels, and rank 0 can save a checkpoint w
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import TrainerError
 from trainer.processes import Processes
 from trainer.step.losses import TrainingLoss
 from trainer.step.parameters import Group, is_dense
@@ -22,11 +20,8 @@ from trainer.waiting import waiting
 if TYPE_CHECKING:
     from trainer._mxnet import Array
     from trainer.data.batches import Batch
-    from trainer.run import Run
     from trainer.step import Step
 
-ROUNDING = 1e-4
-"""What rounding can make of weights in an epoch, as a part of the largest."""
 SMALL = 8192
 """Gradients of at most so many elements travel as float64, with everything else: one exchange a step. On two processes
 of one machine an exchange of that size takes some tens of microseconds, of which most are there for any size."""
@@ -65,7 +60,9 @@ class SharedStep:
         self.kind, self.why, self.symbol = step.kind, step.why, step.symbol
         self.draws_random_numbers, self.draws_in_inference = step.draws_random_numbers, step.draws_in_inference
         self.parameters, self.gradients = step.parameters, step.gradients
-        step.loss = self.loss = SharedLoss()
+        self._loss = SharedLoss()
+        step.loss = self._loss
+        self.loss: TrainingLoss = self._loss
         self._network = Network(step.parameters.groups, step.parameters.measured, processes)
 
     def forward_backward(self, batch: Batch) -> None:
@@ -75,9 +72,9 @@ class SharedStep:
         if rows:
             self._step.forward_backward(batch)
         with waiting:
-            loss = self.loss.own() if rows else 0.0
+            loss = self._loss.own() if rows else 0.0
             total, all_rows = self._network.reduce(loss, rows)
-        self.loss.settle(total, all_rows)
+        self._loss.settle(total, all_rows)
         self.gradients.rows = all_rows
         self.gradients.factor = 1.0
 
@@ -183,41 +180,6 @@ class Network:
         return float(wide[1]), round(rows)
 
 
-def keep_alike(run: Run) -> None:
-    """Collective: makes sure, by checksums, that all processes hold the same weights.
-
-    Processors of different kinds may round differently: then the first one's weights are taken. Raises TrainerError,
-    naming the process, for a difference that is no rounding: something has moved the weights in one process alone.
-    """
-    parameters = run.engine_step.parameters if run.engine_step is not None else None
-    assert parameters is not None  # noqa: S101  the run has trained an epoch
-    values = parameters.copy()
-    checksum = 0
-    for value in values.values():
-        checksum = zlib.crc32(np.ascontiguousarray(value).tobytes(), checksum)
-    if len(set(run.processes.gather(checksum))) == 1:
-        return
-    firsts = {name: run.processes.broadcast_array(value) for name, value in values.items()}
-    apart = max(_apart(values[name], first) for name, first in firsts.items())
-    everyone = run.processes.gather(apart)
-    worst = max(range(len(everyone)), key=everyone.__getitem__)
-    if everyone[worst] > ROUNDING:
-        raise TrainerError(
-            f"rank {worst} holds other weights than rank 0 after epoch {run.epoch} (they differ by a part of "
-            f"{everyone[worst]:.2g}): a plugin, or the optimizer, has done something else there; random numbers for "
-            "weights have to come from trainer.seeds"
-        )
-    parameters.assign(firsts)
-
-
-def _apart(value: NDArray[Any], first: NDArray[Any]) -> float:
-    """The largest difference, relative to the largest value or 1; what is not finite in one alone is far away."""
-    if np.array_equal(value, first, equal_nan=value.dtype.kind == "f"):
-        return 0.0
-    size = np.max(np.abs(value.astype(np.float64) - first)) / max(1.0, float(np.max(np.abs(first))))
-    return float(size) if np.isfinite(size) else 1e300
-
-
 def _is_plain(group: Group) -> bool:
     return is_dense(group.first) and group.gradients[0].dtype == np.float32
 
@@ -230,4 +192,4 @@ def _put(values: NDArray[Any], gradient: Array) -> None:
     (dense if gradient.stype == "default" else dense.tostype(gradient.stype)).copyto(gradient)
 
 
-__all__ = ["Network", "SharedLoss", "SharedStep", "keep_alike"]
+__all__ = ["Network", "SharedLoss", "SharedStep"]
