@@ -45,6 +45,7 @@ def share_weights(run: Run, loss: Any) -> None:
     Collective. Raises UsageError that names the process which has other rows, columns or parameters.
     """
     from trainer._mxnet import gluon
+    from trainer.step.parameters import put
 
     parameters = {}
     for block in (run.net, loss):
@@ -56,8 +57,7 @@ def share_weights(run: Run, loss: Any) -> None:
     run.processes.compare({**about, "the parameters' types and shapes": shapes}, "the data and the net")
     for parameter in parameters.values():
         value = run.processes.broadcast_array(parameter.data(run.contexts[0]).asnumpy())
-        for array in parameter.list_data():
-            array[:] = value
+        put(value, parameter.list_data())
 
 
 def _shape_of(batches: Batches | None) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class LoaderBatches:
         self._contexts = list(contexts)
         self._share = share or Share(len(self._contexts))
         self._seed = seed
+        # What the net is built for shall be the same row every time, and in every process.
+        np.random.seed(derive(seed, "order", 0))  # noqa: NPY002  see epoch()
         first = next(iter(loader), None)
         if first is None:
             raise UsageError("the DataLoader yields no batch", where="the task's splits()")
