@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from trainer import folder, options, registry
 from trainer.checkpoint import Checkpoint
-from trainer.config import Settings, kebab, known_keys, read_config, scalar
+from trainer.config import NO_KVSTORE, Settings, kebab, known_keys, read_config, scalar
 from trainer.dispatch import check
 from trainer.errors import UsageError, did_you_mean, listed
 from trainer.events import Plugin
@@ -197,7 +197,7 @@ def _check_keys(config: dict[str, Any], where: str) -> None:
     known = sorted(_SETTINGS | {"plugins", "task", "schema"})
     for key in config:
         if key not in known:
-            fix = did_you_mean(key, known) or f"Known: {listed(known, 99)}."
+            fix = NO_KVSTORE if "kvstore" in key else did_you_mean(key, known) or f"Known: {listed(known, 99)}."
             raise UsageError(f"there is no key {key!r}", where=where, fix=fix)
     if config.pop("schema", SCHEMA) != SCHEMA:
         raise UsageError("it was written by a newer version of this program", where=where, fix="Update gluon-trainer.")
@@ -254,7 +254,7 @@ def _merge_options(values: dict[str, Any], given: Mapping[str, Any], task_cls: t
             values[name] = value
         else:
             known = sorted(own | set(FLAGS) | _SETTINGS)
-            fix = did_you_mean(name, known) or f"Known: {listed(known, 99)}."
+            fix = NO_KVSTORE if "kvstore" in name else did_you_mean(name, known) or f"Known: {listed(known, 99)}."
             raise UsageError(f"{task_name} has no option {name!r}", fix=fix)
 
 
@@ -299,7 +299,7 @@ def _unknown_key(key: str, section: str, values: Mapping[str, Any], task_cls: ty
     for name in values["plugins"]:
         cls = registry.load(registry.PLUGINS, registry.split_name(name)[0])
         known += [f"{name}.{option.name}" for option in options.options_of(cls)]
-    fix = did_you_mean(key, known) or f"Known: {listed(known, 99)}."
+    fix = NO_KVSTORE if "kvstore" in key else did_you_mean(key, known) or f"Known: {listed(known, 99)}."
     raise UsageError(f"there is no option {key!r}", where="--set", fix=fix)
 
 

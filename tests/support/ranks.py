@@ -67,6 +67,14 @@ def trainer(ranks: int, *arguments: object, cwd: Path, **env: str) -> subprocess
     return run(ranks, "-m", "trainer", *arguments, cwd=cwd, env=env)
 
 
+def alone(*arguments: object, cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """`python ARGUMENTS`, without a launcher."""
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, env=variables(**(env or {})), capture_output=True, text=True, timeout=120, check=False
+    )
+
+
 def said(done: subprocess.CompletedProcess[str]) -> Sequence[str]:
     """The lines on both outputs that are the program's own: mpirun adds remarks between lines of dashes."""
     lines, inside = [], False

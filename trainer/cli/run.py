@@ -156,7 +156,8 @@ def _how(run: Run) -> str:
     step = run.engine_step
     assert step is not None  # noqa: S101
     devices = ", ".join(str(context) for context in run.contexts)
-    return f"{step.kind} step on {devices}" + (f" (recorded because {step.why})" if step.why else "")
+    processes = f" in the first of {run.processes.size} processes" if run.processes.size > 1 else ""
+    return f"{step.kind} step on {devices}{processes}" + (f" (recorded because {step.why})" if step.why else "")
 
 
 def summary(run: Run) -> list[str]:
