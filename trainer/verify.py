@@ -16,8 +16,8 @@ from trainer.engine import Engine
 from trainer.errors import PluginError, UsageError
 from trainer.events import Phase, Plugin
 from trainer.launch import Launch
-from trainer.run import Run
 from trainer.processes import launched
+from trainer.run import Run
 from trainer.state import differences
 
 STEPS = 20

@@ -179,10 +179,14 @@ JOBS: dict[str, Callable[[], dict[str, Any]]] = {
         Given(images(10), images(5, seed=1), make_net=lambda: _without_norm(convolutions())), batch_size=4, steps=10
     ),
     "adam": lambda: train(
-        Given(regression(23), make_net=lambda: dense(6)), batch_size=5, optimizer={"name": "adam", "learning_rate": 0.01}
+        Given(regression(23), make_net=lambda: dense(6)),
+        batch_size=5,
+        optimizer={"name": "adam", "learning_rate": 0.01},
     ),
     "random numbers in the update": lambda: train(
-        Given(regression(23), make_net=lambda: dense(6)), batch_size=5, optimizer={"name": "sgld", "learning_rate": 1e-3}
+        Given(regression(23), make_net=lambda: dense(6)),
+        batch_size=5,
+        optimizer={"name": "sgld", "learning_rate": 1e-3},
     ),
     "two contexts each": lambda: train(
         Given(regression(23), regression(11, seed=1), make_net=lambda: dense(6)), batch_size=7, devices="cpu:0,1"

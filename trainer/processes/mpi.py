@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,12 +37,14 @@ POLLED_BYTES = 1 << 16
 EAGER_POLLS = 2000
 """So often an exchange is asked for without a pause: some hundred microseconds, in which most are complete."""
 LONGEST_PAUSE_SECONDS = 0.001
-LEAVING_SECONDS = 15.0
+LEAVING_SECONDS = 10.0
 """How long a process whose run has failed waits for the others to end theirs, before it ends the whole job."""
+ABORT_SECONDS = 5
+"""How long MPI gets to end the job, before the process dies by itself, which the launcher notices."""
 MESSAGE_BYTES = 2000
 """The longest report of an error to the other processes; longer ones are cut."""
-MISUSED, FAILED = b"U", b"F"
-"""How a report begins: whether the user can put it right."""
+MISUSED, FAILED = "usage", "failure"
+"""The kinds of reports: whether the user can put it right."""
 PIECE = 1 << 28
 """Elements of an array that are exchanged at a time: MPI counts with 32 bits."""
 ACTIONS: tuple[Action, ...] = ("stop", "end_epoch", "save", "evaluate", "skip_update")
@@ -69,6 +73,8 @@ class World(Processes):
         self.name = f"rank {self.rank} on {socket.gethostname()}"
         self._depth = 0
         self._told: BaseException | None = None
+        self._job = 0
+        """How many failures there were: a script may catch one and go on."""
         self._sent: list[Any] = []
         self._share_processors()
         _abort_on_unhandled(world)
@@ -108,7 +114,7 @@ class World(Processes):
             return
         self._told = error
         kind = MISUSED if isinstance(error, UsageError) else FAILED
-        message = kind + f"{self.name}: {_text(error)}".encode()[: MESSAGE_BYTES - 1]
+        message = f"{self._job} {kind} {self.name}: {_text(error)}".encode()[:MESSAGE_BYTES]
         for other in range(self.size):
             if other != self.rank:
                 self._sent.append((message, self._errors.Isend([message, self._mpi.BYTE], dest=other)))
@@ -119,8 +125,10 @@ class World(Processes):
         if self._errors.Iprobe(status=status):
             message = bytearray(status.Get_count(self._mpi.BYTE))
             self._errors.Recv([message, self._mpi.BYTE], source=status.Get_source())
-            kind = OtherProcessMisused if message[:1] == MISUSED else OtherProcessFailed
-            raise kind(message[1:].decode(errors="replace"))
+            job, kind, text = message.decode(errors="replace").split(" ", 2)
+            # One of an earlier failure, which has ended since, says nothing of this job.
+            if int(job) == self._job:
+                raise OtherProcessMisused(text) if kind == MISUSED else OtherProcessFailed(text)
 
     def _leave(self, error: BaseException) -> None:
         """Waits until the others have ended their run too, and finds out who tells the error.
@@ -143,14 +151,19 @@ class World(Processes):
         error.told_by_another = not mine or mine in texts[: self.rank]  # type: ignore[attr-defined]
         alike = all(text == mine for text in texts)
         error.process = "" if alike else self.name  # type: ignore[attr-defined]
+        if isinstance(error, SystemExit) and mine not in texts[: self.rank]:
+            # Python ends with it and says nothing.
+            print(f"error: {self.name} has left the job: {_text(error)}", file=sys.stderr)  # noqa: T201
+        # Exchanges that were under way stay unfinished for ever: what comes next needs a channel without them.
+        self._exchanges = self._mpi.COMM_WORLD.Dup()
+        self._job += 1
+        self._told = None
 
     def _abort(self, error: BaseException) -> None:
         if not isinstance(error, OtherProcessFailed):
             print(f"error: {self.name}: {_text(error)}", file=sys.stderr)  # noqa: T201  nobody will catch it
         print(f"{self.name} ends the job: others did not end within {LEAVING_SECONDS:g} s", file=sys.stderr)  # noqa: T201
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._mpi.COMM_WORLD.Abort(1)
+        _abort(self._mpi.COMM_WORLD)
 
     # ---- exchanges --------------------------------------------------------------------------------------------------
 
@@ -273,6 +286,17 @@ class World(Processes):
         return self.local_size > 1 and hasattr(os, "sched_yield")
 
 
+def _abort(world: Any) -> None:
+    """Ends all processes of the job, this one included."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if threading.current_thread() is threading.main_thread():
+        # MPI_Abort was seen to wait for a minute. A process that dies by a signal ends the job as well.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(ABORT_SECONDS)
+    world.Abort(1)
+
+
 def _load(start: Launched) -> Any:
     """mpi4py's MPI, initialised. Raises UsageError where it is not installed or finds no MPI."""
     where = f"{start.by} started {start.size} processes"
@@ -316,9 +340,7 @@ def _abort_on_unhandled(world: Any) -> None:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if not is_told_by_another(error):
             before(kind, error, trace)
-        sys.stdout.flush()
-        sys.stderr.flush()
         if not hasattr(error, "told_by_another") and not issubclass(kind, KeyboardInterrupt):
-            world.Abort(1)
+            _abort(world)
 
     sys.excepthook = hook
