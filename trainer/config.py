@@ -118,7 +118,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", alias_generator=kebab, populate_by_name=True, frozen=True)
 
     epochs: Annotated[int, Field(ge=1, description="How often the training rows are gone through.")]
-    batch_size: Annotated[int, Field(ge=1, description="Rows per step, over all devices together.")]
+    batch_size: Annotated[int, Field(ge=1, description="Rows per step, over all devices and processes together.")]
     devices: Annotated[str, Field(description=f"Where to compute: {FORMS}.")] = "cpu"
     seed: Annotated[int, Field(ge=0, lt=2**31, description="Where all randomness comes from.")]
     steps: Annotated[Annotated[int, Field(ge=1)] | None, Field(description="Stop after so many batches.")] = None

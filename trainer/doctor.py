@@ -101,10 +101,8 @@ def _mpi() -> Finding:
     where = f"launcher {launcher}" if launcher else "no launcher"
     fix = 'pip install "gluon-trainer[mpi]"'
     if not find_spec("mpi4py"):
-        wrong = f"mpi4py is not installed, so several processes cannot train together: {fix}" if start.size > 1 else ""
-        return Finding(
-            "MPI", f"{where}, mpi4py is not installed{place}" if launcher else f"not installed{place}", wrong
-        )
+        text = f"{where}, mpi4py is not installed{place}" if launcher else f"not installed{place}"
+        return Finding("MPI", text, f"several processes cannot train together: {fix}" if start.size > 1 else "")
     # In a process of its own: a broken MPI can end the one that loads it.
     library = _said([sys.executable, "-c", MPI_LIBRARY])
     name = re.match(r"[^,\n]+", library)

@@ -27,13 +27,12 @@ class Trouble(Plugin):
         if self.what == "skip" and self._is_mine(run):
             run.skip_update("one process wants to")
 
-    def on_batch_end(self, run: Run) -> None:
+    def on_batch_end(self, run: Run) -> None:  # noqa: C901
         if not self._is_mine(run):
             if self.what == "hang" and run.step == self.at and os.environ.get("TROUBLE"):
                 time.sleep(1000)
             return
         if self.what == "wait":
-            print(f"waiting in rank {self.rank}", flush=True)
             time.sleep(2)
         elif self.what in ("raise", "hang"):
             raise RuntimeError("something broke")
