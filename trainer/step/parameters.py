@@ -160,7 +160,9 @@ class Parameters:
     @property
     def measures(self) -> bool:
         """Whether a forward pass in training measures something over its rows, as BatchNorm does."""
-        return bool(self._measured)
+        from trainer._mxnet import gluon
+
+        return any(not isinstance(parameter, gluon.Constant) for parameter in self._measured)
 
     @property
     def moving(self) -> list[list[Array]]:
