@@ -17,6 +17,7 @@ from packages import install
 from trainer import checkpoint
 from trainer.state import differences
 
+pytestmark = pytest.mark.skipif(ranks.is_missing(), reason="Open MPI has wheels for Linux alone")
 SMALL = ["--train-rows", "100", "--validation-rows", "40", "--epochs", "3", "--name", "it"]
 SMALL += ["--no-plugin", "tensorboard"]
 SAVING = ["--set", "checkpoint.every-steps=5", "--set", "checkpoint.keep-last=0"]

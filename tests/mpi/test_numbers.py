@@ -5,6 +5,8 @@ import pytest
 import rank_jobs
 import ranks
 
+pytestmark = pytest.mark.skipif(ranks.is_missing(), reason="Open MPI has wheels for Linux alone")
+
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):

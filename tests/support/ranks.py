@@ -20,6 +20,11 @@ def mpirun() -> str:
     return str(own) if own.exists() else shutil.which("mpirun") or "mpirun"
 
 
+def is_missing() -> bool:
+    """Whether there is no launcher, which on Linux would be a defect of the environment."""
+    return sys.platform != "linux" and shutil.which(mpirun()) is None
+
+
 def variables(**more: str) -> dict[str, str]:
     """The environment of the processes: one thread each, since the machine is small."""
     given = os.environ.get("PYTHONPATH")

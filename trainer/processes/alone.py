@@ -65,10 +65,6 @@ class Processes:
     def listen(self) -> None:
         """Raises OtherProcessFailed where another process has failed."""
 
-    def broadcast(self, value: Any) -> Any:
-        """Collective: rank 0's JSON value, in every process."""
-        return value
-
     def broadcast_array(self, array: NDArray[Any]) -> NDArray[Any]:
         """Collective: rank 0's values, in an array of the same shape and type in every process."""
         return array

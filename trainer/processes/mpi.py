@@ -167,10 +167,6 @@ class World(Processes):
 
     # ---- exchanges --------------------------------------------------------------------------------------------------
 
-    def broadcast(self, value: Any) -> Any:
-        """Collective: rank 0's JSON value, in every process."""
-        return self.gather(value if self.rank == 0 else None)[0]
-
     def broadcast_array(self, array: NDArray[Any]) -> NDArray[Any]:
         """Collective: rank 0's values, in an array of the same shape and type in every process."""
         held = np.array(array, order="C")
