@@ -230,3 +230,14 @@ def test_saving_is_compared_with_a_plain_write(tmp_path):
     assert sorted(answers) == ["a checkpoint", "a plain write and flush"]
     assert all(answer["seconds"] > 0 for answer in answers.values())
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.slow
+def test_the_sum_over_processes_is_measured_with_its_share(tmp_path):
+    done = bench("--quick", "--workload", "j", "--output", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (answers,) = json.loads((tmp_path / "out" / "results.json").read_text())["rounds"]["j"]
+    assert list(answers) == ["10^3 parameters, two processes", "10^3 parameters, one process"]
+    two, one = answers.values()
+    assert 0 < two["share"] < 1
+    assert "share" not in one

@@ -10,6 +10,7 @@ MXNet 1.9.1 is its last release, so what it needs from its surroundings is arran
 - Where they are installed it imports scikit-learn (for the base class of an interface that is long gone) and
   scipy.stats (for calibrating quantized nets), which is 0.5 of the 1.75 s of processor time that its import takes. It
   is told that there are none, and finds scipy.stats when it uses it.
+- `mx.kv.create` takes any name, and makes a local store of one that it does not know. Here that is an error.
 - `MXNET_STORAGE_FALLBACK_LOG_VERBOSE`: with oneDNN off, MXNet prints a page of warnings about storage types.
 """
 
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from trainer import computing
-from trainer.errors import UsageError
+from trainer.errors import UsageError, did_you_mean, listed
 
 os.environ.setdefault("MXNET_SUBGRAPH_BACKEND", "default")
 os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
@@ -64,6 +65,28 @@ class _ScipyStats:
 
         return getattr(scipy.stats, name)
 
+
+KVSTORES = ("local", "device", "nccl", "dist_sync", "dist_device_sync", "dist_async")
+_create_kvstore = mxnet.kvstore.create
+
+
+def _checked_kvstore(name: Any = "local") -> Any:
+    """`mx.kv.create`, for names that mean something.
+
+    MXNet makes a local store of any other one ('horovod', or a typing error) without a word, and every process then
+    trains by itself. Raises UsageError for those.
+    """
+    known = (*KVSTORES, *mxnet.kvstore.KVStoreBase.kv_registry)
+    if isinstance(name, str) and name.lower() not in known:
+        hint = did_you_mean(name, known) or f"It has: {listed(known)}."
+        raise UsageError(
+            f"MXNet has no kvstore {name!r}, and would silently take a local one",
+            fix=f"{hint} Tasks need none: the engine sums over devices (--devices) and processes (mpirun) by itself.",
+        )
+    return _create_kvstore(name)
+
+
+mxnet.kvstore.create = mxnet.kv.create = _checked_kvstore
 
 if "scipy.stats" in hidden:
     mxnet.contrib.quantization.stats = _ScipyStats()

@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 
 from trainer import devices, options, registry
+from trainer.alike import share_weights
 from trainer.config import Settings
 from trainer.data.batches import Batches, as_batches
 from trainer.dispatch import Dispatch, check
 from trainer.errors import UsageError
-from trainer.events import Plugin
+from trainer.events import Phase, Plugin
 from trainer.metrics import Metric, as_metric
+from trainer.processes import Processes
 from trainer.run import Run
 from trainer.seeds import derive
-from trainer.step import make_step
+from trainer.step import Step, make_step
+from trainer.step.shared import SharedStep
 from trainer.task import Task
 
 SEED_BLOCK = 256
@@ -29,27 +32,37 @@ SEED_WORK = 1 << 28
 
 
 def build_run(
-    task: Task, settings: Settings, plugins: Sequence[Plugin], *, run_folder: Path | None, compiled: bool = True
+    task: Task,
+    settings: Settings,
+    plugins: Sequence[Plugin],
+    *,
+    run_folder: Path | None,
+    compiled: bool = True,
+    processes: Processes | None = None,
 ) -> Run:
-    """Everything that training needs, ready for the first event. Raises UsageError for what the user can put right."""
+    """Everything that training needs, ready for the first event. Raises UsageError for what the user can put right.
+
+    Of several processes, all have to call it; those behind the first leave out the plugins that only save or report.
+    """
     from trainer._mxnet import mx
 
     for plugin in plugins:
         check(plugin)
         plugin.name = registry.name_of(plugin)
-    dispatch = Dispatch(plugins)
+    processes = processes or Processes()
+    dispatch = Dispatch([each for each in plugins if processes.is_first or each.phase < Phase.SAVE])
     options.check_instance(task, where=f"task {task.name!r}")
     task.check()
-    contexts = devices.contexts(settings.devices)
+    contexts = devices.contexts(settings.devices, processes.local_rank, processes.local_size)
     optimizer = settings.optimizer.build()
-    run = Run(task, settings, dispatch, contexts, folder=run_folder)
+    run = Run(task, settings, dispatch, contexts, folder=run_folder, processes=processes)
     run.threshold = getattr(task, "threshold", None)
     mx.random.seed(derive(settings.seed, "task"))
     splits = task.splits(run)
     for split in ("train", "validation", "test"):
         source = getattr(splits, split)
         if source is not None:
-            batches = _batches(source, task, settings, contexts, split)
+            batches = _batches(source, run, split)
             if run.train is not None and batches.weighted != run.train.weighted:
                 raise UsageError(
                     f"the {split} rows have {'' if batches.weighted else 'no '}weights, unlike the training rows",
@@ -68,7 +81,9 @@ def build_run(
     loss = task.loss()
     run.net = build_net(task, loss, run.train, contexts, settings.seed)
     run.optimizer = optimizer
-    run.engine_step = make_step(
+    if processes.size > 1:
+        share_weights(run, loss)
+    step: Step = make_step(
         run.net,
         loss,
         optimizer=optimizer,
@@ -77,13 +92,24 @@ def build_run(
         weighted=run.train.weighted,
         compiled=compiled,
     )
+    run.engine_step = step if processes.size == 1 else SharedStep(step, processes)
     return run
 
 
-def _batches(source: Any, task: Task, settings: Settings, contexts: Sequence[Any], split: str) -> Batches:
+def _batches(source: Any, run: Run, split: str) -> Batches:
     training = split == "train"
+    task, settings, processes = run.task, run.settings, run.processes
     size = settings.batch_size if training else task.evaluation_batch_size or settings.batch_size
-    return as_batches(source, batch_size=size, contexts=contexts, seed=settings.seed, shuffle=training, split=split)
+    return as_batches(
+        source,
+        batch_size=size,
+        contexts=run.contexts,
+        seed=settings.seed,
+        shuffle=training,
+        split=split,
+        rank=processes.rank,
+        processes=processes.size,
+    )
 
 
 def build_net(task: Task, loss: Any, train: Batches, contexts: Sequence[Any], seed: int) -> Any:
@@ -129,6 +155,9 @@ class Seeder:
     block of steps, which makes the numbers of a block a function of the seed and the position. A block ends after
     SEED_BLOCK steps or SEED_WORK, with the epoch, and where an evaluation that draws numbers too comes in between. An
     optimizer that draws some itself has blocks of one step.
+
+    Of several processes each draws other numbers for its own rows, but the same ones for the update, which is the same
+    in all.
     """
 
     def __init__(self, run: Run) -> None:
@@ -138,7 +167,11 @@ class Seeder:
         self._draws = step.draws_random_numbers
         work = run.settings.batch_size * sum(int(np.prod(each.shape)) for each in step.parameters.all)
         self._block = max(1, min(SEED_BLOCK, SEED_WORK // max(work, 1)))
+        self._position: tuple[int, ...] = (run.processes.rank,) if run.processes.rank and self._draws else ()
+        self.before_update_too = False
+        """Whether `before_update` has to be called before each update."""
         if type(run.optimizer).__name__.lower() in DRAWING_OPTIMIZERS:
+            self.before_update_too = run.processes.size > 1 and self._draws
             self._draws, self._block = True, 1
 
     def before_step(self) -> None:
@@ -146,6 +179,12 @@ class Seeder:
         run = self._run
         if self._draws and (run.seeded_at is None or run.step - run.seeded_at >= self._block):
             self._seed(run.step)
+
+    def before_update(self) -> None:
+        """Seeds all processes alike, for an optimizer that draws random numbers."""
+        from trainer._mxnet import mx
+
+        mx.random.seed(derive(self._run.settings.seed, "update", self._run.step))
 
     def replay(self) -> None:
         """Brings the generator of a resumed run to where it was, by computing the steps of its block once more.
@@ -165,7 +204,7 @@ class Seeder:
         from trainer._mxnet import mx
 
         self._run.seeded_at = step
-        mx.random.seed(derive(self._run.settings.seed, "step", step))
+        mx.random.seed(derive(self._run.settings.seed, "step", step, *self._position))
 
 
 DRAWING_OPTIMIZERS = frozenset({"sgld"})

@@ -13,6 +13,7 @@ from trainer.engine import Engine
 from trainer.errors import UsageError
 from trainer.events import Phase, Plugin
 from trainer.launch import Launch
+from trainer.processes import Processes, connect
 from trainer.run import Run
 
 TOLERANCE = 1e-5
@@ -68,14 +69,17 @@ class _Watch(Plugin):
 def compare(launch: Launch, *, steps: int) -> Comparison:
     """Trains `steps` steps on the launch's devices and on the first of them alone, and compares the two.
 
-    Nothing is written. Plugins that only report are left out. Raises UsageError for a single device.
+    Of several processes all train the first time together, and each trains the second time by itself. Nothing is
+    written. Plugins that only report are left out. Raises UsageError for a single device in a single process.
     """
+    processes = connect()
     launch.settle_computing()
-    several, watched = _train(launch, launch.settings.devices, steps)
-    if len(several.contexts) < 2:
-        raise UsageError(f"{launch.settings.devices!r} is one device", where="--devices", fix="Name two or more.")
-    first = several.contexts[0]
-    one, alone = _train(launch, f"{first.device_type}:{first.device_id}", steps)
+    with processes.together():
+        several, watched = _train(launch, launch.settings.devices, steps, processes)
+        if len(several.contexts) < 2 and processes.size == 1:
+            raise UsageError(f"{launch.settings.devices!r} is one device", where="--devices", fix="Name two or more.")
+        first = several.contexts[0]
+        one, alone = _train(launch, f"{first.device_type}:{first.device_id}", steps, Processes())
     pairs = zip(alone.gradients, watched.gradients, strict=True)
     gradients = [
         _largest("gradients", before, after, f" at step {step}") for step, (before, after) in enumerate(pairs, start=1)
@@ -85,14 +89,15 @@ def compare(launch: Launch, *, steps: int) -> Comparison:
         _largest("weights", alone.weights, watched.weights),
         _largest("metrics", _arrays(one.metrics), _arrays(several.metrics)),
     ]
-    return Comparison(str(first), ", ".join(map(str, several.contexts)), several.step, differences, _notes(several))
+    names = ", ".join(map(str, several.contexts)) + (f" in {processes.size} processes" if processes.size > 1 else "")
+    return Comparison(str(first), names, several.step, differences, _notes(several))
 
 
-def _train(launch: Launch, devices: str, steps: int) -> tuple[Run, _Watch]:
+def _train(launch: Launch, devices: str, steps: int, processes: Processes) -> tuple[Run, _Watch]:
     settings = launch.settings.model_copy(update={"devices": devices, "steps": steps})
     plugins = [deepcopy(plugin) for plugin in launch.plugins if plugin.phase is not Phase.REPORT]
     watch = _Watch()
-    return Engine(deepcopy(launch.task), settings, [watch, *plugins]).fit(), watch
+    return Engine(deepcopy(launch.task), settings, [watch, *plugins], processes=processes).fit(), watch
 
 
 def _arrays(metrics: Mapping[str, float]) -> dict[str, Any]:
@@ -117,7 +122,7 @@ def _notes(run: Run) -> list[str]:
     assert run.engine_step is not None  # noqa: S101
     notes = []
     if run.engine_step.parameters.measures:
-        notes.append("BatchNorm measures each context's rows by themselves, so its outputs differ by context")
+        notes.append("BatchNorm measures each device's rows by themselves, so its outputs differ by device")
     if run.engine_step.draws_random_numbers and run.engine_step.kind == "compiled":
-        notes.append("the net draws random numbers (dropout), and each context draws its own")
+        notes.append("the net draws random numbers (dropout), and each device draws its own")
     return notes

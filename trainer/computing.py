@@ -12,6 +12,8 @@ import os
 import sys
 from dataclasses import dataclass
 
+from trainer.processes.launcher import on_this_machine
+
 SMALL = 500_000
 """Multiplications of a forward pass below which a step is faster without oneDNN. Measured on two cores: 28-64-64-1
 takes 118 µs without and 224 µs with it at batch 32, 269 and 172 µs at batch 128."""
@@ -87,10 +89,13 @@ def of_environment() -> Computing:
 
 
 def cores() -> int:
-    """The cores that this process may use; hyperthreads of one core count once."""
+    """The cores that this process may use; hyperthreads of one core count once, and processes of one job share them."""
     import psutil
 
-    return max(1, min(_processors(), psutil.cpu_count(logical=False) or _processors()))
+    mine, present = _processors(), os.cpu_count() or 1
+    # A launcher that binds processes to processors has divided them already.
+    sharing = 1 if mine < present else on_this_machine()
+    return max(1, min(mine, psutil.cpu_count(logical=False) or mine) // sharing)
 
 
 def _processors() -> int:

@@ -19,6 +19,10 @@ else:
     import tomli as tomllib
 
 
+NO_KVSTORE = "No kvstore is used: --devices names the devices, mpirun -n the processes, and the engine sums over both."
+"""For people who come from MXNet's own way to train on several."""
+
+
 def kebab(name: str) -> str:
     """`batch_size` → `batch-size`: the form of options, TOML keys and plugin names."""
     return name.replace("_", "-")
@@ -49,6 +53,8 @@ class OptimizerSettings(BaseModel):
         ours = {"wd", "learning_rate", "lr_scheduler", "param_dict", "param_idx2name", "rescale_grad"}
         known = {name: default for name, default in _arguments(cls).items() if name not in ours}
         for name, value in arguments.items():
+            if name not in known and "kvstore" in name:
+                raise UsageError(f"there is no option {kebab(name)!r}", where=where, fix=NO_KVSTORE)
             if name not in known:
                 raise UsageError(
                     f"{self.name} has no argument {kebab(name)!r}",
@@ -112,7 +118,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", alias_generator=kebab, populate_by_name=True, frozen=True)
 
     epochs: Annotated[int, Field(ge=1, description="How often the training rows are gone through.")]
-    batch_size: Annotated[int, Field(ge=1, description="Rows per step, over all devices together.")]
+    batch_size: Annotated[int, Field(ge=1, description="Rows per step, over all devices and processes together.")]
     devices: Annotated[str, Field(description=f"Where to compute: {FORMS}.")] = "cpu"
     seed: Annotated[int, Field(ge=0, lt=2**31, description="Where all randomness comes from.")]
     steps: Annotated[Annotated[int, Field(ge=1)] | None, Field(description="Stop after so many batches.")] = None
@@ -167,7 +173,7 @@ def usage_error(error: ValidationError, *, known: list[str], where: str = "", pr
     first = error.errors()[0]
     key = prefix + ".".join(str(part) for part in first["loc"] if isinstance(part, str) and "[" not in part)
     if first["type"] == "extra_forbidden":
-        fix = did_you_mean(key, known) or f"Known: {listed(known, 99)}."
+        fix = NO_KVSTORE if "kvstore" in key else did_you_mean(key, known) or f"Known: {listed(known, 99)}."
         return UsageError(f"there is no option {key!r}", where=where, fix=fix)
     if first["type"] == "missing":
         return UsageError(f"{key!r} is missing" if key else f"{first['input']!r} has too few values", where=where)

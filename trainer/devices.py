@@ -28,10 +28,11 @@ def parse(text: str) -> tuple[str, tuple[int, ...]]:
     return match[1], numbers
 
 
-def contexts(text: str) -> list[Context]:
+def contexts(text: str, local_rank: int = 0, local_size: int = 1) -> list[Context]:
     """The contexts to train on. `gpu` is the first one, `auto` every GPU there is, or the CPU where there is none.
 
-    Raises UsageError for a GPU that this machine, or this MXNet, does not have.
+    Where several processes share a machine, each takes another GPU for `gpu`, and its part of them for `auto`.
+        Raises UsageError for a GPU that this machine, or this MXNet, does not have.
     """
     kind, numbers = parse(text)
     from trainer._mxnet import mx
@@ -43,11 +44,13 @@ def contexts(text: str) -> list[Context]:
     reported = [] if os.environ.get("CUDA_VISIBLE_DEVICES") else reported_gpus()
     undrivable = [gpu for gpu in reported if not gpu.is_drivable]
     if kind == "auto":
-        return [mx.gpu(number) for number in range(present) if not undrivable] or [mx.cpu(0)]
+        mine = list(range(present))[local_rank::local_size] or [local_rank % max(present, 1)]
+        return [mx.gpu(number) for number in mine if present and not undrivable] or [mx.cpu(0)]
     if present and undrivable:
         fix = "Use --devices cpu, or choose others by CUDA_VISIBLE_DEVICES."
         raise UsageError(undrivable[0].why_not, where="--devices", fix=fix)
-    missing = [f"gpu({number})" for number in numbers or (0,) if number >= present]
+    numbers = numbers or (local_rank % max(present, 1),)
+    missing = [f"gpu({number})" for number in numbers if number >= present]
     if missing:
         if not mx.runtime.Features().is_enabled("CUDA"):
             raise UsageError(
@@ -61,7 +64,7 @@ def contexts(text: str) -> list[Context]:
             where="--devices",
             fix="Use one of those, or --devices cpu.",
         )
-    return [mx.gpu(number) for number in numbers or (0,)]
+    return [mx.gpu(number) for number in numbers]
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,17 @@ import os
 import platform
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
+from pathlib import Path
 
 from trainer import computing, devices, registry
 from trainer.errors import UsageError
+from trainer.processes import launched
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,49 @@ def _extras() -> Iterator[str]:
                 continue
 
 
+MPI_LIBRARY = "import mpi4py; mpi4py.rc.initialize = False; from mpi4py import MPI; print(MPI.Get_library_version())"
+
+
 def _mpi() -> Finding:
-    launcher = shutil.which("mpirun") or shutil.which("mpiexec")
+    """What several processes would be connected and launched by, and whether the two belong together."""
+    start = launched()
+    place = f"; started by {start.by} as rank {start.rank} of {start.size}" if start.size > 1 else ""
+    # That of the extra lies beside the interpreter, which need not be on PATH.
+    beside = str(Path(sys.executable).parent)
+    launcher = shutil.which("mpirun") or shutil.which("mpiexec") or shutil.which("mpirun", path=beside)
+    where = f"launcher {launcher}" if launcher else "no launcher"
+    fix = 'pip install "gluon-trainer[mpi]"'
     if not find_spec("mpi4py"):
-        return Finding("MPI", f"launcher {launcher}, mpi4py is not installed" if launcher else "not installed")
-    return Finding("MPI", f"mpi4py {_version('mpi4py')}, launcher {launcher or 'not on PATH'}")
+        text = f"{where}, mpi4py is not installed{place}" if launcher else f"not installed{place}"
+        return Finding("MPI", text, f"several processes cannot train together: {fix}" if start.size > 1 else "")
+    # In a process of its own: a broken MPI can end the one that loads it.
+    library = _said([sys.executable, "-c", MPI_LIBRARY])
+    name = re.match(r"[^,\n]+", library)
+    text = f"mpi4py {_version('mpi4py')}, {name[0] if name else 'no library'}, {where}{place}"
+    if name is None:
+        return Finding("MPI", text, wrong=f"mpi4py cannot load an MPI library: {fix}")
+    wrong = ""
+    if launcher is None:
+        wrong = f"there is no mpirun or mpiexec on PATH: {fix}"
+    elif (theirs := re.search(r"Open MPI\)? v?([\d.]+)", _said([launcher, "--version"]))) and (
+        ours := re.search(r"Open MPI v?([\d.]+)", library)
+    ):
+        if theirs[1].split(".")[0] != ours[1].split(".")[0]:
+            wrong = f"{launcher} is of Open MPI {theirs[1]}, the library of {ours[1]}: use the launcher in {beside}"
+    elif "Open MPI" in library and theirs is None:
+        wrong = f"{launcher} is not Open MPI's, but the library is: use the launcher in {beside}"
+    return Finding("MPI", text, wrong=wrong)
+
+
+def _said(command: list[str]) -> str:
+    """What a program prints; empty where it fails. It is not to think that it is one of a job's processes."""
+    job = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "SLURM_")
+    alone = {name: value for name, value in os.environ.items() if not name.startswith(job)}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=alone)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
 
 
 def _plugins() -> Iterator[Finding]:

@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer import build, checkpoint, folder, state
+from trainer.alike import asked_for, keep_alike
 from trainer.checkpoint import Checkpoint
 from trainer.config import Settings
 from trainer.dispatch import Hook
 from trainer.errors import TrainerError, UsageError
 from trainer.events import Plugin
 from trainer.metrics import Metric
+from trainer.processes import Processes, connect
+from trainer.processes.alone import OtherProcessFailed
 from trainer.run import Evaluation, Run
 from trainer.signals import Interrupt, Interrupted, listening
 from trainer.task import Task
@@ -50,21 +53,49 @@ class Engine:
         resume_from: Checkpoint | None = None,
         start_over: bool = False,
         compiled: bool = True,
+        processes: Processes | None = None,
     ) -> None:
-        self.run: Run = build.build_run(task, settings, plugins, run_folder=run_folder, compiled=compiled)
-        self.metrics: list[Metric] = build.build_metrics(task)
-        self.run.measures = self.metrics
+        self.processes: Processes = connect() if processes is None else processes
+        self._writes = run_folder is not None
         self._config = dict(config or {})
-        self._seeder = build.Seeder(self.run)
         self._again = resume_from is not None or start_over
         self._between_steps = True
         """Whether the run is where a checkpoint of it can be continued exactly: every plugin has seen the same."""
         self._saved_at: tuple[int, bool] | None = None
-        if resume_from is not None:
-            saved = resume_from.read()
+        self._asks_before_update = False
+        """Whether a plugin of any process listens between batch and update, and could ask for something there."""
+        with self.processes.together():
+            if self.processes.size > 1:
+                asked = asked_for(task, settings, plugins, resume_from, compiled=compiled, writes=self._writes)
+                self.processes.compare(asked, "the configuration")
+            self._build(task, settings, plugins, run_folder if self.processes.is_first else None, compiled)
+            if resume_from is not None:
+                self._restore(resume_from)
+
+    def _build(
+        self, task: Task, settings: Settings, plugins: Sequence[Plugin], run_folder: Path | None, compiled: bool
+    ) -> None:
+        self.run: Run = build.build_run(
+            task, settings, plugins, run_folder=run_folder, compiled=compiled, processes=self.processes
+        )
+        self.metrics: list[Metric] = build.build_metrics(task)
+        self.run.measures = self.metrics
+        self._seeder = build.Seeder(self.run)
+        assert self.run.engine_step is not None  # noqa: S101  build_run made it
+        if self.run.engine_step.parameters.measures and (len(self.run.contexts) > 1 or self.processes.size > 1):
+            log.warning(
+                "the net measures its batches, as BatchNorm does: each of %d parts of a batch is normalised by its own "
+                "rows, and the running statistics are the mean over the parts. Results differ from those of one "
+                "device, the more the smaller the parts",
+                len(self.run.contexts) * self.processes.size,
+            )
+
+    def _restore(self, resume_from: Checkpoint) -> None:
+        saved = resume_from.read()
+        if self.processes.is_first:
             _compare_versions(saved["made_by"], self.run)
-            state.restore(self.run, saved, self._seeder.replay)
-            self._saved_at = self._position
+        state.restore(self.run, saved, self._seeder.replay)
+        self._saved_at = self._position
 
     def fit(self) -> Run:
         """Trains, and returns the run when it has finished or was stopped by a request.
@@ -75,25 +106,33 @@ class Engine:
         run, fire = self.run, self.run.dispatch
         if run.status != "created":
             raise TrainerError("this engine has trained already; a run is trained once, so make a new Engine")
-        with listening() as interrupt:
+        with self.processes.together(), listening(alone=self.processes.size == 1) as interrupt:
             with self._endings(interrupt):
                 self._open()
                 fire.setup(run)
                 fire.fit_begin(run)
+                self._asks_before_update = any(
+                    self.processes.gather(bool(fire.batch_begin.handlers or fire.backward_end.handlers))
+                )
+                self._agree(interrupt)
                 while self._goes_on(interrupt):
                     if not run.within_epoch:
                         self._between_steps = False
                         run.begin_epoch(run.epoch + 1)
                         fire.epoch_begin(run)
+                        self._agree(interrupt)
                         self._between_steps = True
                     self._train_epoch(interrupt)
                     if interrupt.signum:
                         break
                     self._between_steps = False
                     self._log_training_loss()
+                    if self.processes.size > 1:
+                        keep_alike(run)
                     self._evaluate_validation()
                     run.open_history_entry()
                     fire.epoch_end(run)
+                    self._agree(interrupt)
                     run.close_epoch()
                     self._between_steps = True
                     self._save_if_asked()
@@ -104,10 +143,11 @@ class Engine:
     def dry_run(self) -> Run:
         """One batch, forward and backward, without an update, an event or a file; then the evaluation of one."""
         run = self.run
-        for batches in (run.train, run.validation, run.test):
-            batch = next(iter(batches.epoch(1)), None) if batches is not None else None
-            if batch is not None:
-                self._step.forward_backward(batch) if batches is run.train else self._forward(batch)
+        with self.processes.together():
+            for batches in (run.train, run.validation, run.test):
+                batch = next(iter(batches.epoch(1)), None) if batches is not None else None
+                if batch is not None:
+                    self._step.forward_backward(batch) if batches is run.train else self._forward(batch)
         run.batch, run.step = batch, 1
         return run
 
@@ -122,7 +162,7 @@ class Engine:
     def _train_epoch(self, interrupt: Interrupt) -> None:
         """The batches that are left of an epoch, until an interrupt, a stop or an end of the epoch is asked for."""
         run, fire, step = self.run, self.run.dispatch, self._step
-        steps = run.settings.steps
+        steps, agree = run.settings.steps, self.processes.agree
         assert run.train is not None  # noqa: S101
         batches = run.train.epoch(run.epoch, skip=run.step_in_epoch)
         while not (interrupt.signum or run.requested("stop") or run.take_request("end_epoch")):
@@ -135,7 +175,11 @@ class Engine:
             fire.batch_begin(run)
             step.forward_backward(batch)
             fire.backward_end(run)
+            if self._asks_before_update:
+                agree(run, interrupt)
             if run.take_request("skip_update") is None:
+                if self._seeder.before_update_too:
+                    self._seeder.before_update()
                 step.update()
                 run.updates += 1
             fire.batch_end(run)
@@ -143,8 +187,10 @@ class Engine:
             run.epoch_rows += batch.rows
             if steps is not None and run.step >= steps:
                 run.stop(f"it has done the {steps} steps that were asked for")
+            agree(run, interrupt)
             if run.take_request("evaluate") is not None:
                 self._evaluate_validation()
+                agree(run, interrupt)
                 if step.draws_in_inference:
                     run.seeded_at = None
             self._between_steps = True
@@ -164,8 +210,15 @@ class Engine:
         Raises TrainerError where the disk refuses, or a plugin's state holds what cannot be written.
         """
         run = self.run
-        if run.folder is None or self._position == self._saved_at:
+        if not self._writes or self._position == self._saved_at:
             return
+        if run.folder is not None:
+            self._write(run.folder, reason)
+        self._saved_at = self._position
+        run.dispatch.checkpoint(run)
+
+    def _write(self, run_folder: Path, reason: str) -> None:
+        run = self.run
         if not self._between_steps:
             name = f"failed-{run.step:08d}"
         else:
@@ -179,9 +232,7 @@ class Engine:
         }
         made_by = {"versions": folder.versions(), "plugins": folder.plugins_of(run), "config": self._config}
         with run.dispatch.charged(run.requesters("save")[0], "save"):
-            checkpoint.write(run.folder, name, {**state.capture(run), "made_by": made_by}, about)
-        self._saved_at = self._position
-        run.dispatch.checkpoint(run)
+            checkpoint.write(run_folder, name, {**state.capture(run), "made_by": made_by}, about)
 
     def _save_if_asked(self) -> None:
         reason = self.run.take_request("save")
@@ -253,8 +304,14 @@ class Engine:
         outputs, losses = self._step.forward(batch)
         predictions = [self.run.task.predictions(output) for output in outputs]
         shards = [shard for shard in batch.shards if shard.rows]
-        weights = None if shards[0].weight is None else _host([shard.weight for shard in shards]).reshape(-1)
-        return _host(predictions), _host([shard.label for shard in shards]), weights, _host(losses)
+        columns: list[NDArray[Any] | None] = [None] * 4
+        if shards:
+            weights = None if shards[0].weight is None else _host([shard.weight for shard in shards]).reshape(-1)
+            columns = [_host(predictions), _host([shard.label for shard in shards]), weights, _host(losses)]
+        # Of several processes each has computed its rows; every one gets those of all.
+        predicted, labels, weights, row_losses = self.processes.gather_rows(columns)
+        assert predicted is not None and labels is not None and row_losses is not None  # noqa: S101, PT018
+        return predicted, labels, weights, row_losses
 
     def _write_model(self) -> None:
         """The run's result as a folder of its own: the weights that the figures and the threshold are of."""
@@ -269,6 +326,10 @@ class Engine:
     @property
     def _step(self) -> Any:
         return self.run.engine_step
+
+    def _agree(self, interrupt: Interrupt) -> None:
+        """What one process has been asked for is from here on asked of all."""
+        self.processes.agree(self.run, interrupt)
 
     def _open(self) -> None:
         run = self.run
@@ -326,9 +387,12 @@ class Engine:
         if run.exception is not None:
             log.error("after that, this failed too: %s", error)
             return
+        # Before the endings: the other processes wait for this one, and shall not for longer than they have to.
+        self.processes.tell(error)
         run.exception = error
         run.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        run.reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        other = isinstance(error, OtherProcessFailed)
+        run.reason = str(error) if other else f"{type(error).__name__}: {error}".rstrip(": ")
         run.end_batch()
         if closing:
             return

@@ -168,6 +168,7 @@ def write_run(folder: Path, run: Run) -> None:
         "model_note": run.model_note,
         "devices": [str(context) for context in run.contexts],
         "computing": {"onednn": run.settings.onednn, "threads": run.settings.threads},
+        "processes": run.processes.size,
         "versions": versions(),
     }
     write_json(folder / RUN, record)

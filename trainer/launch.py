@@ -14,10 +14,11 @@ from typing import Any, Literal
 
 from trainer import computing, devices, folder, options, registry
 from trainer.checkpoint import Checkpoint
-from trainer.config import Settings, kebab, known_keys, read_config, scalar
+from trainer.config import NO_KVSTORE, Settings, kebab, known_keys, read_config, scalar
 from trainer.dispatch import check
 from trainer.errors import UsageError, did_you_mean, listed
 from trainer.events import Plugin
+from trainer.processes import launched
 from trainer.run import Run
 from trainer.task import Task
 
@@ -111,11 +112,16 @@ class Launch:
 
     def train(self, *, dry_run: bool = False, compiled: bool = True) -> Run:
         """Builds the engine and trains, or, for a dry run, computes one batch and writes nothing."""
-        self.settle_computing()
-        from trainer.engine import Engine
+        from trainer.processes import connect
 
+        # Before MXNet is loaded, which reads how many threads this process may have.
+        processes = connect()
+        self.settle_computing()
         run_folder = None if dry_run else self.run_folder
-        with folder.locked(run_folder) if run_folder is not None and self.continues else nullcontext():
+        takes_lock = run_folder is not None and self.continues and processes.is_first
+        with processes.together(), folder.locked(run_folder) if run_folder and takes_lock else nullcontext():
+            from trainer.engine import Engine
+
             engine = Engine(
                 self.task,
                 self.settings,
@@ -125,6 +131,7 @@ class Launch:
                 resume_from=self.continues if isinstance(self.continues, Checkpoint) else None,
                 start_over=self.continues == "from the start",
                 compiled=compiled,
+                processes=processes,
             )
             if self.drops_stop:
                 engine.run.take_request("stop")
@@ -175,7 +182,8 @@ def prepare(request: Request) -> Launch:
     ]
     run_folder = None
     if request.runs_dir is not None:
-        folder.check_writable(request.runs_dir / task_name)
+        if launched().is_first:
+            folder.check_writable(request.runs_dir / task_name)
         run_folder = folder.folder_path(request.runs_dir, task_name, request.name)
     return Launch(task, settings, plugins + instances, run_folder, _optimizer_from(request))
 
@@ -224,7 +232,7 @@ def _check_keys(config: dict[str, Any], where: str) -> None:
     known = sorted(_SETTINGS | {"plugins", "task", "schema"})
     for key in config:
         if key not in known:
-            fix = did_you_mean(key, known) or f"Known: {listed(known, 99)}."
+            fix = NO_KVSTORE if "kvstore" in key else did_you_mean(key, known) or f"Known: {listed(known, 99)}."
             raise UsageError(f"there is no key {key!r}", where=where, fix=fix)
     if config.pop("schema", SCHEMA) != SCHEMA:
         raise UsageError("it was written by a newer version of this program", where=where, fix="Update gluon-trainer.")
@@ -281,7 +289,7 @@ def _merge_options(values: dict[str, Any], given: Mapping[str, Any], task_cls: t
             values[name] = value
         else:
             known = sorted(own | set(FLAGS) | _SETTINGS)
-            fix = did_you_mean(name, known) or f"Known: {listed(known, 99)}."
+            fix = NO_KVSTORE if "kvstore" in name else did_you_mean(name, known) or f"Known: {listed(known, 99)}."
             raise UsageError(f"{task_name} has no option {name!r}", fix=fix)
 
 
@@ -326,7 +334,7 @@ def _unknown_key(key: str, section: str, values: Mapping[str, Any], task_cls: ty
     for name in values["plugins"]:
         cls = registry.load(registry.PLUGINS, registry.split_name(name)[0])
         known += [f"{name}.{option.name}" for option in options.options_of(cls)]
-    fix = did_you_mean(key, known) or f"Known: {listed(known, 99)}."
+    fix = NO_KVSTORE if "kvstore" in key else did_you_mean(key, known) or f"Known: {listed(known, 99)}."
     raise UsageError(f"there is no option {key!r}", where="--set", fix=fix)
 
 

@@ -20,11 +20,18 @@ if TYPE_CHECKING:
     from trainer.data.batches import Batch, Batches
     from trainer.dispatch import Dispatch
     from trainer.metrics.base import Direction, Metric
+    from trainer.processes import Processes
     from trainer.step import Gradients, Step
     from trainer.task import Task
 
 Status = Literal["created", "running", "finished", "stopped", "interrupted", "failed"]
 Action = Literal["stop", "end_epoch", "save", "evaluate", "skip_update", "disable", "restore"]
+
+
+def _alone() -> Processes:
+    from trainer.processes.alone import Processes
+
+    return Processes()
 
 
 @dataclass(slots=True)
@@ -69,7 +76,9 @@ class Run:
     dispatch: Dispatch
     contexts: Sequence[Context]
     folder: Path | None = None
-    """Where the run writes; None where nothing is to be written."""
+    """Where the run writes; None where nothing is to be written, and in every process but the first."""
+    processes: Processes = field(default_factory=_alone)
+    """The processes that train this run together: `rank` of this one, `size` of them all; sums over them."""
 
     net: Any = None
     optimizer: Any = None
@@ -175,6 +184,13 @@ class Run:
         if self.acting not in self._requesters.setdefault(action, []):
             self._requesters[action].append(self.acting)
         self.decide(self.acting, action, reason)
+
+    def take_over(self, action: Action, reason: str, requesters: Sequence[str]) -> None:
+        """For the engine: a request that another process has, under the names of those who asked there."""
+        acting = self.acting
+        for self.acting in requesters:
+            self._request(action, reason)
+        self.acting = acting
 
     def requested(self, action: Action) -> str | None:
         """The reason of a request that is still open, or None."""

@@ -29,11 +29,17 @@ class Interrupt:
     """The signal that came, if one did."""
 
     signum: int | None = None
+    """What the loop obeys. With several processes, what they have agreed on."""
+    noticed: int | None = None
+    """What came to this process."""
 
 
 @contextmanager
-def listening() -> Iterator[Interrupt]:
+def listening(*, alone: bool = True) -> Iterator[Interrupt]:
     """While it is open, the first SIGINT or SIGTERM is noted instead of raised; a second SIGINT raises at once.
+
+    One of several processes (not `alone`) must not obey before all have agreed. It listens to SIGUSR1 too: mpirun
+    passes that on to all of them and lets them take their time, where it kills them half a second after a SIGTERM.
 
     Outside the main thread, where Python allows no signal handlers, nothing is changed.
     """
@@ -43,11 +49,14 @@ def listening() -> Iterator[Interrupt]:
         return
 
     def note(signum: int, _frame: FrameType | None) -> None:
-        if interrupt.signum is not None and signum == signal.SIGINT:
+        if interrupt.noticed is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
-        interrupt.signum = interrupt.signum or signum
+        interrupt.noticed = interrupt.noticed or signum
+        if alone:
+            interrupt.signum = interrupt.noticed
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM) if alone else (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield interrupt
     finally:

@@ -16,6 +16,7 @@ from trainer.engine import Engine
 from trainer.errors import PluginError, UsageError
 from trainer.events import Phase, Plugin
 from trainer.launch import Launch
+from trainer.processes import launched
 from trainer.run import Run
 from trainer.state import differences
 
@@ -63,6 +64,8 @@ def verify(launch: Launch, steps: int = STEPS) -> Report:
     Where the run has fewer left, it starts from the beginning. Plugins that only report are left out: they write to
     places that are not the run's. Raises UsageError for a run of fewer than two steps.
     """
+    if launched().size > 1:
+        raise UsageError("it compares runs of one process", where="--verify", fix="Start it without mpirun or srun.")
     launch.settle_computing()
     begin = launch.continues if isinstance(launch.continues, Checkpoint) else None
     if begin is not None and begin.is_epoch_end and begin.manifest["epoch"] >= launch.settings.epochs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -13,6 +13,8 @@ from trainer import Phase, Plugin, Run
 from trainer.files import write_json
 
 FILE = "non-finite.json"
+FLOW = ("input", "label", "sample weight", "weight", "loss", "gradient")
+"""What can be not finite, in the order in which numbers flow through a step."""
 
 
 @dataclass
@@ -39,16 +41,17 @@ class StopOnNonFinite(Plugin):
         """Before the update, so that a broken batch does not break the weights."""
         if run.step % self.every and not run.last_batch:
             return
-        if np.isfinite(run.loss) and (self.loss_only or _is_sound(run)):
-            return
-        self._stop(run, next(_culprits(run), None))
+        sound = np.isfinite(run.loss) and (self.loss_only or _is_sound(run))
+        # Each of several processes sees its own rows of the batch.
+        found = run.processes.gather(None if sound else next(_culprits(run), None))
+        self._stop(run, min((each for each in found if each), key=lambda each: FLOW.index(each[0]), default=None))
 
     def on_epoch_end(self, run: Run) -> None:
         """At the weights, which the last update may have broken."""
         if not self.loss_only and run.requested("stop") is None:
             self._stop(run, next(_in_weights(run), None))
 
-    def _stop(self, run: Run, found: tuple[str, str] | None) -> None:
+    def _stop(self, run: Run, found: Sequence[str] | None) -> None:
         if found is None:
             return
         kind, name = found
@@ -60,9 +63,15 @@ class StopOnNonFinite(Plugin):
         self._save(run, kind, name)
 
     def _save(self, run: Run, kind: str, name: str) -> None:
-        if run.folder is None or run.batch is None:
+        if run.batch is None:
             return
         indices = run.batch.indices
+        own = None if indices is None else [indices.tolist(), indices[_bad_rows(run)].tolist()]
+        # The rows of all processes, in the order of the batch.
+        everyone = [each for each in run.processes.gather(own) if each is not None]
+        rows, bad = ([row for each in everyone for row in each[part]] if everyone else None for part in (0, 1))
+        if run.folder is None:
+            return
         loss = run.loss
         record = {
             "epoch": run.epoch,
@@ -71,8 +80,8 @@ class StopOnNonFinite(Plugin):
             "name": name,
             "loss": loss if np.isfinite(loss) else str(loss),
             "split": "train",
-            "rows": None if indices is None else indices.tolist(),
-            "rows_not_finite": None if indices is None else indices[_bad_rows(run)].tolist(),
+            "rows": rows,
+            "rows_not_finite": bad,
         }
         write_json(run.folder / FILE, record)
 
@@ -125,4 +134,4 @@ def _bad_rows(run: Run) -> Any:
             parts_of = (*shard.inputs, shard.label, *([] if shard.weight is None else [shard.weight]))
             arrays = [array.asnumpy().reshape(shard.rows, -1) for array in parts_of]
             parts.append(~np.all([np.isfinite(array).all(axis=1) for array in arrays], axis=0))
-    return np.concatenate(parts)
+    return np.concatenate(parts) if parts else np.zeros(0, bool)

@@ -105,14 +105,22 @@ def busy_seconds() -> float:
 
 
 def answer_of(
-    module: str, job: Mapping[str, Any], surroundings: Surroundings, *, environment: str = "own"
+    module: str,
+    job: Mapping[str, Any],
+    surroundings: Surroundings,
+    *,
+    environment: str = "own",
+    launcher: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Runs `python -m benchmark.<module>` with a job, in a folder that is deleted afterwards; returns its answer."""
+    """Runs `python -m benchmark.<module>` with a job, in a folder that is deleted afterwards; returns its answer.
+
+    `launcher` is a command that starts it as several processes, of which one answers.
+    """
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         path = folder / "job.json"
         path.write_text(json.dumps({**job, "folder": name, "answer": str(folder / "answer.json")}), encoding="utf-8")
-        command = [surroundings.python(environment), "-m", f"benchmark.{module}", str(path)]
+        command = [*launcher, surroundings.python(environment), "-m", f"benchmark.{module}", str(path)]
         measured = run(command, surroundings, cwd=folder)
         answer: dict[str, Any] = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
         return {**answer, "others": measured["others"]}

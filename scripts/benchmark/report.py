@@ -134,6 +134,7 @@ NOTES = {
     "cpu": lambda values: f"{show(median(values))} of CPU time",
     "evaluation": lambda values: f"evaluation {show(median(values))} a row",
     "memory": lambda values: f"{median(values) / 2**20:.0f} MiB beside the data",
+    "share": lambda values: f"{median(values):.0%} of it exchange",
     "added": lambda values: f"{median(values) * 1e6:+.1f} µs a batch",
     "growth": lambda values: f"last tenth {median(values):.2f} × first tenth",
 }
@@ -212,4 +213,5 @@ UNITS = {
     "g": "a batch",
     "h": "a row",
     "i": "a save",
+    "j": "a step",
 }

@@ -52,6 +52,7 @@ class Plan:
             training = TRAINING[workload]
             return self._training(training.quick() if self.quick else training, number)
         others = {"e": self._processes, "f": self._start_ups, "g": self._plugins, "h": self._growth, "i": self._saving}
+        others["j"] = self._exchange
         return others[workload](number)
 
     def _training(self, training: Training, number: int) -> Answers:
@@ -111,6 +112,22 @@ class Plan:
             job = {"megabytes": 1 if self.quick else 100, "repeats": 2 if self.quick else 7, "place": place}
             answer = self._measured("both ways of saving", partial(answer_of, "saving", job, self.surroundings))
         return answer.get("sets", {"a plain write and flush": answer})
+
+    def _exchange(self, number: int) -> Answers:
+        mpirun = str(self.surroundings.own.parent / "mpirun")
+        together = [mpirun, "--allow-run-as-root", "--oversubscribe", "-n", "2"]
+        answers = {}
+        for exponent in (3,) if self.quick else (3, 6, 7):
+            job = {
+                "parameters": 10**exponent,
+                "batch": 256,
+                "steps": 5 if self.quick else 2000 if exponent == 3 else 30,
+            }
+            for how, launcher in (("two processes", together), ("one process", [])):
+                name = f"10^{exponent} parameters, {how}"
+                measure = partial(answer_of, "exchange", job, self.surroundings, launcher=launcher)
+                answers[name] = self._measured(name, measure)
+        return answers
 
     def _measured(self, name: str, measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """What was measured, or the error; where others kept the machine busy, it is measured again, and the

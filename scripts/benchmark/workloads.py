@@ -63,6 +63,7 @@ OTHERS = {
     "g": "what plugins cost a batch, on the notebook's net",
     "h": "how cost grows with the rows: 28 features, linear, batch 1024",
     "i": "saving 100 MB of parameters and states",
+    "j": "the sum over two processes: 1000 features, batch 256",
 }
 
 

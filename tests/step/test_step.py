@@ -622,3 +622,32 @@ def test_batches_of_many_shapes_do_not_fill_the_memory():
 def test_an_optimizer_that_does_not_take_a_parameter_is_a_users_mistake():
     with pytest.raises(UsageError, match=r"groupadagrad does not take the parameter bias of shape \(1,\)"):
         engine(Tiny(), optimizer={"name": "groupadagrad"})
+
+
+def test_weights_of_convolutions_can_be_put_back_before_the_first_step():
+    # oneDNN has laid them out in its own way by then, which numpy's values cannot be written into.
+    parameters = Engine(Given(images(6), make_net=convolutions), settings()).run.engine_step.parameters
+    before = parameters.copy()
+    parameters.assign({name: value + 1 for name, value in before.items()})
+    assert all(np.allclose(value, before[name] + 1) for name, value in parameters.copy().items())
+
+
+def test_the_norm_of_gradients_of_several_types_is_that_of_all():
+    class Mixed(gluon.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            with self.name_scope():
+                self.body, self.out = gluon.nn.Dense(3, in_units=5), gluon.nn.Dense(1, in_units=3)
+            self.out.cast("float64")
+
+        def hybrid_forward(self, F, x):
+            return F.cast(self.out(F.cast(self.body(x), "float64")), "float32")
+
+    found = []
+
+    def look(run):
+        squares = [float((gradient.asnumpy() ** 2).sum()) for _, gradient in run.named_gradients()]
+        found.append((run.gradients.norm() * run.gradients.rows, sum(squares) ** 0.5))
+
+    Engine(Given(regression(6), make_net=Mixed), settings(steps=1), [plugin(backward_end=look)]).fit()
+    assert found[0][0] == pytest.approx(found[0][1], rel=1e-6)

@@ -15,6 +15,9 @@ from trainer.cli import board, check, model, plugins, resume, runs
 from trainer.cli.tasks import TaskGroup, markup
 from trainer.errors import PluginError, UsageError
 from trainer.files import shown
+from trainer.processes import connected, launched
+from trainer.processes.alone import is_told_by_another, process_of
+from trainer.processes.launcher import wait_for_the_first
 
 Misuse: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 """Typer's error for a command line that it cannot read. Newer versions carry their own copy of click, so the class is
@@ -69,6 +72,11 @@ def _root(
 def run_app() -> int:
     """Runs the command line and returns the exit code."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    start = launched()
+    if not start.is_first:
+        # One of several processes: the first one prints for all, except for errors that are this one's alone.
+        logging.getLogger().setLevel(logging.ERROR)
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  until the process ends
     command = typer.main.get_command(app)
     try:
         # Not `app()`: it would turn an interrupted run into an exit code of its own and print errors in boxes.
@@ -78,9 +86,12 @@ def run_app() -> int:
     except typer.Exit as done:
         return done.exit_code
     except Misuse as error:
+        wait_for_the_first(start)
         return _misused(error)
     except UsageError as error:
-        _complain(str(error))
+        if connected() is None:
+            wait_for_the_first(start)
+        _complain(str(error), error)
         return 2
     except KeyboardInterrupt as interrupt:
         return _interrupted(interrupt)
@@ -89,12 +100,12 @@ def run_app() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except PluginError as error:
-        _show_traceback(error.__cause__ or error)
-        _complain(str(error))
+        _show_traceback(error.__cause__ or error, error)
+        _complain(str(error), error)
         return 1
     except Exception as error:  # noqa: BLE001  a failed run: its traceback is for whoever wrote the task
-        _show_traceback(error)
-        _complain(f"the run failed: {type(error).__name__}: {error}")
+        _show_traceback(error, error)
+        _complain(f"the run failed: {type(error).__name__}: {error}", error)
         return 1
     return 0
 
@@ -110,12 +121,18 @@ def _misused(error: typer.BadParameter) -> int:
     return 2
 
 
-def _complain(message: str) -> None:
-    typer.echo(f"error: {message}", err=True)
+def _complain(message: str, error: BaseException | None = None) -> None:
+    """Tells an error; of several processes, the one that had it, with its name where not all had it."""
+    if is_told_by_another(error):
+        return
+    process = process_of(error)
+    typer.echo(f"error: {process}: {message}" if process else f"error: {message}", err=True)
 
 
-def _show_traceback(error: BaseException) -> None:
+def _show_traceback(error: BaseException, told: BaseException) -> None:
     """The traceback from the first frame behind the command line, whose own frames tell nobody anything."""
+    if is_told_by_another(told):
+        return
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and _is_command_line(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
@@ -129,6 +146,8 @@ def _is_command_line(filename: str) -> bool:
 def _interrupted(interrupt: KeyboardInterrupt) -> int:
     """130 after Ctrl-C and 143 after SIGTERM, as shells have it."""
     signum: int = getattr(interrupt, "signal", 2)
+    if is_told_by_another(interrupt):
+        return 128 + signum
     run = getattr(interrupt, "run", None)
     if run is not None:
         where = f" Go on with: trainer resume {shown(run.folder)}" if run.folder else ""

@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from trainer.processes import launched
+
 
 def check_devices(  # noqa: PLR0917  Typer passes them by name
     devices: Annotated[str, typer.Option(help="The devices, such as gpu:0,1 or cpu:0,1.", metavar="DEVICES")],
@@ -48,7 +50,8 @@ def check_devices(  # noqa: PLR0917  Typer passes them by name
     for note in found.notes:
         typer.echo(f"  note: {note}")
     if not all(difference.is_small for difference in found.differences):
-        typer.echo("error: the devices do not give the same results", err=True)
+        if launched().is_first:
+            typer.echo("error: the devices do not give the same results", err=True)
         raise typer.Exit(1)
 
 

@@ -163,6 +163,7 @@ def _how(run: Run) -> str:
     devices = ", ".join(str(context) for context in run.contexts)
     on_cpu = any(context.device_type == "cpu" for context in run.contexts)
     how = f", {Computing(run.settings.onednn == 'on', int(run.settings.threads))}" if on_cpu else ""
+    how += f", the first of {run.processes.size} processes" if run.processes.size > 1 else ""
     return f"{step.kind} step on {devices}{how}" + (f" (recorded because {step.why})" if step.why else "")
 
 

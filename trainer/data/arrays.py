@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.batches import Batch, Shard, split_rows
+from trainer.data.batches import Batch, Shard, Share
 from trainer.errors import UsageError
 from trainer.seeds import permutation
 
@@ -59,8 +59,10 @@ class ArrayBatches:
         seed: int,
         shuffle: bool,
         where: str = "the data",
+        share: Share | None = None,
     ) -> None:
         _check(arrays, where)
+        self._share = share or Share(len(contexts))
         self._size = batch_size
         self._contexts = list(contexts)
         self._seed = seed
@@ -72,6 +74,7 @@ class ArrayBatches:
         self._columns = [[_on_device(column, context) for column in columns] for context in self._contexts]
         self._row_bytes = sum(int(np.prod(column.shape[1:])) * 4 for column in columns)
         self._views: dict[tuple[int, int], tuple[Shard, ...]] = {}
+        self._bounds: dict[int, tuple[int, int]] = {}
         self._buffers: list[list[Array]] | None = None
 
     @property
@@ -90,11 +93,10 @@ class ArrayBatches:
     def _in_order(self, skip: int) -> Iterator[Batch]:
         for start in range(skip * self._size, self.rows, self._size):
             size = min(self._size, self.rows - start)
-            indices = np.arange(start, start + size)
-            shards, offset = [], start
-            for columns, context, rows in zip(
-                self._columns, self._contexts, split_rows(size, len(self._contexts)), strict=True
-            ):
+            begin, counts = self._share.of(size)
+            shards, offset = [], start + begin
+            indices = np.arange(offset, offset + sum(counts))
+            for columns, context, rows in zip(self._columns, self._contexts, counts, strict=True):
                 shards.append(self._shard(context, columns, offset, rows))
                 offset += rows
             yield Batch(tuple(shards), size, indices)
@@ -106,14 +108,15 @@ class ArrayBatches:
             chunk = order[first * self._size : (first + chunk_batches) * self._size]
             self._gather(chunk, chunk_batches)
             for number, start in enumerate(range(0, len(chunk), self._size)):
-                indices = chunk[start : start + self._size]
-                yield Batch(self._view(number, len(indices)), len(indices), indices)
+                size = min(self._size, len(chunk) - start)
+                begin, end = self._mine(size)
+                yield Batch(self._view(number, size), size, chunk[start + begin : start + end])
 
     def _gather(self, chunk: NDArray[Any], chunk_batches: int) -> None:
         """Copies the rows of the chunk, in its order, into every context's buffers: each the rows it computes."""
         from trainer._mxnet import mx
 
-        whole = split_rows(self._size, len(self._contexts))
+        begin, whole = self._share.of(self._size)
         if self._buffers is None:
             self._buffers = [
                 [
@@ -126,10 +129,8 @@ class ArrayBatches:
             ]
         batches = len(chunk) // self._size
         full, rest = chunk[: batches * self._size].reshape(batches, self._size), chunk[batches * self._size :]
-        begin = rest_begin = 0
-        for columns, buffers, rows, rest_rows in zip(
-            self._columns, self._buffers, whole, split_rows(len(rest), len(self._contexts)), strict=True
-        ):
+        rest_begin, rest_whole = self._share.of(len(rest))
+        for columns, buffers, rows, rest_rows in zip(self._columns, self._buffers, whole, rest_whole, strict=True):
             mine = np.concatenate([full[:, begin : begin + rows].ravel(), rest[rest_begin : rest_begin + rest_rows]])
             begin, rest_begin = begin + rows, rest_begin + rest_rows
             if not len(mine):
@@ -143,15 +144,23 @@ class ArrayBatches:
         shards = self._views.get((number, size))
         if shards is None:
             assert self._buffers is not None  # noqa: S101  _gather made them
-            whole = split_rows(self._size, len(self._contexts))
+            _, whole = self._share.of(self._size)
             shards = tuple(
                 self._shard(context, buffers, number * full, rows)
                 for context, buffers, full, rows in zip(
-                    self._contexts, self._buffers, whole, split_rows(size, len(self._contexts)), strict=True
+                    self._contexts, self._buffers, whole, self._share.of(size)[1], strict=True
                 )
             )
             self._views[number, size] = shards
         return shards
+
+    def _mine(self, size: int) -> tuple[int, int]:
+        """The first and the last row (exclusive) of this process's part of a batch."""
+        bounds = self._bounds.get(size)
+        if bounds is None:
+            begin, counts = self._share.of(size)
+            bounds = self._bounds[size] = (begin, begin + sum(counts))
+        return bounds
 
     def _shard(self, context: Context, columns: Sequence[Array], start: int, rows: int) -> Shard:
         if rows == 0:

@@ -48,9 +48,12 @@ class Batch:
     """
 
     shards: tuple[Shard, ...]
+    """What this process computes of it, one part a context."""
     rows: int
+    """All rows, those of other processes included."""
     indices: NDArray[Any] | None
-    """The row numbers within the split, int64 (rows,), in the shards' order; None where the data does not know."""
+    """The row numbers within the split, int64, of the rows in the shards, in their order; None where the data does not
+    know."""
 
     @property
     def data(self) -> Array:
@@ -92,25 +95,55 @@ def split_rows(rows: int, parts: int) -> list[int]:
     return [share + (part < rest) for part in range(parts)]
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which rows of a batch a process computes: it is split by rows over processes, and each part over contexts."""
+
+    contexts: int = 1
+    rank: int = 0
+    processes: int = 1
+
+    def of(self, rows: int) -> tuple[int, list[int]]:
+        """The first row of this process's part of a batch of `rows`, and how many rows each context has."""
+        parts = split_rows(rows, self.processes)
+        return sum(parts[: self.rank]), split_rows(parts[self.rank], self.contexts)
+
+
 def as_batches(
-    source: Any, *, batch_size: int, contexts: Sequence[Context], seed: int, shuffle: bool, split: str
+    source: Any,
+    *,
+    batch_size: int,
+    contexts: Sequence[Context],
+    seed: int,
+    shuffle: bool,
+    split: str,
+    rank: int = 0,
+    processes: int = 1,
 ) -> Batches:
-    """Whatever a task gave as a split, as Batches on these contexts.
+    """Whatever a task gave as a split, as Batches on these contexts: of the rows of process `rank`.
 
     Raises UsageError for what is none of `Arrays`, a Gluon DataLoader, or Batches.
     """
     from trainer._mxnet import gluon
     from trainer.data.arrays import ArrayBatches, Arrays
     from trainer.data.loader import LoaderBatches
+    from trainer.data.shared import SharedBatches
 
+    share = Share(len(contexts), rank, processes)
     if isinstance(source, Arrays):
         return ArrayBatches(
-            source, batch_size=batch_size, contexts=contexts, seed=seed, shuffle=shuffle, where=f"the {split} split"
+            source,
+            batch_size=batch_size,
+            contexts=contexts,
+            seed=seed,
+            shuffle=shuffle,
+            where=f"the {split} split",
+            share=share,
         )
     if isinstance(source, gluon.data.DataLoader):
-        return LoaderBatches(source, contexts=contexts, seed=seed)
+        return LoaderBatches(source, contexts=contexts, seed=seed, share=share)
     if isinstance(source, Batches):
-        return source
+        return source if processes == 1 else SharedBatches(source, share)
     raise UsageError(
         f"the {split} split is a {type(source).__name__}",
         where="the task's splits()",

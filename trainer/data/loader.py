@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.data.batches import Batch, Shard, split_rows
+from trainer.data.batches import Batch, Shard, Share
 from trainer.errors import UsageError
 from trainer.seeds import derive
 
@@ -19,13 +19,17 @@ class LoaderBatches:
     """Takes a `gluon.data.DataLoader` that yields (data, label) or (data, label, weight) batches.
 
     Its own batch size and order hold. A DataLoader shuffles with numpy's global generator, which is seeded from (seed,
-    epoch) at the start of every epoch, so that a run can be repeated.
+    epoch) at the start of every epoch, so that a run can be repeated. Of several processes each loads whole
+    batches, and computes its rows of them.
     """
 
-    def __init__(self, loader: Any, *, contexts: Sequence[Context], seed: int) -> None:
+    def __init__(self, loader: Any, *, contexts: Sequence[Context], seed: int, share: Share | None = None) -> None:
         self._loader = loader
         self._contexts = list(contexts)
+        self._share = share or Share(len(self._contexts))
         self._seed = seed
+        # What the net is built for shall be the same row every time, and in every process.
+        np.random.seed(derive(seed, "order", 0))  # noqa: NPY002  see epoch()
         first = next(iter(loader), None)
         if first is None:
             raise UsageError("the DataLoader yields no batch", where="the task's splits()")
@@ -68,8 +72,9 @@ class LoaderBatches:
         inputs, label = _inputs(parts[0]), parts[1]
         weight = parts[2] if self.weighted else None
         total = int(label.shape[0])
-        shards, start = [], 0
-        for context, rows in zip(self._contexts, split_rows(total, len(self._contexts)), strict=True):
+        start, counts = self._share.of(total)
+        shards = []
+        for context, rows in zip(self._contexts, counts, strict=True):
             if rows == 0:
                 shards.append(Shard(context, (), None, None, 0))
                 continue

@@ -61,9 +61,11 @@ class Gradients:
         """The global 2-norm of the mean loss's gradient, each parameter counted once. Waits for the device."""
         from trainer._mxnet import mx
 
-        squares = mx.nd.multi_sum_sq(*self.arrays, num_arrays=len(self.arrays))
+        types = sorted({np.dtype(array.dtype).name for array in self.arrays})
+        alike = [[array for array in self.arrays if np.dtype(array.dtype).name == name] for name in types]
+        squares = [mx.nd.multi_sum_sq(*arrays, num_arrays=len(arrays)) for arrays in alike]
         with waiting:
-            total = float(squares.asnumpy().sum(dtype=np.float64))
+            total = sum(float(square.asnumpy().sum(dtype=np.float64)) for square in squares)
         return float(np.sqrt(total)) * abs(self.factor) / max(self.rows, 1)
 
 
@@ -153,13 +155,19 @@ class Parameters:
     def assign(self, values: Mapping[str, NDArray[Any]]) -> None:
         """Sets every parameter, on every context, to what `copy` gave."""
         for name, parameter in self.named.items():
-            for array in parameter.list_data():
-                array[:] = values[name]
+            put(values[name], parameter.list_data())
+
+    @property
+    def measured(self) -> list[Any]:
+        """What a forward pass in training measures over its rows."""
+        return self._measured
 
     @property
     def measures(self) -> bool:
         """Whether a forward pass in training measures something over its rows, as BatchNorm does."""
-        return bool(self._measured)
+        from trainer._mxnet import gluon
+
+        return any(not isinstance(parameter, gluon.Constant) for parameter in self._measured)
 
     @property
     def moving(self) -> list[list[Array]]:
@@ -230,6 +238,21 @@ def _named(net: Any, loss: Any) -> dict[str, Any]:
                 places.setdefault(id(parameter), prefix + name.removeprefix(block.prefix))
                 owned.append(parameter)
     return {places[id(parameter)]: parameter for parameter in owned}
+
+
+def put(value: NDArray[Any], arrays: Sequence[Array]) -> None:
+    """Writes a value into the arrays of a parameter.
+
+    By a copy between NDArrays, since writing numpy's values right into an array fails where oneDNN has laid out a
+    convolution's weights in its own way.
+    """
+    from trainer._mxnet import mx
+
+    for array in arrays:
+        if array.stype == "default":
+            mx.nd.array(value, ctx=array.context, dtype=array.dtype).copyto(array)
+        else:
+            array[:] = value
 
 
 def is_dense(parameter: Any) -> bool:

@@ -1,0 +1,42 @@
+"""Several real processes compute what one computes."""
+
+import numpy as np
+import pytest
+import rank_jobs
+import ranks
+
+pytestmark = pytest.mark.skipif(ranks.is_missing(), reason="Open MPI has wheels for Linux alone")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    rank_jobs.write(folder)
+    return rank_jobs.read(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [2, 3])
+def test_processes_equal_one_process(alone, number, tmp_path):
+    done = ranks.run(number, rank_jobs.__file__, tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    found = rank_jobs.read(tmp_path)
+    for name, one in alone.items():
+        several = found[name]
+        assert one["kind"] == several["kind"], name
+        # Step, reason and status of the end: requests came at the same step, for the same reason.
+        assert one["stopped"] == several["stopped"], name
+        assert one["threshold"] == pytest.approx(several["threshold"], abs=1e-6), name
+        assert one["metrics"] == pytest.approx(several["metrics"], rel=1e-5, abs=1e-6), name
+        for entry, other in zip(one["history"], several["history"], strict=True):
+            assert entry == pytest.approx(other, rel=1e-5, abs=1e-6), name
+        for key, values in one["arrays"].items():
+            # Norms and losses are of a size of their own; weights and predictions are of the size of one.
+            tolerance = 1e-5 if key in ("norms", "losses") else 1e-6
+            apart = np.abs(np.nan_to_num(values) - np.nan_to_num(several["arrays"][key]))
+            assert np.max(apart, initial=0) <= tolerance, f"{name}: {key}"
+        assert (one["arrays"]["labels"] == several["arrays"]["labels"]).all(), name
+        for key, value in one["metrics"].items():
+            if key.endswith(("accuracy", "f1", "precision", "recall", "positive")):
+                assert value == several["metrics"][key], f"{name}: {key}"

@@ -1,0 +1,232 @@
+"""What is trained on one process and on several, to be compared: every job gives arrays and figures.
+
+`python rank_jobs.py FOLDER` trains all jobs, and rank 0 writes `<job>.npz` and `figures.json` to the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nets import Given, Plain, convolutions, dense, images, regression
+from tiny import settings
+
+from trainer import Engine, Phase, Plugin, Run
+from trainer._mxnet import gluon, mx
+from trainer.metrics import Regression
+from trainer_plugins.early_stopping import EarlyStopping
+from trainer_plugins.gradient_accumulation import GradientAccumulation
+from trainer_plugins.gradient_clipping import GradientClipping
+from trainer_plugins.logreg import LogisticRegression
+from trainer_plugins.lr_schedule import LearningRateSchedule
+from trainer_plugins.stop_on_non_finite import StopOnNonFinite
+from trainer_plugins.threshold_tuner import ThresholdTuner
+from trainer_plugins.weight_averaging import WeightAveraging
+
+MOMENTUM = {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9, "weight-decay": 0.001}
+BATCHES = [(24, 6), (23, 5), (13, 4), (7, 3), (7, 2), (5, 1), (20, 32)]
+"""Rows and batch size: even and uneven shards, short last batches, and processes without rows."""
+
+
+class Watch(Plugin):
+    """Notes the loss and the gradients' norm of every batch."""
+
+    phase = Phase.MEASURE
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+        self.name = "watch"
+
+    def on_backward_end(self, run: Run) -> None:
+        self.losses.append(run.loss)
+        self.norms.append(run.gradients.norm())
+
+
+def train(task: Any, *plugins: Plugin, steps: int = 40, compiled: bool = True, **values: Any) -> dict[str, Any]:
+    """Trains, and gives everything that has to be the same."""
+    chosen = settings(**{"epochs": 1000, "steps": steps, "optimizer": MOMENTUM, **values})
+    for plugin in plugins:
+        plugin.name = plugin.name or type(plugin).__name__.lower()
+    watch = Watch()
+    run = Engine(task, chosen, [watch, *plugins], compiled=compiled).fit()
+    return {
+        "weights": run.copy_weights(),
+        "metrics": run.metrics,
+        "history": [dict(entry) for entry in run.history],
+        "losses": watch.losses,
+        "norms": watch.norms,
+        "predictions": run.evaluation.predictions if run.evaluation else np.zeros(0),
+        "labels": run.evaluation.labels if run.evaluation else np.zeros(0),
+        "stopped": [run.step, run.reason, run.status],
+        "threshold": run.threshold,
+        "kind": run.engine_step.kind,
+    }
+
+
+def every_batch_size(rows: int, batch_size: int, compiled: bool = True) -> dict[str, Any]:
+    data, judged = regression(rows), regression(11, seed=1)
+    task = Given(data, judged, make_net=lambda: dense(6), make_metrics=lambda: [Regression()])
+    return train(task, batch_size=batch_size, compiled=compiled)
+
+
+def everything() -> dict[str, Any]:
+    data, judged = regression(23, weighted=True), regression(7, seed=1, weighted=True)
+    task = Given(data, judged, make_net=lambda: dense(6), make_metrics=lambda: [Regression()])
+    return train(
+        task,
+        GradientAccumulation(batches=2),
+        GradientClipping(norm=0.5, value=0.2),
+        WeightAveraging(decay=0.9),
+        LearningRateSchedule(schedule=("cosine",)),
+        StopOnNonFinite(),
+        batch_size=4,
+        epochs=7,
+        steps=None,
+    )
+
+
+def loader(batches: bool = False) -> dict[str, Any]:
+    def of(data: Any, shuffle: bool) -> Any:
+        dataset = gluon.data.ArrayDataset(data.features, data.labels)
+        made = gluon.data.DataLoader(dataset, 5, shuffle=shuffle)
+        if not batches:
+            return made
+        from trainer.data.loader import LoaderBatches
+
+        return LoaderBatches(made, contexts=[mx.cpu(0)], seed=7)
+
+    task = Given(of(regression(23), True), of(regression(11, seed=1), False), make_net=lambda: dense(6))
+    return train(task, steps=20)
+
+
+def early() -> dict[str, Any]:
+    stopping = EarlyStopping(monitor="validation/loss", patience=2, restore_best=True)
+    task = LogisticRegression(train_rows=60, validation_rows=37, hidden=(4,))
+    task.name = "logreg"
+    return train(task, stopping, ThresholdTuner(min_rows=5), batch_size=7, steps=400)
+
+
+def broken() -> dict[str, Any]:
+    data = regression(24)
+    data.features[13, 2] = np.nan
+    return train(Given(data, make_net=lambda: dense(4)), StopOnNonFinite(), batch_size=8, steps=30)
+
+
+def sparse() -> dict[str, Any]:
+    from trainer import Arrays
+
+    def net() -> Any:
+        made = gluon.nn.HybridSequential()
+        made.add(gluon.nn.Embedding(12, 3, sparse_grad=True), gluon.nn.Dense(1))
+        return made
+
+    generator = np.random.default_rng(0)
+    data = Arrays(generator.integers(0, 12, (23, 2)).astype(np.int32), generator.normal(size=(23, 1)))
+    return train(Given(data, make_net=net), batch_size=5, steps=20, optimizer={"name": "sgd", "learning_rate": 0.05})
+
+
+def mixed() -> dict[str, Any]:
+    """A weight of another type, one that is not trained, and one that nothing changes."""
+
+    class Mixed(gluon.HybridBlock):
+        def __init__(self) -> None:
+            super().__init__()
+            with self.name_scope():
+                self.body = gluon.nn.Dense(3, in_units=5)
+                self.out = gluon.nn.Dense(1, in_units=3)
+                self.fixed = self.params.get_constant("fixed", mx.nd.array([[0.1, 0.7, 1.3]]))
+            self.out.cast("float64")
+
+        def hybrid_forward(self, F: Any, x: Any, fixed: Any) -> Any:
+            return F.cast(self.out(F.cast(F.broadcast_mul(self.body(x), fixed), "float64")), "float32")
+
+    return train(Given(regression(23), make_net=Mixed), batch_size=5)
+
+
+def frozen() -> dict[str, Any]:
+    def net() -> Any:
+        made = gluon.nn.HybridSequential()
+        made.add(gluon.nn.Dense(4), gluon.nn.BatchNorm(use_global_stats=True), gluon.nn.Dense(1))
+        return made
+
+    return train(Given(regression(23), make_net=net), batch_size=5)
+
+
+def wide() -> dict[str, Any]:
+    task = Given(regression(9), regression(5, seed=1), make_net=lambda: dense(120, 120))
+    return train(task, batch_size=4, steps=10)
+
+
+JOBS: dict[str, Callable[[], dict[str, Any]]] = {
+    **{f"rows {rows}, batch {size}": lambda r=rows, s=size: every_batch_size(r, s) for rows, size in BATCHES},  # type: ignore[misc]
+    **{f"recorded: rows {r}, batch {s}": lambda r=r, s=s: every_batch_size(r, s, False) for r, s in BATCHES[2:5]},  # type: ignore[misc]
+    "everything at once": everything,
+    "a DataLoader": loader,
+    "a task's own batches": lambda: loader(batches=True),
+    "early stopping and a threshold": early,
+    "a value that is not finite": broken,
+    "sparse gradients": sparse,
+    "parameters of several kinds": mixed,
+    "frozen statistics": frozen,
+    "more than one exchange": wide,
+    "not hybrid": lambda: train(Given(regression(13), make_net=Plain), batch_size=4),
+    "convolutions": lambda: train(
+        Given(images(10), images(5, seed=1), make_net=lambda: _without_norm(convolutions())), batch_size=4, steps=10
+    ),
+    "adam": lambda: train(
+        Given(regression(23), make_net=lambda: dense(6)),
+        batch_size=5,
+        optimizer={"name": "adam", "learning_rate": 0.01},
+    ),
+    "random numbers in the update": lambda: train(
+        Given(regression(23), make_net=lambda: dense(6)),
+        batch_size=5,
+        optimizer={"name": "sgld", "learning_rate": 1e-3},
+    ),
+    "two contexts each": lambda: train(
+        Given(regression(23), regression(11, seed=1), make_net=lambda: dense(6)), batch_size=7, devices="cpu:0,1"
+    ),
+}
+
+
+def _without_norm(net: Any) -> Any:
+    kept = [block for block in net if not isinstance(block, gluon.nn.BatchNorm)]
+    made = gluon.nn.HybridSequential()
+    made.add(*kept)
+    return made
+
+
+def write(folder: Path) -> None:
+    """All jobs, written by rank 0."""
+    from trainer.processes import connect
+
+    processes = connect()
+    figures = {}
+    for number, (name, job) in enumerate(JOBS.items()):
+        found = job()
+        weights = found.pop("weights")
+        arrays = {key: np.asarray(found.pop(key)) for key in ("losses", "norms", "predictions", "labels")}
+        figures[name] = found
+        if processes.is_first:
+            np.savez(folder / f"{number}.npz", **arrays, **{f"weight:{key}": value for key, value in weights.items()})
+    if processes.is_first:
+        (folder / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """What `write` wrote, by job."""
+    figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+    found = {}
+    for number, name in enumerate(JOBS):
+        with np.load(folder / f"{number}.npz") as file:
+            found[name] = {**figures[name], "arrays": {key: file[key] for key in file.files}}
+    return found
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

@@ -1,0 +1,342 @@
+"""The processes of a job, connected by MPI.
+
+Nobody waits blindly. A process that waits for the others asks, over and over, whether the exchange is complete and
+whether one of them has reported an error on a channel of its own; so an exception in one process becomes an exception
+in all, whatever they were waiting for. Sums over large arrays block inside MPI, whose blocking calls are faster, but
+only after everyone has arrived at them. A process that is killed ends the job through its launcher, which notices.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.errors import UsageError
+from trainer.processes.alone import OtherProcessFailed, OtherProcessMisused, Processes, is_told_by_another
+from trainer.processes.launcher import Launched
+from trainer.waiting import waiting
+
+if TYPE_CHECKING:
+    from trainer.run import Action, Run
+    from trainer.signals import Interrupt
+
+POLLED_BYTES = 1 << 16
+"""Sums of at most this size are polled for; larger ones go to MPI's blocking call once everyone is there."""
+EAGER_POLLS = 2000
+"""So often an exchange is asked for without a pause: some hundred microseconds, in which most are complete."""
+LONGEST_PAUSE_SECONDS = 0.001
+LEAVING_SECONDS = 10.0
+"""How long a process whose run has failed waits for the others to end theirs, before it ends the whole job."""
+ABORT_SECONDS = 5
+"""How long MPI gets to end the job, before the process dies by itself, which the launcher notices."""
+MESSAGE_BYTES = 2000
+"""The longest report of an error to the other processes; longer ones are cut."""
+MISUSED, FAILED = "usage", "failure"
+"""The kinds of reports: whether the user can put it right."""
+PIECE = 1 << 28
+"""Elements of an array that are exchanged at a time: MPI counts with 32 bits."""
+ACTIONS: tuple[Action, ...] = ("stop", "end_epoch", "save", "evaluate", "skip_update")
+SIGNALS = 8
+"""The bit from which on signals stand behind the actions, by their numbers."""
+
+
+class World(Processes):
+    """All processes that the launcher started."""
+
+    def __init__(self, start: Launched) -> None:
+        """Connects to the others. Raises UsageError where MPI cannot be loaded, or is not the launcher's."""
+        self._mpi = mpi = _load(start)
+        world = mpi.COMM_WORLD
+        if world.Get_size() != start.size:
+            raise UsageError(
+                f"{start.by} started {start.size} processes, but MPI ({_library(mpi)}) sees {world.Get_size()}",
+                fix="Use the launcher that belongs to that MPI; the extra's own is the mpirun in the environment's "
+                "bin folder.",
+            )
+        self.rank, self.size = world.Get_rank(), world.Get_size()
+        # One channel for each kind of talk: what is left waiting in one when a run fails does not disturb the others.
+        self._exchanges, self._errors, self._endings = (world.Dup() for _ in range(3))
+        machine = world.Split_type(mpi.COMM_TYPE_SHARED)
+        self.local_rank, self.local_size = machine.Get_rank(), machine.Get_size()
+        self.name = f"rank {self.rank} on {socket.gethostname()}"
+        self._depth = 0
+        self._told: BaseException | None = None
+        self._job = 0
+        """How many failures there were: a script may catch one and go on."""
+        self._sent: list[Any] = []
+        self._share_processors()
+        _abort_on_unhandled(world)
+
+    def _share_processors(self) -> None:
+        """Leaves each process of a machine its part of the processors, where nobody has said how many threads it gets.
+
+        Else each would start as many threads as there are processors, and they would wait for one another.
+        """
+        if self.local_size > 1 and hasattr(os, "sched_getaffinity"):
+            mine, present = len(os.sched_getaffinity(0)), os.cpu_count() or 1
+            # A launcher that binds processes to processors has divided them already.
+            share = mine if mine < present else mine // self.local_size
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
+
+    # ---- errors -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Around what all processes do: an error in one of them ends it in all, and is told once."""
+        self._depth += 1
+        try:
+            yield
+        except BaseException as error:
+            self.tell(error)
+            if self._depth == 1:
+                self._leave(error)
+            raise
+        finally:
+            self._depth -= 1
+
+    def tell(self, error: BaseException) -> None:
+        """Makes an error of this process known to the others at once; they stop waiting for this one."""
+        from trainer.signals import Interrupted
+
+        if self._told is not None or isinstance(error, (OtherProcessFailed, Interrupted)):
+            return
+        self._told = error
+        kind = MISUSED if isinstance(error, UsageError) else FAILED
+        message = f"{self._job} {kind} {self.name}: {_text(error)}".encode()[:MESSAGE_BYTES]
+        for other in range(self.size):
+            if other != self.rank:
+                self._sent.append((message, self._errors.Isend([message, self._mpi.BYTE], dest=other)))
+
+    def listen(self) -> None:
+        """Raises OtherProcessFailed where another process has failed."""
+        status = self._mpi.Status()
+        if self._errors.Iprobe(status=status):
+            message = bytearray(status.Get_count(self._mpi.BYTE))
+            self._errors.Recv([message, self._mpi.BYTE], source=status.Get_source())
+            job, kind, text = message.decode(errors="replace").split(" ", 2)
+            # One of an earlier failure, which has ended since, says nothing of this job.
+            if int(job) == self._job:
+                raise OtherProcessMisused(text) if kind == MISUSED else OtherProcessFailed(text)
+
+    def _leave(self, error: BaseException) -> None:
+        """Waits until the others have ended their run too, and finds out who tells the error.
+
+        Ends the job by force where they do not come: one may be in the middle of something long.
+        """
+        own = np.zeros(MESSAGE_BYTES, np.uint8)
+        text = b"" if isinstance(error, OtherProcessFailed) else _text(error).encode()[:MESSAGE_BYTES]
+        own[: len(text)] = np.frombuffer(text, np.uint8)
+        everyone = np.zeros((self.size, MESSAGE_BYTES), np.uint8)
+        request = self._endings.Iallgather(own, everyone)
+        deadline = time.monotonic() + LEAVING_SECONDS
+        while not request.Test():
+            if time.monotonic() > deadline:
+                self._abort(error)
+            time.sleep(LONGEST_PAUSE_SECONDS)
+        texts = [bytes(row).rstrip(b"\0") for row in everyone]
+        mine = texts[self.rank]
+        # What went wrong in the same way everywhere is told by the first alone, and as if there were no others.
+        error.told_by_another = not mine or mine in texts[: self.rank]  # type: ignore[attr-defined]
+        alike = all(text == mine for text in texts)
+        error.process = "" if alike else self.name  # type: ignore[attr-defined]
+        if isinstance(error, SystemExit) and mine not in texts[: self.rank]:
+            # Python ends with it and says nothing.
+            print(f"error: {self.name} has left the job: {_text(error)}", file=sys.stderr)  # noqa: T201
+        # Exchanges that were under way stay unfinished for ever: what comes next needs a channel without them.
+        self._exchanges = self._mpi.COMM_WORLD.Dup()
+        self._job += 1
+        self._told = None
+
+    def _abort(self, error: BaseException) -> None:
+        if not isinstance(error, OtherProcessFailed):
+            print(f"error: {self.name}: {_text(error)}", file=sys.stderr)  # noqa: T201  nobody will catch it
+        print(f"{self.name} ends the job: others did not end within {LEAVING_SECONDS:g} s", file=sys.stderr)  # noqa: T201
+        _abort(self._mpi.COMM_WORLD)
+
+    # ---- exchanges --------------------------------------------------------------------------------------------------
+
+    def broadcast_array(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Collective: rank 0's values, in an array of the same shape and type in every process."""
+        held = np.array(array, order="C")
+        flat = held.reshape(-1).view(np.uint8)
+        for start in range(0, flat.size, PIECE):
+            self._wait(self._exchanges.Ibcast([flat[start : start + PIECE], self._mpi.BYTE], root=0))
+        return held
+
+    def gather(self, value: Any) -> list[Any]:
+        """Collective: every rank's JSON value, in every process."""
+        return [json.loads(part) for part in self._gather_bytes(json.dumps(value).encode())]
+
+    def gather_rows(self, arrays: Sequence[NDArray[Any] | None]) -> list[NDArray[Any] | None]:
+        """Collective: each array with the rows of all processes, in the order of the ranks."""
+        about = [None if array is None else (array.dtype.str, array.shape) for array in arrays]
+        content = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays if array is not None)
+        columns: list[list[NDArray[Any]]] = [[] for _ in arrays]
+        for part in self._gather_bytes(json.dumps(about).encode() + b"\n" + content):
+            header = part.index(b"\n")
+            start = header + 1
+            for column, described in zip(columns, json.loads(part[:header]), strict=True):
+                if described is not None:
+                    dtype, shape = described
+                    count = int(np.prod(shape))
+                    column.append(np.frombuffer(part, dtype, count, start).reshape(shape))
+                    start += count * np.dtype(dtype).itemsize
+        return [np.concatenate(column) if column else None for column in columns]
+
+    def _gather_bytes(self, content: bytes) -> list[bytes]:
+        sizes = np.empty(self.size, np.int64)
+        self._wait(self._exchanges.Iallgather(np.array([len(content)], np.int64), sizes))
+        received = bytearray(int(sizes.sum()))
+        begins = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        layout = [received, (sizes, begins), self._mpi.BYTE]
+        self._wait(self._exchanges.Iallgatherv([content, self._mpi.BYTE], layout))
+        return [bytes(received[begin : begin + size]) for begin, size in zip(begins, sizes, strict=True)]
+
+    def sum(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Collective: the sum over all processes, in `array` itself, which must be contiguous."""
+        in_place = self._mpi.IN_PLACE
+        if array.nbytes <= POLLED_BYTES:
+            self._wait(self._exchanges.Iallreduce(in_place, array))
+            return array
+        self._wait(self._exchanges.Ibarrier())
+        self.sum_now(array)
+        return array
+
+    def sum_now(self, array: NDArray[Any]) -> None:
+        """Collective: as `sum`, right after another exchange that everyone has come to, so that nobody can be missing.
+
+        Fast for large arrays, but deaf to errors in the meantime.
+        """
+        flat = array.reshape(-1)
+        with waiting:
+            for start in range(0, flat.size, PIECE):
+                self._exchanges.Allreduce(self._mpi.IN_PLACE, flat[start : start + PIECE])
+
+    def agree(self, run: Run, interrupt: Interrupt) -> None:
+        """Collective: the requests and signals of every process become those of all."""
+        asked = sum(1 << bit for bit, action in enumerate(ACTIONS) if run.requested(action) is not None)
+        signalled = 1 << (SIGNALS + interrupt.noticed) if interrupt.noticed else 0
+        # The union of what is asked for, and of what is not: where a bit is in both, the processes differ.
+        bits = np.array([asked | signalled, ~asked & 0xFF], np.uint64)
+        self._wait(self._exchanges.Iallreduce(self._mpi.IN_PLACE, bits, op=self._mpi.BOR))
+        anywhere, missing = int(bits[0]), int(bits[1])
+        if anywhere & missing & 0xFF:
+            self._spread(run)
+        if interrupt.signum is None and anywhere >> SIGNALS:
+            # The lowest where several came; the same in all processes.
+            found = anywhere >> SIGNALS
+            interrupt.signum = (found & -found).bit_length() - 1
+
+    def _spread(self, run: Run) -> None:
+        """The requests that only some processes have, with their reasons, into the others."""
+        asked = {action: (run.requested(action), run.requesters(action)) for action in ACTIONS}
+        for rank, theirs in enumerate(self.gather(asked)):
+            for action, (reason, requesters) in theirs.items():
+                if reason is not None and run.requested(action) is None:
+                    run.take_over(action, reason if rank == 0 else f"{reason} (rank {rank})", requesters)
+
+    def compare(self, what: Mapping[str, Any], where: str) -> None:
+        """Collective: raises UsageError, naming rank and key, where a JSON value is another one than rank 0's."""
+        everyone = self.gather([self.name, dict(what)])
+        _, firsts = everyone[0]
+        for name, theirs in everyone[1:]:
+            for key in dict.fromkeys([*firsts, *theirs]):
+                if firsts.get(key) != theirs.get(key):
+                    raise UsageError(
+                        f"{name} has {key} = {theirs.get(key)!r}, but rank 0 has {firsts.get(key)!r}",
+                        where=where,
+                        fix="Start every process with the same options, files, data and versions.",
+                    )
+
+    def _wait(self, request: Any) -> None:
+        """Until an exchange is complete, or another process has failed."""
+        if request.Test():
+            return
+        with waiting:
+            polls, pause = 0, 1e-5
+            while not request.Test():
+                polls += 1
+                if polls % 64 == 0:
+                    self.listen()
+                if polls > EAGER_POLLS:
+                    # Somebody takes long (rank 0 may be saving): whoever computes shall have the processor.
+                    time.sleep(pause)
+                    pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
+                elif self._crowded:
+                    os.sched_yield()
+
+    @property
+    def _crowded(self) -> bool:
+        return self.local_size > 1 and hasattr(os, "sched_yield")
+
+
+def _abort(world: Any) -> None:
+    """Ends all processes of the job, this one included."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if threading.current_thread() is threading.main_thread():
+        # MPI_Abort was seen to wait for a minute. A process that dies by a signal ends the job as well.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(ABORT_SECONDS)
+    world.Abort(1)
+
+
+def _load(start: Launched) -> Any:
+    """mpi4py's MPI, initialised. Raises UsageError where it is not installed or finds no MPI."""
+    where = f"{start.by} started {start.size} processes"
+    try:
+        import mpi4py
+    except ImportError:
+        raise UsageError(
+            "they need MPI to train together, which is not installed",
+            where=where,
+            fix='pip install "gluon-trainer[mpi]" on every machine.',
+        ) from None
+    # Only the thread that trains talks; the default asks for more, which costs locks.
+    mpi4py.rc.thread_level = "serialized"
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise UsageError(
+            f"mpi4py cannot load MPI ({error})",
+            where=where,
+            fix='pip install "gluon-trainer[mpi]", or install the MPI that mpi4py was built for.',
+        ) from error
+    return MPI
+
+
+def _library(mpi: Any) -> str:
+    return str(mpi.Get_library_version()).partition(",")[0].strip()
+
+
+def _text(error: BaseException) -> str:
+    """An error in a line, as the command line would say it."""
+    return str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def _abort_on_unhandled(world: Any) -> None:
+    """An exception that nobody catches, in a script of the user's, ends the job and not only this process.
+
+    Without it the process would wait in MPI's own ending for the others, and they for it.
+    """
+    before: Callable[[type[BaseException], BaseException, TracebackType | None], Any] = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not is_told_by_another(error):
+            before(kind, error, trace)
+        if not hasattr(error, "told_by_another") and not issubclass(kind, KeyboardInterrupt):
+            _abort(world)
+
+    sys.excepthook = hook
