@@ -157,8 +157,13 @@ def remove(folder: Path) -> None:
 
 def write_run(folder: Path, run: Run) -> None:
     """`run.json`: the status, what was decided, and what each plugin cost."""
+    write_json(folder / RUN, record_of(run))
+
+
+def record_of(run: Run) -> dict[str, Any]:
+    """What `run.json` holds."""
     step = run.engine_step
-    record = {
+    return {
         "schema": 1,
         "task": run.task.name,
         **run.record(),
@@ -168,7 +173,6 @@ def write_run(folder: Path, run: Run) -> None:
         "devices": [str(context) for context in run.contexts],
         "versions": versions(),
     }
-    write_json(folder / RUN, record)
 
 
 def versions() -> dict[str, str]:

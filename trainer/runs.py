@@ -47,18 +47,19 @@ def entries(runs_dir: Path) -> Iterator[RunEntry]:
     """
     if not runs_dir.is_dir():
         raise UsageError(f"there is no folder {runs_dir}", where="--runs-dir", fix="Name the folder of your runs.")
-    found = [_entry(path) for path in runs_dir.glob(f"*/*/{RUN}") if not path.parent.name.startswith(".")]
+    found = [entry_of(path.parent) for path in runs_dir.glob(f"*/*/{RUN}") if not path.parent.name.startswith(".")]
     yield from sorted(found, key=lambda entry: (float(entry.record.get("started") or 0), str(entry.folder)))
 
 
-def _entry(path: Path) -> RunEntry:
+def entry_of(folder: Path) -> RunEntry:
+    """The run in a folder; one whose record cannot be read has the status `unreadable`."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads((folder / RUN).read_text(encoding="utf-8"))
         if not isinstance(record, dict):
             raise ValueError(f"{RUN} holds no record")
     except (OSError, ValueError) as error:
         record = {"status": "unreadable", "reason": str(error)}
-    return RunEntry(path.parent, record)
+    return RunEntry(folder, record)
 
 
 def _is_alive(process: Any) -> bool:

@@ -65,7 +65,7 @@ class LogisticRegression(Task):
         optimizer="sgd",
         learning_rate=0.1,
         seed=12345,
-        plugins=("progress", "metrics-log", "threshold-tuner", "checkpoint", "tensorboard"),
+        plugins=("progress", "metrics-log", "threshold-tuner", "checkpoint", "tensorboard", "report"),
     )
     headline = ("train/loss", "validation/loss", "validation/accuracy", "validation/f1")
     evaluation_batch_size = 4096
@@ -104,6 +104,7 @@ class LogisticRegression(Task):
             )
         )
         self._lines = describe(table)
+        self._names = table.schema.feature_names
         return Splits(*self._weighted(table.train, table.validation, table.test))
 
     def _weighted(self, train: Rows, *others: Rows | None) -> list[Arrays | None]:
@@ -144,6 +145,7 @@ class LogisticRegression(Task):
             features = mx.nd.random.normal(0, 1, shape=(rows, 10), ctx=mx.cpu())
             labels = features.sum(axis=1) > 3
             splits.append(Rows(features.asnumpy(), labels.asnumpy(), None, {}))
+        self._names = [f"x{number}" for number in range(1, 11)]
         self._lines = [
             f"{self.train_rows} training and {self.validation_rows} validation rows of ten standard normal features; "
             "label 1 where their sum is above 3"
@@ -177,6 +179,10 @@ class LogisticRegression(Task):
     def predictions(self, outputs: Any) -> Any:
         """The probability of class 1, (rows,)."""
         return outputs.sigmoid().reshape(-1)
+
+    def feature_names(self) -> Sequence[str]:
+        """The table's encoded columns; a category of a text column is one."""
+        return self._names
 
     def describe(self) -> Sequence[str]:
         """What was read, and how the labels were understood."""

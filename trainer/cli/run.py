@@ -9,6 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from trainer import launch, options, registry
+from trainer.cli.complete import plugin_names
 from trainer.cli.tasks import markup
 from trainer.config import Settings, kebab
 from trainer.run import Run
@@ -30,7 +31,7 @@ def command(name: str) -> Any:
     run_task.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run_task.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app = typer.Typer(add_completion=False, rich_markup_mode=markup())
-    app.command(name, help=inspect.getdoc(task_cls))(run_task)
+    app.command(name, help=f"{inspect.getdoc(task_cls) or ''}\n\nExample: trainer run {name} --epochs 3")(run_task)
     built = typer.main.get_command(app)
     built.name = name
     return built
@@ -101,8 +102,15 @@ def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
         "runs_dir": (Path, launch.DEFAULT_RUNS, "FOLDER", "Where the runs' folders are made."),
         "name": (Optional[str], None, "NAME", "The name of the run's folder, in place of time and id."),  # noqa: UP045
     }
+    completions = {"plugin": plugin_names, "no_plugin": plugin_names}
     for field, (kind, default, metavar, help_text) in extra.items():
-        info = typer.Option(f"--{kebab(field)}", help=help_text, metavar=metavar, rich_help_panel=COMMON)
+        info = typer.Option(
+            f"--{kebab(field)}",
+            help=help_text,
+            metavar=metavar,
+            rich_help_panel=COMMON,
+            autocompletion=completions.get(field),
+        )
         parameters.append(
             inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
         )
@@ -176,6 +184,7 @@ def summary(run: Run) -> list[str]:
         shares = [f"{name} {seconds:.3f} s ({seconds / run.seconds:.1%})" for name, seconds in costs.items()]
         shares += [f"waiting for the device {waited:.3f} s"] if waited else []
         lines.append(f"plugins: {', '.join(shares)}")
+    lines += run.notes
     if run.folder is not None:
         lines.append(f"run: {run.folder}")
     return lines
