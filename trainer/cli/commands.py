@@ -12,7 +12,7 @@ from trainer.errors import UsageError
 
 
 class Commands(TyperGroup):
-    """The program's own commands, then those of the group `trainer.commands`: functions that Typer understands.
+    """The program's own commands, then those of the group `trainer.commands`: functions and apps of Typer's.
 
     The module of such a command is imported where it, or the list of all, is asked for, so it has to import little. The
     program's own names cannot be taken, and one that cannot be loaded says so in its place in the list.
@@ -40,15 +40,19 @@ class Commands(TyperGroup):
 
 
 def _made(name: str) -> Any:
-    """The command that an entry point names. Raises UsageError where it cannot be loaded or is no function."""
+    """The command that an entry point names. Raises UsageError where it cannot be loaded or is neither."""
     from trainer import registry
 
     entry = registry.find(registry.COMMANDS, name)
-    function = registry.imported(entry)
+    found = registry.imported(entry)
     app = typer.Typer(add_completion=False, rich_markup_mode=markup())
     try:
-        app.command(name)(function)
-        built = typer.main.get_command(app)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+            built = typer.main.get_group(app).commands[name]
+        else:
+            app.command(name)(found)
+            built = typer.main.get_command(app)
     except Exception as error:  # a stranger's annotations may be anything
         raise UsageError(
             f"{entry.value} cannot be a command: {type(error).__name__}: {error}",

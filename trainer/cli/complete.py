@@ -57,3 +57,16 @@ def task_names(incomplete: str) -> list[str]:
 
 def _starting(names: set[str], incomplete: str) -> list[str]:
     return sorted(name for name in names if name.startswith(incomplete))
+
+
+def metric_names(ctx: Any, incomplete: str) -> list[str]:
+    """What the runs in the folder of runs have logged."""
+    import json
+
+    names = set()
+    for record in Path(ctx.params.get("runs_dir") or DEFAULT_RUNS).glob(f"*/*/{RUN}"):
+        try:
+            names |= set(json.loads(record.read_text(encoding="utf-8"))["metrics"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return _starting(names, incomplete)

@@ -27,12 +27,16 @@ class TaskGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of a task; one that cannot be loaded says so in its place in the list."""
-        from trainer.cli.run import command
-
         try:
-            return command(cmd_name)
+            return self.made(cmd_name)
         except UsageError as error:
             return broken(cmd_name, str(error))
+
+    def made(self, name: str) -> Any:
+        """The command of a task; for groups of commands that do something else with one."""
+        from trainer.cli.run import command
+
+        return command(name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that was asked for by name: here a task that cannot be loaded, or is not there, is an error."""
