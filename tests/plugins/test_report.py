@@ -183,7 +183,9 @@ def test_the_confusion_matrices_are_those_of_the_figures(run):
     for split in ("validation", "test"):
         for kind, prefix in (("given", ""), ("tuned", "tuned-")):
             found = splits[split]["binary"]["confusion"][kind]
-            assert sum(found["counts"], []) == [run.metrics[f"{split}/{prefix}{name}"] for name in names]
+            assert [count for row in found["counts"] for count in row] == [
+                run.metrics[f"{split}/{prefix}{name}"] for name in names
+            ]
         assert splits[split]["binary"]["roc_auc"] == run.metrics[f"{split}/roc-auc"]
         assert sum(map(sum, splits[split]["binary"]["scores"].values())) == splits[split]["rows"] == 60
 

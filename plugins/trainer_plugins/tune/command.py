@@ -109,21 +109,23 @@ def _parameters() -> Iterator[inspect.Parameter]:
 def _tune(task: str, given: dict[str, Any]) -> None:
     from trainer.cli.run import request_of
     from trainer_plugins.tune import search
-    from trainer_plugins.tune.study import Asked, tune
+    from trainer_plugins.tune.study import Asked, StudyError, tune
 
     named = {parameter.name: given.pop(parameter.name) for parameter in _parameters()}
-    tune(
-        Asked(
-            request=request_of(task, given),
-            dimensions=search.parse(named["search"] or ()),
-            trials=named["trials"],
-            monitor=named["monitor"],
-            direction=named["direction"].value,
-            sampler=named["sampler"].value,
-            pruner=named["pruner"].value,
-            name=named["study"],
-            storage=named["storage"],
-            minutes=named["minutes"],
-        ),
-        typer.echo,
+    asked = Asked(
+        request=request_of(task, given),
+        dimensions=search.parse(named["search"] or ()),
+        trials=named["trials"],
+        monitor=named["monitor"],
+        direction=named["direction"].value,
+        sampler=named["sampler"].value,
+        pruner=named["pruner"].value,
+        name=named["study"],
+        storage=named["storage"],
+        minutes=named["minutes"],
     )
+    try:
+        tune(asked, typer.echo)
+    except StudyError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer import Run, UsageError, registry
+from trainer import Run, TrainerError, UsageError, folder, registry
 from trainer.comparing import flat, rows
 from trainer.errors import listed
 from trainer.files import shown, write_atomic
@@ -34,6 +34,11 @@ QUIET = "progress"
 DATABASE = "tune.db"
 TRIALS = 20
 SHOWN = 5
+
+
+class StudyError(TrainerError):
+    """No trial came to its end."""
+
 
 Say = Callable[[str], None]
 
@@ -178,9 +183,9 @@ class Study:
 
     def discard_if_new(self) -> None:
         """Takes the study away again where it has come to nothing but one failed trial."""
-        if len(self.counted()) == 1 and self.asked.storage is None:
+        if self._is_new and len(self.counted()) == 1 and self.asked.storage is None:
             self.optuna._storage.remove_session()  # noqa: SLF001  the file is about to go
-            _remove_empty(self.folder)
+            folder.remove(self.folder)
 
     # ---- the inside -------------------------------------------------------------------------------------------------
 
@@ -219,7 +224,7 @@ class Study:
         """The Optuna study, made or found. Raises UsageError where it is of something else, or cannot be had."""
         optuna = _optuna()
         url = self.asked.storage or f"sqlite:///{self.folder / DATABASE}"
-        existed = self.folder.exists()
+        self._is_new = not self.folder.exists()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._alone():
@@ -236,8 +241,8 @@ class Study:
                         study.enqueue_trial(values)
         except Exception as error:
             # SQLAlchemy and the databases' drivers raise whatever they like.
-            if not existed:
-                _remove_empty(self.folder)
+            if self._is_new:
+                folder.remove(self.folder)
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UsageError(f"the study cannot be kept there: {first}", where="--storage") from error
         before, now = (
@@ -292,8 +297,8 @@ class Study:
 def tune(asked: Asked, say: Say) -> None:
     """Runs trials until the study has enough, and says what came out.
 
-    Raises UsageError for what the user can put right, and where every trial has failed; KeyboardInterrupt after Ctrl-C,
-    when the trial under way was ended in order and given back.
+    Raises UsageError for what the user can put right, StudyError where every trial has failed, and KeyboardInterrupt
+    after Ctrl-C, when the trial under way was ended in order and given back.
     """
     study = Study(asked)
     say(
@@ -345,7 +350,7 @@ def _conclude(study: Study, say: Say) -> None:
     if not best:
         failed = [each for each in study.counted() if each.user_attrs.get("error")]
         why = f" The last one: {failed[-1].user_attrs['error']}" if failed else ""
-        raise UsageError(f"no trial of the study {study.asked.name!r} came to its end.{why}")
+        raise StudyError(f"no trial of the study {study.asked.name!r} came to its end.{why}")
     path = study.write_best()
     assert path is not None  # noqa: S101
     states = [each.state.name.lower() for each in study.counted()]
@@ -416,13 +421,3 @@ def _pruner(optuna: Any, name: str) -> Any:
         "hyperband": pruners.HyperbandPruner,
         "none": pruners.NopPruner,
     }[name]()
-
-
-def _remove_empty(path: Path) -> None:
-    from contextlib import suppress
-
-    with suppress(OSError):
-        (path / ".lock").unlink(missing_ok=True)
-        (path / DATABASE).unlink(missing_ok=True)
-        path.rmdir()
-        path.parent.rmdir()
