@@ -76,7 +76,7 @@ def list_(  # noqa: PLR0917  Typer passes them by name
         for entry in found
         if (task is None or entry.folder.parent.name == task) and (status is None or entry.status == status)
     ]
-    if sort is not None:
+    if sort is not None and chosen:
         chosen = runs.sort(chosen, sort, order.value)
     if as_json:
         for entry in chosen:
