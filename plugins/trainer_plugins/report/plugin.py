@@ -17,7 +17,7 @@ from trainer_plugins.report.curves import of_newest
 from trainer_plugins.report.document import DATA, HTML, LOG, SCHEMA, of_run, read_data
 
 LONG_SECONDS = 20
-"""Drawing takes one to two seconds: a run of this length hardly notices."""
+"""Drawing takes about two seconds: a run of this length hardly notices."""
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Report(Plugin):
     """Writes report.html, one file with curves, figures, costs, decisions and configuration, at the end of a run.
 
     The numbers behind the figures are kept in any case, in report.json (curves and counts, never a row of data), so
-    that `trainer report RUN` can draw them at any time. Drawing takes one to two seconds, so it is left to that command
+    that `trainer report RUN` can draw them at any time. Drawing takes about two seconds, so it is left to that command
     after a short run unless `html` says `always`.
     """
 
