@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,8 @@ def test_every_command_that_is_shown_is_accepted(text, tmp_path):
         words = shlex.split(line, comments=True)
         if words[:2] == ["trainer", "run"] and "--help" not in words:
             words.append("--dry-run")
+        if words[:2] == ["trainer", "tune"]:
+            words += ["--trials", "1", "--epochs", "1"]
         assert words[0] == "trainer", line
         done = subprocess.run(
             [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
@@ -73,6 +76,7 @@ def _make_run(runs_dir):
     ).train()
     path = runs_dir / "logreg" / "NAME" / "run.json"
     path.write_text(path.read_text().replace('"finished"', '"interrupted"'))
+    shutil.copytree(path.parent, runs_dir / "logreg" / "OTHER")
 
 
 def _write_generated(*paths):
@@ -102,7 +106,7 @@ def test_every_configuration_that_is_shown_is_accepted(text, tmp_path):
     config = read_config(path)
     if "project" in config:
         (group,) = config["project"]["entry-points"]
-        assert group in registry.WORDS
+        assert group in registry.KINDS
         return
     prepare(Request("logreg", config=path, runs_dir=None))
 
@@ -148,3 +152,56 @@ def test_every_public_name_is_in_the_changelog():
 
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in changelog for name in trainer.__all__)
+
+
+# ---- the page about the command line ---------------------------------------------------------------------------------
+
+
+def commands():
+    """Every command by its words, with Typer's own object for it."""
+    import typer
+
+    from trainer.cli.app import app
+
+    root = typer.main.get_command(app)
+    context = root.make_context("trainer", ["doctor"])
+    found = {}
+    for name in root.list_commands(context):
+        command = root.get_command(context, name)
+        if name in ("run", "tune"):
+            found[name,] = command.get_command(context, "logreg")
+        elif hasattr(command, "list_commands"):
+            found |= {(name, each): command.get_command(context, each) for each in command.list_commands(context)}
+        else:
+            found[name,] = command
+    return found
+
+
+def test_every_command_is_on_the_page_and_nothing_else():
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `trainer ([a-z -]+?)(?: [A-Z\[].*?)?` \|", page, re.MULTILINE)
+    assert sorted(tuple(each.split()) for each in listed) == sorted(commands())
+
+
+def test_every_command_has_an_example_of_itself_in_its_help():
+    for words, command in commands().items():
+        example = re.search(r"Example: (trainer [^\n]*)", command.help or "")
+        assert example, words
+        assert example[1].startswith(" ".join(["trainer", *words])), words
+
+
+def test_every_environment_variable_that_is_read_is_on_the_page():
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    read = r"""(?:environ(?:\.get|\.setdefault)?[(\[]|_switch\()\s*["']([A-Z][A-Z_]+)["']"""
+    for folder in ("trainer", "plugins"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for name in re.findall(read, path.read_text(encoding="utf-8")):
+                assert f"`{name}`" in page, f"{path.name}: {name}"
+    for path in (ROOT / "scripts").glob("_*.sh"):
+        for name in re.findall(r"\$\{(TRAINER_[A-Z]+)", path.read_text(encoding="utf-8")):
+            assert f"`{name}`" in page
+
+
+def test_every_exit_code_is_on_the_page():
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| ([\d, ]+) \|", page.split("## Exit codes")[1], re.MULTILINE) == ["0", "1", "2", "130, 143"]

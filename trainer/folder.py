@@ -157,12 +157,17 @@ def remove(folder: Path) -> None:
 
 def write_run(folder: Path, run: Run) -> None:
     """`run.json`: the status, what was decided, and what each plugin cost."""
+    write_json(folder / RUN, record_of(run))
+
+
+def record_of(run: Run) -> dict[str, Any]:
+    """What `run.json` holds."""
     step = run.engine_step
-    record = {
+    return {
         "schema": 1,
         "task": run.task.name,
         **run.record(),
-        "process": {"pid": os.getpid(), "started": _process_started(), "host": socket.gethostname()},
+        "process": this_process(),
         "step_kind": step.kind if step else None,
         "step_why": step.why if step else "",
         "model_note": run.model_note,
@@ -171,7 +176,6 @@ def write_run(folder: Path, run: Run) -> None:
         "processes": run.processes.size,
         "versions": versions(),
     }
-    write_json(folder / RUN, record)
 
 
 def versions() -> dict[str, str]:
@@ -185,11 +189,11 @@ def _as_json(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _process_started() -> float:
-    """When this process began, in seconds since 1970: with the number, what tells it from a later one."""
+def this_process() -> dict[str, Any]:
+    """The process: its number, when it began (in seconds since 1970, which tells it from a later one), and the host."""
     import psutil
 
-    return float(psutil.Process().create_time())
+    return {"pid": os.getpid(), "started": float(psutil.Process().create_time()), "host": socket.gethostname()}
 
 
 def plugins_of(run: Run) -> list[dict[str, Any]]:

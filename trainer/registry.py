@@ -21,6 +21,9 @@ log = logging.getLogger("trainer")
 PLUGINS = "trainer.plugins"
 TASKS = "trainer.tasks"
 WORDS = {PLUGINS: "plugin", TASKS: "task"}
+COMMANDS = "trainer.commands"
+"""Functions that become commands of `trainer`; see `trainer.cli.commands`."""
+KINDS = {**WORDS, COMMANDS: "command"}
 BASES: dict[str, type] = {PLUGINS: Plugin, TASKS: Task}
 
 
@@ -40,7 +43,7 @@ class Installed:
         return f"{self.distribution} {self.version}".rstrip()
 
     def __str__(self) -> str:
-        return f"{WORDS[self.group]} {self.name!r} ({self.origin})"
+        return f"{KINDS[self.group]} {self.name!r} ({self.origin})"
 
 
 @cache
@@ -84,7 +87,7 @@ def _entry_points(group: str) -> Iterator[metadata.EntryPoint]:
 def find(group: str, name: str) -> Installed:
     """The entry point of that name. Raises UsageError where there is none, or where two packages claim the name."""
     matches = [entry for entry in installed(group) if entry.name == name]
-    word = WORDS[group]
+    word = KINDS[group]
     if not matches:
         names = [entry.name for entry in installed(group)]
         hint = did_you_mean(name, names)
@@ -102,16 +105,7 @@ def load(group: str, name: str) -> type:
     Raises UsageError, naming distribution, version and error, where it cannot be imported or is not what it claims.
     """
     entry = find(group, name)
-    point = metadata.EntryPoint(entry.name, entry.value, entry.group)
-    try:
-        cls = point.load()
-    except (Exception, SystemExit) as error:
-        # A stranger's module may raise anything at all while it is imported.
-        raise UsageError(
-            f"{entry.value} cannot be imported: {type(error).__name__}: {error}",
-            where=str(entry),
-            fix=f"Mend or uninstall {entry.distribution}.",
-        ) from error
+    cls: type = imported(entry)
     base = BASES[group]
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise UsageError(f"{entry.value} is not a class derived from trainer.{base.__name__}", where=str(entry))
@@ -121,6 +115,19 @@ def load(group: str, name: str) -> type:
 
     options_of(cls)
     return cls
+
+
+def imported(entry: Installed) -> Any:
+    """What an entry point stands for. Raises UsageError, naming distribution and error, where that cannot be had."""
+    try:
+        return metadata.EntryPoint(entry.name, entry.value, entry.group).load()
+    except (Exception, SystemExit) as error:
+        # A stranger's module may raise anything at all while it is imported.
+        raise UsageError(
+            f"{entry.value} cannot be imported: {type(error).__name__}: {error}",
+            where=str(entry),
+            fix=f"Mend or uninstall {entry.distribution}.",
+        ) from error
 
 
 def split_name(instance: str) -> tuple[str, str]:

@@ -64,10 +64,21 @@ def prepare_resume(
 
 
 def find_run(run: str | Path, runs_dir: Path = DEFAULT_RUNS) -> Path:
-    """The folder of a run, given by its path or by its name in `runs_dir`. Raises UsageError where there is none."""
+    """The folder of a run, given by its path, or as `name` or `task/name` in `runs_dir`.
+
+    Raises UsageError where there is none, and where several tasks have a run of that name.
+    """
     path = Path(run)
-    if not path.is_dir() and path.name == str(run):
-        path = next((found.parent for found in sorted(runs_dir.glob(f"*/{run}/{folder.RUN}"))), path)
+    if not path.is_dir() and (runs_dir / path / folder.RUN).is_file():
+        path = runs_dir / path
+    elif not path.is_dir() and path.name == str(run):
+        matches = sorted(each.parent for each in runs_dir.glob(f"*/*/{folder.RUN}") if each.parent.name == path.name)
+        if len(matches) > 1:
+            names = listed(f"{each.parent.name}/{each.name}" for each in matches)
+            raise UsageError(
+                f"there are {len(matches)} runs called {str(run)!r}", where="RUN", fix=f"Name one: {names}."
+            )
+        path = next(iter(matches), path)
     if (path / folder.CONFIG).is_file():
         return path.absolute()
     if path.is_dir():

@@ -140,6 +140,8 @@ class Run:
     """One entry an epoch: `epoch`, `step`, and all that was logged in it."""
     decisions: list[Decision] = field(default_factory=list)
 
+    notes: list[str] = field(default_factory=list)
+    """Lines that plugins want a person to read when the run is over; its summary ends with them."""
     acting: str = "engine"
     """Who is being called: the name of a plugin, or `engine`."""
 
@@ -410,7 +412,9 @@ class Run:
             "updates": self.updates,
             "started": self.started,
             "ended": self.ended,
+            "seconds": self.seconds,
             "metrics": {name: _json_number(value) for name, value in self.metrics.items()},
+            "directions": {name: better for name in self.metrics if (better := self.direction(name)) is not None},
             "threshold": None if self.threshold is None else float(self.threshold),
             "decisions": [asdict(decision) for decision in self.decisions],
             "ledger": self.dispatch.ledger(),

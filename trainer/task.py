@@ -120,5 +120,9 @@ class Task:
         """Lines about the data that a person wants to read before training; asked for after `splits`."""
         return ()
 
+    def feature_names(self) -> Sequence[str]:
+        """What the columns of the net's input are called, where it is a table; asked for after `splits`."""
+        return ()
+
     def check(self) -> None:
         """Raises UsageError where options contradict each other; called before MXNet is imported."""

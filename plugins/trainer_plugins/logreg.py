@@ -68,7 +68,7 @@ class LogisticRegression(Task):
         optimizer="sgd",
         learning_rate=0.1,
         seed=12345,
-        plugins=("progress", "metrics-log", "threshold-tuner", "checkpoint", "tensorboard"),
+        plugins=("progress", "metrics-log", "threshold-tuner", "checkpoint", "tensorboard", "report"),
     )
     headline = ("train/loss", "validation/loss", "validation/accuracy", "validation/f1")
     evaluation_batch_size = 4096
@@ -214,6 +214,11 @@ class LogisticRegression(Task):
         from trainer.model.tables import BinaryTable
 
         return BinaryTable.from_info(info) if info else super().model_interface(info)
+
+    def feature_names(self) -> Sequence[str]:
+        """The table's encoded columns; a category of a text column is one."""
+        schema = getattr(self, "_schema", None)
+        return () if schema is None else schema.feature_names
 
     def describe(self) -> Sequence[str]:
         """What was read, and how the labels were understood."""

@@ -159,10 +159,17 @@ def test_help_and_listing_import_no_plugin_and_nothing_heavy(arguments):
         "print(*sys.modules, sep='\\n', file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    imported = {name.partition(".")[0] for name in done.stderr.split()}
+    modules = set(done.stderr.split())
+    imported = {name.partition(".")[0] for name in modules}
     assert "trainer" in imported
-    heavy = {"mxnet", "numpy", "scipy", "sklearn", "pyarrow", "matplotlib", "tensorboard"}
-    assert imported & {*heavy, "trainer_plugins"} == set()
+    heavy = {"mxnet", "numpy", "scipy", "sklearn", "pyarrow", "matplotlib", "tensorboard", "optuna", "jinja2"}
+    assert imported & heavy == set()
+    entries = [entry for group in registry.WORDS for entry in registry.installed(group)]
+    assert modules & {entry.value.partition(":")[0] for entry in entries} == set()
+    # The list of all commands has a line of help for each, so it imports those that packages add, and nothing else.
+    commands = {entry.value.partition(":")[0] for entry in registry.installed(registry.COMMANDS)}
+    packages = {name.rpartition(".")[0] for name in commands} | {"trainer_plugins"}
+    assert {name for name in modules if name.startswith("trainer_plugins")} <= commands | packages
 
 
 @pytest.mark.parametrize("arguments", [("run", "--help"), ("run", "logreg", "--help"), ("plugins", "show", "logreg")])

@@ -88,7 +88,7 @@ def test_figures_of_a_binary_task(tmp_path):
     tuner = create_plugin("threshold-tuner", {}, where="here")
     run = trained(tmp_path, tuner, made(figures=2))
     seen = read(run.folder / "tensorboard")
-    tags = {f"validation/{name}" for name in ("roc", "precision-recall", "calibration", "threshold-curve")}
+    tags = {f"validation/{name}" for name in ("roc", "precision-recall", "calibration", "scores", "threshold-curve")}
     assert set(seen.Tags()["images"]) == tags | {"validation/confusion-given", "validation/confusion-tuned"}
     for tag in seen.Tags()["images"]:
         (image,) = seen.Images(tag)
@@ -274,7 +274,7 @@ import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 from trainer import fit
 run = fit("logreg", epochs=40, train_rows=100, name="run", plugins=["tensorboard"],
-          without=["progress", "checkpoint", "metrics-log"])
+          without=["progress", "checkpoint", "metrics-log", "report"])
 print(run.status, [each.plugin for each in run.decisions if each.action == "disable"])
 """
 
@@ -298,45 +298,45 @@ def test_a_full_disk_switches_it_off_loudly_and_the_run_goes_on(tmp_path):
 def test_the_calibration_curve_is_that_of_scikit_learn():
     from sklearn.calibration import calibration_curve as reference
 
-    from trainer_plugins.tensorboard.figures import calibration_curve
+    from trainer_plugins.report.curves import binary_curves
 
     generator = np.random.default_rng(0)
     scores, labels = generator.uniform(size=500), generator.integers(0, 2, size=500)
     rates, means = reference(labels, scores, n_bins=10)
-    ours = calibration_curve(scores, labels.astype(float), None)
-    assert ours[0] == pytest.approx(means)
-    assert ours[1] == pytest.approx(rates)
-    assert ours[2].sum() == pytest.approx(1)
+    ours = binary_curves(scores, labels, None, {}).calibration
+    assert ours["mean"] == pytest.approx(means)
+    assert ours["rate"] == pytest.approx(rates)
+    assert sum(ours["share"]) == pytest.approx(1)
 
 
 def test_the_curves_are_those_of_scikit_learn():
     from sklearn.metrics import precision_recall_curve, roc_curve
 
-    from trainer.metrics.binary import Ranked
-    from trainer_plugins.tensorboard.figures import precision_recall, roc
+    from trainer_plugins.report.curves import binary_curves
+    from trainer_plugins.report.figures import precision_recall, roc
 
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 2, size=300)
     scores = np.round(np.clip(labels * 0.3 + generator.uniform(size=300) * 0.7, 0, 1), 2)
     weights = generator.uniform(0.5, 2, size=300)
-    ranked = Ranked(scores, labels, weights)
+    curves = binary_curves(scores, labels, weights, {})
     false, true, _ = roc_curve(labels, scores, sample_weight=weights, drop_intermediate=False)
-    drawn = roc(ranked).axes[0].lines[0].get_xydata()
+    drawn = roc(curves).axes[0].lines[0].get_xydata()
     assert drawn[:, 0] == pytest.approx(false)
     assert drawn[:, 1] == pytest.approx(true)
     precision, recall, _ = precision_recall_curve(labels, scores, sample_weight=weights)
-    drawn = precision_recall(ranked).axes[0].lines[0].get_xydata()
+    drawn = precision_recall(curves).axes[0].lines[0].get_xydata()
     assert drawn[:, 0] == pytest.approx(recall[:-1][::-1])
     assert drawn[:, 1] == pytest.approx(precision[:-1][::-1])
 
 
 def test_many_rows_make_no_giant_figure():
-    from trainer_plugins.tensorboard.figures import POINTS, binary_figures
+    from trainer_plugins.report.curves import POINTS, binary_curves
+    from trainer_plugins.report.figures import binary_figures
 
     generator = np.random.default_rng(0)
-    figures = binary_figures(
-        generator.uniform(size=20_000), generator.integers(0, 2, 20_000), None, thresholds={"a": 0.5}
-    )
+    curves = binary_curves(generator.uniform(size=20_000), generator.integers(0, 2, 20_000), None, {"a": 0.5})
+    figures = binary_figures(curves)
     for name in ("roc", "precision-recall", "threshold-curve"):
         assert max(len(line.get_xdata()) for line in figures[name].axes[0].lines) <= POINTS
 

@@ -87,7 +87,7 @@ def test_all_of_them_at_once_run_to_the_end_and_the_ledger_has_each(tmp_path):
         label="rich",
         epochs=30,
         plugins=plugins,
-        without=["progress", "metrics-log", "threshold-tuner", "checkpoint", "tensorboard"],
+        without=["progress", "metrics-log", "threshold-tuner", "checkpoint", "tensorboard", "report"],
         runs_dir=tmp_path / "runs",
     )
     assert (run.status, run.epoch) == ("finished", 30)

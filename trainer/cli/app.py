@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from trainer.cli import board, check, model, plugins, resume, runs
+from trainer.cli.commands import Commands
 from trainer.cli.tasks import TaskGroup, markup
 from trainer.errors import PluginError, UsageError
 from trainer.files import shown
@@ -23,11 +24,16 @@ Misuse: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 """Typer's error for a command line that it cannot read. Newer versions carry their own copy of click, so the class is
 reached through the one of its kind that Typer exports."""
 
+PROGRAM = "trainer"
+COMPLETE = "_TRAINER_COMPLETE"
+"""The variable by which a shell asks for completions, as Typer names it after the program."""
+
 app = typer.Typer(
-    name="trainer",
+    name=PROGRAM,
+    cls=Commands,
     help="Trains Gluon models; every part is a plugin.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=markup(),
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -72,6 +78,9 @@ def _root(
 def run_app() -> int:
     """Runs the command line and returns the exit code."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    if COMPLETE in os.environ:
+        # A shell asks what could come next. Typer answers and exits; a mistake while typing is nobody's business.
+        app(prog_name=PROGRAM)
     start = launched()
     if not start.is_first:
         # One of several processes: the first one prints for all, except for errors that are this one's alone.
@@ -80,7 +89,7 @@ def run_app() -> int:
     command = typer.main.get_command(app)
     try:
         # Not `app()`: it would turn an interrupted run into an exit code of its own and print errors in boxes.
-        with command.make_context("trainer", sys.argv[1:]) as context:
+        with command.make_context(PROGRAM, sys.argv[1:]) as context:
             command.invoke(context)
         sys.stdout.flush()
     except typer.Exit as done:

@@ -9,16 +9,18 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from trainer.cli.complete import DEFAULT_RUNS, folders
 from trainer.errors import UsageError
 
-DEFAULT_RUNS = Path("runs")
 EVENT_FILES = "events.out.tfevents.*"
 
 
 def board(
     runs: Annotated[
         Optional[list[Path]],  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
-        typer.Argument(help="Folders of runs, or of single ones; without any, runs.", metavar="[RUNS]..."),
+        typer.Argument(
+            help="Folders of runs, or of single ones; without any, runs.", metavar="[RUNS]...", autocompletion=folders
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 for other machines too.")] = "localhost",
     port: Annotated[
@@ -30,10 +32,10 @@ def board(
 
     Example: trainer board runs
     """
-    folders = runs or [DEFAULT_RUNS]
-    for folder in folders:
+    chosen = runs or [DEFAULT_RUNS]
+    for folder in chosen:
         _check(folder)
-    server = _configured(folders, host, port)
+    server = _configured(chosen, host, port)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())

@@ -8,13 +8,16 @@ from typing import Annotated, Optional
 import typer
 
 from trainer.processes import launched
+from trainer.cli.complete import plugin_names, task_names
 
 
 def check_devices(  # noqa: PLR0917  Typer passes them by name
     devices: Annotated[str, typer.Option(help="The devices, such as gpu:0,1 or cpu:0,1.", metavar="DEVICES")],
     task: Annotated[
         Optional[str],  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
-        typer.Argument(help="The task to train; may be left out where one is installed.", metavar="TASK"),
+        typer.Argument(
+            help="The task to train; may be left out where one is installed.", metavar="TASK", autocompletion=task_names
+        ),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="How many steps are trained.", metavar="INTEGER")] = 20,
     sets: Annotated[
@@ -27,7 +30,7 @@ def check_devices(  # noqa: PLR0917  Typer passes them by name
     ] = None,
     plugin: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Use this plugin too; may be repeated.", metavar="NAME"),
+        typer.Option(help="Use this plugin too; may be repeated.", metavar="NAME", autocompletion=plugin_names),
     ] = None,
 ) -> None:
     """Trains a task for some steps on one device and on all, and compares gradients, weights and metrics.

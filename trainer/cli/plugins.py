@@ -6,12 +6,17 @@ from typing import Annotated
 
 import typer
 
+from trainer.cli.complete import plugin_and_task_names
+
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.command("list")
 def list_() -> None:
-    """Every installed plugin and task, with the package that it comes from. Reads metadata alone."""
+    """Every installed plugin and task, with the package that it comes from. Reads metadata alone.
+
+    Example: trainer plugins list
+    """
     from trainer import registry
 
     for group in (registry.PLUGINS, registry.TASKS):
@@ -26,8 +31,13 @@ def list_() -> None:
 
 
 @app.command("show")
-def show(name: Annotated[str, typer.Argument(help="A plugin's or a task's name.")]) -> None:
-    """What a plugin or a task does: its options with types, ranges and defaults, its phase and its events."""
+def show(
+    name: Annotated[str, typer.Argument(help="A plugin's or a task's name.", autocompletion=plugin_and_task_names)],
+) -> None:
+    """What a plugin or a task does: its options with types, ranges and defaults, its phase and its events.
+
+    Example: trainer plugins show PLUGIN
+    """
     from trainer.cli.show import describe
 
     for line in describe(name):

@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from trainer.cli.complete import DEFAULT_RUNS, run_names
+
 if TYPE_CHECKING:
     from trainer.launch import Launch
 
-DEFAULT_RUNS = Path("runs")
-
 
 def resume(  # noqa: PLR0917  Typer passes them by name
-    run: Annotated[str, typer.Argument(help="The run's folder, or its name in the runs folder.", metavar="RUN")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="The run's folder, or its name in the runs folder.", metavar="RUN", autocompletion=run_names
+        ),
+    ],
     epochs: Annotated[
         Optional[str],  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
         typer.Option(help="A new number of epochs in all, to train on a run that has ended.", metavar="INTEGER"),

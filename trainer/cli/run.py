@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
 from trainer import launch, options, registry
+from trainer.cli.complete import plugin_names
 from trainer.cli.tasks import markup
 from trainer.computing import Computing
 from trainer.config import Settings, kebab
@@ -20,18 +22,34 @@ COMMON = "Common options"
 Repeated = Optional[list[str]]  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
 
 
-def command(name: str) -> Any:
-    """The command of a task. Raises UsageError for a task that is not there, or cannot be loaded."""
+def command(
+    name: str,
+    call: Callable[[str, dict[str, Any]], None] | None = None,
+    *,
+    more: Sequence[inspect.Parameter] = (),
+    leave_out: Collection[str] = (),
+    example: str = "trainer run {name} --epochs 3",
+) -> Any:
+    """The command of a task: its options and the common ones. Raises UsageError where it cannot be loaded.
+
+    For a command that does something else with a task than to train it once: `call` gets the task's name and what was
+    given, by the parameters' names; `more` are further options, put first; `leave_out` names some that make no sense.
+    """
     task_cls: type[Task] = registry.load(registry.TASKS, name)
 
     def run_task(**given: Any) -> None:
-        _run(name, given)
+        (call or _run)(name, given)
 
-    parameters = [*_common(task_cls), *(_parameter(option, "Task options") for option in options.options_of(task_cls))]
+    parameters = [
+        *more,
+        *(parameter for parameter in _common(task_cls) if parameter.name not in leave_out),
+        *(_parameter(option, "Task options") for option in options.options_of(task_cls)),
+    ]
     run_task.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run_task.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app = typer.Typer(add_completion=False, rich_markup_mode=markup())
-    app.command(name, help=inspect.getdoc(task_cls))(run_task)
+    shown = example.format(name=name)
+    app.command(name, help=f"{inspect.getdoc(task_cls) or ''}\n\nExample: {shown}")(run_task)
     built = typer.main.get_command(app)
     built.name = name
     return built
@@ -104,8 +122,15 @@ def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
         "runs_dir": (Path, launch.DEFAULT_RUNS, "FOLDER", "Where the runs' folders are made."),
         "name": (Optional[str], None, "NAME", "The name of the run's folder, in place of time and id."),  # noqa: UP045
     }
+    completions = {"plugin": plugin_names, "no_plugin": plugin_names}
     for field, (kind, default, metavar, help_text) in extra.items():
-        info = typer.Option(f"--{kebab(field)}", help=help_text, metavar=metavar, rich_help_panel=COMMON)
+        info = typer.Option(
+            f"--{kebab(field)}",
+            help=help_text,
+            metavar=metavar,
+            rich_help_panel=COMMON,
+            autocompletion=completions.get(field),
+        )
         parameters.append(
             inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
         )
@@ -131,22 +156,27 @@ def _setting(field: str, metavar: str, help_text: str | None, default: Any) -> i
 
 
 def _run(task: str, given: dict[str, Any]) -> None:
-    request = launch.Request(
-        task,
-        plugins=given.pop("plugin") or (),
-        without=given.pop("no_plugin") or (),
-        sets=given.pop("set") or (),
-        config=given.pop("config"),
-        runs_dir=given.pop("runs_dir"),
-        name=given.pop("name"),
-    )
     dry_run = given.pop("dry_run")
-    request.options = {kebab(name): value for name, value in given.items() if value is not None}
-    prepared = launch.prepare(request)
+    prepared = launch.prepare(request_of(task, given))
     prepared.choose_computing()
     run = prepared.train(dry_run=dry_run)
     for line in _dry_summary(run) if dry_run else summary(run):
         typer.echo(line)
+
+
+def request_of(task: str, given: Mapping[str, Any]) -> launch.Request:
+    """What was asked for, from the parameters of a task's command."""
+    rest = dict(given)
+    return launch.Request(
+        task,
+        plugins=rest.pop("plugin") or (),
+        without=rest.pop("no_plugin") or (),
+        sets=rest.pop("set") or (),
+        config=rest.pop("config"),
+        runs_dir=rest.pop("runs_dir"),
+        name=rest.pop("name", None),
+        options={kebab(name): value for name, value in rest.items() if value is not None},
+    )
 
 
 def _dry_summary(run: Run) -> list[str]:
@@ -186,6 +216,7 @@ def summary(run: Run) -> list[str]:
         lines.append(f"plugins: {', '.join(shares)}")
     if run.model_note:
         lines.append(f"model: {run.model_note}")
+    lines += run.notes
     if run.folder is not None:
         lines.append(f"run: {run.folder}")
     return lines

@@ -27,12 +27,16 @@ class TaskGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of a task; one that cannot be loaded says so in its place in the list."""
+        try:
+            return self.made(cmd_name)
+        except UsageError as error:
+            return broken(cmd_name, str(error))
+
+    def made(self, name: str) -> Any:
+        """The command of a task; for groups of commands that do something else with one."""
         from trainer.cli.run import command
 
-        try:
-            return command(cmd_name)
-        except UsageError as error:
-            return _broken(cmd_name, str(error))
+        return command(name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that was asked for by name: here a task that cannot be loaded, or is not there, is an error."""
@@ -43,7 +47,8 @@ class TaskGroup(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-def _broken(name: str, message: str) -> Any:
+def broken(name: str, message: str) -> Any:
+    """A command that says why it cannot be used: in the list of all commands, and where it is called."""
     app = typer.Typer(add_completion=False)
 
     @app.command(name, help=f"Cannot be used: {message}")

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from trainer import Phase, Plugin, Run, UsageError, options
 from trainer.folder import CONFIG
+from trainer_plugins.report.curves import BinaryCurves, binary_rows, of_newest
 from trainer_plugins.tensorboard.events import EventFile
 
 if TYPE_CHECKING:
@@ -173,39 +174,30 @@ class TensorBoard(Plugin):
 
 def _binary(run: Run) -> tuple[Any, Any, Any] | None:
     """Scores, labels and weights of the newest validation, where the task decides between two classes."""
-    evaluation = run.evaluation
-    if run.threshold is None or evaluation is None or evaluation.split != "validation" or not evaluation.labels.size:
-        return None
-    scores, labels = (np.asarray(part, np.float64).ravel() for part in (evaluation.predictions, evaluation.labels))
-    return (scores, labels, evaluation.weights) if scores.size == labels.size else None
+    return binary_rows(run) if run.evaluation is not None and run.evaluation.split == "validation" else None
 
 
 def _figures(run: Run) -> Iterator[tuple[str, Figure]]:
     """What can be drawn of the newest validation."""
-    from trainer_plugins.tensorboard import figures
-
-    found = _binary(run)
-    if found is not None:
-        given, tuned = getattr(run.task, "threshold", None), run.threshold
-        thresholds = {"given": given} if given is not None else {}
-        if tuned is not None and tuned != given:
-            thresholds["tuned"] = tuned
-        drawn = figures.binary_figures(*found, thresholds=thresholds)
-        yield from ((f"validation/{name}", figure) for name, figure in drawn.items())
+    if run.evaluation is None or run.evaluation.split != "validation":
         return
-    evaluation = run.evaluation
-    if evaluation is not None and evaluation.split == "validation" and evaluation.predictions.ndim == 2:
-        figure = None
-        if evaluation.predictions.shape[1] > 1 and evaluation.labels.size == len(evaluation.predictions):
-            figure = figures.multiclass_confusion(evaluation.predictions, evaluation.labels, evaluation.weights)
-        if figure is not None:
-            yield "validation/confusion", figure
+    found = of_newest(run)
+    if not found:
+        return
+    from trainer_plugins.report import figures
+
+    if "binary" in found:
+        curves = BinaryCurves(**found["binary"])
+        drawn = figures.binary_figures(curves) | figures.confusion_figures(curves)
+        yield from ((f"validation/{name}", figure) for name, figure in drawn.items())
+    else:
+        yield "validation/confusion", figures.confusion(np.array(found["classes"]))
 
 
 def _add_figure(events: EventFile, name: str, figure: Figure, step: int) -> None:
     from tensorboardX.proto.summary_pb2 import Summary
 
-    from trainer_plugins.tensorboard.figures import png
+    from trainer_plugins.report.figures import png
 
     data, width, height = png(figure)
     image = Summary.Image(encoded_image_string=data, width=width, height=height, colorspace=4)

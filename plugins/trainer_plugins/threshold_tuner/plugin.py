@@ -91,7 +91,8 @@ class ThresholdTuner(Plugin):
         # A tuned figure is better in the same direction as the plain one.
         for measure in run.measures:
             for name, direction in measure.directions.items():
-                run.directions[f"validation/tuned-{name}"] = direction
+                for split in ("validation", "test"):
+                    run.directions[f"{split}/tuned-{name}"] = direction
 
     def on_evaluate_end(self, run: Run) -> None:
         """Tunes, and logs the threshold with the figures at it."""

@@ -1,0 +1,50 @@
+"""`trainer report RUN`: the report of a run, whatever became of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from trainer.cli.complete import DEFAULT_RUNS, run_names
+
+
+def report(
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="The run's folder, or its name in the runs folder.", metavar="RUN", autocompletion=run_names
+        ),
+    ],
+    output: Annotated[
+        Optional[Path],  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
+        typer.Option(help="Where to write it; without it report.html in the run's folder.", metavar="FILE"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a FILE that is there.")] = False,
+    runs_dir: Annotated[Path, typer.Option(help="Where RUN is looked for.", metavar="FOLDER")] = DEFAULT_RUNS,
+) -> None:
+    """Writes the report of a run: one HTML file with curves, figures, costs, decisions and configuration.
+
+    Example: trainer report runs/TASK/NAME --output report.html
+    """
+    from trainer.errors import UsageError
+    from trainer.files import shown, write_atomic
+    from trainer.resuming import find_run
+    from trainer_plugins.report.document import HTML, read
+    from trainer_plugins.report.page import page
+
+    folder = find_run(run, runs_dir)
+    target = (output or folder / HTML).absolute()
+    if output is not None:
+        if target.is_dir() or not target.parent.is_dir():
+            what = "it is a folder" if target.is_dir() else f"there is no folder {target.parent}"
+            raise UsageError(what, where=f"--output {output}", fix="Name a file in a folder that is there.")
+        if target.exists() and not force:
+            raise UsageError("it is there already", where=f"--output {output}", fix="Pass --force to write over it.")
+    text = page(read(folder))
+    try:
+        write_atomic(target, text)
+    except OSError as error:
+        raise UsageError(f"it cannot be written: {error.strerror or error}", where=str(target)) from error
+    typer.echo(shown(target))

@@ -1,0 +1,177 @@
+"""The numbers behind the figures of an evaluation: computed once, small enough to keep, and drawn by `figures`.
+
+What is kept of a split are curves of at most POINTS points, bins and counts: never a row, and some 50 kB at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer import Run
+from trainer.metrics.binary import Ranked, binary_metrics_at
+
+POINTS = 1000
+"""A curve has at most so many points: more cannot be seen, and would fill the file."""
+BINS = 10
+"""Of the calibration curve."""
+SCORE_BINS = 20
+MAX_CLASSES = 50
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BinaryCurves:
+    """What a net says about rows of two classes; every list holds plain numbers.
+
+    `roc` has `false-positive-rate` and `recall`, from (0, 0) on; `precision_recall` has `recall` and `precision`;
+    `threshold` has `threshold`, `precision`, `recall` and `f1`, by falling threshold; `calibration` has the `mean`
+    probability and the `rate` of class 1 of each of the BINS bins that has rows, and the `share` of the rows of all of
+    them; `scores` has how many rows (by weight) of class `0` and of class `1` lie in each of SCORE_BINS bins.
+    `confusion` holds, by the threshold's name, the `threshold` and the `counts` (2, 2): rows are what is, columns what
+    the net says.
+    """
+
+    roc: Mapping[str, list[float]]
+    precision_recall: Mapping[str, list[float]]
+    threshold: Mapping[str, list[float]]
+    calibration: Mapping[str, list[float]]
+    scores: Mapping[str, list[float]]
+    confusion: Mapping[str, Mapping[str, Any]]
+    roc_auc: float
+    average_precision: float
+    positive_share: float
+
+
+def binary_curves(
+    scores: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None, thresholds: Mapping[str, float]
+) -> BinaryCurves | None:
+    """Of scores in [0, 1] and labels 0 and 1, one element a row, with a confusion matrix for each named threshold.
+
+    None where the rows are all of one class or a score is not a number: there is no curve then.
+    """
+    scores, labels = (np.asarray(part, np.float64).ravel() for part in (scores, labels))
+    ranked = Ranked(scores, labels, weights)
+    if not ranked.has_both_classes:
+        return None
+    precision, recall = ranked.precision, ranked.true / ranked.true[-1]
+    both = precision + recall
+    f1 = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
+    return BinaryCurves(
+        roc=_curves(
+            {
+                "false-positive-rate": np.append(0.0, ranked.false / ranked.false[-1]),
+                "recall": np.append(0.0, recall),
+            }
+        ),
+        precision_recall=_curves({"recall": recall, "precision": precision}),
+        threshold=_curves({"threshold": ranked.probabilities, "precision": precision, "recall": recall, "f1": f1}),
+        calibration=_calibration(scores, labels, weights),
+        scores=_histogram(scores, labels, weights),
+        confusion={
+            name: {"threshold": float(threshold), "counts": _confusion(threshold, scores, labels, weights)}
+            for name, threshold in thresholds.items()
+        },
+        roc_auc=ranked.roc_auc(),
+        average_precision=ranked.average_precision(),
+        positive_share=float(ranked.true[-1] / (ranked.true[-1] + ranked.false[-1])),
+    )
+
+
+def class_counts(
+    predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None
+) -> list[list[float]] | None:
+    """The confusion matrix of (rows, classes) predictions; None for too many classes to be looked at."""
+    classes = predictions.shape[1]
+    if classes > MAX_CLASSES:
+        return None
+    said, actual = predictions.argmax(axis=1), np.asarray(labels).ravel().astype(int)
+    own = None if weights is None else np.asarray(weights, np.float64).ravel()
+    counts = np.bincount(actual * classes + said, weights=own, minlength=classes * classes)
+    return _plain_rows(counts.reshape(classes, classes))
+
+
+def binary_rows(run: Run) -> tuple[Vector, Vector, NDArray[Any] | None] | None:
+    """Scores, labels and weights of the newest evaluation, where the task decides between two classes."""
+    evaluation = run.evaluation
+    if run.threshold is None or evaluation is None or not evaluation.labels.size:
+        return None
+    scores, labels = (np.asarray(part, np.float64).ravel() for part in (evaluation.predictions, evaluation.labels))
+    return (scores, labels, evaluation.weights) if scores.size == labels.size else None
+
+
+def named_thresholds(run: Run) -> dict[str, float]:
+    """The task's own threshold, and the one that was tuned where it is another."""
+    given, now = getattr(run.task, "threshold", None), run.threshold
+    thresholds = {"given": float(given)} if given is not None else {}
+    if now is not None and now != given:
+        thresholds["tuned"] = float(now)
+    return thresholds
+
+
+def of_newest(run: Run) -> dict[str, Any]:
+    """What can be drawn of the newest evaluation, as JSON values: `binary`, `classes` or neither."""
+    rows = binary_rows(run)
+    if rows is not None:
+        curves = binary_curves(*rows, named_thresholds(run))
+        return {} if curves is None else {"binary": asdict(curves)}
+    evaluation = run.evaluation
+    if evaluation is None or evaluation.predictions.ndim != 2 or evaluation.predictions.shape[1] < 2:
+        return {}
+    if evaluation.labels.size != len(evaluation.predictions) or not np.isfinite(evaluation.predictions).all():
+        return {}
+    counts = class_counts(evaluation.predictions, evaluation.labels, evaluation.weights)
+    return {} if counts is None else {"classes": counts}
+
+
+def _calibration(scores: Vector, labels: Vector, weights: NDArray[Any] | None) -> dict[str, list[float]]:
+    own = _own(scores, weights)
+    bins = np.clip((scores * BINS).astype(int), 0, BINS - 1)
+    totals, sums, positives = (
+        np.bincount(bins, weights=part, minlength=BINS) for part in (own, own * scores, own * labels)
+    )
+    filled = totals > 0
+    return {
+        "mean": _plain(sums[filled] / totals[filled]),
+        "rate": _plain(positives[filled] / totals[filled]),
+        "share": _plain(totals / totals.sum()),
+    }
+
+
+def _histogram(scores: Vector, labels: Vector, weights: NDArray[Any] | None) -> dict[str, list[float]]:
+    own, bins = _own(scores, weights), np.clip((scores * SCORE_BINS).astype(int), 0, SCORE_BINS - 1)
+    return {
+        str(number): _plain(np.bincount(bins[labels == number], weights=own[labels == number], minlength=SCORE_BINS))
+        for number in (0, 1)
+    }
+
+
+def _confusion(threshold: float, scores: Vector, labels: Vector, weights: NDArray[Any] | None) -> list[list[float]]:
+    cells = binary_metrics_at(threshold, scores, labels, weights)
+    names = (("true-negatives", "false-positives"), ("false-negatives", "true-positives"))
+    return [[float(cells[name]) for name in row] for row in names]
+
+
+def _own(scores: Vector, weights: NDArray[Any] | None) -> Vector:
+    return np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64).ravel()
+
+
+def _curves(columns: Mapping[str, Vector]) -> dict[str, list[float]]:
+    """The curves with at most POINTS points, the ends included."""
+    length = len(next(iter(columns.values())))
+    chosen = np.unique(np.linspace(0, length - 1, min(length, POINTS)).astype(int))
+    return {name: _plain(values[chosen]) for name, values in columns.items()}
+
+
+def _plain(values: NDArray[Any]) -> list[float]:
+    """Seven digits: more than can be drawn, and half the size."""
+    return [float(f"{value:.7g}") for value in values.tolist()]
+
+
+def _plain_rows(values: NDArray[Any]) -> list[list[float]]:
+    return [_plain(row) for row in values]

@@ -1,0 +1,133 @@
+"""What a report is made of, from a run that is ending or from the folder of an earlier one."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainer.errors import UsageError
+from trainer.folder import CONFIG, PLUGINS, plugins_of, record_of
+from trainer.runs import entry_of
+
+if TYPE_CHECKING:
+    from trainer import Run
+
+SCHEMA = 1
+DATA = "report.json"
+HTML = "report.html"
+LOG = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Document:
+    """Everything that a report shows; what a run did not leave behind is empty.
+
+    `record` is what `run.json` holds, with the `status` and `reason` that are true now; `config` the text of
+    `config.toml`; `plugins` the entries of `plugins.json`; `data` what the plugin kept (`report.json`); `history` one
+    entry an epoch.
+    """
+
+    name: str
+    record: Mapping[str, Any]
+    config: str
+    plugins: list[Mapping[str, Any]]
+    data: Mapping[str, Any]
+    history: list[Mapping[str, Any]]
+    problems: list[str] = field(default_factory=list)
+    """What could not be read, in words."""
+
+
+def of_run(run: Run, folder: Path) -> Document:
+    """Of a run that is in its teardown: what its folder will hold."""
+    return Document(
+        name=_name(folder),
+        record=record_of(run),
+        config=_text(folder / CONFIG),
+        plugins=list(plugins_of(run)),
+        data=read_data(folder),
+        history=list(run.history),
+    )
+
+
+def read(folder: Path) -> Document:
+    """Of a run's folder, whatever became of the run. Raises UsageError where its `run.json` cannot be read."""
+    entry = entry_of(folder)
+    if entry.status == "unreadable":
+        raise UsageError(f"the run's record cannot be read: {entry.reason}", where=str(folder))
+    epoch, step = entry.reached
+    record = {**entry.record, "status": entry.status, "reason": entry.reason, "epoch": epoch, "step": step}
+    problems: list[str] = []
+    data = read_data(folder, problems)
+    if (folder / LOG).is_file():
+        history = list(_logged(folder / LOG, problems))
+    else:
+        history = [entry for entry in data.get("history", []) if isinstance(entry, dict)]
+    return Document(
+        name=_name(folder),
+        record=record,
+        config=_text(folder / CONFIG),
+        plugins=[each for each in _json(folder / PLUGINS, [], problems) if isinstance(each, dict)],
+        data=data,
+        history=history,
+        problems=problems,
+    )
+
+
+def read_data(folder: Path, problems: list[str] | None = None) -> dict[str, Any]:
+    """What the plugin kept, or nothing where it kept none, or one of a newer version."""
+    data = _json(folder / DATA, {}, [] if problems is None else problems)
+    if data and data.get("schema") != SCHEMA:
+        (problems if problems is not None else []).append(f"{DATA} was written by another version")
+        return {}
+    return dict(data)
+
+
+def finite(values: Iterable[Any]) -> list[float]:
+    """The numbers among the values."""
+    return [float(v) for v in values if isinstance(v, (int, float)) and math.isfinite(v)]
+
+
+def _name(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _json(path: Path, empty: Any, problems: list[str]) -> Any:
+    """The value in a file, if it is of the kind of `empty`, which stands for a file that is not there."""
+    if not path.is_file():
+        return empty
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, type(empty)):
+            raise ValueError("it holds something else")
+    except (OSError, ValueError) as error:
+        problems.append(f"{path.name} cannot be read: {error}")
+        return empty
+    return value
+
+
+def _logged(path: Path, problems: list[str]) -> Iterator[Mapping[str, Any]]:
+    """The epochs of the log; a last line that a crash cut off is passed over."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(f"{path.name} cannot be read: {error}")
+        return
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+            if entry["event"] == "epoch":
+                yield {"epoch": entry["epoch"], "step": entry["step"], **entry["metrics"]}
+        except (ValueError, KeyError, TypeError):
+            if number < len(lines):
+                problems.append(f"{path.name}: line {number} cannot be read")

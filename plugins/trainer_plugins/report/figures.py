@@ -1,0 +1,178 @@
+"""Figures of what a net says about a split, as matplotlib's, for TensorBoard and for reports.
+
+They are drawn from the numbers of `curves`. Importing matplotlib costs about 0.4 s of processor time and each figure
+0.05 s or more, so nothing here runs unless it is asked for.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer_plugins.report.curves import BINS, POINTS, SCORE_BINS, BinaryCurves
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def binary_figures(curves: BinaryCurves) -> dict[str, Figure]:
+    """ROC, precision and recall, calibration, histograms of the scores, and the threshold curve."""
+    return {
+        "roc": roc(curves),
+        "precision-recall": precision_recall(curves),
+        "calibration": calibration(curves),
+        "scores": histogram(curves),
+        "threshold-curve": threshold_curve(curves),
+    }
+
+
+def confusion_figures(curves: BinaryCurves) -> dict[str, Figure]:
+    """A confusion matrix for each threshold, by its name."""
+    return {
+        f"confusion-{name}": confusion(np.array(entry["counts"]), f"threshold {entry['threshold']:.4g} ({name})")
+        for name, entry in curves.confusion.items()
+    }
+
+
+def roc(curves: BinaryCurves) -> Figure:
+    """Recall against the false-positive rate, with the area under it."""
+    figure, axes = _axes("false-positive rate", "recall (true-positive rate)")
+    axes.plot(curves.roc["false-positive-rate"], curves.roc["recall"], label=f"area {curves.roc_auc:.4f}")
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="chance")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def precision_recall(curves: BinaryCurves) -> Figure:
+    """Precision against recall, with the average precision."""
+    figure, axes = _axes("recall", "precision")
+    axes.step(
+        curves.precision_recall["recall"],
+        curves.precision_recall["precision"],
+        where="post",
+        label=f"average precision {curves.average_precision:.4f}",
+    )
+    axes.axhline(curves.positive_share, color="grey", linestyle=":", label="chance")
+    axes.legend(loc="lower left")
+    return figure
+
+
+def calibration(curves: BinaryCurves) -> Figure:
+    """How often rows are of class 1, against how probable the net calls that, in ten equal bins (reliability)."""
+    found = curves.calibration
+    figure, axes = _axes("mean predicted probability", "rows of class 1")
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
+    axes.plot(found["mean"], found["rate"], marker="o", label="the net")
+    centers = (np.arange(BINS) + 0.5) / BINS
+    axes.bar(centers, found["share"], width=0.9 / BINS, alpha=0.2, color="grey", label="share of rows")
+    axes.legend(loc="upper left")
+    return figure
+
+
+def histogram(curves: BinaryCurves) -> Figure:
+    """How the scores of either class are spread; each class's bars add up to 1."""
+    figure, axes = _axes("predicted probability", "share of the class", limits=False)
+    edges = np.arange(SCORE_BINS) / SCORE_BINS
+    for name, counts in curves.scores.items():
+        shares = np.array(counts) / max(sum(counts), 1e-12)
+        axes.bar(edges, shares, width=1 / SCORE_BINS, align="edge", alpha=0.55, label=f"rows of class {name}")
+    axes.set_xlim(-0.02, 1.02)
+    axes.legend(loc="best")
+    return figure
+
+
+def threshold_curve(curves: BinaryCurves) -> Figure:
+    """Precision, recall and F1 against the threshold, with the named thresholds marked."""
+    figure, axes = _axes("threshold", "")
+    for name, label in (("precision", "precision"), ("recall", "recall"), ("f1", "F1")):
+        axes.plot(curves.threshold["threshold"], curves.threshold[name], label=label)
+    for (name, entry), style in zip(curves.confusion.items(), ("--", ":", "-."), strict=False):
+        at = entry["threshold"]
+        axes.axvline(at, color="black", linestyle=style, linewidth=1, label=f"{name} {at:.4g}")
+    axes.legend(loc="best")
+    return figure
+
+
+def confusion(counts: NDArray[Any], title: str = "") -> Figure:
+    """A confusion matrix, (classes, classes): rows are what is, columns what the net says."""
+    figure, axes = _axes("predicted", "actual", limits=False)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-12)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_title(title)
+    classes = len(counts)
+    if classes <= 20:
+        axes.set_xticks(range(classes))
+        axes.set_yticks(range(classes))
+        for row in range(classes):
+            for column in range(classes):
+                color = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, f"{counts[row, column]:g}", ha="center", va="center", color=color)
+    return figure
+
+
+def series(lines: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
+    """Figures of a run by epoch: for each name its points (epoch, value)."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = _axes("epoch", "", limits=False)
+    for name, points in lines.items():
+        kept = points if len(points) <= POINTS else [points[at] for at in _spread(len(points))]
+        marker = "o" if len(kept) == 1 else ""
+        axes.plot([epoch for epoch, _ in kept], [value for _, value in kept], label=_plain_text(name), marker=marker)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    # Below the axes: many lines leave no room between them.
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def weights(names: Sequence[str], values: Sequence[float]) -> Figure:
+    """A bar a feature, the first on top."""
+    figure, axes = _axes("weight", "", limits=False, height=1.0 + 0.25 * len(names))
+    axes.barh(range(len(names)), values)
+    axes.set_yticks(range(len(names)), [_plain_text(_shortened(name)) for name in names])
+    axes.invert_yaxis()
+    axes.axvline(0, color="grey", linewidth=1)
+    return figure
+
+
+def png(figure: Figure) -> tuple[bytes, int, int]:
+    """The figure as a PNG file, with its width and height in pixels."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    file = io.BytesIO()
+    canvas.print_png(file)  # type: ignore[no-untyped-call]
+    width, height = canvas.get_width_height()
+    return file.getvalue(), width, height
+
+
+def _axes(x: str, y: str, *, limits: bool = True, height: float = 4) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    # Figure, not pyplot: no global state, and no window where there is none.
+    figure = Figure(figsize=(5, height), dpi=96, layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    if limits:
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+    return figure, axes
+
+
+def _spread(length: int) -> list[int]:
+    return [int(at) for at in np.unique(np.linspace(0, length - 1, POINTS).astype(int))]
+
+
+def _plain_text(name: str) -> str:
+    """A name from the data as it is: dollar signs would begin mathematics."""
+    return name.replace("$", r"\$")
+
+
+def _shortened(name: str, length: int = 32) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"

@@ -1,0 +1,122 @@
+"""The plugin: keeps what a report needs of the evaluations, and writes the report where that costs little."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from trainer import Phase, Plugin, Run
+from trainer.files import shown, write_atomic
+from trainer_plugins.report.curves import of_newest
+from trainer_plugins.report.document import DATA, HTML, LOG, SCHEMA, of_run, read_data
+
+LONG_SECONDS = 20
+"""Drawing takes about two seconds: a run of this length hardly notices."""
+
+
+@dataclass
+class Report(Plugin):
+    """Writes report.html, one file with curves, figures, costs, decisions and configuration, at the end of a run.
+
+    The numbers behind the figures are kept in any case, in report.json (curves and counts, never a row of data), so
+    that `trainer report RUN` can draw them at any time. Drawing takes about two seconds, so it is left to that command
+    after a short run unless `html` says `always`.
+    """
+
+    html: Annotated[
+        Literal["auto", "always", "never"],
+        Field(description=f"Whether the run ends with report.html; auto: one of {LONG_SECONDS} seconds or more."),
+    ] = "auto"
+
+    phase = Phase.REPORT
+    after = ("metrics-log",)
+    on_error = "disable"
+
+    def __post_init__(self) -> None:
+        """Nothing was evaluated yet."""
+        self._splits: dict[str, Any] = {}
+        self._begun = False
+
+    def on_setup(self, run: Run) -> None:
+        """In a resumed run: what an earlier part evaluated last, and no report that tells of an earlier end."""
+        if run.folder is None:
+            return
+        if run.resumed:
+            earlier = read_data(run.folder).get("splits", {})
+            self._splits = {name: each for name, each in earlier.items() if each.get("step", 0) <= run.step}
+            (run.folder / HTML).unlink(missing_ok=True)
+        self._begun = True
+
+    def on_fit_end(self, run: Run) -> None:
+        """The newest validation, whatever ended the run."""
+        self._take(run, "validation")
+
+    def on_test_end(self, run: Run) -> None:
+        """The test split."""
+        self._take(run, "test")
+
+    def on_teardown(self, run: Run) -> None:
+        """Writes the numbers, and the report."""
+        if run.folder is None or not self._begun:
+            return
+        data = {
+            "schema": SCHEMA,
+            "about": [str(line) for line in run.task.describe()],
+            "splits": self._splits,
+            "weights": _linear_weights(run),
+            "headline": list(run.task.headline),
+            # The log is the record; without it nobody else keeps the epochs' figures.
+            "history": [] if (run.folder / LOG).is_file() else _finite(run.history),
+        }
+        # Not indented: half the size, and nobody reads a thousand points.
+        write_atomic(run.folder / DATA, json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n")
+        if self.html == "always" or (self.html == "auto" and run.seconds >= LONG_SECONDS):
+            self._write_html(run, run.folder)
+        elif self.html == "auto":
+            run.notes.append(f"report: trainer report {shown(run.folder)}")
+
+    def _write_html(self, run: Run, folder: Path) -> None:
+        from trainer_plugins.report.page import page
+
+        write_atomic(folder / HTML, page(of_run(run, folder)))
+        run.notes.append(f"report: {folder / HTML}")
+
+    def _take(self, run: Run, split: str) -> None:
+        evaluation = run.evaluation
+        if run.folder is None or evaluation is None or evaluation.split != split:
+            return
+        self._splits[split] = {
+            "epoch": run.epoch,
+            "step": run.step,
+            "rows": len(evaluation.labels),
+            **of_newest(run),
+        }
+
+
+def _linear_weights(run: Run) -> dict[str, Any] | None:
+    """The weights by feature of a net that is one neuron over named columns; None for any other."""
+    names = list(run.task.feature_names()) if run.net is not None else []
+    values = run.copy_weights() if names else {}
+    kinds = {name.rpartition(".")[2]: value for name, value in values.items()}
+    if len(kinds) != len(values) or set(kinds) - {"weight", "bias"} or "weight" not in kinds:
+        return None
+    if kinds["weight"].shape != (1, len(names)) or not np.isfinite(kinds["weight"]).all():
+        return None
+    bias = float(kinds["bias"].ravel()[0]) if "bias" in kinds else None
+    return {
+        "names": names,
+        "values": [float(value) for value in kinds["weight"].ravel()],
+        "bias": bias if bias is None or np.isfinite(bias) else None,
+        "standardized": bool(getattr(run.task, "standardize", False)),
+    }
+
+
+def _finite(history: list[dict[str, float]]) -> list[Mapping[str, float | None]]:
+    """JSON has no NaN and no infinity: both become null."""
+    return [{name: value if np.isfinite(value) else None for name, value in entry.items()} for entry in history]

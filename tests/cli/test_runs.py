@@ -1,0 +1,202 @@
+"""trainer runs list, show, compare and remove."""
+
+import json
+import os
+import sys
+
+import pexpect
+import pytest
+from packages import trainer
+
+from trainer import fit
+from trainer.cli.app import run_app
+
+QUIET = {"without": ["progress", "tensorboard", "report"], "train_rows": 60, "validation_rows": 40}
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capfd):
+    """Runs `trainer …` in this process, in an empty folder: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["trainer", *map(str, arguments)])
+        code = run_app()
+        return code, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def three(tmp_path):
+    """Runs a, b and c, of which more epochs make a smaller loss; c was stopped."""
+    for name, epochs in (("a", 1), ("b", 4)):
+        fit("logreg", epochs=epochs, runs_dir=tmp_path / "runs", name=name, **QUIET)
+    fit("logreg", epochs=2, steps=3, optimizer="adam", runs_dir=tmp_path / "runs", name="c", **QUIET)
+    return {name: tmp_path / "runs" / "logreg" / name for name in "abc"}
+
+
+def figure(folder, name):
+    return json.loads((folder / "run.json").read_text())["metrics"][name]
+
+
+def change(folder, **values):
+    record = json.loads((folder / "run.json").read_text()) | values
+    (folder / "run.json").write_text(json.dumps(record))
+
+
+# ---- list ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("metric", "best"), [("train/loss", min), ("validation/accuracy", max), ("validation/tuned-f1", max)]
+)
+def test_sorted_by_a_metric_the_best_comes_first(command, three, metric, best):
+    code, out, err = command("runs", "list", "--sort", metric)
+    assert (code, err) == (0, "")
+    values = [float(line.rpartition(" ")[2]) for line in out.splitlines()]
+    assert values == sorted(values, reverse=best is max)
+    assert values[0] == pytest.approx(best(figure(folder, metric) for folder in three.values()), rel=1e-4)
+
+
+def test_a_run_without_the_metric_comes_last_and_an_order_can_be_given(command, three):
+    change(three["b"], metrics={"train/loss": None})
+    names = lambda *more: [line.split()[0][-1] for line in command("runs", "list", *more)[1].splitlines()]  # noqa: E731
+    assert names("--sort", "train/loss")[2] == "b"
+    assert names("--sort", "train/loss", "--order", "max") == [*names("--sort", "train/loss")[1::-1], "b"]
+    assert names("--sort", "started") == ["a", "b", "c"]
+    assert command("runs", "list", "--sort", "validation/threshold")[0] == 2
+    assert names("--sort", "validation/threshold", "--order", "min")
+
+
+def test_filters_and_columns(command, three):
+    assert [line.split()[0] for line in command("runs", "list", "--status", "finished")[1].splitlines()] == [
+        "logreg/a", "logreg/b",
+    ]  # fmt: skip
+    assert "none of the 3 runs in runs is so" in command("runs", "list", "--task", "other")[1]
+    out = command("runs", "list", "--metric", "train/loss", "--metric", "nothing")[1]
+    assert all("train/loss 0." in line and line.endswith("nothing –") for line in out.splitlines())
+    entries = [json.loads(line) for line in command("runs", "list", "--json", "--sort", "train/loss")[1].splitlines()]
+    losses = [entry["metrics"]["train/loss"] for entry in entries]
+    assert losses == sorted(losses)
+    assert all(entry["seconds"] > 0 for entry in entries)
+
+
+def test_a_figure_that_no_run_has_is_an_error_with_the_likely_one(command, three):
+    code, out, err = command("runs", "list", "--sort", "validation/los")
+    assert (code, out) == (2, "")
+    assert "no run has a figure 'validation/los'. Did you mean 'validation/loss'?" in err
+
+
+# ---- show and compare ------------------------------------------------------------------------------------------------
+
+
+def test_show_tells_everything_in_text_and_in_json(command, three):
+    code, out, _ = command("runs", "show", "c")
+    assert code == 0
+    assert out.startswith("logreg/c  stopped (it has done the 3 steps that were asked for)")
+    for part in ("optimizer.name = adam", "mxnet = 1.9.1", "engine asked to stop", "config.toml", "threshold-tuner"):
+        assert part in out
+    told = json.loads(command("runs", "show", "logreg/c", "--json")[1])
+    assert told["settings"]["optimizer.name"] == "adam"
+    assert told["metrics"]["train/loss"] == figure(three["c"], "train/loss")
+    assert told["files"]["config.toml"] == (three["c"] / "config.toml").stat().st_size
+    assert {"decisions", "ledger", "plugins", "versions", "folder", "status"} <= told.keys()
+
+
+def test_compare_shows_what_differs_and_marks_the_best(command, three):
+    change(three["b"], versions={"mxnet": "1.8.0"})
+    told = json.loads(command("runs", "compare", "a", "b", "--json")[1])
+    assert told["settings"] == {"epochs": [1, 4]}
+    assert told["versions"]["mxnet"] == ["1.9.1", "1.8.0"]
+    assert told["metrics"]["train/loss"] == [figure(three[name], "train/loss") for name in "ab"]
+    out = command("runs", "compare", "a", "b")[1]
+    line = next(line for line in out.splitlines() if "train/loss" in line)
+    best = min("ab", key=lambda name: figure(three[name], "train/loss"))
+    assert line.split()[-1 if best == "b" else 2] == "*"
+    assert "batch-size" not in out
+    everything = command("runs", "compare", "a", "b", "--all")[1]
+    assert "batch-size" in everything
+    three_of_them = command("runs", "compare", "a", "b", "c")[1].splitlines()
+    assert three_of_them[0].split() == ["logreg/a", "logreg/b", "logreg/c"]
+
+
+def test_one_run_alone_cannot_be_compared_and_a_stranger_is_named(command, three):
+    assert "there is nothing to compare it with" in command("runs", "compare", "a")[2]
+    assert "there is no run 'x'" in command("runs", "compare", "a", "x")[2]
+    assert command("runs", "show", "x")[0] == 2
+
+
+def test_a_name_that_two_tasks_have_has_to_be_told_apart(command, three, tmp_path):
+    (tmp_path / "runs" / "other").mkdir()
+    os.system(f"cp -r {three['a']} {tmp_path / 'runs' / 'other' / 'a'}")
+    code, _, err = command("runs", "show", "a")
+    assert code == 2
+    assert "there are 2 runs called 'a'. Name one: logreg/a, other/a." in err
+    assert command("runs", "show", "other/a")[0] == 0
+
+
+# ---- remove ----------------------------------------------------------------------------------------------------------
+
+
+def test_remove_asks_first(three, tmp_path):
+    for answer, is_gone in (("n", False), ("", False), ("y", True)):
+        terminal = pexpect.spawn(
+            sys.executable, ["-m", "trainer", "runs", "remove", "a"], cwd=str(tmp_path), timeout=60
+        )
+        terminal.expect("Remove this run for good")
+        terminal.sendline(answer)
+        terminal.expect(pexpect.EOF)
+        terminal.close()
+        assert terminal.exitstatus == (0 if is_gone else 1)
+        assert three["a"].exists() is not is_gone
+    assert three["b"].exists()
+
+
+def test_where_nobody_can_be_asked_it_wants_to_be_told(three, tmp_path):
+    done = trainer("runs", "remove", "a", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Pass --yes" in done.stderr
+    assert three["a"].exists()
+    assert trainer("runs", "remove", "a", "b", "--yes", cwd=tmp_path).returncode == 0
+    assert [three[name].exists() for name in "abc"] == [False, False, True]
+    assert [path.name for path in three["c"].parent.iterdir()] == ["c"]
+
+
+def test_nothing_is_removed_where_one_of_them_is_no_run(command, three, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.toml").write_text("precious = 1")
+    code, _, err = command("runs", "remove", "a", "mine", "--yes")
+    assert code == 2
+    assert "is not the folder of a run" in err
+    assert three["a"].exists()
+    assert (tmp_path / "mine" / "config.toml").exists()
+
+
+def test_links_are_not_followed(command, three, tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "file").write_text("precious")
+    (three["a"] / "link").symlink_to(tmp_path / "outside")
+    (tmp_path / "runs" / "logreg" / "d").symlink_to(three["b"])
+    code, _, err = command("runs", "remove", "logreg/d", "--yes")
+    assert code == 2
+    assert "is a link" in err
+    assert three["b"].exists()
+    assert command("runs", "remove", "a", "--yes")[0] == 0
+    assert not three["a"].exists()
+    assert (tmp_path / "outside" / "file").read_text() == "precious"
+
+
+def test_a_run_that_is_going_on_stays(three, tmp_path):
+    hold = (
+        "import sys\nfrom pathlib import Path\nfrom trainer import folder\n"
+        "folder.lock(Path(sys.argv[1]))\nprint('held', flush=True)\nsys.stdin.read()"
+    )
+    holder = pexpect.spawn(sys.executable, ["-c", hold, str(three["a"])], timeout=60)
+    holder.expect("held")
+    done = trainer("runs", "remove", "a", "--yes", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "a run is going on in" in done.stderr
+    assert three["a"].exists()
+    holder.close(force=True)
+    assert trainer("runs", "remove", "a", "--yes", cwd=tmp_path).returncode == 0

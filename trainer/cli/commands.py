@@ -1,0 +1,63 @@
+"""The commands of `trainer`: the program's own, and those that packages add through entry points."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from trainer.cli.tasks import broken, markup
+from trainer.errors import UsageError
+
+
+class Commands(TyperGroup):
+    """The program's own commands, then those of the group `trainer.commands`: functions and apps of Typer's.
+
+    The module of such a command is imported where it, or the list of all, is asked for, so it has to import little. The
+    program's own names cannot be taken, and one that cannot be loaded says so in its place in the list.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The program's own in their order, then the others by name, from metadata."""
+        from trainer import registry
+
+        own = super().list_commands(ctx)
+        added = {entry.name for entry in registry.installed(registry.COMMANDS)}
+        return [*own, *sorted(added.difference(own))]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, or None."""
+        from trainer import registry
+
+        own = super().get_command(ctx, cmd_name)
+        if own is not None or all(entry.name != cmd_name for entry in registry.installed(registry.COMMANDS)):
+            return own
+        try:
+            return _made(cmd_name)
+        except UsageError as error:
+            return broken(cmd_name, str(error))
+
+
+def _made(name: str) -> Any:
+    """The command that an entry point names. Raises UsageError where it cannot be loaded or is neither."""
+    from trainer import registry
+
+    entry = registry.find(registry.COMMANDS, name)
+    found = registry.imported(entry)
+    app = typer.Typer(add_completion=False, rich_markup_mode=markup())
+    try:
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+            built = typer.main.get_group(app).commands[name]
+        else:
+            app.command(name)(found)
+            built = typer.main.get_command(app)
+    except Exception as error:  # a stranger's annotations may be anything
+        raise UsageError(
+            f"{entry.value} cannot be a command: {type(error).__name__}: {error}",
+            where=str(entry),
+            fix=f"Mend or uninstall {entry.distribution}.",
+        ) from error
+    built.name = name
+    return built
