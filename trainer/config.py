@@ -18,6 +18,13 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+FLAGS = {
+    "optimizer": ("optimizer", "name"),
+    "learning-rate": ("optimizer", "learning-rate"),
+    "weight-decay": ("optimizer", "weight-decay"),
+}
+"""Common options whose value lies deeper in the configuration than their name says."""
+
 
 def kebab(name: str) -> str:
     """`batch_size` → `batch-size`: the form of options, TOML keys and plugin names."""

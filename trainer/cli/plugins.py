@@ -2,27 +2,69 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from trainer.registry import Installed
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.command("list")
-def list_() -> None:
-    """Every installed plugin and task, with the package that it comes from. Reads metadata alone."""
+def list_(
+    load: Annotated[
+        bool, typer.Option("--load", help="Import each of them, which finds every fault, and takes longer.")
+    ] = False,
+) -> None:
+    """Every installed plugin and task, with the package that it comes from, and what is wrong with it.
+
+    Without --load nothing is imported: faults are those that the packages' metadata and sources show.
+
+    Example: trainer plugins list
+    """
     from trainer import registry
 
+    blocked = set()
     for group in (registry.PLUGINS, registry.TASKS):
         entries = registry.installed(group)
         typer.echo(f"{registry.WORDS[group]}s")
         width = max((len(entry.name) for entry in entries), default=0)
         for entry in entries:
-            twice = " (claimed twice)" if [e.name for e in entries].count(entry.name) > 1 else ""
-            typer.echo(f"  {entry.name:<{width}}  {entry.origin}{twice}")
+            block = registry.blocking(entry)
+            notes = " (claimed twice)" * bool(registry.claim_on(entry)) + " (switched off)" * bool(block)
+            typer.echo(f"  {entry.name:<{width}}  {entry.origin}{notes}")
+            wrong = "" if block else _fault(entry, load=load)
+            if wrong:
+                typer.echo(f"  {'':<{width}}  WRONG: {wrong}")
+            blocked.add(block)
         if not entries:
             typer.echo("  none")
+    unknown = [name for name in registry.blocked_names() if name not in blocked]
+    if unknown:
+        typer.echo(f"{registry.BLOCK_LIST} names {', '.join(unknown)}: nothing of that name is installed", err=True)
+
+
+def _fault(entry: Installed, *, load: bool) -> str:
+    """What is wrong with an entry point; ours are held to be right by the tests, unless they are to be loaded."""
+    from trainer import registry
+    from trainer.errors import UsageError
+
+    claim = registry.claim_on(entry)
+    if claim:
+        return "" if entry.is_ours else claim
+    if load:
+        try:
+            registry.load(entry.group, entry.name)
+        except UsageError as error:
+            return f"{error.what}. {error.fix}".rstrip(". ").replace("..", ".")
+        return ""
+    if entry.is_ours:
+        return ""
+    from trainer.reading import visible_fault
+
+    return visible_fault(entry)
 
 
 @app.command("show")
