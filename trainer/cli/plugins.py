@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -74,3 +74,30 @@ def show(name: Annotated[str, typer.Argument(help="A plugin's or a task's name."
 
     for line in describe(name):
         typer.echo(line)
+
+
+@app.command("check")
+def check(
+    name: Annotated[str, typer.Argument(help="A plugin's or a task's name.")],
+    sets: Annotated[
+        Optional[list[str]],  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
+        typer.Option("--set", help="Any option, as in trainer run: NAME.OPTION=VALUE.", metavar="KEY=VALUE"),
+    ] = None,
+    ignore: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="What of a plugin may differ between equal runs, such as a time.", metavar="PATTERN"),
+    ] = None,
+) -> None:
+    """Holds an installed plugin or task to its promises, in tiny real runs; exit code 1 where one is broken.
+
+    Example: trainer plugins check my-plugin --set my-plugin.every=2
+    """
+    from trainer.cli.conformance import examine
+
+    broken = 0
+    for line, is_broken in examine(name, sets or [], ignore or []):
+        typer.echo(line)
+        broken += is_broken
+    if broken:
+        typer.echo(f"error: {name} breaks {broken} of its promises, see above", err=True)
+        raise typer.Exit(1)

@@ -12,7 +12,7 @@ from trainer.events import EVENTS, Plugin
 
 def describe(name: str) -> Iterator[str]:
     """Lines about one plugin or task. Raises UsageError where neither has that name, or it cannot be loaded."""
-    entry = _find(name)
+    entry = find(name)
     cls = registry.load(entry.group, name)
     yield f"{name}  {registry.WORDS[entry.group]} of {entry.origin}, {entry.value}"
     yield ""
@@ -31,8 +31,8 @@ def describe(name: str) -> Iterator[str]:
         yield f"      {option.help}"
 
 
-def _find(name: str) -> registry.Installed:
-    """The entry point, wherever the name is known; a plugin goes first."""
+def find(name: str) -> registry.Installed:
+    """The entry point, wherever the name is known; a plugin goes first. Raises UsageError where it is not."""
     known = {group: [entry.name for entry in registry.installed(group)] for group in registry.WORDS}
     group = next((group for group in registry.WORDS if name in known[group]), None)
     if group is None:
