@@ -1,6 +1,7 @@
 """The conformance kit: all of our own keep every promise, and for each promise there is somebody who breaks it."""
 
 import random
+import tempfile
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -27,8 +28,9 @@ from trainer.testing import (
 
 NEEDED = {"gradient-clipping": {"norm": 1.0}, "gradient-accumulation": {"batches": 2}}
 """Options without which a plugin of ours does nothing, or is refused."""
-IGNORED = {"mlflow": ["run_id"], "metrics-log": ["bytes"]}
-"""What a server gives out, and how long the text of a time is, which differ in every run."""
+PLACE = tempfile.TemporaryDirectory()
+"""Where MLflow keeps one record of all of these runs: making a new one takes longer than a run."""
+NEEDED["mlflow"] = {"tracking-uri": f"sqlite:///{PLACE.name}/mlflow.db"}
 SLOW = {"mlflow"}
 
 
@@ -39,9 +41,7 @@ def ours(group):
 def promises_of_ours():
     for name in ours(PLUGINS):
         marks = [pytest.mark.slow] if name in SLOW else []
-        checks = plugin_checks(
-            lambda name=name: registry.create_plugin(name, NEEDED.get(name, {}), where=""), ignore=IGNORED.get(name, [])
-        )
+        checks = plugin_checks(lambda name=name: registry.create_plugin(name, NEEDED.get(name, {}), where=""))
         yield from (pytest.param(check, id=f"{name}-{check.name}", marks=marks) for check in checks)
 
 
@@ -337,6 +337,8 @@ def test_what_may_differ_can_be_ignored():
     with pytest.raises(BrokenPromiseError, match="speed/rows"):
         check_plugin(Numbered)
     check_plugin(Numbered, ignore=["speed/*"])
+    Numbered.varying = ("speed/*",)
+    check_plugin(Numbered)
 
 
 def test_a_refusal_that_tells_the_user_what_to_do_is_no_broken_promise():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -101,3 +102,24 @@ def check(
     if broken:
         typer.echo(f"error: {name} breaks {broken} of its promises, see above", err=True)
         raise typer.Exit(1)
+
+
+@app.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="The name: small letters, digits and dashes.")],
+    task: Annotated[bool, typer.Option("--task", help="Write a task in place of a plugin.")] = False,
+    into: Annotated[Path, typer.Option(help="Where the package's folder is made.", metavar="FOLDER")] = Path(),
+) -> None:
+    """Writes a small package that installs with pip, is listed, runs, and passes its own tests as it is.
+
+    Example: trainer plugins new my-plugin
+    """
+    from trainer.files import shown
+    from trainer.scaffold import write_package
+
+    folder = write_package(name, into.absolute(), is_task=task)
+    module = name.replace("-", "_")
+    run = f"trainer run {name}" if task else f"trainer run TASK --plugin {name}"
+    typer.echo(f"wrote {shown(folder)}: edit {module}.py, then")
+    for line in (f"pip install -e {shown(folder)}", f"pytest {shown(folder)}", run):
+        typer.echo(f"  {line}")

@@ -67,6 +67,11 @@ class Subject:
     files: Sequence[str] = ()
     ignore: Sequence[str] = ()
 
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """What may differ between equal runs, by its own word or its tester's."""
+        return (*self.ignore, *class_of(self.make).varying)
+
     def plugin(self, label: str = "") -> Plugin:
         """A new one, with the name that it has in a run."""
         plugin = self.make()
@@ -80,7 +85,7 @@ class Subject:
     def unlike(self, first: Trial, second: Trial) -> list[str]:
         """Where two states differ in any bit, less what may."""
         found = differences(first.state, second.state)
-        return [path for path in found if not any(fnmatch(path, f"*{pattern}*") for pattern in self.ignore)]
+        return [path for path in found if not any(fnmatch(path, f"*{pattern}*") for pattern in self.varying)]
 
 
 def plugin_checks(
@@ -94,8 +99,8 @@ def plugin_checks(
 
     `make` gives a new plugin at each call: its class, or a function where it needs options. `task` gives what it is
     tried on, for a plugin that wants something special. `files` are names in the run's folder that have to be the same,
-    byte for byte, after a resume. `ignore` are patterns of what may differ between equal runs: attributes, figures
-    and states that hold times, such as `speed/*`.
+    byte for byte, after a resume. `ignore` are patterns of what may differ between equal runs, beside the plugin's own
+    `varying`: attributes, figures and states that hold times, such as `speed/*`.
     """
     return make_checks(PROMISES, Subject(make, task, files, ignore))
 
@@ -168,7 +173,7 @@ def state_survives_a_save_and_a_load(subject: Subject) -> None:
             _train(subject, [plugin], others=[watch], run_folder=folder, resume=True).borne("in a resumed run")
             saved = _plain_state(kept.get(plugin.name, {}))
             found = list(unlike(saved, seen))
-            found = [key for key in found if not any(fnmatch(key, pattern) for pattern in subject.ignore)]
+            found = [key for key in found if not any(fnmatch(key, pattern) for pattern in subject.varying)]
             if found:
                 key = min(found)
                 raise BrokenPromiseError(
@@ -354,7 +359,7 @@ def _attributes_that_vary(subject: Subject) -> set[str]:
             _train(subject, [plugin], run_folder=folder)
             pair.append(plugin)
     names = varying(*pair)
-    return names | {name for name in vars(pair[0]) if any(fnmatch(name, pattern) for pattern in subject.ignore)}
+    return names | {name for name in vars(pair[0]) if any(fnmatch(name, pattern) for pattern in subject.varying)}
 
 
 def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
