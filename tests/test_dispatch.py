@@ -158,3 +158,16 @@ def test_an_engine_trains_once():
     made.fit()
     with pytest.raises(TrainerError, match="trained already"):
         made.fit()
+
+
+def test_equal_instances_are_told_apart_by_their_names():
+    @dataclass
+    class Twin(Plugin):
+        before = ("twin@a",)
+
+    first, second = Twin(), Twin()
+    first.name, second.name = "twin@a", "twin@b"
+    type(first).before = ()
+    second.before = ("twin@a",)
+    assert first == second
+    assert [plugin.name for plugin in ordered([first, second])] == ["twin@b", "twin@a"]

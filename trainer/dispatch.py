@@ -252,7 +252,8 @@ def ordered(plugins: Sequence[Plugin]) -> list[Plugin]:
                     f"the plugins {listed(sorted(left))} each want to go before the other",
                     fix="Take one of the names out of their before= and after=.",
                 )
-            waiting.remove(ready)
+            # By identity: two instances with the same options are equal, since a name is no option.
+            waiting = [plugin for plugin in waiting if plugin is not ready]
             result.append(ready)
     return result
 

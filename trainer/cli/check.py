@@ -36,7 +36,7 @@ def check_devices(  # noqa: PLR0917  Typer passes them by name
     from trainer.launch import Request, prepare
 
     request = Request(
-        task or _only_task(), {"devices": devices}, plugins=plugin or (), sets=sets or (), config=config, runs_dir=None
+        task or only_task(), {"devices": devices}, plugins=plugin or (), sets=sets or (), config=config, runs_dir=None
     )
     found = compare(prepare(request), steps=steps)
     typer.echo(f"{found.steps} steps on {found.several} against {found.one}")
@@ -50,7 +50,8 @@ def check_devices(  # noqa: PLR0917  Typer passes them by name
         raise typer.Exit(1)
 
 
-def _only_task() -> str:
+def only_task() -> str:
+    """The task that a user can only mean. Raises UsageError where there are several, or none."""
     from trainer import registry
     from trainer.errors import UsageError, listed
 

@@ -70,7 +70,10 @@ def _fault(entry: Installed, *, load: bool) -> str:
 
 @app.command("show")
 def show(name: Annotated[str, typer.Argument(help="A plugin's or a task's name.")]) -> None:
-    """What a plugin or a task does: its options with types, ranges and defaults, its phase and its events."""
+    """What a plugin or a task does: its options with types, ranges and defaults, its phase and its events.
+
+    Example: trainer plugins show NAME
+    """
     from trainer.cli.show import describe
 
     for line in describe(name):
@@ -123,3 +126,46 @@ def new(
     typer.echo(f"wrote {shown(folder)}: edit {module}.py, then")
     for line in (f"pip install -e {shown(folder)}", f"pytest {shown(folder)}", run):
         typer.echo(f"  {line}")
+
+
+@app.command("order")
+def order(
+    task: Annotated[
+        Optional[str],  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
+        typer.Argument(help="The task of the run; may be left out where one is installed.", metavar="TASK"),
+    ] = None,
+    plugin: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="As in trainer run: use this plugin too; may be repeated.", metavar="NAME"),
+    ] = None,
+    no_plugin: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="As in trainer run: leave this plugin out; may be repeated.", metavar="NAME"),
+    ] = None,
+    sets: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", help="Any option, as in trainer run.", metavar="KEY=VALUE"),
+    ] = None,
+    config: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A TOML file with options, such as a run's config.toml.", metavar="FILE"),
+    ] = None,
+) -> None:
+    """Which plugin of a run handles which event, in which order, and why; trains nothing.
+
+    Example: trainer plugins order TASK --plugin NAME
+    """
+    from trainer.cli.check import only_task
+    from trainer.cli.order import explain
+    from trainer.launch import Request, prepare
+
+    request = Request(
+        task or only_task(),
+        plugins=plugin or (),
+        without=no_plugin or (),
+        sets=sets or (),
+        config=config,
+        runs_dir=None,
+    )
+    for line in explain(prepare(request).plugins):
+        typer.echo(line)
