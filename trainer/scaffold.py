@@ -67,7 +67,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
-
 from trainer import Phase, Plugin, Run
 
 
@@ -118,7 +117,6 @@ from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
-
 from trainer import Arrays, Defaults, Run, Splits, Task
 
 
@@ -174,9 +172,9 @@ TEST = '''\
 from __future__ import annotations
 
 import pytest
-from $module import $cls
-
 from trainer.testing import Check, ${word}_checks
+
+from $module import $cls
 
 
 @pytest.mark.parametrize("check", ${word}_checks($cls))

@@ -11,6 +11,7 @@ from trainer.errors import TrainerError, UsageError
 from trainer.events import Plugin
 from trainer.task import Task
 from trainer.testing import Check, Outcome, outcomes, plugin_checks, task_checks
+from trainer.testing.checks import named
 
 
 def examine(name: str, sets: Sequence[str], ignore: Sequence[str]) -> Iterator[tuple[str, bool]]:
@@ -59,5 +60,5 @@ def _told(outcome: Outcome) -> Iterator[tuple[str, bool]]:
     if error is None:
         yield f"kept    {name}{f': {outcome.note}' if outcome.note else ''}", False
         return
-    kind = "" if isinstance(error, (AssertionError, TrainerError)) else f"{type(error).__name__}: "
-    yield f"BROKEN  {name}: {kind}{error}", True
+    told = str(error) if isinstance(error, (AssertionError, TrainerError)) else named(error)
+    yield f"BROKEN  {name}: {told}", True

@@ -27,6 +27,12 @@ class BrokenPromiseError(AssertionError):
     """What a plugin or a task has to keep, and does not; the message says what was seen, and what to do."""
 
 
+def named(error: BaseException) -> str:
+    """Kind and message of an error in one line; MXNet's begin with their kind themselves."""
+    kind, first = type(error).__name__, next(iter(str(error).splitlines()), "")
+    return first if first.startswith(f"{kind}: ") else f"{kind}: {first}".rstrip(": ")
+
+
 @dataclass(frozen=True)
 class Check:
     """One promise of one plugin or task: called, it raises BrokenPromiseError, or returns what

@@ -28,6 +28,7 @@ from trainer.testing.checks import (
     class_of,
     demand,
     make_checks,
+    named,
     plain,
     unlike,
 )
@@ -383,7 +384,7 @@ def _kill(subject: Subject, folder: Path, step: int, *, at_epoch_end: bool) -> C
     trial = _train(subject, [subject.plugin()], others=[KillAt(step, at_epoch_end=at_epoch_end)], run_folder=folder)
     for fault in trial.faults:
         raise BrokenPromiseError(
-            f"behind the checkpoint at step {step}: {fault.method} raised {type(fault.error).__name__}: {fault.error}"
+            f"behind the checkpoint at step {step}: {fault.method} raised {named(fault.error)}"
         ) from fault.error
     kept = newest(folder)
     if kept is None:

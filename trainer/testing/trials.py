@@ -18,7 +18,7 @@ from trainer.events import Phase, Plugin
 from trainer.run import Run
 from trainer.state import capture
 from trainer.task import Task
-from trainer.testing.checks import BrokenPromiseError, plain, unlike
+from trainer.testing.checks import BrokenPromiseError, named, plain, unlike
 
 OURS = ("kit-watch", "kit-kill", "kit-fail", "kit-stop")
 
@@ -56,9 +56,7 @@ class Trial:
         """
         for fault in self.faults:
             if not (refusal and isinstance(fault.error, UsageError)):
-                raise BrokenPromiseError(
-                    f"{what}: {fault.method} raised {type(fault.error).__name__}: {fault.error}"
-                ) from fault.error
+                raise BrokenPromiseError(f"{what}: {fault.method} raised {named(fault.error)}") from fault.error
         own = (ElsewhereError, KeyboardInterrupt) + ((UsageError,) if refusal else ())
         cause = self.error.__cause__ if isinstance(self.error, PluginError) else self.error
         if self.error is not None and not isinstance(cause, own):
