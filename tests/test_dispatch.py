@@ -1,5 +1,7 @@
 """Order, validation and cost of plugins."""
 
+from dataclasses import dataclass
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -158,3 +160,15 @@ def test_an_engine_trains_once():
     made.fit()
     with pytest.raises(TrainerError, match="trained already"):
         made.fit()
+
+
+def test_equal_instances_are_told_apart_by_their_names():
+    @dataclass
+    class Twin(Plugin):
+        pass
+
+    first, second = Twin(), Twin()
+    first.name, second.name = "twin@a", "twin@b"
+    second.before = ("twin@a",)
+    assert first == second
+    assert [plugin.name for plugin in ordered([first, second])] == ["twin@b", "twin@a"]

@@ -14,7 +14,7 @@ from trainer.config import known_keys
 from trainer.events import EVENTS, Phase
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 
 def blocks(language):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainer.api import API_VERSION
     from trainer.data.arrays import Arrays
     from trainer.engine import Engine
     from trainer.errors import PluginError, TrainerError, UsageError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from trainer.task import Defaults, Splits, Task
 
 __all__ = [
+    "API_VERSION",
     "Arrays",
     "Defaults",
     "Engine",
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "API_VERSION": "trainer.api",
     "Arrays": "trainer.data.arrays",
     "Defaults": "trainer.task",
     "Engine": "trainer.engine",

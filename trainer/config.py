@@ -18,6 +18,13 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+FLAGS = {
+    "optimizer": ("optimizer", "name"),
+    "learning-rate": ("optimizer", "learning-rate"),
+    "weight-decay": ("optimizer", "weight-decay"),
+}
+"""Common options whose value lies deeper in the configuration than their name says."""
+
 
 NO_KVSTORE = "No kvstore is used: --devices names the devices, mpirun -n the processes, and the engine sums over both."
 """For people who come from MXNet's own way to train on several."""

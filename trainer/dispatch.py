@@ -6,7 +6,6 @@ nobody listens to costs one look at an empty list. Each call is timed into the l
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,8 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from trainer.errors import PluginError, UsageError, did_you_mean, listed
+from trainer.contract import check_class
+from trainer.errors import PluginError, UsageError, listed
 from trainer.events import EVENTS, Phase, Plugin
 from trainer.options import check_instance
 from trainer.waiting import waiting
@@ -235,31 +235,9 @@ def check(plugin: Plugin) -> None:
         raise UsageError(
             f"its on_error is {plugin.on_error!r}", where=f"plugin {name!r}", fix="It is 'abort' or 'disable'."
         )
+    cls = type(plugin)
+    check_class(cls, where=f"plugin {name!r} ({cls.__module__}.{cls.__qualname__})")
     check_instance(plugin, where=f"plugin {name!r}")
-    for attribute in dir(type(plugin)):
-        if attribute.startswith("on_") and attribute != "on_error":
-            _check_hook(type(plugin), name, attribute)
-
-
-def _check_hook(cls: type[Plugin], name: str, attribute: str) -> None:
-    where = f"plugin {name!r} ({cls.__module__}.{cls.__qualname__})"
-    if attribute.removeprefix("on_") not in EVENTS:
-        hint = did_you_mean(attribute, [f"on_{event}" for event in EVENTS])
-        fix = hint or f"The hooks are {listed((f'on_{event}' for event in EVENTS), limit=99)}."
-        raise UsageError(f"there is no event for its method {attribute}", where=where, fix=fix)
-    method = getattr(cls, attribute)
-    fix = f"Write it as: def {attribute}(self, run)."
-    if not callable(method) or inspect.iscoroutinefunction(method):
-        raise UsageError(f"{attribute} is not an ordinary method", where=where, fix=fix)
-    taken = [
-        parameter
-        for parameter in inspect.signature(method).parameters.values()
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        or (parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty)
-    ]
-    required = [parameter for parameter in taken if parameter.default is parameter.empty]
-    if len(required) != 2 or required != taken[:2] or required[-1].kind is inspect.Parameter.KEYWORD_ONLY:
-        raise UsageError(f"{attribute} has to take exactly one argument, the run", where=where, fix=fix)
 
 
 def ordered(plugins: Sequence[Plugin]) -> list[Plugin]:
@@ -286,7 +264,8 @@ def ordered(plugins: Sequence[Plugin]) -> list[Plugin]:
                     f"the plugins {listed(sorted(left))} each want to go before the other",
                     fix="Take one of the names out of their before= and after=.",
                 )
-            waiting.remove(ready)
+            # By identity: two instances with the same options are equal, since a name is no option.
+            waiting = [plugin for plugin in waiting if plugin is not ready]
             result.append(ready)
     return result
 

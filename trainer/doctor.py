@@ -135,18 +135,28 @@ def _said(command: list[str]) -> str:
 
 
 def _plugins() -> Iterator[Finding]:
+    blocked = set()
     for group, word in registry.WORDS.items():
-        seen: set[str] = set()
         for entry in registry.installed(group):
-            if entry.name in seen:
+            block = registry.blocking(entry)
+            blocked.add(block)
+            if block:
+                yield Finding(word, f"{entry.name} ({entry.origin}), switched off by {registry.BLOCK_LIST}")
                 continue
-            seen.add(entry.name)
+            claim = registry.claim_on(entry)
+            if claim and not entry.is_ours:
+                yield Finding(word, f"{entry.name} ({entry.origin})", wrong=claim)
+                continue
             try:
                 registry.load(group, entry.name)
             except UsageError as error:
                 yield Finding(word, f"{entry.name} ({entry.origin})", wrong=str(error))
             else:
                 yield Finding(word, f"{entry.name} ({entry.origin})")
+    unknown = [name for name in registry.blocked_names() if name not in blocked]
+    if unknown:
+        what = f"nothing of the name {', '.join(unknown)} is installed"
+        yield Finding(registry.BLOCK_LIST, ", ".join(registry.blocked_names()), wrong=what)
 
 
 def _version(package: str) -> str:

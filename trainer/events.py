@@ -65,6 +65,9 @@ EVENTS = (
 )
 """Every event, in the order in which a run first comes to it (the two at the side stand before the endings)."""
 
+EVERY_PLUGIN = frozenset({"on_error", "name", "phase", "before", "after", "api", "varying"})
+"""What every plugin has: a dataclass field of that name would be an option that nobody could reach."""
+
 ENDINGS = ("exception", "fit_end", "teardown")
 """Events whose handlers all run, whatever one of them raises."""
 
@@ -94,6 +97,9 @@ class Plugin:
     - `phase`: when its turn comes within an event.
     - `before`, `after`: names of plugins of the same phase that it goes ahead of, or behind; names that a run does not
       use are passed over.
+    - `api`: the version of `trainer.API_VERSION` that it was written for; empty where it does not say.
+    - `varying`: what in its state, its attributes and its figures differs between equal runs, such as a time or an id
+      from elsewhere: names, or patterns with `*`. The conformance kit (`trainer.testing`) passes over them.
     - `on_error`: `"abort"` ends the run when a hook raises; `"disable"`, for plugins that only watch, switches the
       plugin off, says so, and lets the run go on. A run's configuration can set it for each plugin.
     """
@@ -101,6 +107,8 @@ class Plugin:
     phase: ClassVar[Phase] = Phase.MEASURE
     before: ClassVar[tuple[str, ...]] = ()
     after: ClassVar[tuple[str, ...]] = ()
+    api: ClassVar[str] = ""
+    varying: ClassVar[tuple[str, ...]] = ()
     on_error: Literal["abort", "disable"] = "abort"
     name: str = ""
     """The name in this run, such as `my-plugin` or `my-plugin@first`; whoever creates the plugin sets it."""

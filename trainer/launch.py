@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from trainer import computing, devices, folder, options, registry
 from trainer.checkpoint import Checkpoint
-from trainer.config import NO_KVSTORE, Settings, kebab, known_keys, read_config, scalar
+from trainer.config import FLAGS, NO_KVSTORE, Settings, kebab, known_keys, read_config, scalar
+from trainer.contract import check_class
 from trainer.dispatch import check
 from trainer.errors import UsageError, did_you_mean, listed
 from trainer.events import Plugin
@@ -26,12 +27,6 @@ log = logging.getLogger("trainer")
 
 SCHEMA = 1
 DEFAULT_RUNS = Path("runs")
-FLAGS = {
-    "optimizer": ("optimizer", "name"),
-    "learning-rate": ("optimizer", "learning-rate"),
-    "weight-decay": ("optimizer", "weight-decay"),
-}
-"""Common options whose value lies deeper in the configuration than their name says."""
 
 
 @dataclass
@@ -161,8 +156,7 @@ def prepare(request: Request) -> Launch:
         task_cls, task_name = registry.load(registry.TASKS, request.task), request.task
     else:
         raise UsageError(f"{request.task!r} is not a task", fix="Give the name of one, or an instance.")
-    own = {option.name for option in options.options_of(task_cls)}
-    _check_shadowing(task_cls, own)
+    check_class(task_cls, where=f"task {task_cls.__module__}.{task_cls.__name__}")
     values = _defaults(task_cls)
     if request.config is not None:
         _merge_config(values, request, task_cls, task_name)
@@ -220,7 +214,9 @@ def _merge_config(values: dict[str, Any], request: Request, task_cls: type[Task]
     if "plugins" in config:
         # One that the user leaves out again need not even be installed.
         values["plugins"] = {
-            name: {} if name in request.without else _plugin_from_file(name, given, f"{where}: [plugins.{name}]", base)
+            name: {}
+            if name in request.without or registry.block_of(name)
+            else _plugin_from_file(name, given, f"{where}: [plugins.{name}]", base)
             for name, given in config.pop("plugins").items()
         }
     values.update(config)
@@ -267,16 +263,6 @@ def _plugin_from_file(name: str, given: Mapping[str, Any], where: str, base: Pat
         raise UsageError(error.what, where=error.where or where, fix=error.fix) from error
 
 
-def _check_shadowing(task_cls: type[Task], own: set[str]) -> None:
-    shadowed = own & (_SETTINGS | set(FLAGS) | {"plugin", "no-plugin", "set", "config", "runs-dir", "name", "dry-run"})
-    if shadowed:
-        raise UsageError(
-            f"its options {listed(sorted(shadowed))} have the names of common ones",
-            where=f"task {task_cls.__module__}.{task_cls.__name__}",
-            fix="Rename the fields.",
-        )
-
-
 def _merge_options(values: dict[str, Any], given: Mapping[str, Any], task_cls: type[Task], task_name: str) -> None:
     own = {option.name for option in options.options_of(task_cls)}
     for name, value in given.items():
@@ -302,6 +288,10 @@ def _choose_plugins(values: dict[str, Any], request: Request) -> None:
             fix = did_you_mean(name, values["plugins"]) or f"It uses: {listed(values['plugins'])}."
             raise UsageError(f"the run does not use a plugin {name!r}", where="--no-plugin", fix=fix)
         del values["plugins"][name]
+    for name in [name for name in values["plugins"] if registry.block_of(name)]:
+        if name not in request.plugins:
+            log.warning("the plugin %r is left out: %s names it", name, registry.BLOCK_LIST)
+            del values["plugins"][name]
 
 
 def _merge_sets(values: dict[str, Any], sets: Sequence[str], task_cls: type[Task], task_name: str) -> None:
@@ -326,6 +316,12 @@ def _merge_sets(values: dict[str, Any], sets: Sequence[str], task_cls: type[Task
 
 def _unknown_key(key: str, section: str, values: Mapping[str, Any], task_cls: type[Task], task_name: str) -> None:
     base = section.partition("@")[0]
+    if section and registry.block_of(section):
+        raise UsageError(
+            f"the plugin {section!r} is left out, since {registry.BLOCK_LIST} names it",
+            where="--set",
+            fix="Take it out of the one or the other.",
+        )
     if section and any(entry.name == base for entry in registry.installed(registry.PLUGINS)):
         raise UsageError(
             f"the run does not use the plugin {section!r}", where="--set", fix=f"Add --plugin {section} to use it."

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from trainer.errors import UsageError, did_you_mean, listed
 from trainer.events import Plugin
@@ -25,6 +26,13 @@ COMMANDS = "trainer.commands"
 """Functions that become commands of `trainer`; see `trainer.cli.commands`."""
 KINDS = {**WORDS, COMMANDS: "command"}
 BASES: dict[str, type] = {PLUGINS: Plugin, TASKS: Task}
+OURS = "gluon-trainer"
+
+BLOCK_LIST = "TRAINER_DISABLE_PLUGINS"
+"""The environment variable that names what is not to be used: plugins, tasks or whole packages, with commas between."""
+
+RESERVED = frozenset({"task", "optimizer", "plugins", "schema"})
+"""Names that a configuration and `--set` use for other things."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,11 @@ class Installed:
     def origin(self) -> str:
         """Where it comes from: `gluon-trainer 0.1.0`."""
         return f"{self.distribution} {self.version}".rstrip()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it comes with the engine."""
+        return self.distribution == OURS
 
     def __str__(self) -> str:
         return f"{KINDS[self.group]} {self.name!r} ({self.origin})"
@@ -84,18 +97,78 @@ def _entry_points(group: str) -> Iterator[metadata.EntryPoint]:
                 log.warning("the entry points of %s cannot be read: %s", name, error)
 
 
+def blocked_names() -> tuple[str, ...]:
+    """What the block list names, as it is written there."""
+    return tuple(filter(None, re.split(r"[,\s]+", os.environ.get(BLOCK_LIST, ""))))
+
+
+def block_of(instance: str, group: str = PLUGINS) -> str | None:
+    """The word of the block list that a plugin (by its name, or an instance's) or a task falls under, or None."""
+    name = instance.partition("@")[0]
+    claiming = [entry for entry in installed(group) if entry.name == name]
+    words = [blocking(entry) for entry in claiming] or [word for word in blocked_names() if word == name]
+    # Where two packages claim a name, blocking one of them leaves the other.
+    return words[0] if all(words) and words else None
+
+
+def blocking(entry: Installed) -> str | None:
+    """The word of the block list that one entry point falls under, or None."""
+    folded = _folded(entry.distribution)
+    return next((word for word in blocked_names() if word == entry.name or _folded(word) == folded), None)
+
+
+def _folded(distribution: str) -> str:
+    """A package's name as installers compare it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
 def find(group: str, name: str) -> Installed:
-    """The entry point of that name. Raises UsageError where there is none, or where two packages claim the name."""
-    matches = [entry for entry in installed(group) if entry.name == name]
+    """The entry point of that name; ours, where another package claims it too. Imports nothing.
+
+    Raises UsageError where there is none, where two other packages claim the name, where it is no name that options
+    could have, or where the block list names it.
+    """
     word = KINDS[group]
-    if not matches:
+    claiming = [entry for entry in installed(group) if entry.name == name]
+    if not claiming:
         names = [entry.name for entry in installed(group)]
         hint = did_you_mean(name, names)
         raise UsageError(f"there is no {word} {name!r}", fix=f"Installed: {listed(names, 99)}. {hint}".strip())
-    if len(matches) > 1:
-        claims = listed(entry.origin for entry in matches)
-        raise UsageError(f"the {word} name {name!r} is claimed by {claims}", fix="Uninstall all but one of them.")
-    return matches[0]
+    matches = [entry for entry in claiming if not blocking(entry)]
+    if not matches:
+        raise UsageError(
+            f"it is switched off, since {BLOCK_LIST} names {blocking(claiming[0])!r}",
+            where=str(claiming[0]),
+            fix="Take it out of that list to use it.",
+        )
+    ours = [entry for entry in matches if entry.is_ours]
+    if len(matches) > 1 and not ours:
+        raise UsageError(claim_on(matches[0]), fix=f"Uninstall all but one of them, or name them in {BLOCK_LIST}.")
+    # A stranger that takes a name of ours is named by `plugins list`, and shall not stop every run that uses ours.
+    entry = (ours or matches)[0]
+    wrong = wrong_name(name)
+    if wrong:
+        raise UsageError(wrong, where=str(entry), fix=f"Mend or uninstall {entry.distribution}.")
+    return entry
+
+
+def claim_on(entry: Installed) -> str:
+    """What is wrong with the name of an entry point that another package claims, too; empty where none does."""
+    claiming = [each for each in installed(entry.group) if each.name == entry.name and not blocking(each)]
+    if len(claiming) < 2 or entry not in claiming:
+        return ""
+    taken = "" if entry.is_ours or not any(each.is_ours for each in claiming) else f"; that of {OURS} is used"
+    origins = listed(each.origin for each in claiming)
+    return f"the {KINDS[entry.group]} name {entry.name!r} is claimed by {origins}{taken}"
+
+
+def wrong_name(name: str) -> str:
+    """What is wrong with the name of an entry point, or empty."""
+    if name in RESERVED:
+        return f"{name!r} is what configurations call something else"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        return f"{name!r} is no name: it takes letters, digits, dashes and underscores"
+    return ""
 
 
 @cache
@@ -105,16 +178,21 @@ def load(group: str, name: str) -> type:
     Raises UsageError, naming distribution, version and error, where it cannot be imported or is not what it claims.
     """
     entry = find(group, name)
-    cls: type = imported(entry)
-    base = BASES[group]
+    cls = imported(entry)
+    check_loaded(cls, entry)
+    return cast("type", cls)
+
+
+def check_loaded(cls: Any, entry: Installed) -> None:
+    """Raises UsageError, naming the distribution, where what an entry point leads to is no working plugin or task."""
+    from trainer.contract import check_class
+
+    base = BASES[entry.group]
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise UsageError(f"{entry.value} is not a class derived from trainer.{base.__name__}", where=str(entry))
     if not dataclasses.is_dataclass(cls):
         raise UsageError(f"{entry.value} is not a dataclass", where=str(entry), fix="Decorate it with @dataclass.")
-    from trainer.options import options_of
-
-    options_of(cls)
-    return cls
+    check_class(cls, where=str(entry))
 
 
 def imported(entry: Installed) -> Any:

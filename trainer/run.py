@@ -240,6 +240,11 @@ class Run:
         return float("nan") if self.engine_step is None else self.engine_step.loss.newest()
 
     @property
+    def losses(self) -> Sequence[Array]:
+        """The loss of each row of the newest batch, one (rows,) array a context; overwritten by the next batch."""
+        return () if self.engine_step is None else self.engine_step.loss.by_row
+
+    @property
     def outputs(self) -> list[Array]:
         """The net's outputs for the newest batch, one (rows, …) array a context; overwritten by the next batch."""
         return [] if self.engine_step is None else self.engine_step.outputs()

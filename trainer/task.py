@@ -50,6 +50,8 @@ class Task:
 
     name: str = ""
     """The name of the entry point; whoever creates the task sets it."""
+    api: ClassVar[str] = ""
+    """The version of `trainer.API_VERSION` that it was written for; empty where it does not say."""
     defaults: ClassVar[Defaults] = Defaults()
     headline: ClassVar[Sequence[str]] = ("train/loss", "validation/loss")
     """The metrics that one line about an epoch should show."""

@@ -39,6 +39,7 @@ class MetricsLog(Plugin):
     csv: Annotated[bool, Field(description="Whether metrics.csv is written too.")] = True
 
     phase = Phase.REPORT
+    varying = ("bytes",)
     on_error = "disable"
 
     def __post_init__(self) -> None:

@@ -57,6 +57,7 @@ class MLflow(Plugin):
     )
 
     phase = Phase.REPORT
+    varying = ("run_id",)
     after = ("metrics-log",)
     on_error = "disable"
 

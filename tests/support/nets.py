@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trainer import Arrays, Splits, Task
-from trainer._mxnet import gluon
+from trainer._mxnet import gluon, mx
 
 
 @dataclass
@@ -241,6 +241,32 @@ class Sometimes(gluon.Block):
     def forward(self, x: Any) -> Any:
         out = self.always(x)
         return out + self.sometimes(x) if float(x[:, 0].mean().asscalar()) > 0 else out
+
+
+class TwoFaced(gluon.HybridBlock):
+    """Computes something else as a symbol."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with self.name_scope():
+            self.out = gluon.nn.Dense(1)
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        return self.out(x) * (2 if F is mx.sym else 1)
+
+
+class NeedsTwoRows(gluon.Block):
+    """Cannot be trained on one row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with self.name_scope():
+            self.out = gluon.nn.Dense(1)
+
+    def forward(self, x: Any) -> Any:
+        if mx.autograd.is_training() and len(x) < 2:
+            raise ValueError("two rows at least")
+        return self.out(x)
 
 
 def values(run: Any, context: Any = None) -> dict[str, Any]:

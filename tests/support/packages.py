@@ -36,3 +36,29 @@ def trainer(*arguments, path=(), cwd=None):
         timeout=120,
         check=False,
     )
+
+
+def pip_install(source, site):
+    """Builds the package in a folder with its own backend and installs it into `site`, without a network."""
+    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps", "--no-index"]
+    done = subprocess.run(
+        [*pip, "--no-build-isolation", "--target", str(site), str(source)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def run_tests(folder, site, cwd):
+    """Runs the tests of a package, as its author would, against what is installed in `site`."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)],
+        cwd=cwd,
+        env=environment(site),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )

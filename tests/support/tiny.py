@@ -8,61 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from trainer import Arrays, Defaults, Engine, Phase, Plugin, Run, Splits, Task
-from trainer.config import Settings
+from trainer import Engine, Phase, Plugin, Run, Task
 from trainer.events import EVENTS
+from trainer.testing.tiny import TinyTask as Tiny
+from trainer.testing.tiny import rows, settings
 
-
-def rows(number: int, columns: int = 3, seed: int = 0, weighted: bool = False) -> Arrays:
-    """Standard normal features; label 1 where the first is positive."""
-    generator = np.random.default_rng(seed)
-    features = generator.normal(size=(number, columns)).astype(np.float32)
-    labels = (features[:, 0] > 0).astype(np.float32)
-    weights = generator.uniform(0.5, 2, size=(number, 1)).astype(np.float32) if weighted else None
-    return Arrays(features, labels, weights)
-
-
-@dataclass
-class Tiny(Task):
-    """A linear net on a few rows."""
-
-    train_rows: int = 4
-    validation_rows: int = 2
-    test_rows: int = 0
-    weighted: bool = False
-    make_net: Callable[[], Any] | None = None
-    make_loss: Callable[[], Any] | None = None
-
-    name = "tiny"
-    defaults = Defaults(epochs=2, batch_size=2, learning_rate=0.1, plugins=())
-
-    def splits(self, run: Run) -> Splits:
-        sizes = (self.train_rows, self.validation_rows, self.test_rows)
-        return Splits(*[rows(size, seed=n, weighted=self.weighted) if size else None for n, size in enumerate(sizes)])
-
-    def net(self) -> Any:
-        from trainer._mxnet import gluon
-
-        return self.make_net() if self.make_net else gluon.nn.Dense(1)
-
-    def loss(self) -> Any:
-        from trainer._mxnet import gluon
-
-        return self.make_loss() if self.make_loss else gluon.loss.SigmoidBinaryCrossEntropyLoss()
-
-    def metrics(self) -> list[Any]:
-        from trainer.metrics import BinaryClassification
-
-        return [BinaryClassification()]
-
-    def predictions(self, outputs: Any) -> Any:
-        return outputs.sigmoid().reshape(-1)
-
-
-def settings(**values: Any) -> Settings:
-    """Two epochs of batches of two, with plain SGD."""
-    optimizer = {"name": "sgd", "learning_rate": 0.1, **values.pop("optimizer", {})}
-    return Settings.checked({"epochs": 2, "batch_size": 2, "seed": 7, "optimizer": optimizer, **values})
+__all__ = ["Recorder", "Tiny", "engine", "hooked", "plugin", "rows", "settings", "weights"]
 
 
 def engine(

@@ -83,9 +83,7 @@ def run_app() -> int:
         app(prog_name=PROGRAM)
     start = launched()
     if not start.is_first:
-        # One of several processes: the first one prints for all, except for errors that are this one's alone.
-        logging.getLogger().setLevel(logging.ERROR)
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  until the process ends
+        _leave_printing_to_the_first()
     command = typer.main.get_command(app)
     try:
         # Not `app()`: it would turn an interrupted run into an exit code of its own and print errors in boxes.
@@ -117,6 +115,12 @@ def run_app() -> int:
         _complain(f"the run failed: {type(error).__name__}: {error}", error)
         return 1
     return 0
+
+
+def _leave_printing_to_the_first() -> None:
+    """One of several processes: the first one prints for all, except for errors that are this one's alone."""
+    logging.getLogger().setLevel(logging.ERROR)
+    sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  until the process ends
 
 
 def _misused(error: typer.BadParameter) -> int:

@@ -7,8 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from trainer.processes import launched
 from trainer.cli.complete import plugin_names, task_names
+from trainer.processes import launched
 
 
 def check_devices(  # noqa: PLR0917  Typer passes them by name
@@ -41,7 +41,7 @@ def check_devices(  # noqa: PLR0917  Typer passes them by name
     from trainer.launch import Request, prepare
 
     request = Request(
-        task or _only_task(), {"devices": devices}, plugins=plugin or (), sets=sets or (), config=config, runs_dir=None
+        task or only_task(), {"devices": devices}, plugins=plugin or (), sets=sets or (), config=config, runs_dir=None
     )
     launch = prepare(request)
     launch.choose_computing()
@@ -58,7 +58,8 @@ def check_devices(  # noqa: PLR0917  Typer passes them by name
         raise typer.Exit(1)
 
 
-def _only_task() -> str:
+def only_task() -> str:
+    """The task that a user can only mean. Raises UsageError where there are several, or none."""
     from trainer import registry
     from trainer.errors import UsageError, listed
 

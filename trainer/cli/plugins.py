@@ -2,32 +2,72 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from trainer.cli.complete import plugin_and_task_names
 
+if TYPE_CHECKING:
+    from trainer.registry import Installed
+
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.command("list")
-def list_() -> None:
-    """Every installed plugin and task, with the package that it comes from. Reads metadata alone.
+def list_(
+    load: Annotated[
+        bool, typer.Option("--load", help="Import each of them, which finds every fault, and takes longer.")
+    ] = False,
+) -> None:
+    """Every installed plugin and task, with the package that it comes from, and what is wrong with it.
+
+    Without --load nothing is imported: faults are those that the packages' metadata and sources show.
 
     Example: trainer plugins list
     """
     from trainer import registry
 
+    blocked = set()
     for group in (registry.PLUGINS, registry.TASKS):
         entries = registry.installed(group)
         typer.echo(f"{registry.WORDS[group]}s")
         width = max((len(entry.name) for entry in entries), default=0)
         for entry in entries:
-            twice = " (claimed twice)" if [e.name for e in entries].count(entry.name) > 1 else ""
-            typer.echo(f"  {entry.name:<{width}}  {entry.origin}{twice}")
+            block = registry.blocking(entry)
+            notes = " (claimed twice)" * bool(registry.claim_on(entry)) + " (switched off)" * bool(block)
+            typer.echo(f"  {entry.name:<{width}}  {entry.origin}{notes}")
+            wrong = "" if block else _fault(entry, load=load)
+            if wrong:
+                typer.echo(f"  {'':<{width}}  WRONG: {wrong}")
+            blocked.add(block)
         if not entries:
             typer.echo("  none")
+    unknown = [name for name in registry.blocked_names() if name not in blocked]
+    if unknown:
+        typer.echo(f"{registry.BLOCK_LIST} names {', '.join(unknown)}: nothing of that name is installed", err=True)
+
+
+def _fault(entry: Installed, *, load: bool) -> str:
+    """What is wrong with an entry point; ours are held to be right by the tests, unless they are to be loaded."""
+    from trainer import registry
+    from trainer.errors import UsageError
+
+    claim = registry.claim_on(entry)
+    if claim:
+        return "" if entry.is_ours else claim
+    if load:
+        try:
+            registry.load(entry.group, entry.name)
+        except UsageError as error:
+            return f"{error.what}. {error.fix}".rstrip(". ").replace("..", ".")
+        return ""
+    if entry.is_ours:
+        return ""
+    from trainer.reading import visible_fault
+
+    return visible_fault(entry)
 
 
 @app.command("show")
@@ -36,9 +76,100 @@ def show(
 ) -> None:
     """What a plugin or a task does: its options with types, ranges and defaults, its phase and its events.
 
-    Example: trainer plugins show PLUGIN
+    Example: trainer plugins show NAME
     """
     from trainer.cli.show import describe
 
     for line in describe(name):
+        typer.echo(line)
+
+
+@app.command("check")
+def check(
+    name: Annotated[str, typer.Argument(help="A plugin's or a task's name.")],
+    sets: Annotated[
+        Optional[list[str]],  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
+        typer.Option("--set", help="Any option, as in trainer run: NAME.OPTION=VALUE.", metavar="KEY=VALUE"),
+    ] = None,
+    ignore: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="What of a plugin may differ between equal runs, such as a time.", metavar="PATTERN"),
+    ] = None,
+) -> None:
+    """Holds an installed plugin or task to its promises, in tiny real runs; exit code 1 where one is broken.
+
+    Example: trainer plugins check my-plugin --set my-plugin.every=2
+    """
+    from trainer.cli.conformance import examine
+
+    broken = 0
+    for line, is_broken in examine(name, sets or [], ignore or []):
+        typer.echo(line)
+        broken += is_broken
+    if broken:
+        typer.echo(f"error: {name} breaks {broken} of its promises, see above", err=True)
+        raise typer.Exit(1)
+
+
+@app.command("new")
+def new(
+    name: Annotated[str, typer.Argument(help="The name: small letters, digits and dashes.")],
+    task: Annotated[bool, typer.Option("--task", help="Write a task in place of a plugin.")] = False,
+    into: Annotated[Path, typer.Option(help="Where the package's folder is made.", metavar="FOLDER")] = Path(),
+) -> None:
+    """Writes a small package that installs with pip, is listed, runs, and passes its own tests as it is.
+
+    Example: trainer plugins new my-plugin
+    """
+    from trainer.files import shown
+    from trainer.scaffold import write_package
+
+    folder = write_package(name, into.absolute(), is_task=task)
+    module = name.replace("-", "_")
+    run = f"trainer run {name}" if task else f"trainer run TASK --plugin {name}"
+    typer.echo(f"wrote {shown(folder)}: edit {module}.py, then")
+    for line in (f"pip install -e {shown(folder)}", f"pytest {shown(folder)}", run):
+        typer.echo(f"  {line}")
+
+
+@app.command("order")
+def order(
+    task: Annotated[
+        Optional[str],  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
+        typer.Argument(help="The task of the run; may be left out where one is installed.", metavar="TASK"),
+    ] = None,
+    plugin: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="As in trainer run: use this plugin too; may be repeated.", metavar="NAME"),
+    ] = None,
+    no_plugin: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="As in trainer run: leave this plugin out; may be repeated.", metavar="NAME"),
+    ] = None,
+    sets: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", help="Any option, as in trainer run.", metavar="KEY=VALUE"),
+    ] = None,
+    config: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A TOML file with options, such as a run's config.toml.", metavar="FILE"),
+    ] = None,
+) -> None:
+    """Which plugin of a run handles which event, in which order, and why; trains nothing.
+
+    Example: trainer plugins order TASK --plugin NAME
+    """
+    from trainer.cli.check import only_task
+    from trainer.cli.order import explain
+    from trainer.launch import Request, prepare
+
+    request = Request(
+        task or only_task(),
+        plugins=plugin or (),
+        without=no_plugin or (),
+        sets=sets or (),
+        config=config,
+        runs_dir=None,
+    )
+    for line in explain(prepare(request).plugins):
         typer.echo(line)

@@ -14,7 +14,7 @@ from trainer.cli.complete import plugin_names
 from trainer.cli.tasks import markup
 from trainer.computing import Computing
 from trainer.config import Settings, kebab
-from trainer.run import Run
+from trainer.run import Decision, Run
 from trainer.task import Task
 
 COMMON = "Common options"
@@ -200,11 +200,7 @@ def _how(run: Run) -> str:
 def summary(run: Run) -> list[str]:
     """What a person wants to know when a run is over."""
     lines = [f"{run.status} after {run.epoch} epochs, {run.step} steps, {run.seconds:.1f} s; {_how(run)}"]
-    lines += [
-        f"  {decision.plugin} asked to {decision.action.replace('_', ' ')} at epoch {decision.epoch}, step "
-        f"{decision.step}{f' and {decision.count - 1} more times' if decision.count > 1 else ''}: {decision.reason}"
-        for decision in run.decisions
-    ]
+    lines += [_told(decision) for decision in run.decisions]
     costs: dict[str, float] = {}
     waited = 0.0
     for row in run.dispatch.ledger():
@@ -220,3 +216,12 @@ def summary(run: Run) -> list[str]:
     if run.folder is not None:
         lines.append(f"run: {run.folder}")
     return lines
+
+
+def _told(decision: Decision) -> str:
+    """A line of the decision record, in words; a plugin that failed and was switched off stands out."""
+    more = f" and {decision.count - 1} more times" if decision.count > 1 else ""
+    when = f"at epoch {decision.epoch}, step {decision.step}{more}: {decision.reason}"
+    if decision.action == "disable":
+        return f"  WARNING: {decision.plugin} was switched off {when}"
+    return f"  {decision.plugin} asked to {decision.action.replace('_', ' ')} {when}"

@@ -71,6 +71,11 @@ class TrainingLoss:
                 self._mean = sum(float(part.asnumpy().sum(dtype="float64")) for part in self._newest) / self._rows
         return self._mean
 
+    @property
+    def by_row(self) -> Sequence[Array]:
+        """The losses of the newest batch, one array (rows on it,) a context that has rows; does not wait."""
+        return self._newest
+
     def take_sum(self) -> float:
         """The losses of all rows since the last call, added up. Waits for the device."""
         self._flush()

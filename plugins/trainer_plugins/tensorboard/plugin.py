@@ -42,6 +42,7 @@ class TensorBoard(Plugin):
     graph: Annotated[bool, Field(description="Whether the net's graph is recorded.")] = True
 
     phase = Phase.REPORT
+    varying = ("file", "bytes")
     on_error = "disable"
 
     def __post_init__(self) -> None:

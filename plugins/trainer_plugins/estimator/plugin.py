@@ -1,0 +1,190 @@
+"""Event handlers of MXNet's Estimator as one plugin."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainer import Phase, Plugin, Run, UsageError
+from trainer.errors import listed
+from trainer_plugins.estimator import plain
+from trainer_plugins.estimator.view import view_class
+
+log = logging.getLogger("trainer")
+
+EVENTS = {
+    "TrainBegin": "train_begin",
+    "EpochBegin": "epoch_begin",
+    "BatchBegin": "batch_begin",
+    "BatchEnd": "batch_end",
+    "EpochEnd": "epoch_end",
+    "TrainEnd": "train_end",
+}
+
+
+@dataclass
+class EstimatorHandlers(Plugin):
+    """Calls event handlers of `mxnet.gluon.contrib.estimator` at the Estimator's moments, in order of their priority.
+
+    `train_metrics` and `val_metrics` are `mx.metric.EvalMetric`s that handlers log and monitor; without a MetricHandler
+    or a ValidationHandler among the handlers, they are updated from the engine's own batches and evaluation. The object
+    that handlers are called with is `estimator`; it exists at once, for `ValidationHandler(data, estimator.evaluate)`.
+    A true value from `epoch_end` stops the run; one from `batch_end` ends the epoch, and stops the run where the
+    handler's `stop_training` is true.
+    """
+
+    handlers: Sequence[Any] = ()
+    train_metrics: Sequence[Any] = ()
+    val_metrics: Sequence[Any] = ()
+    logger: Any = None
+
+    phase = Phase.DECIDE
+
+    def __post_init__(self) -> None:
+        """Names the metrics as the Estimator does, so that handlers can be made with them."""
+        self.estimator: Any = view_class()(self.train_metrics, self.val_metrics, self.logger)
+        self.train_metrics, self.val_metrics = self.estimator.train_metrics, self.estimator.val_metrics
+        self._called: dict[str, list[Any]] = {name: [] for name in EVENTS.values()}
+        self._sorted: list[Any] = []
+        self._validates = False
+        self._began = False
+        self._saved: Mapping[str, Any] = {}
+
+    def on_setup(self, run: Run) -> None:
+        """Checks and sorts the handlers; the caller's list stays as it is."""
+        from trainer._mxnet import gluon
+
+        kinds = gluon.contrib.estimator
+        given = list(self.handlers) if isinstance(self.handlers, (list, tuple)) else [self.handlers]
+        self._check(given, kinds)
+        handlers = [each for each in given if not isinstance(each, kinds.GradientUpdateHandler)]
+        if len(handlers) < len(given):
+            log.warning("%s: the GradientUpdateHandler is left out, since the engine updates the weights.", self.name)
+        if not any(isinstance(each, kinds.MetricHandler) for each in handlers):
+            handlers.append(kinds.MetricHandler(self.train_metrics))
+        self._validates = any(isinstance(each, kinds.ValidationHandler) for each in handlers)
+        handlers.sort(key=lambda handler: getattr(handler, "priority", 0))
+        self._called = {
+            method: [each for each in handlers if isinstance(each, getattr(kinds, kind))]
+            for kind, method in EVENTS.items()
+        }
+        self._sorted = handlers
+        self.estimator.bind(run)
+        self._restore()
+
+    def _check(self, handlers: list[Any], kinds: Any) -> None:
+        known = tuple(getattr(kinds, kind) for kind in EVENTS)
+        for handler in handlers:
+            if not isinstance(handler, known):
+                raise UsageError(
+                    f"{handler!r} is no event handler of the Estimator",
+                    where=f"plugin {self.name!r}",
+                    fix=f"Give instances of classes that derive from {listed(EVENTS)}.",
+                )
+            if isinstance(handler, kinds.GradientUpdateHandler) and type(handler) is not kinds.GradientUpdateHandler:
+                raise UsageError(
+                    f"{type(handler).__name__} updates the weights in its own way, and the engine does that",
+                    where=f"plugin {self.name!r}",
+                    fix="Write a plugin: on_backward_end may change gradients or skip the update.",
+                )
+
+    def on_fit_begin(self, run: Run) -> None:
+        """`train_begin`; in a resumed run the handlers then get back what they held."""
+        self._call("train_begin")
+        self._began = True
+        self._restore()
+
+    def on_epoch_begin(self, run: Run) -> None:
+        """`epoch_begin`."""
+        self._call("epoch_begin")
+
+    def on_batch_begin(self, run: Run) -> None:
+        """`batch_begin`, with the batch where anybody listens."""
+        if self._called["batch_begin"]:
+            self._call("batch_begin", batch=_batch(run))
+
+    def on_batch_end(self, run: Run) -> None:
+        """`batch_end`; the weights have moved already."""
+        assert run.batch is not None  # noqa: S101
+        labels = [shard.label for shard in run.batch.shards if shard.rows]
+        given = {"batch": _batch(run), "pred": run.outputs, "label": labels, "loss": run.losses}
+        for handler, answer in self._call("batch_end", **given):
+            if answer:
+                self._ask(run, handler, ends_run=bool(getattr(handler, "stop_training", False)))
+        if self.estimator.max_batch and run.step >= self.estimator.max_batch < (run.settings.steps or 0):
+            run.stop(f"the handlers have reduced it to {self.estimator.max_batch} batches")
+
+    def on_evaluate_end(self, run: Run) -> None:
+        """The engine's evaluation goes into `val_metrics`, unless a ValidationHandler makes one of its own."""
+        from trainer._mxnet import mx
+
+        evaluation = run.evaluation
+        if self._validates or evaluation is None:
+            return
+        for metric in self.val_metrics:
+            metric.reset()
+            if isinstance(metric, mx.metric.Loss):
+                metric.update(0, [mx.nd.array([evaluation.loss])])
+            elif evaluation.labels.size:
+                metric.update([mx.nd.array(evaluation.labels)], [mx.nd.array(evaluation.predictions)])
+
+    def on_epoch_end(self, run: Run) -> None:
+        """`epoch_end`, behind the engine's evaluation; the metrics' values are logged."""
+        for handler, answer in self._call("epoch_end"):
+            if answer:
+                self._ask(run, handler, ends_run=True)
+        if self.estimator.max_epoch and run.epoch >= self.estimator.max_epoch < run.settings.epochs:
+            run.stop(f"the handlers have reduced it to {self.estimator.max_epoch} epochs")
+        if self.estimator.stop_training:
+            run.stop("estimator.stop_training is true")
+
+    def on_fit_end(self, run: Run) -> None:
+        """`train_end`, which the Estimator does not call either where training has failed."""
+        if self._began and run.status in ("finished", "stopped"):
+            self._call("train_end")
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The plain values that handlers and metrics hold, such as counters, patience and the best value."""
+        return {
+            "handlers": [plain.attributes(handler) for handler in self._sorted],
+            "metrics": [plain.attributes(metric) for metric in self._metrics],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Kept until the handlers are sorted; and until `train_begin` is over, which sets counters to zero."""
+        self._saved = state
+
+    def _restore(self) -> None:
+        saved = (*self._saved.get("handlers", ()), *self._saved.get("metrics", ()))
+        for owner, state in zip([*self._sorted, *self._metrics], saved, strict=False):
+            plain.restore(owner, state)
+
+    @property
+    def _metrics(self) -> list[Any]:
+        return [*self.train_metrics, *self.val_metrics]
+
+    def _call(self, method: str, **given: Any) -> list[tuple[Any, Any]]:
+        """Each handler with what it answered, in the order of their priority."""
+        return [(each, getattr(each, method)(self.estimator, **given)) for each in self._called[method]]
+
+    def _ask(self, run: Run, handler: Any, *, ends_run: bool) -> None:
+        kind = type(handler).__name__
+        if ends_run:
+            run.stop(f"{kind} asked for it")
+        else:
+            run.end_epoch(f"{kind} asked for it")
+
+
+def _batch(run: Run) -> list[Any]:
+    """Data and labels of the whole batch on the first context, as a DataLoader gives them."""
+    from trainer._mxnet import mx
+
+    assert run.batch is not None  # noqa: S101
+    shards = [shard for shard in run.batch.shards if shard.rows]
+    if len(shards) == 1:
+        return [*shards[0].inputs, shards[0].label]
+    first = run.contexts[0]
+    columns = zip(*[(*shard.inputs, shard.label) for shard in shards], strict=True)
+    return [mx.nd.concat(*[part.as_in_context(first) for part in column], dim=0) for column in columns]

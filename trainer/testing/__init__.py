@@ -1,0 +1,37 @@
+"""The conformance kit: gives a plugin or a task a tiny real run, and checks what authors get wrong.
+
+In a package's tests, with pytest:
+
+    import pytest
+    from trainer.testing import plugin_checks
+    from my_package import MyPlugin
+
+
+    @pytest.mark.parametrize("check", plugin_checks(MyPlugin))
+    def test_it_keeps_the_promises_of_a_plugin(check):
+        check()
+
+Each promise is a test of its own, by its name. `task_checks(MyTask)` are those of a task. `check_plugin` and
+`check_task` look at all of them at once, and `trainer plugins check NAME` at those of an installed plugin or task. The
+kit itself does not need pytest.
+"""
+
+from trainer.testing.checks import BrokenPromiseError, Check, Outcome, outcomes
+from trainer.testing.plugins import check_plugin, plugin_checks
+from trainer.testing.tasks import check_task, task_checks
+from trainer.testing.tiny import TinyTask, TinyWithThreshold, rows, settings
+
+__all__ = [
+    "BrokenPromiseError",
+    "Check",
+    "Outcome",
+    "TinyTask",
+    "TinyWithThreshold",
+    "check_plugin",
+    "check_task",
+    "outcomes",
+    "plugin_checks",
+    "rows",
+    "settings",
+    "task_checks",
+]

@@ -1,0 +1,212 @@
+"""Checks: promises by name, each a function that raises where the promise is broken."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+import tempfile
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from trainer import options
+from trainer.config import kebab, read_config
+from trainer.contract import check_class
+from trainer.errors import TrainerError, UsageError
+from trainer.options import Option
+
+
+class BrokenPromiseError(AssertionError):
+    """What a plugin or a task has to keep, and does not; the message says what was seen, and what to do."""
+
+
+def named(error: BaseException) -> str:
+    """Kind and message of an error in one line; MXNet's begin with their kind themselves."""
+    kind, first = type(error).__name__, next(iter(str(error).splitlines()), "")
+    return first if first.startswith(f"{kind}: ") else f"{kind}: {first}".rstrip(": ")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise of one plugin or task: called, it raises BrokenPromiseError, or returns what
+    there is to say.
+
+    pytest shows its `__name__` where tests are parametrised with checks.
+    """
+
+    function: str
+    promise: str
+    look: Callable[[], str | None]
+
+    @property
+    def __name__(self) -> str:
+        return self.function
+
+    @property
+    def name(self) -> str:
+        """The name as people write it: `state-survives-a-save-and-a-load`."""
+        return kebab(self.function)
+
+    def __call__(self) -> str:
+        """Looks; the answer is a remark, such as a cost, or empty."""
+        return self.look() or ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one check ended: `error` is what broke the promise, None where it was kept; `note` what there is to say."""
+
+    check: Check
+    error: Exception | None
+    note: str = ""
+
+
+def make_checks(functions: Iterable[Callable[[Any], str | None]], subject: Any) -> list[Check]:
+    """A check for each function; the first line of its docstring is the promise."""
+    return [
+        Check(each.__name__, (inspect.getdoc(each) or "").splitlines()[0], lambda each=each: each(subject))  # type: ignore[misc]
+        for each in functions
+    ]
+
+
+def outcomes(checks: Iterable[Check]) -> Iterator[Outcome]:
+    """Calls one check after the other, whatever the others find."""
+    for check in checks:
+        try:
+            note = check()
+        except Exception as error:  # noqa: BLE001  whatever a stranger's code raises is what was looked for
+            yield Outcome(check, error)
+        else:
+            yield Outcome(check, None, note)
+
+
+def demand(checks: Iterable[Check]) -> dict[str, str]:
+    """Calls every check, and returns their remarks by name. Raises BrokenPromiseError, with all that was found."""
+    found = list(outcomes(checks))
+    broken = [f"{each.check.name}: {each.error}" for each in found if each.error is not None]
+    if broken:
+        raise BrokenPromiseError("\n".join(broken))
+    return {each.check.name: each.note for each in found if each.note}
+
+
+# ---- what plugins and tasks have in common --------------------------------------------------------------------------
+
+
+def class_of(make: Callable[[], Any]) -> type[Any]:
+    """The class of what `make` makes. Raises BrokenPromiseError where it makes nothing that is checked here."""
+    return make if isinstance(make, type) else type(make())
+
+
+def check_declaration(cls: type[Any]) -> None:
+    """That the class is one that the engine takes, and says what it does."""
+    try:
+        check_class(cls, where=cls.__name__)
+    except UsageError as error:
+        raise BrokenPromiseError(str(error)) from error
+    if cls.__doc__ is None or cls.__doc__.startswith(f"{cls.__name__}("):
+        # A dataclass without a docstring gets its signature for one.
+        raise BrokenPromiseError(f"{cls.__name__} has no docstring: `trainer plugins show` has nothing to say of it")
+    silent = [option.name for option in options.options_of(cls) if not option.help]
+    if silent:
+        raise BrokenPromiseError(
+            f"the options {', '.join(silent)} have no help text: annotate them with "
+            'Annotated[type, Field(description="…")]'
+        )
+
+
+def check_import(cls: type[Any]) -> str:
+    """That importing the module of a class does not import MXNet: help and typing errors would wait for it."""
+    module = cls.__module__
+    try:
+        is_found = find_spec(module) is not None
+    except (ImportError, ValueError):
+        is_found = False
+    if not is_found:
+        return f"{module} is no module that a new process could import, so this was not looked at"
+    code = f"import sys, {module}; sys.exit(3 if 'mxnet' in sys.modules else 0)"
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 3:
+        raise BrokenPromiseError(
+            f"importing {module} imports MXNet, which takes a second: take it from trainer._mxnet inside the methods"
+        )
+    if done.returncode:
+        raise BrokenPromiseError(f"{module} cannot be imported by itself: {done.stderr.strip().splitlines()[-1]}")
+    return ""
+
+
+def check_options(make: Callable[[], Any]) -> None:
+    """That every option comes back from a TOML file and from the text of a flag as it was."""
+    made = make()
+    cls = type(made)
+    values = {option.name: getattr(made, option.field) for option in options.options_of(cls)}
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "config.toml"
+        try:
+            path.write_text(tomli_w.dumps({"part": options.to_toml(made)}), encoding="utf-8")
+            again = options.build(cls, read_config(path)["part"], where="TOML")
+        except (TypeError, ValueError, TrainerError) as error:
+            raise BrokenPromiseError(f"the options do not go through a TOML file: {error}") from error
+    for option in options.options_of(cls):
+        before, after = values[option.name], getattr(again, option.field)
+        if before != after:
+            raise BrokenPromiseError(
+                f"the option {option.name} was {before!r} and is {after!r} behind a TOML file"
+                + (": TOML has no word for None, so None has to be the default" if before is None else "")
+            )
+        for value in _samples(option, before):
+            _check_flag(option, value)
+
+
+def _samples(option: Option, value: Any) -> list[Any]:
+    """Values of an option that can be known: the one it has, and every word of a choice."""
+    words = [word for m in option.members if typing.get_origin(m) is typing.Literal for word in typing.get_args(m)]
+    return [each for each in [value, *words, *([True, False] if option.is_switch else [])] if each is not None]
+
+
+def _check_flag(option: Option, value: Any) -> None:
+    text = options.as_text(value)
+    try:
+        parsed = option.parse(text, where="--set ")
+    except UsageError as error:
+        raise BrokenPromiseError(f"the option {option.name} does not take its own value from --set: {error}") from error
+    if parsed != value:
+        raise BrokenPromiseError(f"the option {option.name} is {value!r}, and {parsed!r} when --set says {text!r}")
+
+
+# ---- comparing -------------------------------------------------------------------------------------------------------
+
+
+def plain(value: Any) -> Any:
+    """A value that can be compared by its text: numbers, texts, arrays and collections of those; None for the rest."""
+    if isinstance(value, (bool, int, float, str, bytes)) or value is None:
+        return value
+    if hasattr(value, "asnumpy"):
+        value = value.asnumpy()
+    if hasattr(value, "tobytes") and hasattr(value, "dtype"):
+        return (str(value.dtype), value.shape, value.tobytes())
+    if isinstance(value, Mapping):
+        return {repr(key): plain(part) for key, part in sorted(value.items(), key=lambda item: repr(item[0]))}
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(repr, value))
+    try:
+        return [plain(part) for part in value] if isinstance(value, Iterable) and not hasattr(value, "read") else None
+    except Exception:  # noqa: BLE001  an iterator of a stranger's that cannot be read is no value
+        return None
+
+
+def unlike(first: Mapping[str, Any], second: Mapping[str, Any]) -> set[str]:
+    """The keys whose values differ."""
+    return {key for key in {*first, *second} if repr(first.get(key)) != repr(second.get(key))}

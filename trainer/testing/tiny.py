@@ -1,0 +1,81 @@
+"""The smallest real things to train: a few rows, a linear net, and settings for two short epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from trainer.config import Settings
+from trainer.data.arrays import Arrays
+from trainer.run import Run
+from trainer.task import Defaults, Splits, Task
+
+
+def rows(number: int, columns: int = 3, seed: int = 0, weighted: bool = False) -> Arrays:
+    """Standard normal features, (number, columns); label 1 where the first is positive. Weights are (number, 1)."""
+    generator = np.random.default_rng(seed)
+    features = generator.normal(size=(number, columns)).astype(np.float32)
+    labels = (features[:, 0] > 0).astype(np.float32)
+    weights = generator.uniform(0.5, 2, size=(number, 1)).astype(np.float32) if weighted else None
+    return Arrays(features, labels, weights)
+
+
+@dataclass
+class TinyTask(Task):
+    """Two classes, told apart by a linear net, from a few rows; without rows for it, a split is left out."""
+
+    train_rows: Annotated[int, Field(ge=0, description="Rows to train on.")] = 4
+    validation_rows: Annotated[int, Field(ge=0, description="Rows of the validation split.")] = 2
+    test_rows: Annotated[int, Field(ge=0, description="Rows of the test split.")] = 0
+    weighted: Annotated[bool, Field(description="Whether the rows have weights.")] = False
+    make_net: Callable[[], Any] | None = None
+    make_loss: Callable[[], Any] | None = None
+
+    name = "tiny"
+    defaults = Defaults(epochs=2, batch_size=2, learning_rate=0.1, plugins=())
+
+    def splits(self, run: Run) -> Splits:
+        """Each split has its own seed."""
+        sizes = (self.train_rows, self.validation_rows, self.test_rows)
+        return Splits(*[rows(size, seed=n, weighted=self.weighted) if size else None for n, size in enumerate(sizes)])
+
+    def net(self) -> Any:
+        """One neuron, unless another net was given."""
+        from trainer._mxnet import gluon
+
+        return self.make_net() if self.make_net else gluon.nn.Dense(1)
+
+    def loss(self) -> Any:
+        """The logistic loss on logits, unless another one was given."""
+        from trainer._mxnet import gluon
+
+        return self.make_loss() if self.make_loss else gluon.loss.SigmoidBinaryCrossEntropyLoss()
+
+    def metrics(self) -> list[Any]:
+        """All figures of a classification into two."""
+        from trainer.metrics import BinaryClassification
+
+        return [BinaryClassification()]
+
+    def predictions(self, outputs: Any) -> Any:
+        """The probability of class 1, (rows,)."""
+        return outputs.sigmoid().reshape(-1)
+
+
+@dataclass
+class TinyWithThreshold(TinyTask):
+    """The same, with a decision threshold that plugins can tune."""
+
+    threshold: Annotated[float, Field(gt=0, lt=1, description="Rows above it are class 1.")] = 0.5
+
+    name = "tiny-with-threshold"
+
+
+def settings(**values: Any) -> Settings:
+    """Two epochs of batches of two, with plain SGD; `values` are other settings, `optimizer` a dictionary."""
+    optimizer = {"name": "sgd", "learning_rate": 0.1, **values.pop("optimizer", {})}
+    return Settings.checked({"epochs": 2, "batch_size": 2, "seed": 7, "optimizer": optimizer, **values})
