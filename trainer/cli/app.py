@@ -16,7 +16,7 @@ from trainer.cli.commands import Commands
 from trainer.cli.tasks import TaskGroup, markup
 from trainer.errors import PluginError, UsageError
 from trainer.files import shown
-from trainer.processes import connected, launched
+from trainer.processes import Launched, connected, launched
 from trainer.processes.alone import is_told_by_another, process_of
 from trainer.processes.launcher import wait_for_the_first
 
@@ -77,13 +77,11 @@ def _root(
 
 def run_app() -> int:
     """Runs the command line and returns the exit code."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     if COMPLETE in os.environ:
         # A shell asks what could come next. Typer answers and exits; a mistake while typing is nobody's business.
         app(prog_name=PROGRAM)
     start = launched()
-    if not start.is_first:
-        _leave_printing_to_the_first()
+    _begin_talking(start)
     command = typer.main.get_command(app)
     try:
         # Not `app()`: it would turn an interrupted run into an exit code of its own and print errors in boxes.
@@ -117,10 +115,12 @@ def run_app() -> int:
     return 0
 
 
-def _leave_printing_to_the_first() -> None:
-    """One of several processes: the first one prints for all, except for errors that are this one's alone."""
-    logging.getLogger().setLevel(logging.ERROR)
-    sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  until the process ends
+def _begin_talking(start: Launched) -> None:
+    """Of several processes the first one prints for all, except for errors that are another's alone."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    if not start.is_first:
+        logging.getLogger().setLevel(logging.ERROR)
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  until the process ends
 
 
 def _misused(error: typer.BadParameter) -> int:

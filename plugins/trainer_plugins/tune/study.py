@@ -15,10 +15,11 @@ from typing import Any, Literal
 
 from trainer import Run, UsageError, folder, registry
 from trainer.comparing import flat, rows
+from trainer.config import FLAGS
 from trainer.errors import listed
 from trainer.files import write_atomic
 from trainer.folder import CONFIG, check_writable, folder_path, this_process
-from trainer.launch import FLAGS, Launch, Request, prepare
+from trainer.launch import Launch, Request, prepare
 from trainer.options import as_text
 from trainer.runs import is_alive
 from trainer.seeds import derive
