@@ -57,12 +57,17 @@ def best_for(work: float | None) -> Computing:
     )
 
 
+def is_settled() -> bool:
+    """Whether MXNet is imported, and how it computes thereby decided."""
+    return "mxnet" in sys.modules
+
+
 def settle(*, onednn: str, threads: int | str) -> Computing:
     """Arranges for what is asked for, `auto` leaving it open, and returns what the process computes with.
 
     Without effect once MXNet is imported.
     """
-    if "mxnet" not in sys.modules:
+    if not is_settled():
         if onednn != "auto":
             os.environ[ONEDNN] = "1" if onednn == "on" else "0"
         if threads != "auto":

@@ -77,8 +77,11 @@ class Launch:
     def choose_computing(self) -> None:
         """Decides what the settings leave open about how the CPU computes, by the size of a step.
 
-        For whoever owns the process, as the command line does: what MXNet was imported with holds until its end.
+        For whoever owns the process, as the command line does: what MXNet was imported with holds until its end, so
+        this does nothing where it has been.
         """
+        if computing.is_settled():
+            return
         on_cpu = devices.parse(self.settings.devices)[0] == "cpu"
         best = computing.best_for(self.task.work(self.settings.batch_size) if on_cpu else None)
         onednn, threads = self.settings.onednn, self.settings.threads

@@ -72,6 +72,7 @@ def test_each_plugin_has_the_reason_for_its_place_and_each_event_its_listeners(s
         "checkpoint",
         "metrics-log",
         "tensorboard",
+        "report",
     ]
     assert rows["threshold-tuner"] == "TUNE"
     assert rows["last"] == "DECIDE after first, as it says; listed as number 1 of its phase"

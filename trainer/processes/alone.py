@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
 from trainer.errors import TrainerError, UsageError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from trainer.run import Run
     from trainer.signals import Interrupt
 

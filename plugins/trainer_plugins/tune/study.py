@@ -111,6 +111,8 @@ class Study:
         launch = prepare(dataclasses.replace(request, plugins=[*request.plugins, pruning], name=name))
         if QUIET not in self.asked.request.plugins:
             launch.plugins = [plugin for plugin in launch.plugins if plugin.name != QUIET]
+        # The first trial decides for all that this process trains.
+        launch.choose_computing()
         return launch.train(), pruning
 
     def with_values(self, values: Mapping[str, str]) -> Request:
@@ -158,7 +160,9 @@ class Study:
         params = {dimension.key: _as_given(dimension, best[0].params[dimension.key]) for dimension in self.dimensions}
         path = self.folder / CONFIG
         with self._alone():
-            write_atomic(path, tomli_w.dumps(prepare(self.with_values(params)).resolved()))
+            launch = prepare(self.with_values(params))
+            launch.settle_computing()
+            write_atomic(path, tomli_w.dumps(launch.resolved()))
         return path
 
     def importance(self) -> dict[str, float]:
