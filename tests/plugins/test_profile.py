@@ -125,7 +125,10 @@ def test_a_second_run_of_the_process_is_profiled_as_the_first(tmp_path):
     for name in ("a", "b", "c"):
         engine(task(), profile(first=3, last=5), folder=tmp_path / name).fit()
         steps, _, figures = read(tmp_path / name)
-        seen.append((len(steps), sorted((row["name"], row["calls"]) for row in figures["operators"])))
+        calls = {row["name"]: row["calls"] for row in figures["operators"]}
+        # The arrays of an earlier run are freed whenever Python gets to it, by an operator of its own.
+        calls.pop("DeleteVariable", None)
+        seen.append((len(steps), calls))
     assert seen[0] == seen[1] == seen[2]
 
 
