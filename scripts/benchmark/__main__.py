@@ -139,6 +139,7 @@ def write(folder: Path, about: dict[str, Any], results: dict[str, list[report.Ro
     ]
     (folder / "results.json").write_text(json.dumps({**about, "rounds": results, "goals": goals}, indent=1))
     (folder / "table.md").write_text(report.markdown(results, TITLES, goals_of(about)), encoding="utf-8")
+    (folder / "summary.md").write_text(report.compact(results, TITLES), encoding="utf-8")
     plot.draw(results, TITLES, folder / "times.svg")
 
 

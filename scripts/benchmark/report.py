@@ -130,7 +130,7 @@ def _row(workload: str, rounds: Sequence[Round], name: str) -> Row:
 
 
 NOTES = {
-    "threads": lambda values: f"{values[-1]} thread{'' if values[-1] == '1' else 's'}",
+    "threads": lambda values: values[-1] if not values[-1].isdecimal() else _threads(int(values[-1])),
     "cpu": lambda values: f"{show(median(values))} of CPU time",
     "evaluation": lambda values: f"evaluation {show(median(values))} a row",
     "memory": lambda values: f"{median(values) / 2**20:.0f} MiB beside the data",
@@ -139,6 +139,10 @@ NOTES = {
     "growth": lambda values: f"last tenth {median(values):.2f} × first tenth",
 }
 """What a note says of further things that were measured."""
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'' if count == 1 else 's'}"
 
 
 def judge(goal: Goal, rounds: Sequence[Round]) -> tuple[float | None, str]:
@@ -185,6 +189,27 @@ def markdown(results: Mapping[str, Sequence[Round]], titles: Mapping[str, str], 
     if len(lines) > 2:
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
+
+
+def compact(results: Mapping[str, Sequence[Round]], titles: Mapping[str, str]) -> str:
+    """One table of all trainings: a line for each competitor, the time a step and how many times ours that is."""
+    trainings = [workload for workload in results if workload in "abcd"]
+    tables = {workload: {row.name: row for row in rows(workload, results[workload])} for workload in trainings}
+    names = list(dict.fromkeys(name for table in tables.values() for name in table))
+    lines = ["| | " + " | ".join(f"({key}) {title(key)}" for key in trainings) + " |"]
+    lines.append("|---" * (1 + len(trainings)) + "|")
+    for name in names:
+        cells = [_cell(tables[key].get(name)) for key in trainings]
+        lines.append(f"| {titles.get(name, name).partition(': ')[2] or name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(row: Row | None) -> str:
+    if row is None or row.seconds is None:
+        return "–"
+    if not row.counts:
+        return "does not learn"
+    return show(row.seconds) + ("" if row.ratio is None or row.ratio == 1 else f" ({row.ratio:.3g}×)")
 
 
 def text(results: Mapping[str, Sequence[Round]], goals: Sequence[Goal] = GOALS) -> str:
