@@ -84,6 +84,32 @@ def test_a_reference_that_does_not_learn_does_not_excuse_the_others(report):
     assert [answer["learns"] for answer in answers.values()] == [False, False]
 
 
+def test_one_bad_round_of_three_is_told_and_does_not_exclude(report):
+    rounds = [{"torch": {"seconds": 1.0, "loss": 0.5, "learns": learns}} for learns in (True, False, True)]
+    (row,) = report.rows("d", rounds)
+    assert row.counts
+    assert row.note == "loss 0.500; did not reach our loss in 1 of 3 rounds"
+    (row,) = report.rows("d", rounds[:2])
+    assert not row.counts
+
+
+def test_all_trainings_fit_into_one_table(report):
+    def answers(torch, sklearn, learns=True):
+        others = {"torch": torch, "sklearn": sklearn}
+        found = {"ours": {"seconds": 0.001}} | {name: {"seconds": time} for name, time in others.items() if time}
+        found["torch"] |= {"loss": 0.6, "learns": learns}
+        return found
+
+    results = {"a": [answers(0.002, 0.0005)], "d": [answers(0.1, None, learns=False)], "e": [answers(1, 1)]}
+    head, _, *lines = report.compact(results, {"torch": "torch: PyTorch, DataLoader"}).splitlines()
+    assert head.count("|") == 4
+    assert lines == [
+        "| ours | 1 ms | 1 ms |",
+        "| PyTorch, DataLoader | 2 ms (2×) | does not learn |",
+        "| sklearn | 500 µs (0.5×) | – |",
+    ]
+
+
 def test_a_goal_is_met_up_to_its_bound(report):
     goal = report.Goal("a", "ours", "torch", 0.25)
     assert report.judge(goal, rounds_of(ours=[1.0], torch=[4.0])) == (0.25, "met")
@@ -192,6 +218,7 @@ def test_a_quick_round_needs_no_peers_and_writes_table_numbers_and_picture(tmp_p
     assert results["machine"]["cores"] >= 1
     assert results["versions"]["own"]["mxnet"] == "1.9.1"
     assert "| `notebook`: the notebook's loop" in (tmp_path / "out" / "table.md").read_text()
+    assert "the notebook's loop" in (tmp_path / "out" / "summary.md").read_text()
     assert "<svg" in (tmp_path / "out" / "times.svg").read_text()
     assert "notebook" in done.stdout
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 
@@ -56,12 +56,16 @@ VALUES = st.recursive(
 
 
 @given(state=st.dictionaries(st.text("abc", min_size=1), VALUES, max_size=4))
+@example(state={"a": {"\0": np.ones(2), "b\0": np.zeros(2)}})
+@example(state={"a": {"b": {"c": np.ones(2)}, "b/c": np.zeros(2)}})
+@example(state={"a": np.ones(2), "a.npy": np.zeros(2), "array-1": np.ones(1)})
+@example(state={"a": {"b" * 70_000: np.ones(2)}})
 def test_a_state_comes_back_as_it_was(tmp_path_factory, state):
     folder = tmp_path_factory.mktemp("run")
     try:
         written = save(folder, {"run": {}, "plugins": state})
     except TrainerError as error:
-        assert "slash" in str(error) or "stands for something else" in str(error)  # noqa: PT017
+        assert "stands for something else" in str(error)  # noqa: PT017
         return
     read = written.read()
     assert differences({"run": {}, "plugins": state}, read) == []
@@ -94,7 +98,6 @@ def test_what_a_checkpoint_is_about_can_be_read_without_its_arrays(tmp_path):
         ({"a": np.datetime64("2020-01-01")}, "^a is a date"),
         ({"a": {1: "a"}}, "^a has the key 1, which is not a string"),
         ({"a": {"$array": "b"}}, r"^a is \{'\$array': …\}, which stands for something else"),
-        ({"a/b": np.ones(1), "a": {"b": np.ones(1)}}, "two arrays would be called a/b"),
     ],
 )
 def test_a_state_that_could_not_be_read_back_is_refused_and_leaves_nothing(tmp_path, state, message):

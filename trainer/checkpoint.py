@@ -17,7 +17,7 @@ import secrets
 import shutil
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -274,10 +274,9 @@ def _split(value: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:
     if isinstance(value, np.ndarray):
         if value.dtype.hasobject:
             raise TrainerError(f"{path} is an array of Python objects, which only pickle could hold")
-        if path in arrays:
-            raise TrainerError(f"two arrays would be called {path}: a key holds a slash")
-        arrays[path] = value
-        return {"$array": path}
+        name = _name(path, arrays)
+        arrays[name] = value
+        return {"$array": name}
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, Mapping):
@@ -289,6 +288,19 @@ def _split(value: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     raise TrainerError(f"{path} is a {type(value).__name__}; a state holds JSON values and arrays")
+
+
+def _name(path: str, taken: Collection[str]) -> str:
+    """What the array at `path` is called in the archive: the path, unless an archive cannot hold it as a name.
+
+    It cannot with a NUL, or thousands of characters; and what ends in .npy reads back as another one's name.
+    """
+    if path not in taken and path.isprintable() and len(path) < 1000 and not path.endswith(".npy"):
+        return path
+    number = len(taken)
+    while f"array-{number}" in taken:
+        number += 1
+    return f"array-{number}"
 
 
 def _split_mapping(value: Mapping[Any, Any], path: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # After every part, so that a benchmark that is cut short leaves what it has measured.
             write(options.output, about, results)
     print(report.text(results, goals_of(about)))
-    print(f"Written to {options.output}: results.json, table.md, times.svg")
+    print(f"Written to {options.output}: results.json, table.md, summary.md, times.svg")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The bars: one panel a workload, times on a logarithmic axis."""
+"""The picture: one panel a workload, times on a logarithmic axis; dots, because bars would need a zero."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from benchmark.workloads import title
 
 
 def draw(results: Mapping[str, Sequence[report.Round]], titles: Mapping[str, str], path: Path) -> None:
-    """Writes the picture; medians as bars, the range over the rounds as a line."""
+    """Writes the picture; medians as dots, the range over the rounds as a line."""
     import matplotlib as mpl
 
     mpl.use("Agg")
+    mpl.rcParams["svg.fonttype"] = "none"  # text as text: a tenth of the size
     from matplotlib import pyplot as plt
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, NullFormatter
 
     panels = {key: [row for row in report.rows(key, rounds) if row.counts] for key, rounds in results.items()}
     panels = {key: sorted(rows, key=lambda row: -(row.seconds or 0)) for key, rows in panels.items() if rows}
@@ -27,17 +28,24 @@ def draw(results: Mapping[str, Sequence[report.Round]], titles: Mapping[str, str
     )
     for axis, (key, rows) in zip(axes[:, 0], panels.items(), strict=True):
         medians = [row.seconds or 0 for row in rows]
-        spread = [
-            [middle - (row.least or 0) for middle, row in zip(medians, rows, strict=True)],
-            [(row.most or 0) - middle for middle, row in zip(medians, rows, strict=True)],
-        ]
-        names = [titles.get(row.name, row.name) for row in rows]
-        colours = ["#c44e52" if row.name == report.REFERENCE.get(key) else "#8fa6c4" for row in rows]
-        axis.barh(names, medians, xerr=spread, color=colours, ecolor="#555555")
+        for place, (row, middle) in enumerate(zip(rows, medians, strict=True)):
+            colour = "#c44e52" if row.name == report.REFERENCE.get(key) else "#4c72b0"
+            axis.plot([row.least or middle, row.most or middle], [place, place], color=colour, alpha=0.5)
+            axis.plot([middle], [place], "o", color=colour, markersize=5)
+            axis.annotate(report.show(middle), (middle, place), (0, 4), textcoords="offset points", fontsize=7)
+        names = [titles.get(row.name, row.name).replace("`", "") for row in rows]
+        axis.set_yticks(range(len(rows)), names)
+        axis.grid(axis="y", alpha=0.25)
         axis.set_xscale("log")
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: report.show(value)))
+        axis.xaxis.set_minor_formatter(axis.xaxis.get_major_formatter() if _narrow(rows) else NullFormatter())
         axis.set_title(f"({key}) {title(key)}; {report.UNITS[key]}", fontsize=9, loc="left")
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
     plt.close(figure)
+
+
+def _narrow(rows: Sequence[report.Row]) -> bool:
+    """Whether the axis may hold no power of ten, which alone would be labelled."""
+    return max(row.most or 0 for row in rows) < 5 * min(row.least or 1 for row in rows)

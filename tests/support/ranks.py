@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -81,11 +82,12 @@ def alone(*arguments: object, cwd: Path, env: Mapping[str, str] | None = None) -
 
 
 def said(done: subprocess.CompletedProcess[str]) -> Sequence[str]:
-    """The lines on both outputs that are the program's own: mpirun adds remarks between lines of dashes."""
+    """The lines on both outputs that are the program's own: mpirun adds remarks, between lines of dashes, and
+    where processes leave while it still talks to them `[host:process] PMIX ERROR: …`."""
     lines, inside = [], False
     for line in (done.stdout + done.stderr).splitlines():
         if line.startswith("-----"):
             inside = not inside
-        elif not inside and line.strip():
+        elif not inside and line.strip() and not re.match(r"\[\S+:\d+\] PMIX ERROR", line):
             lines.append(line)
     return lines
