@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from trainer._mxnet import Array
     from trainer.metrics import Metric
     from trainer.model import ModelInterface
@@ -125,6 +127,14 @@ class Task:
     def feature_names(self) -> Sequence[str]:
         """What the columns of the net's input are called, where it is a table; asked for after `splits`."""
         return ()
+
+    def class_names(self) -> Sequence[str]:
+        """What the classes are called, in the order of the net's outputs; asked for after `splits`."""
+        return ()
+
+    def pictures(self, inputs: NDArray[Any]) -> NDArray[Any] | None:
+        """Inputs of the net, (rows, …), as images to look at, (rows, height, width, 3) of uint8; None for no images."""
+        return None
 
     def check(self) -> None:
         """Raises UsageError where options contradict each other; called before MXNet is imported."""

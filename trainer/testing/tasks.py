@@ -136,7 +136,7 @@ def labels_are_what_the_loss_wants(subject: Subject) -> str | None:
                 f"{kind} wants labels in {_values(sorted(wanted))}, and the data have {_values(found)}. Encode them "
                 "in splits()"
             )
-    elif kind == "SoftmaxCrossEntropyLoss" and labels.shape != outputs.shape:
+    elif kind == "SoftmaxCrossEntropyLoss" and labels.shape[1:] != outputs.shape[1:]:
         classes = outputs.shape[-1]
         if found.min() < 0 or found.max() >= classes or not np.equal(found, np.floor(found)).all():
             raise BrokenPromiseError(

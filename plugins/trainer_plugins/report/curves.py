@@ -123,10 +123,13 @@ def of_newest(run: Run) -> dict[str, Any]:
     evaluation = run.evaluation
     if evaluation is None or evaluation.predictions.ndim != 2 or evaluation.predictions.shape[1] < 2:
         return {}
-    if evaluation.labels.size != len(evaluation.predictions) or not np.isfinite(evaluation.predictions).all():
+    labels = evaluation.labels
+    if labels.shape == evaluation.predictions.shape:
+        labels = labels.argmax(axis=1)
+    if labels.size != len(evaluation.predictions) or not np.isfinite(evaluation.predictions).all():
         return {}
-    counts = class_counts(evaluation.predictions, evaluation.labels, evaluation.weights)
-    return {} if counts is None else {"classes": counts}
+    counts = class_counts(evaluation.predictions, labels, evaluation.weights)
+    return {} if counts is None else {"classes": counts, "names": list(run.task.class_names())}
 
 
 def _calibration(scores: Vector, labels: Vector, weights: NDArray[Any] | None) -> dict[str, list[float]]:

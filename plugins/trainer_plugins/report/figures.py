@@ -98,7 +98,7 @@ def threshold_curve(curves: BinaryCurves) -> Figure:
     return figure
 
 
-def confusion(counts: NDArray[Any], title: str = "") -> Figure:
+def confusion(counts: NDArray[Any], title: str = "", names: Sequence[str] = ()) -> Figure:
     """A confusion matrix, (classes, classes): rows are what is, columns what the net says."""
     figure, axes = _axes("predicted", "actual", limits=False)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-12)
@@ -106,12 +106,35 @@ def confusion(counts: NDArray[Any], title: str = "") -> Figure:
     axes.set_title(title)
     classes = len(counts)
     if classes <= 20:
-        axes.set_xticks(range(classes))
-        axes.set_yticks(range(classes))
+        shown = [_plain_text(_shortened(name, 16)) for name in names or map(str, range(classes))]
+        axes.set_xticks(range(classes), shown, rotation=90 if max(map(len, shown)) > 3 else 0)
+        axes.set_yticks(range(classes), shown)
         for row in range(classes):
             for column in range(classes):
                 color = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, f"{counts[row, column]:g}", ha="center", va="center", color=color)
+    return figure
+
+
+def pictures(images: NDArray[Any], predictions: NDArray[Any], labels: NDArray[Any], names: Sequence[str]) -> Figure:
+    """Images (rows, height, width, 3) with what the net says of each, (rows, classes), and what it is, (rows,)."""
+    from matplotlib.figure import Figure
+
+    columns = min(8, len(images))
+    lines = -(-len(images) // columns)
+    figure = Figure(figsize=(1.5 * columns, 1.8 * lines), dpi=96, layout="constrained")
+    for axes in (grid := figure.subplots(lines, columns, squeeze=False).ravel()):
+        axes.set_axis_off()
+
+    def named(number: int) -> str:
+        return _plain_text(_shortened(names[number] if names else str(number), 14))
+
+    for axes, image, scores, label in zip(grid, images, predictions, labels, strict=False):
+        said = int(scores.argmax())
+        axes.imshow(image)
+        right = said == int(label)
+        title = f"{named(said)} {scores[said]:.0%}" + ("" if right else f"\nis {named(int(label))}")
+        axes.set_title(title, fontsize=8, color="black" if right else "#c0392b")
     return figure
 
 

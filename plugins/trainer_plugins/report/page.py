@@ -161,7 +161,7 @@ def _split(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
             for kind, each in curves.confusion.items()
         ]
     elif "classes" in found:
-        classes = [str(number) for number in range(len(found["classes"]))]
+        classes = found.get("names") or [str(number) for number in range(len(found["classes"]))]
         matrices = [Matrix("Confusion matrix", classes, found["classes"])]
     return {
         "name": name,

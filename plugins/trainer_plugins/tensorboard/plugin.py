@@ -15,6 +15,7 @@ from trainer import Phase, Plugin, Run, UsageError, options
 from trainer.folder import CONFIG
 from trainer_plugins.report.curves import BinaryCurves, binary_rows, of_newest
 from trainer_plugins.tensorboard.events import EventFile
+from trainer_plugins.tensorboard.samples import Samples
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,6 +40,10 @@ class TensorBoard(Plugin):
     figures: Annotated[
         int, Field(ge=0, description="Epochs between figures (ROC, calibration, confusion, thresholds); 0 for none.")
     ] = 0
+    images: Annotated[
+        int,
+        Field(ge=0, le=64, description="Images of the validation to show with what the net says, for tasks of images."),
+    ] = 16
     graph: Annotated[bool, Field(description="Whether the net's graph is recorded.")] = True
 
     phase = Phase.REPORT
@@ -51,6 +56,7 @@ class TensorBoard(Plugin):
         self._saved: Mapping[str, Any] = {}
         self._gradients: Mapping[str, Any] = {}
         self._by_step: set[str] = set()
+        self._samples = Samples()
 
     def on_setup(self, run: Run) -> None:
         """Opens the file; in a resumed run, as it was at the checkpoint."""
@@ -87,6 +93,15 @@ class TensorBoard(Plugin):
         if self._events is not None:
             self._events.add_scalars({**run.step_metrics, **points}, run.step)
 
+    def on_evaluate_begin(self, run: Run) -> None:
+        """The images of the newest validation are shown."""
+        self._samples = Samples()
+
+    def on_evaluate_batch_end(self, run: Run) -> None:
+        """Keeps some images, the same ones every time."""
+        if self._events is not None and self.images and run.split == "validation":
+            self._samples.take(run, self.images)
+
     def on_epoch_end(self, run: Run) -> None:
         """The epoch's figures."""
         events = self._events
@@ -101,6 +116,9 @@ class TensorBoard(Plugin):
         if self.figures and run.epoch % self.figures == 0:
             for name, figure in _figures(run):
                 _add_figure(events, name, figure, run.step)
+        drawn = self._samples.figure(run)
+        if drawn is not None:
+            _add_figure(events, "validation/images", drawn, run.step)
         events.flush()
 
     def on_fit_end(self, run: Run) -> None:
@@ -192,7 +210,7 @@ def _figures(run: Run) -> Iterator[tuple[str, Figure]]:
         drawn = figures.binary_figures(curves) | figures.confusion_figures(curves)
         yield from ((f"validation/{name}", figure) for name, figure in drawn.items())
     else:
-        yield "validation/confusion", figures.confusion(np.array(found["classes"]))
+        yield "validation/confusion", figures.confusion(np.array(found["classes"]), names=found["names"])
 
 
 def _add_figure(events: EventFile, name: str, figure: Figure, step: int) -> None:

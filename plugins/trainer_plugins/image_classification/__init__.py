@@ -1,0 +1,1 @@
+"""The task `image-classification`: photos in folders or RecordIO files, nets of GluonCV's model zoo."""

@@ -1,0 +1,134 @@
+"""Images as batches: in the run's order, loaded ahead of the training."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer import seeds
+from trainer.data.batches import Batch, Shard, split_rows
+from trainer.errors import UsageError
+from trainer_plugins.image_classification.files import Images
+from trainer_plugins.image_classification.loading import CorruptError, Job
+from trainer_plugins.image_classification.pool import Pool, Ticket
+from trainer_plugins.image_classification.transforms import Transforms, as_input
+
+if TYPE_CHECKING:
+    from trainer._mxnet import Array, Context
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What is taken from each channel, and what it is divided by, with pixels from 0 to 1."""
+
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+
+class ImageBatches:
+    """A split of images as Batches; labels are one-hot, (rows, classes), so that they can be smoothed and mixed.
+
+    The order is a function of (seed, epoch), what is done to an image of (seed, epoch, row): neither depends on the
+    number of workers or devices, nor on where an epoch is begun.
+    """
+
+    weighted = False
+
+    def __init__(
+        self,
+        images: Images,
+        transforms: Transforms,
+        normalisation: Normalisation,
+        pool: Pool,
+        *,
+        batch_size: int,
+        contexts: Sequence[Context],
+        seed: int,
+        training: bool,
+    ) -> None:
+        self._images = images
+        self._transforms = transforms
+        self._normalisation = normalisation
+        self._pool = pool
+        self._batch_size = batch_size
+        self._contexts = list(contexts)
+        self._seed = seed
+        self._training = training
+        self._one_hot = np.eye(len(images.classes), dtype=np.float32)
+
+    @property
+    def rows(self) -> int:
+        """How many images."""
+        return len(self._images.items)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """How many batches; the last one may be smaller."""
+        return -(-self.rows // self._batch_size)
+
+    def sample(self) -> tuple[Array, ...]:
+        """The first image on the first context, or an empty one of its size: the net learns its shapes from it."""
+        from trainer._mxnet import mx
+
+        size = self._transforms.size
+        return (mx.nd.zeros((1, 3, size, size), ctx=self._contexts[0]),)
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """The batches without the first `skip`, which are not loaded. Raises UsageError for a corrupt image."""
+        order = seeds.permutation(self.rows, self._seed, epoch) if self._training else np.arange(self.rows)
+        size = self._batch_size
+        parts = iter([order[start : start + size] for start in range(skip * size, self.rows, size)])
+        waiting: deque[tuple[NDArray[Any], Ticket]] = deque()
+        while True:
+            while len(waiting) < self._pool.ahead and (rows := next(parts, None)) is not None:
+                waiting.append((rows, self._pool.submit(self._job(rows, epoch))))
+            if not waiting:
+                return
+            rows, ticket = waiting.popleft()
+            pixels = self._result(rows, ticket)
+            # The next job is handed in before this batch is trained.
+            if (following := next(parts, None)) is not None:
+                waiting.append((following, self._pool.submit(self._job(following, epoch))))
+            yield self._batch(rows, pixels)
+
+    def _job(self, rows: NDArray[Any], epoch: int) -> Job:
+        drawn = [seeds.derive(self._seed, "augmentation", epoch, row) for row in rows.tolist()]
+        record = self._images.record
+        return Job(
+            [self._images.items[row] for row in rows.tolist()],
+            None if record is None else str(record),
+            self._transforms,
+            drawn if self._training else None,
+        )
+
+    def _result(self, rows: NDArray[Any], ticket: Ticket) -> NDArray[np.uint8]:
+        try:
+            pixels: NDArray[np.uint8] = self._pool.result(ticket)
+        except CorruptError as error:
+            raise UsageError(
+                f"the image cannot be decoded: {error.reason}",
+                where=self._images.name(int(rows[error.row])),
+                fix="Remove or replace it, or pass --skip-corrupt to go on without such images.",
+            ) from error
+        return pixels
+
+    def _batch(self, rows: NDArray[Any], pixels: NDArray[np.uint8]) -> Batch:
+        from trainer._mxnet import mx
+
+        labels = self._one_hot[self._images.labels[rows]]
+        shards, start = [], 0
+        for context, count in zip(self._contexts, split_rows(len(rows), len(self._contexts)), strict=True):
+            if not count:
+                shards.append(Shard(context, (), None, None, 0))
+                continue
+            part = slice(start, start + count)
+            start += count
+            given = mx.nd.array(pixels[part], ctx=context, dtype=np.uint8)
+            inputs = as_input(given, self._normalisation.mean, self._normalisation.deviation)
+            shards.append(Shard(context, (inputs,), mx.nd.array(labels[part], ctx=context), None, count))
+        return Batch(tuple(shards), len(rows), rows)

@@ -1,0 +1,267 @@
+"""Which images there are, and which class each is of."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.errors import UsageError, did_you_mean, listed
+
+ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid"),
+    "test": ("test", "testing"),
+}
+"""What folders of splits are called."""
+LISTS_OF_NAMES = ("classes.txt", "synset.txt")
+"""What a list of class names beside a RecordIO file is called: one name a line."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images and their classes, in an order that the files alone decide."""
+
+    where: str
+    """What to call them in a message."""
+    items: Sequence[str | int]
+    """A path for each, or its key in `record`."""
+    labels: NDArray[np.int64]
+    """(rows,), class numbers; −1 where it is not known."""
+    classes: tuple[str, ...]
+    record: Path | None = None
+    """The RecordIO file that holds them; None for files of their own."""
+    left_out: Sequence[str] = field(default=())
+    """Files between them that are no images."""
+
+    def take(self, rows: NDArray[Any] | Sequence[int]) -> Images:
+        """Some of them."""
+        rows = np.asarray(rows, np.int64)
+        return replace(self, items=[self.items[row] for row in rows], labels=self.labels[rows])
+
+    def name(self, row: int) -> str:
+        """What to call an image in a message."""
+        return str(self.items[row]) if self.record is None else f"{self.record}, record {self.items[row]}"
+
+
+def find(data: Path, classes: Sequence[str] | None = None) -> dict[str, Images]:
+    """The images of a folder with a folder a class, of one with such folders for splits, or of a RecordIO file.
+
+    By split; `train` alone where there are no splits. `classes` are those that labels may be of, for further data of
+    a run. Raises UsageError where nothing can be learned from what is there.
+    """
+    if data.is_file():
+        return {"train": read_record(data, classes)}
+    if not data.is_dir():
+        raise UsageError("there is no such folder or file", where=str(data), fix="Check the path.")
+    splits = _splits_in(data)
+    if not splits:
+        return {"train": read_folder(data, classes)}
+    found: dict[str, Images] = {}
+    for split, folder in splits.items():
+        found[split] = read_folder(folder, classes)
+        classes = classes or found[split].classes
+    return found
+
+
+def _splits_in(data: Path) -> dict[str, Path]:
+    """The folders of splits, where there is one to train on and one to judge by."""
+    folders = {path.name.lower(): path for path in _folders(data)}
+    found = {
+        split: folders[name] for split, names in SPLITS.items() for name in reversed(names) if name in folders
+    }
+    return found if "train" in found and len(found) > 1 else {}
+
+
+def read_folder(folder: Path, classes: Sequence[str] | None = None) -> Images:
+    """A folder a class, and images in it, however deep. Raises UsageError."""
+    folders = {path.name: path for path in _folders(folder)}
+    if not folders:
+        loose = sum(1 for _ in _images_in(folder, []))
+        what = f"{loose} images lie in it, and no folder for each class" if loose else "it has no folder for each class"
+        raise UsageError(what, where=str(folder), fix="Make a folder for each class, named like it, with its images.")
+    if classes is None:
+        classes = tuple(sorted(folders))
+        if len(classes) < 2:
+            raise UsageError(
+                f"its only class is {classes[0]!r}", where=str(folder), fix="Two classes or more can be told apart."
+            )
+    unknown = sorted(set(folders) - set(classes))
+    if unknown:
+        raise UsageError(
+            f"it has the class {unknown[0]!r}, which the training images do not have",
+            where=str(folder),
+            fix=did_you_mean(unknown[0], classes) or f"The classes are {listed(classes, 10)}.",
+        )
+    items: list[str] = []
+    labels: list[int] = []
+    others: list[str] = []
+    for number, name in enumerate(classes):
+        if name not in folders:
+            continue
+        before, beside = len(items), len(others)
+        items += _images_in(folders[name], others)
+        if len(items) == before:
+            inside = f"; it has {listed(sorted(others[beside:]), 5)}" if len(others) > beside else ""
+            raise UsageError(
+                f"the class folder has no image{inside}",
+                where=str(folders[name]),
+                fix=f"Images end in {listed(sorted(ENDINGS))}. Fill the folder, or remove it.",
+            )
+        labels += [number] * (len(items) - before)
+    return Images(str(folder), items, np.array(labels, np.int64), tuple(classes), left_out=tuple(others))
+
+
+def read_unlabelled(source: Path) -> Images:
+    """One image, or all in a folder, however deep, without classes. Raises UsageError."""
+    if source.is_file():
+        if source.suffix.lower() == ".rec":
+            return read_record(source, None)
+        return Images(str(source), [str(source)], np.full(1, -1, np.int64), ())
+    if not source.is_dir():
+        raise UsageError("there is no such folder or file", where=str(source), fix="Check the path.")
+    others: list[str] = []
+    items = list(_images_in(source, others))
+    if not items:
+        raise UsageError(
+            "there is no image in it", where=str(source), fix=f"Images end in {listed(sorted(ENDINGS))}."
+        )
+    return Images(str(source), items, np.full(len(items), -1, np.int64), (), left_out=tuple(others))
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        return sorted(each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+    except OSError as error:
+        raise UsageError(f"it cannot be read: {error.strerror or error}", where=str(path)) from error
+
+
+def _images_in(folder: Path, others: list[str]) -> Iterator[str]:
+    """The paths of the images, sorted; what is none is put into `others`."""
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if name.startswith("."):
+                continue
+            if Path(name).suffix.lower() in ENDINGS:
+                yield str(Path(place, name))
+            else:
+                others.append(str(Path(place, name)))
+
+
+# ---- RecordIO --------------------------------------------------------------------------------------------------------
+
+
+def read_record(path: Path, classes: Sequence[str] | None = None) -> Images:
+    """A RecordIO file of images, as MXNet's im2rec writes it; its labels are class numbers. Raises UsageError."""
+    keys, labels = _headers(path)
+    names = classes or _names(path)
+    count = int(labels.max()) + 1
+    if names is None:
+        names = tuple(str(number) for number in range(count))
+    elif count > len(names):
+        raise UsageError(
+            f"a record is of class {count - 1}, and there are {len(names)} classes",
+            where=str(path),
+            fix="Class numbers begin with 0; the list of names needs a line for each.",
+        )
+    if len(names) < 2:
+        raise UsageError("all of its records are of one class", where=str(path), fix="Two can be told apart.")
+    return Images(str(path), keys, labels, tuple(names), record=path)
+
+
+def _headers(path: Path) -> tuple[list[int], NDArray[np.int64]]:
+    from trainer._mxnet import mx
+
+    index = path.with_suffix(".idx")
+    if path.suffix.lower() != ".rec":
+        raise UsageError(
+            "it is neither a folder nor a RecordIO file",
+            where=str(path),
+            fix="Give a folder with a folder for each class, or a .rec file.",
+        )
+    if not index.is_file():
+        raise UsageError(
+            f"its index {index.name} is not beside it",
+            where=str(path),
+            fix="MXNet's im2rec writes both; rec2idx makes the index of a .rec file.",
+        )
+    try:
+        record = mx.recordio.MXIndexedRecordIO(str(index), str(path), "r")
+        try:
+            keys = [int(key) for key in record.keys]
+            labels = [_label(mx.recordio.unpack(record.read_idx(key))[0].label) for key in keys]
+        finally:
+            record.close()
+    except (mx.MXNetError, OSError, ValueError, TypeError, KeyError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UsageError(f"it is no RecordIO file of labelled images: {first}", where=str(path)) from error
+    if not keys:
+        raise UsageError("it has no records", where=str(path))
+    found = np.array(labels, np.float64)
+    if not ((found >= 0) & (found == np.floor(found))).all():
+        raise UsageError(
+            f"a record's label is {found[(found < 0) | (found != np.floor(found))][0]:g}",
+            where=str(path),
+            fix="Labels are class numbers from 0.",
+        )
+    return keys, found.astype(np.int64)
+
+
+def _label(value: Any) -> float:
+    return float(np.ravel(value)[0])
+
+
+def _names(path: Path) -> tuple[str, ...] | None:
+    for name in (f"{path.stem}.txt", *LISTS_OF_NAMES):
+        try:
+            lines = path.with_name(name).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            continue
+        names = tuple(line.strip() for line in lines if line.strip())
+        if names and len(set(names)) == len(names):
+            return names
+    return None
+
+
+# ---- what is known of them -------------------------------------------------------------------------------------------
+
+
+def split_off(images: Images, part: float, seed: int, split: str) -> tuple[Images, Images]:
+    """Some taken off, with the same share of every class on either side: (the rest, those taken).
+
+    Raises UsageError where there are too few.
+    """
+    from sklearn.model_selection import train_test_split
+
+    rows = np.arange(len(images.items))
+    try:
+        rest, taken = train_test_split(rows, test_size=part, stratify=images.labels, random_state=seed)
+    except ValueError as error:
+        counts = np.bincount(images.labels, minlength=len(images.classes))
+        rarest = int(counts.argmin())
+        raise UsageError(
+            f"{len(rows)} images, {counts[rarest]} of them of {images.classes[rarest]!r}, are too few for a {split} "
+            f"split of {part:g} with every class",
+            where=images.where,
+            fix=f"Use another --{split}-split (0 for none), or more images.",
+        ) from error
+    return images.take(np.sort(rest)), images.take(np.sort(taken))
+
+
+def counts(images: Images) -> Mapping[str, int]:
+    """How many images each class has."""
+    return dict(zip(images.classes, np.bincount(images.labels, minlength=len(images.classes)).tolist(), strict=True))
+
+
+def some(images: Images, count: int = 64) -> list[int]:
+    """Rows to look at for all, the same ones every time."""
+    rows = range(len(images.items))
+    return sorted(random.Random(0).sample(rows, min(count, len(rows))))

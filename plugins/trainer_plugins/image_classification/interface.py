@@ -1,0 +1,171 @@
+"""Images into a trained model, classes and probabilities out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.errors import UsageError
+from trainer.model.interface import Encoded, ModelInterface
+from trainer_plugins.image_classification.decode import CorruptImageError, decode
+from trainer_plugins.image_classification.files import Images, find, read_unlabelled
+from trainer_plugins.image_classification.loading import Files
+from trainer_plugins.image_classification.transforms import Transforms, as_input, stack
+
+ROWS_AT_A_TIME = 64
+CLASSES_SHOWN = 20
+"""With more classes the table has the class and its probability alone."""
+
+
+class ImageModel(ModelInterface):
+    """Images as files, folders, RecordIO, or arrays; `class` and `probability` come out, and one for each class."""
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        transforms: Transforms,
+        mean: Sequence[float],
+        deviation: Sequence[float],
+    ) -> None:
+        self._classes = tuple(classes)
+        self._transforms = transforms
+        self._mean, self._deviation = tuple(mean), tuple(deviation)
+
+    @classmethod
+    def from_info(cls, info: Mapping[str, Any]) -> ImageModel:
+        """What the task's `model_info` gave. Raises UsageError, KeyError or TypeError for what it cannot be."""
+        classes = info["classes"]
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise UsageError("classes is no list of names")
+        return cls(
+            classes, Transforms(int(info["size"]), resize=int(info["resize"])), info["mean"], info["deviation"]
+        )
+
+    def open(self, source: str, *, keep: Sequence[str] | None, judged: bool) -> ImageRows:
+        """A folder of images (however deep), one image, or a .rec file; with a folder for each class where `judged`.
+
+        The column `path` is always kept.
+        """
+        if source == "-":
+            raise UsageError("images do not come through a pipe", where="--data", fix="Give a folder, or a file.")
+        unknown = [name for name in keep or () if name not in ("path", "label")]
+        if unknown:
+            raise UsageError(
+                f"an image has no column {unknown[0]!r}", where="--keep", fix="`path` is kept anyway; there is `label`."
+            )
+        path = Path(source)
+        if judged:
+            found = find(path, self._classes)
+            return ImageRows(self, found.get("test", found.get("validation", found["train"])))
+        return ImageRows(self, read_unlabelled(path))
+
+    def encode(self, data: Any) -> Encoded:
+        """Paths, PIL images or arrays (height, width, 3) in a list; or one array (rows, height, width, 3), 0 to 255."""
+        single = isinstance(data, (str, Path)) or hasattr(data, "convert")
+        given = [data] if single else list(data)
+        return self.encoded([self._pixels(image, number) for number, image in enumerate(given)])
+
+    def encoded(self, images: Sequence[NDArray[np.uint8]], **values: Any) -> Encoded:
+        """Decoded images as the net takes them."""
+        from trainer._mxnet import mx
+
+        size = self._transforms.size
+        if not images:
+            return Encoded((np.empty((0, 3, size, size), np.float32),), 0, **values)
+        pixels = mx.nd.array(stack([self._transforms.evaluate(image) for image in images]), dtype=np.uint8)
+        return Encoded((as_input(pixels, self._mean, self._deviation).asnumpy(),), len(images), **values)
+
+    def _pixels(self, image: Any, number: int) -> NDArray[np.uint8]:
+        if isinstance(image, (str, Path)):
+            try:
+                return decode(str(image))
+            except CorruptImageError as error:
+                raise UsageError(f"the image cannot be decoded: {error}", where=str(image)) from error
+        values = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
+        if values.ndim != 3 or values.shape[2] != 3 or values.dtype != np.uint8:
+            raise UsageError(
+                f"image {number} is an array of {values.dtype.name}, {values.shape}",
+                fix="Give (height, width, 3) of uint8, a path, or a PIL image.",
+            )
+        return values
+
+    def one_hot(self, labels: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(rows, classes)."""
+        return np.eye(len(self._classes), dtype=np.float32)[labels]
+
+    def columns(self, predictions: NDArray[Any], threshold: float | None) -> dict[str, Any]:
+        """`class` and `probability`, the most probable one's; `probability-NAME` for each class of up to twenty."""
+        import pyarrow as pa
+
+        scores = predictions.reshape(-1, len(self._classes))
+        best = scores.argmax(axis=1) if len(scores) else np.empty(0, np.int64)
+        found: dict[str, Any] = {
+            "class": pa.array(self._classes).take(pa.array(best)),
+            "probability": scores[np.arange(len(scores)), best],
+        }
+        if len(self._classes) <= CLASSES_SHOWN:
+            found |= {f"probability-{name}": scores[:, number] for number, name in enumerate(self._classes)}
+        return found
+
+    def card(self) -> Mapping[str, Any]:
+        """What goes in and comes out."""
+        size = self._transforms.size
+        return {
+            "predicts": "the class of an image",
+            "classes": list(self._classes),
+            "columns": ["class", "probability"],
+            "inputs": (
+                f"RGB, (rows, 3, {size}, {size}); pixels from 0 to 1, less {list(self._mean)}, divided by "
+                f"{list(self._deviation)}; the middle of the image, whose shorter side is "
+                f"{self._transforms.resize or size}"
+            ),
+        }
+
+
+class ImageRows:
+    """Images, some at a time."""
+
+    def __init__(self, model: ImageModel, images: Images) -> None:
+        self.where = images.where
+        self.total: int | None = len(images.items)
+        self.done = 0
+        self._model = model
+        self._images = images
+        self._files = Files()
+
+    @property
+    def ignored(self) -> Sequence[str]:
+        """Files that are no images."""
+        return self._images.left_out
+
+    def __iter__(self) -> Iterator[Encoded]:
+        """Raises UsageError for an image that cannot be decoded."""
+        import pyarrow as pa
+
+        images = self._images
+        for start in range(0, len(images.items), ROWS_AT_A_TIME):
+            rows = range(start, min(start + ROWS_AT_A_TIME, len(images.items)))
+            labels = images.labels[rows.start : rows.stop]
+            kept: dict[str, Any] = {"path": pa.array([images.name(row) for row in rows])}
+            if images.classes:
+                kept["label"] = pa.array(images.classes).take(pa.array(labels))
+            self.done = rows.stop
+            yield self._model.encoded(
+                [self._pixels(row) for row in rows],
+                labels=self._model.one_hot(labels) if images.classes else None,
+                kept=kept,
+            )
+
+    def _pixels(self, row: int) -> NDArray[np.uint8]:
+        record = self._images.record
+        try:
+            return decode(self._files.source(self._images.items[row], None if record is None else str(record)))
+        except CorruptImageError as error:
+            raise UsageError(f"the image cannot be decoded: {error}", where=self._images.name(row)) from error
+
+    def close(self) -> None:
+        """Nothing is open between images."""

@@ -1,0 +1,102 @@
+"""Images by their items, decoded and transformed: what a worker does, and what is done where there are none."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer_plugins.image_classification.decode import CorruptImageError, Source, decode
+from trainer_plugins.image_classification.transforms import Transforms, stack
+
+Item = str | int
+
+
+@dataclass(frozen=True)
+class Job:
+    """Images to load, as plain values."""
+
+    items: Sequence[Item]
+    record: str | None
+    """The RecordIO file that they are in."""
+    transforms: Transforms
+    seeds: Sequence[int] | None = None
+    """One an image, for training; None for evaluation."""
+    only_check: bool = False
+    """Whether it is asked which of them are corrupt, and nothing else."""
+
+    def to_json(self) -> dict[str, Any]:
+        """For another process."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Job:
+        """What `to_json` gave."""
+        return cls(**{**values, "transforms": Transforms(**values["transforms"])})
+
+
+class CorruptError(Exception):
+    """An image of a job cannot be decoded."""
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(reason)
+        self.row = row
+        """Which of the job's images."""
+        self.reason = reason
+
+
+class Files:
+    """Reads what is behind an item; keeps a RecordIO file open."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Any] = {}
+
+    def source(self, item: Item, record: str | None) -> Source:
+        """The image's path, or the bytes of its file. Raises CorruptImageError."""
+        if record is None:
+            return str(item)
+        from trainer._mxnet import mx
+
+        if record not in self._records:
+            index = str(Path(record).with_suffix(".idx"))
+            self._records[record] = mx.recordio.MXIndexedRecordIO(index, record, "r")
+        try:
+            content: bytes = mx.recordio.unpack(self._records[record].read_idx(item))[1]
+        except (mx.MXNetError, OSError, ValueError, TypeError, KeyError) as error:
+            raise CorruptImageError(next(iter(str(error).splitlines()), "")) from error
+        return content
+
+
+def load(job: Job, files: Files) -> NDArray[np.uint8]:
+    """(rows, size, size, 3); raises CorruptError for the first image that cannot be decoded."""
+    images = []
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        for row, item in enumerate(job.items):
+            try:
+                pixels = decode(files.source(item, job.record))
+            except CorruptImageError as error:
+                raise CorruptError(row, str(error)) from error
+            transforms = job.transforms
+            images.append(transforms.evaluate(pixels) if job.seeds is None else transforms.train(pixels, job.seeds[row]))
+    finally:
+        # Whoever else draws from them shall not notice.
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002
+    return stack(images)
+
+
+def check(job: Job, files: Files) -> list[tuple[int, str]]:
+    """The images of a job that cannot be decoded, with the reasons."""
+    found = []
+    for row, item in enumerate(job.items):
+        try:
+            decode(files.source(item, job.record))
+        except CorruptImageError as error:
+            found.append((row, str(error)))
+    return found
