@@ -78,6 +78,14 @@ def test_a_resumed_run_computes_as_it_did_before_whatever_would_be_chosen_now(tm
     assert code == 0, err
     assert "oneDNN on, 2 threads" in out
     assert "no effect" not in err
+    code, out, err = process(tmp_path, "-m", "trainer", "resume", "runs/logreg/it", "--verify")
+    assert (code, err) == (0, ""), err
+
+
+def test_importing_the_engine_leaves_open_how_mxnet_computes(tmp_path):
+    modules = "trainer.engine, trainer.verify, trainer.check_devices, trainer.testing"
+    code, _, err = process(tmp_path, "-c", f"import sys, {modules}\nsys.exit('mxnet' in sys.modules)")
+    assert code == 0, err
 
 
 def test_python_programs_keep_what_mxnet_was_imported_with_and_are_told(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,9 +20,10 @@ from trainer.metrics import Metric, as_metric
 from trainer.processes import Processes
 from trainer.run import Run
 from trainer.seeds import derive
-from trainer.step import Step, make_step
-from trainer.step.shared import SharedStep
 from trainer.task import Task
+
+if TYPE_CHECKING:
+    from trainer.step import Step
 
 SEED_BLOCK = 256
 """Steps between two seedings of MXNet's generator, at most. One costs 1.2 ms (it seeds 1,024 generators), so every step
@@ -44,7 +45,10 @@ def build_run(
 
     Of several processes, all have to call it; those behind the first leave out the plugins that only save or report.
     """
+    # Not above: importing the engine must leave open how MXNet computes, which is decided when it is imported.
     from trainer._mxnet import mx
+    from trainer.step import make_step
+    from trainer.step.shared import SharedStep
 
     for plugin in plugins:
         check(plugin)
