@@ -173,6 +173,8 @@ class Engine:
             run.begin_batch(batch)
             self._seeder.before_step()
             fire.batch_begin(run)
+            if run.batch is not None:
+                batch = run.batch  # a plugin may have put another one there
             step.forward_backward(batch)
             fire.backward_end(run)
             if self._asks_before_update:

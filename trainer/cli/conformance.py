@@ -10,19 +10,20 @@ from trainer.cli.show import find
 from trainer.errors import TrainerError, UsageError
 from trainer.events import Plugin
 from trainer.task import Task
-from trainer.testing import Check, Outcome, outcomes, plugin_checks, task_checks
+from trainer.testing import Check, Outcome, TinyImages, outcomes, plugin_checks, task_checks
 from trainer.testing.checks import named
+from trainer.testing.plugins import tiny_task
 
 
-def examine(name: str, sets: Sequence[str], ignore: Sequence[str]) -> Iterator[tuple[str, bool]]:
+def examine(name: str, sets: Sequence[str], ignore: Sequence[str], *, images: bool) -> Iterator[tuple[str, bool]]:
     """A line for each promise, and whether it is broken. Raises UsageError for a name or an option that is none."""
     entry = find(name)
     values = _values(entry, sets)
-    for outcome in outcomes(_checks(entry, values, ignore)):
+    for outcome in outcomes(_checks(entry, values, ignore, images=images)):
         yield from _told(outcome)
 
 
-def _checks(entry: registry.Installed, values: dict[str, Any], ignore: Sequence[str]) -> list[Check]:
+def _checks(entry: registry.Installed, values: dict[str, Any], ignore: Sequence[str], *, images: bool) -> list[Check]:
     cls = registry.load(entry.group, entry.name)
 
     def task() -> Task:
@@ -38,7 +39,7 @@ def _checks(entry: registry.Installed, values: dict[str, Any], ignore: Sequence[
         return task_checks(task)
     # Once before all: an option that is missing or does not fit is no broken promise.
     plugin()
-    return plugin_checks(plugin, ignore=ignore)
+    return plugin_checks(plugin, task=TinyImages if images else tiny_task, ignore=ignore)
 
 
 def _values(entry: registry.Installed, sets: Sequence[str]) -> dict[str, str]:

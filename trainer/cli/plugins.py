@@ -95,6 +95,9 @@ def check(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="What of a plugin may differ between equal runs, such as a time.", metavar="PATTERN"),
     ] = None,
+    images: Annotated[
+        bool, typer.Option("--images", help="Try a plugin on images of three classes, not on a table of two.")
+    ] = False,
 ) -> None:
     """Holds an installed plugin or task to its promises, in tiny real runs; exit code 1 where one is broken.
 
@@ -103,7 +106,7 @@ def check(
     from trainer.cli.conformance import examine
 
     broken = 0
-    for line, is_broken in examine(name, sets or [], ignore or []):
+    for line, is_broken in examine(name, sets or [], ignore or [], images=images):
         typer.echo(line)
         broken += is_broken
     if broken:

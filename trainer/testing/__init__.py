@@ -19,12 +19,13 @@ kit itself does not need pytest.
 from trainer.testing.checks import BrokenPromiseError, Check, Outcome, outcomes
 from trainer.testing.plugins import check_plugin, plugin_checks
 from trainer.testing.tasks import check_task, task_checks
-from trainer.testing.tiny import TinyTask, TinyWithThreshold, rows, settings
+from trainer.testing.tiny import TinyImages, TinyTask, TinyWithThreshold, rows, settings
 
 __all__ = [
     "BrokenPromiseError",
     "Check",
     "Outcome",
+    "TinyImages",
     "TinyTask",
     "TinyWithThreshold",
     "check_plugin",

@@ -75,6 +75,61 @@ class TinyWithThreshold(TinyTask):
     name = "tiny-with-threshold"
 
 
+@dataclass
+class TinyImages(Task):
+    """Three classes of images of noise and one bright row, with one-hot labels: (rows, 3, 6, 6) and (rows, 3)."""
+
+    train_rows: Annotated[int, Field(ge=0, description="Images to train on.")] = 21
+    validation_rows: Annotated[int, Field(ge=0, description="Images of the validation split.")] = 9
+
+    name = "tiny-images"
+    defaults = Defaults(epochs=2, batch_size=4, learning_rate=0.1, plugins=())
+
+    def splits(self, run: Run) -> Splits:
+        """Each split has its own seed."""
+        return Splits(*[_images(size, seed) for seed, size in enumerate((self.train_rows, self.validation_rows))])
+
+    def net(self) -> Any:
+        """A linear one."""
+        from trainer._mxnet import gluon
+
+        return gluon.nn.Dense(3)
+
+    def loss(self) -> Any:
+        """For one-hot labels."""
+        from trainer._mxnet import gluon
+
+        return gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
+
+    def metrics(self) -> list[Any]:
+        """The share that is right."""
+        from trainer.metrics import MulticlassClassification
+
+        return [MulticlassClassification(macro_f1=True, classes=self.class_names())]
+
+    def predictions(self, outputs: Any) -> Any:
+        """Probabilities, (rows, 3)."""
+        return outputs.softmax()
+
+    def class_names(self) -> list[str]:
+        """By where the bright row is."""
+        return ["top", "middle", "bottom"]
+
+    def pictures(self, inputs: Any) -> Any:
+        """Pixels from 0 to 255."""
+        return (inputs * 255).clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def _images(number: int, seed: int) -> Arrays | None:
+    if not number:
+        return None
+    generator = np.random.default_rng(seed)
+    pixels = generator.uniform(0, 0.5, size=(number, 3, 6, 6)).astype(np.float32)
+    classes = np.arange(number) % 3
+    pixels[np.arange(number), :, 2 * classes] = 1
+    return Arrays(pixels, np.eye(3, dtype=np.float32)[classes])
+
+
 def settings(**values: Any) -> Settings:
     """Two epochs of batches of two, with plain SGD; `values` are other settings, `optimizer` a dictionary."""
     optimizer = {"name": "sgd", "learning_rate": 0.1, **values.pop("optimizer", {})}

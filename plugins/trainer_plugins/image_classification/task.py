@@ -128,13 +128,14 @@ class ImageClassification(Task):
         check_name(self.model)
         found = self._found(run.settings.seed)
         self._classes = found["train"].classes
-        self._lines = [
+        pool = Pool(self._workers())
+        self._lines = []
+        if self.skip_corrupt:
+            found = {split: self._sound(images, pool) for split, images in found.items()}
+        self._lines[:0] = [
             "images: " + ", ".join(f"{len(images.items)} {split}" for split, images in found.items()),
             _class_line(found["train"]),
         ]
-        pool = Pool(self._workers())
-        if self.skip_corrupt:
-            found = {split: self._sound(images, pool) for split, images in found.items()}
         left_out = sum(len(images.left_out) for images in found.values())
         if left_out:
             self._lines.append(f"left out: {left_out} files that are no images")

@@ -86,8 +86,10 @@ def pretrained_file(model: str) -> Path:
         return Path(model_store.get_model_file(model))
     except Exception as error:
         known = _has_weights(model_store, model)
+        # Errors of a connection tell everything that was tried.
+        reason = type(error).__name__ if isinstance(error, OSError) else next(iter(str(error).splitlines()), "")
         raise UsageError(
-            f"the weights of {model} cannot be downloaded: {next(iter(str(error).splitlines()), type(error).__name__)}"
+            f"the weights of {model} cannot be downloaded ({reason})"
             if known
             else f"GluonCV has no weights of {model}",
             where="--pretrained",
