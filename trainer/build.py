@@ -23,6 +23,7 @@ from trainer.seeds import derive
 from trainer.task import Task
 
 if TYPE_CHECKING:
+    from trainer._mxnet import Context
     from trainer.step import Step
 
 SEED_BLOCK = 256
@@ -48,6 +49,7 @@ def build_run(
     # Not above: importing the engine must leave open how MXNet computes, which is decided when it is imported.
     from trainer._mxnet import mx
     from trainer.step import make_step
+    from trainer.step.micro import parts_on
     from trainer.step.shared import SharedStep
 
     for plugin in plugins:
@@ -58,6 +60,7 @@ def build_run(
     options.check_instance(task, where=f"task {task.name!r}")
     task.check()
     contexts = devices.contexts(settings.devices, processes.local_rank, processes.local_size)
+    fixed = None if settings.micro_batches is None else parts_on(contexts, settings.micro_batches, processes.size)
     optimizer = settings.optimizer.build()
     run = Run(task, settings, dispatch, contexts, folder=run_folder, processes=processes)
     run.threshold = getattr(task, "threshold", None)
@@ -66,7 +69,7 @@ def build_run(
     for split in ("train", "validation", "test"):
         source = getattr(splits, split)
         if source is not None:
-            batches = _batches(source, run, split)
+            batches = _batches(source, run, split, fixed)
             if run.train is not None and batches.weighted != run.train.weighted:
                 raise UsageError(
                     f"the {split} rows have {'' if batches.weighted else 'no '}weights, unlike the training rows",
@@ -95,24 +98,26 @@ def build_run(
         sample=run.train.sample(),
         weighted=run.train.weighted,
         compiled=compiled,
+        parts=fixed,
     )
     run.engine_step = step if processes.size == 1 else SharedStep(step, processes)
     return run
 
 
-def _batches(source: Any, run: Run, split: str) -> Batches:
+def _batches(source: Any, run: Run, split: str, fixed: Sequence[Context] | None) -> Batches:
     training = split == "train"
     task, settings, processes = run.task, run.settings, run.processes
     size = settings.batch_size if training else task.evaluation_batch_size or settings.batch_size
     return as_batches(
         source,
         batch_size=size,
-        contexts=run.contexts,
+        contexts=run.contexts if fixed is None else fixed,
         seed=settings.seed,
         shuffle=training,
         split=split,
         rank=processes.rank,
         processes=processes.size,
+        fixed=fixed is not None,
     )
 
 

@@ -127,6 +127,10 @@ class Settings(BaseModel):
     epochs: Annotated[int, Field(ge=1, description="How often the training rows are gone through.")]
     batch_size: Annotated[int, Field(ge=1, description="Rows per step, over all devices and processes together.")]
     devices: Annotated[str, Field(description=f"Where to compute: {FORMS}.")] = "cpu"
+    micro_batches: Annotated[
+        Annotated[int, Field(ge=1)] | None,
+        Field(description="Parts that each batch is computed in: the same results on any number of devices."),
+    ] = None
     seed: Annotated[int, Field(ge=0, lt=2**31, description="Where all randomness comes from.")]
     steps: Annotated[Annotated[int, Field(ge=1)] | None, Field(description="Stop after so many batches.")] = None
     onednn: Annotated[

@@ -82,12 +82,14 @@ class Engine:
         self.run.measures = self.metrics
         self._seeder = build.Seeder(self.run)
         assert self.run.engine_step is not None  # noqa: S101  build_run made it
-        if self.run.engine_step.parameters.measures and (len(self.run.contexts) > 1 or self.processes.size > 1):
+        parts = len(self.run.contexts) * self.processes.size
+        if parts > 1 and self.run.engine_step.parameters.measures and settings.micro_batches is None:
             log.warning(
                 "the net measures its batches, as BatchNorm does: each of %d parts of a batch is normalised by its own "
                 "rows, and the running statistics are the mean over the parts. Results differ from those of one "
-                "device, the more the smaller the parts",
-                len(self.run.contexts) * self.processes.size,
+                "device, the more the smaller the parts; with --micro-batches %d one device computes the same",
+                parts,
+                parts,
             )
 
     def _restore(self, resume_from: Checkpoint) -> None:

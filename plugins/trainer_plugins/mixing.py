@@ -33,9 +33,7 @@ class Mixing(Plugin):
 
     alpha: Annotated[float, Field(gt=0, description="Of Beta(alpha, alpha), which the weight is drawn from.")] = 1.0
     probability: Annotated[float, Field(gt=0, le=1, description="The part of the batches that are mixed.")] = 1.0
-    last_epochs: Annotated[
-        int, Field(ge=0, description="Epochs at the end that are trained on what is not mixed.")
-    ] = 0
+    last_epochs: Annotated[int, Field(ge=0, description="Epochs at the end that are trained on what is not mixed.")] = 0
 
     phase = Phase.TRANSFORM
 
@@ -98,7 +96,7 @@ class CutMix(Mixing):
     """Trains on images with a rectangle of another one, and labels mixed by area (CutMix; Yun et al., 2019).
 
     The rectangle has the image's proportions and `1 − share` of its area, around any point; what lies outside of the
-    image is cut off, and the label's share is that of the area that is left. For inputs (rows, channels, height, width).
+    image is cut off, and the label's share is that of the area that is left. Inputs: (rows, channels, height, width).
     """
 
     def check(self, inputs: Sequence[Array]) -> None:

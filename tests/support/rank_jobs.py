@@ -188,6 +188,9 @@ JOBS: dict[str, Callable[[], dict[str, Any]]] = {
         batch_size=5,
         optimizer={"name": "sgld", "learning_rate": 1e-3},
     ),
+    "micro-batches of a net with BatchNorm": lambda: train(
+        Given(images(23), images(9, seed=1), make_net=convolutions), batch_size=13, steps=3, micro_batches=6
+    ),
     "two contexts each": lambda: train(
         Given(regression(23), regression(11, seed=1), make_net=lambda: dense(6)), batch_size=7, devices="cpu:0,1"
     ),

@@ -103,6 +103,7 @@ def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
         ),
         _setting("weight_decay", "NUMBER", "Of the optimizer.", defaults.weight_decay),
         _setting("devices", "DEVICES", Settings.model_fields["devices"].description, "cpu"),
+        _setting("micro_batches", "INTEGER", Settings.model_fields["micro_batches"].description, None),
         _setting("onednn", "auto|on|off", Settings.model_fields["onednn"].description, "auto"),
         _setting("threads", "INTEGER|auto", Settings.model_fields["threads"].description, "auto"),
         _setting("seed", "INTEGER", Settings.model_fields["seed"].description, defaults.seed),

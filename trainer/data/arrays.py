@@ -71,7 +71,8 @@ class ArrayBatches:
         self.rows: int = len(arrays)
         self.weighted = arrays.weights is not None
         columns = [*arrays.inputs, _floating(arrays.labels)] + ([_floating(arrays.weights)] if self.weighted else [])
-        self._columns = [[_on_device(column, context) for column in columns] for context in self._contexts]
+        held = {str(context): [_on_device(column, context) for column in columns] for context in self._contexts}
+        self._columns = [held[str(context)] for context in self._contexts]
         self._row_bytes = sum(int(np.prod(column.shape[1:])) * 4 for column in columns)
         self._views: dict[tuple[int, int], tuple[Shard, ...]] = {}
         self._bounds: dict[int, tuple[int, int]] = {}

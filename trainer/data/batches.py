@@ -102,9 +102,14 @@ class Share:
     contexts: int = 1
     rank: int = 0
     processes: int = 1
+    fixed: bool = False
+    """Whether all processes have as many parts, and a batch's parts are the same however many processes there are."""
 
     def of(self, rows: int) -> tuple[int, list[int]]:
         """The first row of this process's part of a batch of `rows`, and how many rows each context has."""
+        if self.fixed:
+            parts, first = split_rows(rows, self.processes * self.contexts), self.rank * self.contexts
+            return sum(parts[:first]), parts[first : first + self.contexts]
         parts = split_rows(rows, self.processes)
         return sum(parts[: self.rank]), split_rows(parts[self.rank], self.contexts)
 
@@ -119,8 +124,11 @@ def as_batches(
     split: str,
     rank: int = 0,
     processes: int = 1,
+    fixed: bool = False,
 ) -> Batches:
-    """Whatever a task gave as a split, as Batches on these contexts: of the rows of process `rank`.
+    """Whatever a task gave as a split, as Batches with a shard on each of the contexts: of the rows of process `rank`.
+
+    `fixed`: a context may stand there several times, and every process has as many (`Share.fixed`).
 
     Raises UsageError for what is none of `Arrays`, a Gluon DataLoader, or Batches.
     """
@@ -129,7 +137,7 @@ def as_batches(
     from trainer.data.loader import LoaderBatches
     from trainer.data.shared import SharedBatches
 
-    share = Share(len(contexts), rank, processes)
+    share = Share(len(contexts), rank, processes, fixed)
     if isinstance(source, Arrays):
         return ArrayBatches(
             source,
@@ -143,7 +151,7 @@ def as_batches(
     if isinstance(source, gluon.data.DataLoader):
         return LoaderBatches(source, contexts=contexts, seed=seed, share=share)
     if isinstance(source, Batches):
-        return source if processes == 1 else SharedBatches(source, share)
+        return source if processes == 1 and not fixed else SharedBatches(source, contexts, share)
     raise UsageError(
         f"the {split} split is a {type(source).__name__}",
         where="the task's splits()",

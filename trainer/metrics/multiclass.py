@@ -97,7 +97,8 @@ class MulticlassClassification(Metric):
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The sums: `hits` (one for each k), `total` (1,), `confusion` (classes, classes), or (0, 0) before a row,
-        `actual` (classes,)."""
+        `actual` (classes,).
+        """
         return {
             "actual": self._actual.copy(),
             "hits": np.array(list(self._hits.values())),
@@ -131,7 +132,8 @@ def _class_numbers(predictions: NDArray[Any], labels: NDArray[Any]) -> NDArray[n
     if labels.ndim == 2 and labels.shape == predictions.shape and labels.shape[1] > 1:
         if not np.isfinite(labels).all():
             raise UsageError("a label is not finite", where=WHERE)
-        return labels.argmax(axis=1)
+        numbers: NDArray[np.int64] = labels.argmax(axis=1)
+        return numbers
     labels = np.ravel(labels)
     if predictions.ndim != 2 or len(predictions) != len(labels):
         raise UsageError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from trainer.step.compiled import CompiledStep
 from trainer.step.losses import TrainingLoss
+from trainer.step.micro import MicroBatchStep
 from trainer.step.parameters import Gradients, Parameters
 from trainer.step.recorded import RecordedStep
 from trainer.step.symbol import CannotCompile, trace
@@ -59,11 +60,13 @@ def make_step(
     sample: Sequence[Array],
     weighted: bool,
     compiled: bool = True,
+    parts: Sequence[Context] | None = None,
 ) -> Step:
     """The compiled step where net and loss can be bound, the recorded one otherwise.
 
     `sample` holds one row of every input; it gave the parameters their shapes. `compiled=False` asks for the recorded
-    step, for comparison and for debugging inside a net. Raises UsageError for an optimizer that does not
+    step, for comparison and for debugging inside a net. `parts` are the contexts of a batch's micro-batches, in turn;
+    None for one part a context. Raises UsageError for an optimizer that does not
     take the net's parameters.
     """
     if compiled:
@@ -73,11 +76,15 @@ def make_step(
             why = str(reason)
         else:
             parameters = Parameters(net, loss, optimizer=optimizer, contexts=contexts, flat=not graph.has_convolution)
-            return CompiledStep(graph, parameters, contexts)
+            return _in_parts(CompiledStep(graph, parameters, contexts), contexts, parts)
     else:
         why = "asked for"
     parameters = Parameters(net, loss, optimizer=optimizer, contexts=contexts, flat=False)
-    return RecordedStep(net, loss, parameters, contexts, why=why)
+    return _in_parts(RecordedStep(net, loss, parameters, contexts, why=why), contexts, parts)
+
+
+def _in_parts(step: CompiledStep | RecordedStep, contexts: Sequence[Context], parts: Sequence[Context] | None) -> Step:
+    return step if parts is None else MicroBatchStep(step, contexts, parts)
 
 
 __all__ = ["CompiledStep", "Gradients", "Parameters", "RecordedStep", "Step", "TrainingLoss", "make_step"]

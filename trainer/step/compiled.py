@@ -62,15 +62,24 @@ class CompiledStep:
         self._newest = []
         for number, shard in enumerate(batch.shards):
             if shard.rows:
-                bound = self._executor(number, shard, train=True)
-                bound.load(shard)
-                bound.executor.forward_backward()
-                self._newest.append(bound)
+                self._newest.append(self._train(number, shard))
         rows = [shard.rows for shard in batch.shards]
         self.loss.add([bound.outputs[0] for bound in self._newest], rows)
         self.parameters.reduce(rows)
         self.gradients.rows = batch.rows
         self.gradients.factor = 1.0
+
+    def train(self, number: int, shard: Shard) -> tuple[Any, Array]:
+        """Gradients of one shard into context `number`'s arrays; its outputs and losses, until the next call."""
+        bound = self._train(number, shard)
+        return self._outputs(bound), bound.outputs[0]
+
+    def infer(self, number: int, shard: Shard) -> tuple[Any, Array]:
+        """Outputs and losses of one shard on context `number`, until the next call."""
+        bound = self._executor(number, shard, train=False)
+        bound.load(shard)
+        bound.executor.forward()
+        return self._outputs(bound), bound.outputs[0]
 
     def update(self) -> None:
         """Moves the weights by the gradients of the newest batch."""
@@ -81,16 +90,23 @@ class CompiledStep:
         outputs, losses = [], []
         for number, shard in enumerate(batch.shards):
             if shard.rows:
-                bound = self._executor(number, shard, train=False)
-                bound.load(shard)
-                bound.executor.forward()
-                losses.append(bound.outputs[0])
-                outputs.append(bound.outputs[1] if self._graph.outputs == 1 else bound.outputs[1:])
+                given, lost = self.infer(number, shard)
+                outputs.append(given)
+                losses.append(lost)
         return outputs, losses
 
     def outputs(self) -> list[Array]:
         """The outputs of the newest training batch, one array a context."""
-        return [bound.outputs[1] if self._graph.outputs == 1 else bound.outputs[1:] for bound in self._newest]
+        return [self._outputs(bound) for bound in self._newest]
+
+    def _outputs(self, bound: Bound) -> Any:
+        return bound.outputs[1] if self._graph.outputs == 1 else bound.outputs[1:]
+
+    def _train(self, number: int, shard: Shard) -> Bound:
+        bound = self._executor(number, shard, train=True)
+        bound.load(shard)
+        bound.executor.forward_backward()
+        return bound
 
     def _executor(self, number: int, shard: Shard, *, train: bool) -> Bound:
         key = (train, shard.shapes)

@@ -37,6 +37,7 @@ class TrainingLoss:
 
     def __init__(self, contexts: Sequence[Context]) -> None:
         self._contexts = list(contexts)
+        self._names = [_nth(self._contexts, number) for number in range(len(self._contexts))]
         self._newest: Sequence[Array] = ()
         self._mean: float | None = float("nan")
         self._rows = 0
@@ -88,7 +89,7 @@ class TrainingLoss:
         return {
             "newest": self.newest(),
             "sums": [held.total.asnumpy() for held in sums.values()],
-            "contexts": [str(self._contexts[number]) for number, _ in sums],
+            "contexts": [self._names[number] for number, _ in sums],
             "additions": self._additions,
             "total": self._total,
         }
@@ -99,7 +100,7 @@ class TrainingLoss:
 
         self._newest, self._mean = (), state["newest"]
         self._sums, self._additions, self._total = {}, state["additions"], state["total"]
-        numbers = {str(context): number for number, context in enumerate(self._contexts)}
+        numbers = {name: number for number, name in enumerate(self._names)}
         for held, name in zip(state["sums"], state["contexts"], strict=True):
             if name in numbers:
                 number = numbers[name]
@@ -115,6 +116,12 @@ class TrainingLoss:
         for each in held:
             each.empty = True
         self._additions = 0
+
+
+def _nth(contexts: Sequence[Context], number: int) -> str:
+    """What to call a part: its context, and the how manieth part it is on it from the second on."""
+    before = sum(context == contexts[number] for context in contexts[:number])
+    return f"{contexts[number]}/{before}" if before else str(contexts[number])
 
 
 def column(weights: Any, axes: int) -> Any:

@@ -33,21 +33,22 @@ class RecordedStep:
 
     def forward_backward(self, batch: Batch) -> None:
         """Loss and gradients of a batch, summed over its rows and over the contexts."""
-        from trainer._mxnet import autograd
-
-        for parameter in self._adding:
-            parameter.zero_grad()
-        with autograd.record():
-            computed = [self._run(shard) for shard in batch.shards if shard.rows]
         losses: list[Array]
-        self._outputs, losses = ([pair[part] for pair in computed] for part in (0, 1))
-        autograd.backward(losses)
-        self._clear_stale()
+        self._outputs, losses = self._train([shard for shard in batch.shards if shard.rows])
         rows = [shard.rows for shard in batch.shards]
         self.loss.add(losses, rows)
         self.parameters.reduce(rows)
         self.gradients.rows = batch.rows
         self.gradients.factor = 1.0
+
+    def train(self, number: int, shard: Shard) -> tuple[Any, Array]:
+        """Gradients of one shard into context `number`'s arrays; its outputs and losses."""
+        (outputs,), (losses,) = self._train([shard])
+        return outputs, losses
+
+    def infer(self, number: int, shard: Shard) -> tuple[Any, Array]:
+        """Outputs and losses of one shard on context `number`."""
+        return self._run(shard)
 
     def update(self) -> None:
         """Moves the weights by the gradients of the newest batch."""
@@ -61,6 +62,18 @@ class RecordedStep:
     def outputs(self) -> list[Array]:
         """The outputs of the newest training batch, one array a context."""
         return self._outputs
+
+    def _train(self, shards: Sequence[Shard]) -> tuple[list[Any], list[Array]]:
+        from trainer._mxnet import autograd
+
+        for parameter in self._adding:
+            parameter.zero_grad()
+        with autograd.record():
+            computed = [self._run(shard) for shard in shards]
+        outputs, losses = ([pair[part] for pair in computed] for part in (0, 1))
+        autograd.backward(losses)
+        self._clear_stale()
+        return outputs, losses
 
     def _clear_stale(self) -> None:
         """Zeroes the gradients of parameters that this batch did not use, which still hold an older batch's."""

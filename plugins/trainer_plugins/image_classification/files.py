@@ -74,9 +74,7 @@ def find(data: Path, classes: Sequence[str] | None = None) -> dict[str, Images]:
 def _splits_in(data: Path) -> dict[str, Path]:
     """The folders of splits, where there is one to train on and one to judge by."""
     folders = {path.name.lower(): path for path in _folders(data)}
-    found = {
-        split: folders[name] for split, names in SPLITS.items() for name in reversed(names) if name in folders
-    }
+    found = {split: folders[name] for split, names in SPLITS.items() for name in reversed(names) if name in folders}
     return found if "train" in found and len(found) > 1 else {}
 
 
@@ -130,9 +128,7 @@ def read_unlabelled(source: Path) -> Images:
     others: list[str] = []
     items = list(_images_in(source, others))
     if not items:
-        raise UsageError(
-            "there is no image in it", where=str(source), fix=f"Images end in {listed(sorted(ENDINGS))}."
-        )
+        raise UsageError("there is no image in it", where=str(source), fix=f"Images end in {listed(sorted(ENDINGS))}.")
     return Images(str(source), items, np.full(len(items), -1, np.int64), (), left_out=tuple(others))
 
 
@@ -264,4 +260,4 @@ def counts(images: Images) -> Mapping[str, int]:
 def some(images: Images, count: int = 64) -> list[int]:
     """Rows to look at for all, the same ones every time."""
     rows = range(len(images.items))
-    return sorted(random.Random(0).sample(rows, min(count, len(rows))))
+    return sorted(random.Random(0).sample(rows, min(count, len(rows))))  # noqa: S311  a sample

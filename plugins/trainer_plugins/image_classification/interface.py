@@ -41,9 +41,7 @@ class ImageModel(ModelInterface):
         classes = info["classes"]
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
             raise UsageError("classes is no list of names")
-        return cls(
-            classes, Transforms(int(info["size"]), resize=int(info["resize"])), info["mean"], info["deviation"]
-        )
+        return cls(classes, Transforms(int(info["size"]), resize=int(info["resize"])), info["mean"], info["deviation"])
 
     def open(self, source: str, *, keep: Sequence[str] | None, judged: bool) -> ImageRows:
         """A folder of images (however deep), one image, or a .rec file; with a folder for each class where `judged`.

@@ -83,7 +83,9 @@ def load(job: Job, files: Files) -> NDArray[np.uint8]:
             except CorruptImageError as error:
                 raise CorruptError(row, str(error)) from error
             transforms = job.transforms
-            images.append(transforms.evaluate(pixels) if job.seeds is None else transforms.train(pixels, job.seeds[row]))
+            images.append(
+                transforms.evaluate(pixels) if job.seeds is None else transforms.train(pixels, job.seeds[row])
+            )
     finally:
         # Whoever else draws from them shall not notice.
         random.setstate(before[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -116,7 +117,9 @@ class Pool:
         said = json.loads(line)
         if "shape" in said:
             ticket.answer = np.empty(said["shape"], np.uint8)
-            if ticket.answer.size and output.readinto(ticket.answer.data.cast("B")) != ticket.answer.size:
+            # It is a BufferedReader, and waits for as many bytes as there is room for.
+            given = output.readinto(ticket.answer.data.cast("B")) if ticket.answer.size else 0  # type: ignore[attr-defined]
+            if given != ticket.answer.size:
                 raise _died(worker)
         elif ticket.job.only_check:
             ticket.answer = [(row, reason) for row, reason in said["corrupt"]]
@@ -132,8 +135,8 @@ def _died(worker: _Worker) -> WorkerDiedError:
         code = "none yet"
     memory = "; was the memory full? --workers 1 needs less" if code == -9 else ""
     return WorkerDiedError(
-        f"a process that loads images ended by itself (exit code {code}){memory}. --workers 0 loads them in the process "
-        "of the training, and shows what happens"
+        f"a process that loads images ended by itself (exit code {code}){memory}. --workers 0 loads them in the "
+        "training's own process, and shows what happens"
     )
 
 
@@ -142,10 +145,8 @@ def _close(processes: list[subprocess.Popen[bytes]]) -> None:
     for process in processes:
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(OSError):
                     pipe.close()
-                except OSError:
-                    pass
     for process in processes:
         try:
             process.wait(5)

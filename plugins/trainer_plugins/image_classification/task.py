@@ -129,7 +129,7 @@ class ImageClassification(Task):
         found = self._found(run.settings.seed)
         self._classes = found["train"].classes
         pool = Pool(self._workers())
-        self._lines = []
+        self._lines: list[str] = []
         if self.skip_corrupt:
             found = {split: self._sound(images, pool) for split, images in found.items()}
         self._lines[:0] = [
@@ -207,9 +207,7 @@ class ImageClassification(Task):
         sound = images.take(kept)
         missing = sorted(set(images.labels.tolist()) - set(sound.labels.tolist()))
         if missing:
-            raise UsageError(
-                f"all images of the class {images.classes[missing[0]]!r} are corrupt", where=images.where
-            )
+            raise UsageError(f"all images of the class {images.classes[missing[0]]!r} are corrupt", where=images.where)
         return sound
 
     def _check_sizes(self, images: Images) -> None:

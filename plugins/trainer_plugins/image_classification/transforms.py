@@ -97,6 +97,7 @@ def _as_pixels(image: Array) -> NDArray[np.uint8]:
 def stack(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """(rows, height, width, 3), by GluonCV's batchify."""
     from gluoncv.data.batchify import Stack
+
     from trainer._mxnet import mx
 
     if not images:
@@ -116,4 +117,5 @@ def as_pixels(inputs: NDArray[Any], mean: Sequence[float], deviation: Sequence[f
     """What `as_input` was given."""
     spread = np.reshape(deviation, (1, 3, 1, 1))
     values = (np.asarray(inputs) * spread + np.reshape(mean, (1, 3, 1, 1))) * 255
-    return values.round().clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    pixels: NDArray[np.uint8] = values.round().clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    return pixels

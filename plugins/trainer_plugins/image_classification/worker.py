@@ -22,7 +22,7 @@ def answer(line: bytes, output: IO[bytes], files: object) -> None:
     job = Job.from_json(json.loads(line))
     pixels = None
     if job.only_check:
-        said = {"corrupt": check(job, files)}
+        said: dict[str, object] = {"corrupt": check(job, files)}
     else:
         try:
             pixels = load(job, files)
