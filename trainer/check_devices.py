@@ -121,8 +121,11 @@ def _largest(kind: str, one: dict[str, Any], several: dict[str, Any], at: str = 
 def _notes(run: Run) -> list[str]:
     assert run.engine_step is not None  # noqa: S101
     notes = []
-    if run.engine_step.parameters.measures:
-        notes.append("BatchNorm measures each device's rows by themselves, so its outputs differ by device")
+    if run.engine_step.parameters.measures and run.settings.micro_batches is None:
+        notes.append(
+            "BatchNorm measures each device's rows by themselves, so its outputs differ by device; with "
+            "--micro-batches they do not"
+        )
     if run.engine_step.draws_random_numbers and run.engine_step.kind == "compiled":
         notes.append("the net draws random numbers (dropout), and each device draws its own")
     return notes

@@ -16,7 +16,9 @@ from trainer.errors import did_you_mean, listed
 
 log = logging.getLogger("trainer")
 
-SHAPES = ("constant", "step", "multi-step", "polynomial", "cosine", "one-cycle", "plateau")
+OF_GLUONCV = ("gluoncv-constant", "gluoncv-step", "gluoncv-linear", "gluoncv-poly", "gluoncv-cosine")
+"""`gluoncv.utils.LRScheduler` in each of its modes."""
+SHAPES = ("constant", "step", "multi-step", "polynomial", "cosine", "one-cycle", "plateau", *OF_GLUONCV)
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -28,7 +30,8 @@ class LearningRateSchedule(Plugin):
 
     Lengths are in epochs or steps, rates are parts of the run's own learning rate. `schedule=cosine` spans what is left
     of the run after the warm-up; `schedule=constant:2,cosine:8` is two epochs of one, then eight of the other. The
-    shapes are MXNet's own schedulers where it has them. The newest rate is logged as `learning-rate` each epoch.
+    shapes are MXNet's own schedulers where it has them, and GluonCV's by names with `gluoncv-`, which need the extra
+    `vision`. The newest rate is logged as `learning-rate` each epoch.
     """
 
     schedule: Annotated[
@@ -40,15 +43,15 @@ class LearningRateSchedule(Plugin):
     ] = "epochs"
     warmup: Annotated[float, Field(ge=0, description="The length of a linear rise at the start.")] = 0.0
     warmup_from: Annotated[Share, Field(description="Where the rise begins, as a part of the rate.")] = 0.0
-    final: Annotated[Share, Field(description="Where polynomial, cosine and one-cycle end, as a part of the rate.")] = (
-        0.0
-    )
+    final: Annotated[Share, Field(description="Where shapes that fall end, as a part of the rate.")] = 0.0
     factor: Annotated[
-        float, Field(gt=0, lt=1, description="What step, multi-step and plateau multiply the rate by.")
+        float, Field(gt=0, lt=1, description="What step, multi-step, gluoncv-step and plateau multiply the rate by.")
     ] = 0.1
     every: Annotated[Positive, Field(description="For step: the length between two changes.")] = 10.0
-    milestones: Annotated[tuple[Positive, ...], Field(description="For multi-step: when the rate changes.")] = ()
-    power: Annotated[Positive, Field(description="For polynomial: its power.")] = 2.0
+    milestones: Annotated[
+        tuple[Positive, ...], Field(description="For multi-step and gluoncv-step: when the rate changes.")
+    ] = ()
+    power: Annotated[Positive, Field(description="For polynomial and gluoncv-poly: the power.")] = 2.0
     rise: Annotated[float, Field(gt=0, lt=1, description="For one-cycle: the part of it that rises.")] = 0.3
     start: Annotated[Share, Field(description="For one-cycle: where it begins, as a part of the rate.")] = 0.04
     monitor: Annotated[str, Field(description="For plateau: the metric to watch, by its logged name.")] = (
@@ -68,8 +71,9 @@ class LearningRateSchedule(Plugin):
         for name, length in self._parts[:-1]:
             if length is None:
                 raise ValueError(f"{name!r} is followed by another shape, so it needs its length, as in {name}:5")
-        if any(name == "multi-step" for name, _ in self._parts) and not self.milestones:
-            raise ValueError("multi-step needs its milestones, as in --set lr-schedule.milestones=10,15")
+        stepped = [name for name, _ in self._parts if name in ("multi-step", "gluoncv-step")]
+        if stepped and not self.milestones:
+            raise ValueError(f"{stepped[0]} needs its milestones, as in --set lr-schedule.milestones=10,15")
         self._base: float | None = None
         self._scale = 1.0
         self._best: float | None = None
@@ -87,6 +91,9 @@ class LearningRateSchedule(Plugin):
                 fix=f"Count in steps: --set {self.name}.unit=steps.",
             )
         self._warmup_steps = round(self.warmup * per_unit)
+        self._warmup: Callable[[int], float] = self._rise
+        if self._warmup_steps and self._parts[0][0] in OF_GLUONCV:
+            self._warmup = self._of_gluoncv("linear", self._warmup_steps, per_unit, self.warmup_from, 1.0)
         lengths = [run.settings.steps, run.epochs * run.steps_per_epoch if run.steps_per_epoch else None]
         total = min((length for length in lengths if length), default=1)
         begin = self._warmup_steps
@@ -121,10 +128,12 @@ class LearningRateSchedule(Plugin):
         assert self._base is not None  # noqa: S101  on_setup made sure
         done = step - 1
         if done < self._warmup_steps:
-            rise = self.warmup_from + (1 - self.warmup_from) * done / self._warmup_steps
-            return self._base * rise
+            return self._base * self._warmup(done)
         begin, shape = next(segment for segment in reversed(self._segments) if segment[0] <= done)
         return self._base * shape(done - begin) * self._scale
+
+    def _rise(self, done: int) -> float:
+        return self.warmup_from + (1 - self.warmup_from) * done / self._warmup_steps
 
     def _part_at(self, done: int) -> str:
         """The name of the shape that is under way after so many steps; empty in the warm-up."""
@@ -152,7 +161,37 @@ class LearningRateSchedule(Plugin):
             return lambda done: float(scheduler(min(done, steps)))
         if name == "one-cycle":
             return lambda done: self._one_cycle(done / steps)
+        if name in OF_GLUONCV:
+            return self._of_gluoncv(name.removeprefix("gluoncv-"), steps, per_unit, 1.0, self.final)
         return lambda _: 1.0
+
+    def _of_gluoncv(self, mode: str, steps: int, per_unit: int, begin: float, end: float) -> Callable[[int], float]:
+        """GluonCV's scheduler, which comes to its end with the last of its steps. Raises UsageError without GluonCV."""
+        import trainer._mxnet  # noqa: F401  GluonCV needs what it mends of numpy
+
+        try:
+            from gluoncv.utils import LRScheduler
+        except ImportError as error:
+            raise UsageError(
+                "GluonCV's schedules need GluonCV, which "
+                + ("is not installed" if error.name == "gluoncv" else f"cannot be imported: {error}"),
+                where=f"plugin {self.name!r}",
+                fix='Install the extra: pip install "gluon-trainer[vision]"; or use one of '
+                f"{listed([shape for shape in SHAPES if shape not in OF_GLUONCV], 9)}.",
+            ) from error
+        if steps == 1:
+            return lambda _: begin  # where GluonCV divides by zero
+        marks = [round(mark * per_unit) for mark in self.milestones]
+        scheduler = LRScheduler(
+            mode,
+            base_lr=begin,
+            target_lr=end,
+            niters=steps,
+            power=self.power,
+            step_iter=marks,
+            step_factor=self.factor,
+        )
+        return lambda done: float(scheduler(done))
 
     def _one_cycle(self, progress: float) -> float:
         """Up from `start` and down to `final`, both along half a cosine (Smith 2018, with cosine flanks)."""

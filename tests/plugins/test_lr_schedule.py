@@ -2,11 +2,12 @@
 
 import json
 import math
+import sys
 
 import pytest
 from tiny import Tiny, engine, plugin
 
-from trainer import Phase, UsageError
+from trainer import Phase, UsageError, checkpoint
 from trainer.options import build
 from trainer_plugins.lr_schedule import LearningRateSchedule
 
@@ -152,3 +153,76 @@ def test_more_steps_than_the_epochs_have_do_not_stretch_the_schedule():
 def test_a_schedule_that_the_run_does_not_come_to_the_end_of_is_said(caplog):
     rates(made(schedule=("constant:8", "cosine:8")), epochs=3)
     assert "so not every part of its schedule is reached" in caplog.text
+
+
+def gluoncv_rates(*parts, epochs=8, **options):
+    """What GluonCV's own classes give for each step of two an epoch."""
+    gluoncv = pytest.importorskip("gluoncv", reason="the extra `vision` is not installed")
+    schedulers = [
+        gluoncv.utils.LRScheduler(mode, nepochs=length, iters_per_epoch=2, **{"base_lr": 1, **options, **values})
+        for mode, length, values in parts
+    ]
+    sequence = gluoncv.utils.LRSequential(schedulers)
+    return [sequence(step) for step in range(2 * epochs)]
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ({"schedule": "gluoncv-constant"}, [("constant", 8, {})]),
+        ({"schedule": "gluoncv-linear"}, [("linear", 8, {})]),
+        ({"schedule": "gluoncv-linear", "final": 0.3}, [("linear", 8, {"target_lr": 0.3})]),
+        ({"schedule": "gluoncv-poly", "power": 0.9}, [("poly", 8, {"power": 0.9})]),
+        ({"schedule": "gluoncv-poly", "final": 0.1}, [("poly", 8, {"target_lr": 0.1})]),
+        ({"schedule": "gluoncv-cosine"}, [("cosine", 8, {})]),
+        (
+            {"schedule": "gluoncv-step", "milestones": "2,5", "factor": 0.3},
+            [("step", 8, {"step_epoch": [2, 5], "step_factor": 0.3})],
+        ),
+        (
+            {"schedule": "gluoncv-cosine", "warmup": 3},
+            [("linear", 3, {"base_lr": 0, "target_lr": 1}), ("cosine", 5, {})],
+        ),
+        (
+            {"schedule": "gluoncv-step", "warmup": 2, "warmup-from": 0.1, "milestones": "1,4"},
+            [("linear", 2, {"base_lr": 0.1, "target_lr": 1}), ("step", 6, {"step_epoch": [1, 4]})],
+        ),
+        (
+            {"schedule": "gluoncv-linear:2,gluoncv-poly:3,gluoncv-cosine", "final": 0.2},
+            [("linear", 2, {"target_lr": 0.2}), ("poly", 3, {"target_lr": 0.2}), ("cosine", 3, {"target_lr": 0.2})],
+        ),
+        # The last one ends before the run: its rate stays.
+        ({"schedule": "gluoncv-cosine:3", "final": 0.5}, [("cosine", 3, {"target_lr": 0.5})]),
+    ],
+    ids=lambda value: value["schedule"] if isinstance(value, dict) else "",
+)
+def test_gluoncvs_shapes_are_gluoncvs_own_at_every_step(options, parts):
+    expected = gluoncv_rates(*parts)
+    assert rates(made(**options), epochs=8) == pytest.approx(expected, abs=1e-12)
+
+
+def test_gluoncvs_shapes_go_on_after_a_resume_where_they_were(tmp_path):
+    def schedule():
+        return made(schedule="gluoncv-linear:3,gluoncv-cosine", warmup=1)
+
+    expected = gluoncv_rates(("linear", 1, {"base_lr": 0, "target_lr": 1}), ("linear", 3, {}), ("cosine", 4, {}))
+    saving = plugin("saving", batch_end=lambda run: run.step == 7 and run.save("here"))
+    engine(Tiny(), schedule(), saving, epochs=8, steps=9, folder=tmp_path).fit()
+    # Nine steps shorten the last shape of the first run alone; the second is as long as it was asked to be.
+    saved = checkpoint.complete(tmp_path)[0]
+    seen = []
+    looking = plugin("look", phase=Phase.REPORT, batch_end=lambda run: seen.append(run.learning_rate / BASE))
+    plugins = [schedule(), plugin("saving"), looking]
+    engine(Tiny(), *plugins, epochs=8, resume_from=saved).fit()
+    assert seen == pytest.approx(expected[7:], abs=1e-12)
+
+
+def test_a_shape_of_gluoncv_that_is_one_step_long_is_no_division_by_zero():
+    assert rates(made(schedule="gluoncv-cosine:1,gluoncv-constant", unit="steps")) == pytest.approx([1.0] * STEPS)
+
+
+def test_without_gluoncv_it_is_said_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gluoncv", None)
+    monkeypatch.setitem(sys.modules, "gluoncv.utils", None)
+    with pytest.raises(UsageError, match=r"gluon-trainer\[vision\]"):
+        rates(made(schedule="gluoncv-cosine"))
