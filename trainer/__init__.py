@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from trainer.data.arrays import Arrays
     from trainer.engine import Engine
     from trainer.errors import PluginError, TrainerError, UsageError
-    from trainer.events import Phase, Plugin
+    from trainer.events import Changed, Phase, Plugin
     from trainer.launch import fit
     from trainer.model import Model, ModelInterface, load_model
     from trainer.resuming import resume
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "API_VERSION",
     "Arrays",
+    "Changed",
     "Defaults",
     "Engine",
     "Interrupted",
@@ -41,6 +42,7 @@ __all__ = [
 _MODULES = {
     "API_VERSION": "trainer.api",
     "Arrays": "trainer.data.arrays",
+    "Changed": "trainer.events",
     "Defaults": "trainer.task",
     "Engine": "trainer.engine",
     "Interrupted": "trainer.signals",

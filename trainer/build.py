@@ -25,6 +25,7 @@ from trainer.task import Task
 if TYPE_CHECKING:
     from trainer._mxnet import Context
     from trainer.step import Step
+    from trainer.step.symbol import Graph
 
 SEED_BLOCK = 256
 """Steps between two seedings of MXNet's generator, at most. One costs 1.2 ms (it seeds 1,024 generators), so every step
@@ -99,9 +100,29 @@ def build_run(
         weighted=run.train.weighted,
         compiled=compiled,
         parts=fixed,
+        change=lambda graph: _changed(graph, run),
     )
+    changing = _changing(run)
+    if changing and step.kind != "compiled":
+        raise UsageError(
+            f"it changes how a net is computed, and this one's step cannot be compiled: {step.why}",
+            where=f"plugin {changing[0].name!r}",
+            fix="Use a net and a loss of HybridBlocks that can be traced, or leave the plugin out.",
+        )
     run.engine_step = step if processes.size == 1 else SharedStep(step, processes)
     return run
+
+
+def _changing(run: Run) -> list[Plugin]:
+    """The plugins that change the symbol that is trained, in their order."""
+    return [plugin for plugin in run.dispatch.plugins if type(plugin).change_symbol is not Plugin.change_symbol]
+
+
+def _changed(graph: Graph, run: Run) -> Graph:
+    for plugin in _changing(run):
+        changed = plugin.change_symbol(run, graph.training)
+        graph = graph.with_training(changed.symbol, changed.arguments)
+    return graph
 
 
 def _batches(source: Any, run: Run, split: str, fixed: Sequence[Context] | None) -> Batches:

@@ -37,7 +37,8 @@ it is not over. Every on_<x>_begin has its on_<x>_end unless an error comes betw
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -89,6 +90,15 @@ class Phase(IntEnum):
     """Shows or records everything that the others left behind."""
 
 
+@dataclass(frozen=True)
+class Changed:
+    """A symbol, and the arrays for the variables that it has beyond parameters and data."""
+
+    symbol: Any
+    arguments: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
+    """By the variable's name: from a context to the array that is bound there."""
+
+
 class Plugin:
     """What listens to the events of a run: a dataclass whose fields are its options.
 
@@ -119,6 +129,15 @@ class Plugin:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
+
+    def change_symbol(self, run: Run, symbol: Any) -> Changed:
+        """What becomes of the symbol that is trained, before it is bound; `on_setup` comes later.
+
+        Its first output is the loss of every row, the others are the net's. For plugins that change how a net is
+        computed rather than what; one that defines this needs a net that can be bound. Evaluations and the model that
+        is written keep the net as it is.
+        """
+        return Changed(symbol)
 
     if TYPE_CHECKING:
         # For editors and type checkers alone: at run time a method that exists is a method that is called.

@@ -6,7 +6,7 @@ parameters' own arrays; the recorded step runs them under autograd, and is there
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trainer.step.compiled import CompiledStep
@@ -14,7 +14,7 @@ from trainer.step.losses import TrainingLoss
 from trainer.step.micro import MicroBatchStep
 from trainer.step.parameters import Gradients, Parameters
 from trainer.step.recorded import RecordedStep
-from trainer.step.symbol import CannotCompile, trace
+from trainer.step.symbol import CannotCompile, Graph, trace
 
 if TYPE_CHECKING:
     from trainer._mxnet import Array, Context
@@ -61,13 +61,14 @@ def make_step(
     weighted: bool,
     compiled: bool = True,
     parts: Sequence[Context] | None = None,
+    change: Callable[[Graph], Graph] | None = None,
 ) -> Step:
     """The compiled step where net and loss can be bound, the recorded one otherwise.
 
     `sample` holds one row of every input; it gave the parameters their shapes. `compiled=False` asks for the recorded
     step, for comparison and for debugging inside a net. `parts` are the contexts of a batch's micro-batches, in turn;
-    None for one part a context. Raises UsageError for an optimizer that does not
-    take the net's parameters.
+    None for one part a context. `change` may change the graph that is bound. Raises UsageError for an optimizer that
+    does not take the net's parameters.
     """
     if compiled:
         try:
@@ -75,6 +76,8 @@ def make_step(
         except CannotCompile as reason:
             why = str(reason)
         else:
+            if change is not None:
+                graph = change(graph)
             parameters = Parameters(net, loss, optimizer=optimizer, contexts=contexts, flat=not graph.has_convolution)
             return _in_parts(CompiledStep(graph, parameters, contexts), contexts, parts)
     else:

@@ -129,6 +129,8 @@ class CompiledStep:
             named[graph.weight] = shard.weight
         inputs = {name: mx.nd.empty(part.shape, ctx=context, dtype=part.dtype) for name, part in named.items()}
         arrays, gradients = dict(inputs), {}
+        if train:
+            arrays |= {name: make(context) for name, make in graph.arguments.items()}
         for parameter in self.parameters.all:
             arrays[parameter.name] = parameter.data(context)
             if train and parameter.grad_req != "null":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from trainer._mxnet import Array, gluon, mx
@@ -25,6 +25,12 @@ class Graph:
     label: str
     weight: str | None
     outputs: int
+    arguments: Mapping[str, Callable[[Any], Array]] = field(default_factory=dict)
+    """For variables of the training symbol that are neither data nor parameters: from a context to their array."""
+
+    def with_training(self, symbol: Any, arguments: Mapping[str, Callable[[Any], Array]]) -> Graph:
+        """The same with another symbol to train, which has so many outputs as this one's."""
+        return replace(self, training=symbol, arguments={**self.arguments, **arguments})
 
     @property
     def has_convolution(self) -> bool:

@@ -1,0 +1,146 @@
+"""Computes matrix products and convolutions with half as many bits."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from trainer import Changed, Phase, Plugin, Run, UsageError
+
+log = logging.getLogger("trainer")
+
+SCALE = "mixed-precision:scale"
+"""The variable that the loss is multiplied by in the backward pass."""
+LARGEST_SCALE = 2.0**24
+
+
+@dataclass
+class MixedPrecision(Plugin):
+    """Trains in bfloat16 or float16 where that is safe, in float32 elsewhere, as `mxnet.contrib.amp` tells them apart.
+
+    Weights, gradients and the optimizer's states stay float32, and so do evaluations and the model that is written.
+    bfloat16 has float32's range and needs nothing else. float16 has not: the loss is multiplied by a scale, so that
+    small gradients do not vanish, and the gradients are divided by it again. A step whose gradients are not finite is
+    left out, and halves the scale; `scale_window` sound steps in a row double it (Micikevicius et al. 2018).
+    """
+
+    dtype: Annotated[Literal["bfloat16", "float16"], Field(description="bfloat16 for CPUs, float16 for GPUs.")] = (
+        "bfloat16"
+    )
+    scale: Annotated[
+        float | None,
+        Field(gt=0, allow_inf_nan=False, description="What the loss is multiplied by at first; 65536 for float16."),
+    ] = None
+    scale_window: Annotated[int, Field(ge=1, description="Sound steps until the scale is doubled.")] = 2000
+
+    phase = Phase.TRANSFORM
+    before = ("gradient-accumulation", "gradient-clipping")
+
+    def __post_init__(self) -> None:
+        """The scale, where there is one."""
+        if self.scale is not None and math.log2(self.scale) % 1:
+            raise ValueError(f"scale is {self.scale:g}; a power of two changes no digit of a gradient, such as 65536")
+        self._scale = self.scale or (65536.0 if self.dtype == "float16" else None)
+        self._sound = 0
+        self._arrays: list[Any] = []
+
+    def change_symbol(self, run: Run, symbol: Any) -> Changed:
+        """Casts to the smaller type in front of operators that bear it. Raises UsageError for a device that cannot."""
+        from trainer._mxnet import mx
+
+        for context in run.contexts:
+            self._check(context)
+        if self._scale is not None:
+            # Forward it is the loss as it was, backward the gradients are those of the loss times the scale.
+            rows = symbol[0]
+            still = mx.sym.BlockGrad(rows)
+            scaled = still + mx.sym.broadcast_mul(rows - still, mx.sym.var(SCALE, shape=(1,)))
+            symbol = mx.sym.Group([mx.sym.make_loss(scaled), *(symbol[number] for number in range(1, len(symbol)))])
+        return Changed(self._convert(symbol), {} if self._scale is None else {SCALE: self._array})
+
+    def _array(self, context: Any) -> Any:
+        from trainer._mxnet import mx
+
+        self._arrays.append(mx.nd.full((1,), self._scale, ctx=context))
+        return self._arrays[-1]
+
+    def on_setup(self, run: Run) -> None:
+        """A resumed run goes on with its scale."""
+        self._set()
+
+    def on_backward_end(self, run: Run) -> None:
+        """Takes the scale out of the gradients, or leaves the step out."""
+        if self._scale is None:
+            return
+        if math.isfinite(run.gradients.norm()):
+            for number in range(len(run.gradients.arrays)):
+                run.gradients.arrays[number] *= 1 / self._scale
+            self._sound += 1
+            if self._sound % self.scale_window == 0 and self._scale < LARGEST_SCALE:
+                self._scale *= 2
+                self._set()
+            return
+        for array in run.gradients.arrays:
+            array[:] = 0
+        run.skip_update(f"a gradient is not finite with the loss times {self._scale:g}")
+        self._sound = 0
+        if self._scale > 1:
+            self._scale /= 2
+            self._set()
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Logs the scale, where there is one."""
+        if self._scale is not None:
+            run.log({"loss-scale": self._scale})
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The scale, and how many steps in a row were sound."""
+        return {"scale": self._scale, "sound": self._sound}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes it back."""
+        self._scale, self._sound = state["scale"], state["sound"]
+
+    def _set(self) -> None:
+        for array in self._arrays:
+            array[:] = self._scale
+
+    def _check(self, context: Any) -> None:
+        """Raises UsageError where the context does not compute with the type."""
+        from trainer import computing
+        from trainer._mxnet import mx
+
+        other = "float16" if self.dtype == "bfloat16" else "bfloat16"
+        data, weight = mx.sym.var("data", shape=(2, 4)), mx.sym.var("weight", shape=(3, 4))
+        symbol = self._convert(mx.sym.FullyConnected(data, weight, no_bias=True, num_hidden=3))
+        try:
+            given = {name: mx.nd.ones(shape, ctx=context) for name, shape in (("data", (2, 4)), ("weight", (3, 4)))}
+            symbol.bind(context, args=given).forward()[0].asnumpy()
+        except mx.MXNetError as error:
+            reason = next((line.strip() for line in reversed(str(error).splitlines()) if "Error:" in line), "")
+            on_cpu = context.device_type == "cpu"
+            if self.dtype == "bfloat16" and on_cpu and not computing.of_environment().onednn:
+                fix = "bfloat16 is computed by oneDNN, which is switched off for small steps: --onednn on."
+            else:
+                fix = f"Use {other}: --set {self.name}.dtype={other}" + (
+                    ", which has float32's range and which oneDNN computes (--onednn on)." if on_cpu else "."
+                )
+            raise UsageError(
+                f"{context} does not compute in {self.dtype} ({reason.partition('Error: ')[2]})",
+                where=f"--set {self.name}.dtype={self.dtype}",
+                fix=fix,
+            ) from error
+
+    def _convert(self, symbol: Any) -> Any:
+        from importlib import import_module
+
+        from trainer._mxnet import mx
+
+        amp = import_module(f"{mx.__name__}.contrib.amp")
+        # Every input is named, so that all are taken as float32, which parameters and data are.
+        return amp.convert_symbol(symbol, target_dtype=self.dtype, data_names=symbol.list_inputs())
