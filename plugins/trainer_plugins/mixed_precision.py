@@ -14,8 +14,6 @@ from trainer import Changed, Phase, Plugin, Run, UsageError
 
 log = logging.getLogger("trainer")
 
-SCALE = "mixed-precision:scale"
-"""The variable that the loss is multiplied by in the backward pass."""
 LARGEST_SCALE = 2.0**24
 
 
@@ -47,7 +45,7 @@ class MixedPrecision(Plugin):
             raise ValueError(f"scale is {self.scale:g}; a power of two changes no digit of a gradient, such as 65536")
         self._scale = self.scale or (65536.0 if self.dtype == "float16" else None)
         self._sound = 0
-        self._arrays: list[Any] = []
+        self._arrays: dict[str, Any] = {}
 
     def change_symbol(self, run: Run, symbol: Any) -> Changed:
         """Casts to the smaller type in front of operators that bear it. Raises UsageError for a device that cannot."""
@@ -59,15 +57,21 @@ class MixedPrecision(Plugin):
             # Forward it is the loss as it was, backward the gradients are those of the loss times the scale.
             rows = symbol[0]
             still = mx.sym.BlockGrad(rows)
-            scaled = still + mx.sym.broadcast_mul(rows - still, mx.sym.var(SCALE, shape=(1,)))
+            scaled = still + mx.sym.broadcast_mul(rows - still, mx.sym.var(self._variable, shape=(1,)))
             symbol = mx.sym.Group([mx.sym.make_loss(scaled), *(symbol[number] for number in range(1, len(symbol)))])
-        return Changed(self._convert(symbol), {} if self._scale is None else {SCALE: self._array})
+        return Changed(self._convert(symbol), {} if self._scale is None else {self._variable: self._array})
 
     def _array(self, context: Any) -> Any:
         from trainer._mxnet import mx
 
-        self._arrays.append(mx.nd.full((1,), self._scale, ctx=context))
-        return self._arrays[-1]
+        if str(context) not in self._arrays:
+            self._arrays[str(context)] = mx.nd.full((1,), self._scale, ctx=context)
+        return self._arrays[str(context)]
+
+    @property
+    def _variable(self) -> str:
+        """What the loss is multiplied by in the backward pass."""
+        return f"{self.name}:scale"
 
     def on_setup(self, run: Run) -> None:
         """A resumed run goes on with its scale."""
@@ -107,7 +111,7 @@ class MixedPrecision(Plugin):
         self._scale, self._sound = state["scale"], state["sound"]
 
     def _set(self) -> None:
-        for array in self._arrays:
+        for array in self._arrays.values():
             array[:] = self._scale
 
     def _check(self, context: Any) -> None:
