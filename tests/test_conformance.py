@@ -16,6 +16,7 @@ from trainer.files import cut_back
 from trainer.registry import PLUGINS, TASKS
 from trainer.testing import (
     BrokenPromiseError,
+    TinyImages,
     TinyTask,
     check_plugin,
     check_task,
@@ -32,6 +33,8 @@ PLACE = tempfile.TemporaryDirectory()
 """Where MLflow keeps one record of all of these runs: making a new one takes longer than a run."""
 NEEDED["mlflow"] = {"tracking-uri": f"sqlite:///{PLACE.name}/mlflow.db"}
 SLOW = {"mlflow"}
+ON_IMAGES = {"cutmix", "label-smoothing", "mixup"}
+"""Plugins that want labels which are probabilities."""
 
 
 def ours(group):
@@ -41,7 +44,8 @@ def ours(group):
 def promises_of_ours():
     for name in ours(PLUGINS):
         marks = [pytest.mark.slow] if name in SLOW else []
-        checks = plugin_checks(lambda name=name: registry.create_plugin(name, NEEDED.get(name, {}), where=""))
+        task = {"task": TinyImages} if name in ON_IMAGES else {}
+        checks = plugin_checks(lambda name=name: registry.create_plugin(name, NEEDED.get(name, {}), where=""), **task)
         yield from (pytest.param(check, id=f"{name}-{check.name}", marks=marks) for check in checks)
 
 
