@@ -132,6 +132,7 @@ class ImageClassification(Task):
         self._lines: list[str] = []
         if self.skip_corrupt:
             found = {split: self._sound(images, pool) for split, images in found.items()}
+            run.notes.extend(self._lines)  # told at the end too: fewer images than somebody thinks
         self._lines[:0] = [
             "images: " + ", ".join(f"{len(images.items)} {split}" for split, images in found.items()),
             _class_line(found["train"]),

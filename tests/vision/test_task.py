@@ -1,0 +1,235 @@
+"""What may be wrong with images, nets and options, and what is said of it."""
+
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from packages import trainer
+from photos import SMALL_NET, write_colours, write_record
+from PIL import Image
+
+from trainer import UsageError, fit
+from trainer._mxnet import mx
+from trainer.options import build
+from trainer_plugins.image_classification import zoo
+from trainer_plugins.image_classification.task import ImageClassification
+
+QUIET = ("progress", "tensorboard", "report", "checkpoint", "metrics-log")
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory):
+    return write_colours(tmp_path_factory.mktemp("data"), 10)
+
+
+def train(data, **options):
+    chosen = {**SMALL_NET, "epochs": 1, "steps": 2, "batch_size": 8, "workers": 0, "runs_dir": None, "without": QUIET}
+    return fit("image-classification", **{**chosen, "data": data, **options})
+
+
+def said_by(data, **options):
+    with pytest.raises(UsageError) as caught:
+        train(data, **options)
+    return str(caught.value)
+
+
+def test_three_colours_are_told_apart(colours):
+    run = train(colours, epochs=6, steps=None, augmentation="crop")
+    assert run.metrics["test/accuracy"] == 1.0
+    assert "test/top-5-accuracy" not in run.metrics
+    assert run.metrics["test/class-accuracy/grün"] == 1.0
+    assert run.evaluation.labels.shape == (3, 3)
+
+
+def test_the_weights_do_not_depend_on_workers(colours):
+    runs = [train(colours, workers=workers, augmentation="imagenet") for workers in (0, 2)]
+    first, second = (run.copy_weights() for run in runs)
+    assert all((first[name] == second[name]).all() for name in first)
+
+
+def test_images_of_all_sizes_and_modes_train_together(colours, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(colours, data)
+    for number, mode in enumerate(("L", "P", "RGBA", "1", "CMYK", "I;16")):
+        image = Image.new(mode, (9 + 7 * number, 30 - 3 * number))
+        image.save(data / "rot" / f"x{number}.{'jpg' if mode == 'CMYK' else 'png'}")
+    run = train(data, epochs=1, steps=None)
+    assert sum(split.rows for split in (run.train, run.validation, run.test)) == 36
+    assert run.epoch_rows == run.train.rows
+
+
+def test_splits_of_their_own_and_records(colours, tmp_path):
+    record = write_record(
+        tmp_path / "test.rec",
+        [
+            (np.asarray(Image.open(path)), float(n))
+            for n, c in enumerate(("blau", "grün", "rot"))
+            for path in (colours / c).glob("*")
+        ],
+        ["blau", "grün", "rot"],
+    )
+    run = train(colours, test_data=record, validation_data=colours)
+    assert run.train.rows == 30
+    assert run.validation.rows == run.test.rows == 30
+    assert train(record).train.rows == 24
+
+
+def test_a_net_starts_from_a_file_and_says_what_it_took(colours, tmp_path, capfd):
+    net = zoo.build("cifar_resnet20_v1", 7, weights=None, freeze="")[0]
+    net.initialize(mx.init.Xavier())
+    net(mx.nd.zeros((1, 3, 32, 32)))
+    path = tmp_path / "seven.params"
+    net.save_parameters(str(path))
+    task = build(ImageClassification, {}, where="")
+    built, lines = zoo.build("cifar_resnet20_v1", 3, weights=path, freeze="features")
+    assert "begun anew: output.bias, output.weight" in "\n".join(lines)
+    assert any(line.startswith("frozen: ") for line in lines)
+    own = built._collect_params_with_prefix()
+    given = net._collect_params_with_prefix()
+    same = [name for name in own if name.startswith("features")]
+    assert all((own[name].data().asnumpy() == given[name].data().asnumpy()).all() for name in same)
+    assert {own[name].grad_req for name in same} == {"null"}
+    run = train(colours, init_params=path, freeze="features", steps=3, epochs=2)
+    trained = run.copy_weights()
+    for name in same:
+        assert (trained[name] == given[name].data().asnumpy()).all(), name
+    assert task.freeze == ""
+
+
+def test_other_names_for_the_same_parameters_are_understood(tmp_path):
+    net = zoo.build("cifar_resnet20_v1", 3, weights=None, freeze="")[0]
+    net.initialize(mx.init.Xavier())
+    net.hybridize()
+    net(mx.nd.zeros((1, 3, 16, 16)))
+    net.export(str(tmp_path / "whole"))
+    mx.nd.save(str(tmp_path / "flat.params"), {name: each.data() for name, each in net.collect_params().items()})
+    for file in ("whole-0000.params", "flat.params"):
+        built, lines = zoo.build("cifar_resnet20_v1", 3, weights=tmp_path / file, freeze="")
+        count = len(list(net.collect_params()))
+        assert lines == [f"{file}: {count} of the net's {count} parameters are from it"]
+        own, given = (each._collect_params_with_prefix() for each in (built, net))
+        assert all((own[name].data().asnumpy() == given[name].data().asnumpy()).all() for name in own)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"model": "cifar_resnet_20"}, "cifar_resnet20_v1"),
+        ({"model": "mobilnet_v3_small"}, "mobilenetv3_small"),
+        ({"model": "yolo3_darknet53_voc"}, "is not for training a classification of images"),
+        (
+            {"model": "resnet18_v1b", "image_size": None},
+            "the net's input is 224 × 224, and the images' shorter side is 16",
+        ),
+        (
+            {"model": "inceptionv3", "image_size": 32, "upscale": True},
+            "choose another --image-size|does not take images",
+        ),
+        ({"init_params": "nowhere.params"}, "there is no such file"),
+        ({"freeze": "body"}, "no parameter's name begins like 'body'. They begin with features, output"),
+        ({"freeze": ""}, None),
+        ({"freeze": ".*"}, "leaves nothing to train"),
+        ({"freeze": "("}, "is no regular expression"),
+        ({"deviation": (0.1, 0.0, 0.1)}, r"\(0\.1, 0\.0, 0\.1\) cannot be used"),
+        ({"validation_split": 0.01}, "too few for a validation split"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused_with_what_can(colours, options, said):
+    import re
+
+    if said is None:
+        train(colours, **options)
+        return
+    assert re.search(said, said_by(colours, **options)), said_by(colours, **options)
+
+
+def test_files_that_are_no_parameters(colours, tmp_path):
+    (tmp_path / "a.params").write_bytes(b"nonsense")
+    assert "it is no file of MXNet's parameters" in said_by(colours, init_params=tmp_path / "a.params")
+    mx.nd.save(str(tmp_path / "b.params"), {"other": mx.nd.zeros(3)})
+    assert "none of its 1 arrays is one of cifar_resnet20_v1's" in said_by(colours, init_params=tmp_path / "b.params")
+    mx.nd.save(str(tmp_path / "c.params"), [mx.nd.zeros(3)])
+    assert "it holds no named parameters" in said_by(colours, init_params=tmp_path / "c.params")
+    both = said_by(colours, init_params=tmp_path / "c.params", pretrained=True)
+    assert "--pretrained: the weights come from a file already" in both
+
+
+def test_gluoncvs_own_weights_cannot_be_had_without_a_network(colours, monkeypatch, tmp_path):
+    from gluoncv.model_zoo import model_store
+
+    def refuse(*_, **__):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(model_store, "download", refuse)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    said = said_by(colours, pretrained=True)
+    assert "--pretrained: the weights of cifar_resnet20_v1 cannot be downloaded (ConnectionError)" in said
+    assert "--init-params FILE" in said
+
+
+def test_corrupt_images_are_named_or_left_out(colours, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(colours, data)
+    (data / "rot" / "0.png").write_bytes(b"x")
+    (data / "rot" / "1.png").write_bytes((data / "rot" / "2.png").read_bytes()[:60])
+    options = [
+        "--data",
+        data,
+        "--model",
+        "cifar_resnet20_v1",
+        "--image-size",
+        "16",
+        "--batch-size",
+        "8",
+        "--epochs",
+        "1",
+    ]
+    options += [part for name in ("tensorboard", "progress") for part in ("--no-plugin", name)]
+    done = trainer("run", "image-classification", *options, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert ".png: the image cannot be decoded" in done.stderr
+    assert "--skip-corrupt" in done.stderr
+    done = trainer("run", "image-classification", *options, "--skip-corrupt", "--name", "rest", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout + done.stderr
+    assert "corrupt images left out: " in said
+    assert "0.png: it is no image" in said or "1.png" in said
+    assert trainer("report", "rest", cwd=tmp_path).returncode == 0
+    page = (tmp_path / "runs" / "image-classification" / "rest" / "report.html").read_text(encoding="utf-8")
+    assert "corrupt images left out: 2" in page
+    assert page.count("grün") >= 2  # in the confusion matrix, for what is and for what the net says
+    for path in (data / "rot").iterdir():
+        path.write_bytes(b"x")
+    done = trainer("run", "image-classification", *options, "--skip-corrupt", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "all images of the class 'rot' are corrupt" in done.stderr
+
+
+def test_without_gluoncv_it_is_said_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gluoncv", None)
+    with pytest.raises(UsageError, match=r"gluon-trainer\[vision\]"):
+        zoo.check_name("resnet18_v1b")
+
+
+def test_every_net_that_is_offered_gives_a_figure_a_class():
+    """All names that the zoo has are either refused or build a net of so many outputs: nobody meets a traceback."""
+    names = [name for name in zoo.import_zoo().get_model_list() if not zoo.OTHER_TASKS.search(name)]
+    assert len(names) > 100
+    for name in ("mobilenetv3_small", "cifar_resnext29_32x4d", "squeezenet1.1", "resnest14", "googlenet"):
+        assert name in names
+        net, _ = zoo.build(name, 3, weights=None, freeze="")
+        size = zoo.size_of(name)
+        _, shapes, _ = net(mx.sym.var("data")).infer_shape(data=(1, 3, size, size))
+        assert shapes[0] == (1, 3), name
+
+
+def test_listing_and_help_do_not_import_the_zoo(tmp_path):
+    done = trainer("run", "image-classification", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "--skip-corrupt" in done.stdout
+    done = trainer("run", "image-classification", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "there are no images" in done.stderr
