@@ -51,6 +51,8 @@ def test_every_command_that_is_shown_is_accepted(text, tmp_path):
     _to_parquet(tmp_path / "adult.csv")
     _write_generated(tmp_path / "new.csv", tmp_path / "test.csv")
     _make_run(tmp_path / "runs")
+    if "photos" in text:
+        _write_photos(tmp_path)
     for line in text.splitlines():
         words = shlex.split(line, comments=True)
         if words[:2] == ["trainer", "run"] and "--help" not in words:
@@ -77,6 +79,20 @@ def _make_run(runs_dir):
     path = runs_dir / "logreg" / "NAME" / "run.json"
     path.write_text(path.read_text().replace('"finished"', '"interrupted"'))
     shutil.copytree(path.parent, runs_dir / "logreg" / "OTHER")
+
+
+def _write_photos(folder):
+    """Images of three classes, large enough for any net, and weights to begin with."""
+    from photos import write_colours
+
+    from trainer._mxnet import mx
+    from trainer_plugins.image_classification.zoo import build
+
+    write_colours(folder / "photos", 24, size=64)
+    net, _ = build("cifar_resnet20_v1", 5, weights=None, freeze="")
+    net.initialize(mx.init.Xavier())
+    net(mx.nd.zeros((1, 3, 32, 32)))
+    net.save_parameters(str(folder / "flowers.params"))
 
 
 def _write_generated(*paths):

@@ -2,6 +2,8 @@
 
 import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 from trainer import UsageError, fit
 from trainer._mxnet import mx
 from trainer.options import build
+from trainer.testing import task_checks
 from trainer_plugins.image_classification import zoo
 from trainer_plugins.image_classification.task import ImageClassification
 
@@ -169,6 +172,7 @@ def test_gluoncvs_own_weights_cannot_be_had_without_a_network(colours, monkeypat
     assert "--init-params FILE" in said
 
 
+@pytest.mark.slow
 def test_corrupt_images_are_named_or_left_out(colours, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(colours, data)
@@ -233,3 +237,19 @@ def test_listing_and_help_do_not_import_the_zoo(tmp_path):
     done = trainer("run", "image-classification", cwd=tmp_path)
     assert done.returncode == 2
     assert "there are no images" in done.stderr
+
+
+PLACE = tempfile.TemporaryDirectory()
+"""Images for the conformance kit, which asks for a task at each call."""
+
+
+def made():
+    data = Path(PLACE.name)
+    if not any(data.iterdir()):
+        write_colours(data, 10)
+    return ImageClassification(data=data, workers=0, **SMALL_NET)
+
+
+@pytest.mark.parametrize("check", task_checks(made))
+def test_the_task_keeps_every_promise(check):
+    check()
