@@ -51,10 +51,11 @@ class Mixing(Plugin):
             return
         share = float(generator.beta(self.alpha, self.alpha))
         partners = generator.permutation(batch.rows)
-        mix, share = self.mixer(run, share, generator)
-        mixed = []
+        mixed, mix = [], None
         for shard, (inputs, label, weight) in zip(batch.shards, _partners(run, batch, partners), strict=True):
             if shard.rows:
+                if mix is None:  # only rows say how large an image is, and a process may have none
+                    mix, share = self.mixer(run, share, generator)
                 images = tuple(mix(own, other) for own, other in zip(shard.inputs, inputs, strict=True))
                 labels = shard.label * share + label * (1 - share)
                 weights = None if shard.weight is None else shard.weight * share + weight * (1 - share)
@@ -140,8 +141,8 @@ def _partners(run: Run, batch: Batch, partners: Any) -> Iterator[tuple[tuple[Arr
     from trainer._mxnet import mx
 
     filled = [shard for shard in batch.shards if shard.rows]
-    if len(filled) == 1 and filled[0].rows == batch.rows:
-        # All on one device: nothing waits for it.
+    if run.processes.size == 1 and len(filled) == 1:
+        # All on one device: nothing waits for it. Of several processes all have to gather, whoever has the rows.
         for shard in batch.shards:
             order = mx.nd.array(partners, ctx=shard.context, dtype=np.int32)
             yield _parts([part.take(order) for part in shard.arrays], shard) if shard.rows else ((), None, None)
@@ -158,7 +159,7 @@ def _partners(run: Run, batch: Batch, partners: Any) -> Iterator[tuple[tuple[Arr
             continue
         order = partners[start : start + shard.rows]
         start += shard.rows
-        parts = [mx.nd.array(rows[order], ctx=shard.context) for rows in everyone if rows is not None]
+        parts = [mx.nd.array(rows[order], ctx=shard.context, dtype=rows.dtype) for rows in everyone if rows is not None]
         yield _parts(parts, shard)
 
 
