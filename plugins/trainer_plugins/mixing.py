@@ -12,11 +12,11 @@ from pydantic import Field
 
 from trainer import Phase, Plugin, Run, UsageError
 from trainer.seeds import derive
-from trainer_plugins.label_smoothing import soft_classes
+from trainer_plugins.label_smoothing import floating, soft_classes
 
 if TYPE_CHECKING:
     from trainer._mxnet import Array
-    from trainer.data.batches import Batch
+    from trainer.data.batches import Batch, Shard
 
 Mix = Callable[["Array", "Array"], "Array"]
 """Own rows and their partners', (rows, …) each, to what takes the place of the own."""
@@ -46,6 +46,8 @@ class Mixing(Plugin):
             if shard.rows:
                 soft_classes(run, shard.label, self.name)
                 self.check(shard.inputs)
+        # Those that are not mixed too: the step takes the type of the first batch that it sees.
+        run.batch = batch = replace(batch, shards=tuple(_floating(shard) for shard in batch.shards))
         generator = np.random.default_rng(derive(run.settings.seed, self.name, run.step))
         if generator.random() >= self.probability or run.epoch > run.settings.epochs - self.last_epochs:
             return
@@ -134,6 +136,13 @@ def _span(length: int, share: float, generator: np.random.Generator) -> slice:
     half = length * math.sqrt(1 - share) / 2
     middle = generator.integers(length)
     return slice(max(0, round(middle - half)), min(length, round(middle + half)))
+
+
+def _floating(shard: Shard) -> Shard:
+    """The same with labels and weights of which parts can be taken."""
+    if not shard.rows:
+        return shard
+    return replace(shard, label=floating(shard.label), weight=None if shard.weight is None else floating(shard.weight))
 
 
 def _partners(run: Run, batch: Batch, partners: Any) -> Iterator[tuple[tuple[Array, ...], Any, Any]]:
