@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 from pydantic import Field
 
 from trainer import Phase, Plugin, Run, UsageError
@@ -37,7 +38,12 @@ class LabelSmoothing(Plugin):
         if not shard.rows:
             return shard
         classes = soft_classes(run, shard.label, self.name)
-        return replace(shard, label=shard.label * (1 - self.smoothing) + self.smoothing / classes)
+        return replace(shard, label=floating(shard.label) * (1 - self.smoothing) + self.smoothing / classes)
+
+
+def floating(array: Array) -> Array:
+    """The array, as float32 where it holds whole numbers: MXNet would make 0 of a part of them."""
+    return array if np.dtype(array.dtype).kind == "f" else array.astype("float32")
 
 
 def soft_classes(run: Run, label: Array, plugin: str) -> int:

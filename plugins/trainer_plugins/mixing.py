@@ -12,11 +12,11 @@ from pydantic import Field
 
 from trainer import Phase, Plugin, Run, UsageError
 from trainer.seeds import derive
-from trainer_plugins.label_smoothing import soft_classes
+from trainer_plugins.label_smoothing import floating, soft_classes
 
 if TYPE_CHECKING:
     from trainer._mxnet import Array
-    from trainer.data.batches import Batch
+    from trainer.data.batches import Batch, Shard
 
 Mix = Callable[["Array", "Array"], "Array"]
 """Own rows and their partners', (rows, …) each, to what takes the place of the own."""
@@ -46,15 +46,18 @@ class Mixing(Plugin):
             if shard.rows:
                 soft_classes(run, shard.label, self.name)
                 self.check(shard.inputs)
+        # Those that are not mixed too: the step takes the type of the first batch that it sees.
+        run.batch = batch = replace(batch, shards=tuple(_floating(shard) for shard in batch.shards))
         generator = np.random.default_rng(derive(run.settings.seed, self.name, run.step))
         if generator.random() >= self.probability or run.epoch > run.settings.epochs - self.last_epochs:
             return
         share = float(generator.beta(self.alpha, self.alpha))
         partners = generator.permutation(batch.rows)
-        mix, share = self.mixer(run, share, generator)
-        mixed = []
+        mixed, mix = [], None
         for shard, (inputs, label, weight) in zip(batch.shards, _partners(run, batch, partners), strict=True):
             if shard.rows:
+                if mix is None:  # only rows say how large an image is, and a process may have none
+                    mix, share = self.mixer(run, share, generator)
                 images = tuple(mix(own, other) for own, other in zip(shard.inputs, inputs, strict=True))
                 labels = shard.label * share + label * (1 - share)
                 weights = None if shard.weight is None else shard.weight * share + weight * (1 - share)
@@ -135,13 +138,20 @@ def _span(length: int, share: float, generator: np.random.Generator) -> slice:
     return slice(max(0, round(middle - half)), min(length, round(middle + half)))
 
 
+def _floating(shard: Shard) -> Shard:
+    """The same with labels and weights of which parts can be taken."""
+    if not shard.rows:
+        return shard
+    return replace(shard, label=floating(shard.label), weight=None if shard.weight is None else floating(shard.weight))
+
+
 def _partners(run: Run, batch: Batch, partners: Any) -> Iterator[tuple[tuple[Array, ...], Any, Any]]:
     """For each shard the inputs, labels and weights of its rows' partners, on its context."""
     from trainer._mxnet import mx
 
     filled = [shard for shard in batch.shards if shard.rows]
-    if len(filled) == 1 and filled[0].rows == batch.rows:
-        # All on one device: nothing waits for it.
+    if run.processes.size == 1 and len(filled) == 1:
+        # All on one device: nothing waits for it. Of several processes all have to gather, whoever has the rows.
         for shard in batch.shards:
             order = mx.nd.array(partners, ctx=shard.context, dtype=np.int32)
             yield _parts([part.take(order) for part in shard.arrays], shard) if shard.rows else ((), None, None)
@@ -158,7 +168,7 @@ def _partners(run: Run, batch: Batch, partners: Any) -> Iterator[tuple[tuple[Arr
             continue
         order = partners[start : start + shard.rows]
         start += shard.rows
-        parts = [mx.nd.array(rows[order], ctx=shard.context) for rows in everyone if rows is not None]
+        parts = [mx.nd.array(rows[order], ctx=shard.context, dtype=rows.dtype) for rows in everyone if rows is not None]
         yield _parts(parts, shard)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from nets import Given, Plain, convolutions, dense, images, regression
+from soft import SoftTask, soft
 from tiny import settings
 
 from trainer import Engine, Phase, Plugin, Run
@@ -21,8 +22,10 @@ from trainer.metrics import Regression
 from trainer_plugins.early_stopping import EarlyStopping
 from trainer_plugins.gradient_accumulation import GradientAccumulation
 from trainer_plugins.gradient_clipping import GradientClipping
+from trainer_plugins.label_smoothing import LabelSmoothing
 from trainer_plugins.logreg import LogisticRegression
 from trainer_plugins.lr_schedule import LearningRateSchedule
+from trainer_plugins.mixing import CutMix, Mixup
 from trainer_plugins.stop_on_non_finite import StopOnNonFinite
 from trainer_plugins.threshold_tuner import ThresholdTuner
 from trainer_plugins.weight_averaging import WeightAveraging
@@ -157,6 +160,14 @@ def frozen() -> dict[str, Any]:
     return train(Given(regression(23), make_net=net), batch_size=5)
 
 
+def mixing(plugin: Plugin, rows: int = 23, batch_size: int = 5, **values: Any) -> dict[str, Any]:
+    """Rows whose partners are rows of other processes; with a batch size of 1 some processes have none."""
+    given = [soft(number, shape=(2, 4, 4), seed=seed, weighted=True) for seed, number in enumerate((rows, 7))]
+    for part in given:
+        part.features[:] *= 0.3  # so that the net's outputs are of the size of one, as the comparison takes them
+    return train(SoftTask(*given), LabelSmoothing(smoothing=0.2), plugin, batch_size=batch_size, steps=20, **values)
+
+
 def wide() -> dict[str, Any]:
     task = Given(regression(9), regression(5, seed=1), make_net=lambda: dense(120, 120))
     return train(task, batch_size=4, steps=10)
@@ -174,6 +185,11 @@ JOBS: dict[str, Callable[[], dict[str, Any]]] = {
     "parameters of several kinds": mixed,
     "frozen statistics": frozen,
     "more than one exchange": wide,
+    "mixup": lambda: mixing(Mixup(alpha=1.0, probability=0.8)),
+    "mixup of batches of one row": lambda: mixing(Mixup(alpha=1.0), 5, 1),
+    "mixup on two contexts each": lambda: mixing(Mixup(alpha=1.0), devices="cpu:0,1"),
+    "cutmix": lambda: mixing(CutMix()),
+    "cutmix of batches of one row": lambda: mixing(CutMix(), 5, 1),
     "not hybrid": lambda: train(Given(regression(13), make_net=Plain), batch_size=4),
     "convolutions": lambda: train(
         Given(images(10), images(5, seed=1), make_net=lambda: _without_norm(convolutions())), batch_size=4, steps=10
