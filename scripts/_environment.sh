@@ -37,7 +37,7 @@ up_to_date() {
 
 # usable [EXTRAS]: whether nothing has to be installed. The development environment serves for running too.
 usable() {
-    if [ -z "$1" ]; then up_to_date "" dev; else up_to_date "$1"; fi
+    if [ -z "$1" ]; then up_to_date "" mpi,vision dev; else up_to_date "$1" dev; fi
 }
 
 # install [EXTRAS]: makes sure that the environment has the package, and the extras where they are named.

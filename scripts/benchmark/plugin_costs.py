@@ -21,6 +21,8 @@ from trainer import Plugin, Run, fit, registry
 NONE = "no plugins"
 NEEDED = {"gradient-clipping": {"norm": 1.0}}
 """Options of plugins that do nothing without."""
+NOT_HERE = {"cutmix", "mixed-precision"}
+"""Plugins that this net is nothing for: one wants images, one large nets, computed by oneDNN."""
 Given = Callable[[], "tuple[Sequence[str | Plugin], Sequence[str]]"]
 """Makes what is added to the task's default plugins, and what is left out of them."""
 
@@ -47,7 +49,7 @@ def variants() -> dict[str, Given]:
         "default plugins": lambda: ((), ()),
     }
     for entry in registry.installed(registry.PLUGINS):
-        if entry.distribution == "gluon-trainer":
+        if entry.distribution == "gluon-trainer" and entry.name not in NOT_HERE:
             sets[entry.name] = _alone(entry.name, defaults)
     return sets
 

@@ -17,6 +17,7 @@ REFERENCE = {
     "e": "trainer run logreg",
     "g": "no plugins",
     "i": "a plain write and flush",
+    "k": "trainer run, default plugins",
 }
 """Which row the ratios of a workload are ratios to."""
 CHANCE = 0.98
@@ -70,6 +71,11 @@ GOALS = (
     *(goal for key in "bcd" for goal in (Goal(key, "ours", "torch-memory", 1.0), Goal(key, "ours", "lightning", 0.5))),
     Goal("e", "trainer run logreg", "the notebook as a script", 0.6),
     *(Goal(key, "ours", "ours-step", 1.10) for key in "abcd"),
+    *(
+        Goal("k", ours, f"GluonCV's loop, {workers}", 1.0)
+        for ours in ("trainer run, no plugins", "trainer run, default plugins")
+        for workers in ("no worker", "1 worker", "2 workers", "2 workers, a thread a core")
+    ),
     Goal("i", "a checkpoint", "a plain write and flush", 1.5),
 )
 
@@ -140,6 +146,7 @@ NOTES = {
     "memory": lambda values: f"{median(values) / 2**20:.0f} MiB beside the data",
     "share": lambda values: f"{median(values):.0%} of it exchange",
     "added": lambda values: f"{median(values) * 1e6:+.1f} µs a batch",
+    "rate": lambda values: f"{median(values):.0f} a second",
     "growth": lambda values: f"last tenth {median(values):.2f} × first tenth",
 }
 """What a note says of further things that were measured."""
@@ -243,4 +250,5 @@ UNITS = {
     "h": "a row",
     "i": "a save",
     "j": "a step",
+    "k": "an image",
 }

@@ -52,7 +52,7 @@ class Plan:
             training = TRAINING[workload]
             return self._training(training.quick() if self.quick else training, number)
         others = {"e": self._processes, "f": self._start_ups, "g": self._plugins, "h": self._growth, "i": self._saving}
-        others["j"] = self._exchange
+        others |= {"j": self._exchange, "k": self._images}
         return others[workload](number)
 
     def _training(self, training: Training, number: int) -> Answers:
@@ -128,6 +128,22 @@ class Plan:
                 measure = partial(answer_of, "exchange", job, self.surroundings, launcher=launcher)
                 answers[name] = self._measured(name, measure)
         return answers
+
+    def _images(self, number: int) -> Answers:
+        from benchmark import images
+
+        with tempfile.TemporaryDirectory(prefix="bench-photos-") as photos:
+            rows, epochs = (128, 2) if self.quick else (1792, 4)
+            images.write(Path(photos), rows)
+            kinds: dict[str, dict[str, Any]] = {images.OURS: {"plugins": True}, images.OURS_BARE: {"plugins": False}}
+            kinds |= images.LOOPS
+            answers: Answers = {}
+            for name in _shuffled(list(kinds), number):
+                job = {**kinds[name], "photos": photos, "number": rows, "epochs": epochs}
+                measure = partial(answer_of, "images", job, self.surroundings)
+                answers[name] = self._measured(name, measure)
+        report.mark_learning(answers, "" if self.quick else images.OURS, float(np.log(10)))
+        return {name: answers[name] for name in kinds}
 
     def _measured(self, name: str, measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """What was measured, or the error; where others kept the machine busy, it is measured again, and the

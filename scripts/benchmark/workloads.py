@@ -64,6 +64,7 @@ OTHERS = {
     "h": "how cost grows with the rows: 28 features, linear, batch 1024",
     "i": "saving 100 MB of parameters and states",
     "j": "the sum over two processes: 1000 features, batch 256",
+    "k": "images: cifar_resnet20_v1 on a folder of PNG files, batch 64",
 }
 
 
