@@ -133,9 +133,9 @@ class Plugin:
     def change_symbol(self, run: Run, symbol: Any) -> Changed:
         """What becomes of the symbol that is trained, before it is bound; `on_setup` comes later.
 
-        Its first output is the loss of every row, the others are the net's. For plugins that change how a net is
-        computed rather than what; one that defines this needs a net that can be bound. Evaluations and the model that
-        is written keep the net as it is.
+        Its first output is the loss of every row, below `make_loss`, the others are the net's. For plugins that change
+        how a net is computed rather than what; one that defines this needs a net that can be bound. Evaluations and the
+        model that is written keep the net as it is.
         """
         return Changed(symbol)
 

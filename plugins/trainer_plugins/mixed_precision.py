@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -55,7 +55,7 @@ class MixedPrecision(Plugin):
             self._check(context)
         if self._scale is not None:
             # Forward it is the loss as it was, backward the gradients are those of the loss times the scale.
-            rows = symbol[0]
+            rows = symbol[0].get_children()[0]  # below make_loss, which starts the backward pass with ones
             still = mx.sym.BlockGrad(rows)
             scaled = still + mx.sym.broadcast_mul(rows - still, mx.sym.var(self._variable, shape=(1,)))
             symbol = mx.sym.Group([mx.sym.make_loss(scaled), *(symbol[number] for number in range(1, len(symbol)))])
@@ -81,7 +81,7 @@ class MixedPrecision(Plugin):
         """Takes the scale out of the gradients, or leaves the step out."""
         if self._scale is None:
             return
-        if math.isfinite(run.gradients.norm()):
+        if self._are_finite(run.gradients.arrays):
             for number in range(len(run.gradients.arrays)):
                 run.gradients.arrays[number] *= 1 / self._scale
             self._sound += 1
@@ -109,6 +109,15 @@ class MixedPrecision(Plugin):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes it back."""
         self._scale, self._sound = state["scale"], state["sound"]
+
+    @staticmethod
+    def _are_finite(arrays: Sequence[Any]) -> bool:
+        """Waits for the device."""
+        from trainer._mxnet import mx
+        from trainer.waiting import waiting
+
+        with waiting:
+            return bool(mx.nd.multi_all_finite(*arrays, num_arrays=len(arrays)).asscalar())
 
     def _set(self) -> None:
         for array in self._arrays.values():
