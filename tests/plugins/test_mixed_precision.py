@@ -96,7 +96,7 @@ def test_an_overflow_leaves_the_step_out_and_halves_the_scale():
         seen.append((run.step, run.updates, {name: value.copy() for name, value in run.copy_weights().items()}))
 
     scaling = made(scale=2.0**127)
-    run = trained(scaling, plugin(phase=Phase.REPORT, batch_end=look), steps=40)
+    run = trained(scaling, plugin(phase=Phase.REPORT, batch_end=look), steps=40, batch_size=24)
     assert seen[0][1] == 0
     left_out = [each for each in run.decisions if each.plugin == "mixed-precision"]
     assert left_out
@@ -124,8 +124,8 @@ def test_its_state_goes_on_after_a_resume(tmp_path):
     def plugins():
         return [made(scale=2.0**127, scale_window=5), plugin(batch_end=lambda run: run.step == 13 and run.save("here"))]
 
-    whole = trained(*plugins())
-    chosen = {"epochs": 100, "batch_size": 6, "optimizer": MOMENTUM}
+    whole = trained(*plugins(), batch_size=24)
+    chosen = {"epochs": 100, "batch_size": 24, "optimizer": MOMENTUM}
     engine(task(), *plugins(), folder=tmp_path, steps=15, **chosen).fit()
     saved = checkpoint.complete(tmp_path)[0]
     assert saved.step == 13
