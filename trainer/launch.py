@@ -21,7 +21,7 @@ from trainer.errors import UsageError, did_you_mean, listed
 from trainer.events import Plugin
 from trainer.processes import launched
 from trainer.run import Run
-from trainer.task import Task
+from trainer.task import Defaults, Task
 
 log = logging.getLogger("trainer")
 
@@ -167,10 +167,7 @@ def prepare(request: Request) -> Launch:
     _choose_plugins(values, request)
     _merge_sets(values, request.sets, task_cls, task_name)
 
-    optimizer = values["optimizer"]
-    if optimizer["name"] == task_cls.defaults.optimizer and task_cls.defaults.learning_rate is not None:
-        # The default rate was chosen for the default optimizer: 0.1 suits SGD and would wreck Adam.
-        optimizer.setdefault("learning-rate", task_cls.defaults.learning_rate)
+    _complete_optimizer(values["optimizer"], task_cls.defaults)
     settings = Settings.checked({key: value for key, value in values.items() if key in _SETTINGS})
     task = _task(request, task_cls, task_name, values["task"])
     instances = [part for part in request.plugins if isinstance(part, Plugin)]
@@ -251,6 +248,15 @@ def _of_optimizer(given: Mapping[str, Any], default: str, request: Request) -> d
     if wanted is None or wanted == optimizer.get("name", default):
         return optimizer
     return {key: value for key, value in optimizer.items() if key == "weight-decay"}
+
+
+def _complete_optimizer(optimizer: dict[str, Any], defaults: Defaults) -> None:
+    """The task's rate and arguments, which were chosen for its optimizer: 0.1 suits SGD and would wreck Adam."""
+    if optimizer["name"] == defaults.optimizer:
+        if defaults.learning_rate is not None:
+            optimizer.setdefault("learning-rate", defaults.learning_rate)
+        for name, value in defaults.optimizer_arguments.items():
+            optimizer.setdefault(kebab(name), value)
 
 
 def _optimizer_from(request: Request) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Defaults:
     optimizer: str = "sgd"
     learning_rate: float | None = None
     """None: the optimizer's own. It goes with `optimizer` and is not used for another one."""
+    optimizer_arguments: Mapping[str, float] = field(default_factory=dict)
+    """Further arguments of the optimizer, such as momentum; they go with it too."""
     weight_decay: float = 0.0
     seed: int = 0
     plugins: Sequence[str] = ()

@@ -55,7 +55,6 @@ def ours(job: Mapping[str, Any], clock: Clock) -> float:
         "image-classification",
         options,
         plugins=[Timer(clock)],
-        sets=["optimizer.momentum=0.9"],
         without=() if job["plugins"] else ("progress", "metrics-log", "checkpoint", "tensorboard", "report"),
         runs_dir=Path(job["folder"]) if job["plugins"] else None,
     )

@@ -31,6 +31,10 @@ def make_update(optimizer: Any, index: int, weight: Array, gradient: Array, stat
     states = [] if state is None else list(state) if isinstance(state, tuple) else [state]
     inputs = [weight, gradient, *states]
     calls: dict[tuple[str, ...], Call] = {}
+    moved, back = None, None
+    if type(optimizer) in NOT_IN_PLACE:
+        moved = weight.copy()
+        back = Call("_copyto", [moved], weight)
 
     def prepared() -> None:
         optimizer._update_count(index)  # noqa: SLF001  as the classes themselves begin an update
@@ -40,8 +44,11 @@ def make_update(optimizer: Any, index: int, weight: Array, gradient: Array, stat
         if call is None:
             # Without momentum there is no state, or one that is left alone since a plugin has set the momentum to 0.
             taken = inputs if operator not in STATELESS else inputs[:2]
-            call = calls[key] = Call(operator, taken, weight, **attributes)
+            target = weight if moved is None or operator in STATELESS else moved
+            call = calls[key] = Call(operator, taken, target, **attributes)
         call.having(*attributes.values())
+        if back is not None and operator not in STATELESS:
+            back()
 
     return prepared
 
@@ -94,6 +101,10 @@ def _rates(optimizer: Any, index: int) -> tuple[float, float]:
 
 STATELESS = ("sgd_update", "multi_sgd_update")
 """Operators that take a weight and a gradient alone."""
+
+NOT_IN_PLACE = (mx.optimizer.NAG,)
+"""nag_mom_update that writes onto a convolution's weight, which oneDNN may have laid out in its own way, comes to other
+last bits from run to run; of an array of its own it does not. None of the other optimizers' operators does that."""
 
 PLAIN = (np.float32, np.float64)
 """Types that the classes handle without a copy in another precision."""

@@ -90,6 +90,7 @@ class ImageClassification(Task):
         batch_size=64,
         optimizer="nag",
         learning_rate=0.05,
+        optimizer_arguments={"momentum": 0.9},
         weight_decay=1e-4,
         plugins=("progress", "metrics-log", "checkpoint", "tensorboard", "report"),
     )
