@@ -427,3 +427,102 @@ def test_directions_are_known_by_the_logged_name():
     assert direction_of("test/brier-score", metrics) == "min"
     assert direction_of("validation/f1", metrics) == "max"
     assert direction_of("validation/true-positives", metrics) is None
+
+
+NAMES = ("a", "b", "c", "d")
+
+
+@st.composite
+def classified(draw):
+    """Scores with ties, (rows, 4), labels, and weights or None."""
+    drawn = draw(
+        st.lists(
+            st.tuples(
+                st.lists(st.sampled_from([0.0, 0.1, 0.5, 0.9]), min_size=4, max_size=4),
+                st.integers(0, 3),
+                st.floats(0.125, 8),
+            ),
+            min_size=1,
+            max_size=25,
+        )
+    )
+    scores, labels, weights = (np.array(column) for column in zip(*drawn, strict=True))
+    return scores, labels, weights if draw(st.booleans()) else None
+
+
+def with_classes():
+    return MulticlassClassification(macro_f1=True, classes=NAMES)
+
+
+@given(classified())
+@settings(deadline=None)
+def test_macro_f1_and_the_accuracy_of_each_class_are_scikit_learns(data):
+    scores, labels, weights = data
+    ours = collected(with_classes(), scores, labels, weights)
+    common = {"labels": range(4), "sample_weight": weights}
+    predicted = scores.argmax(axis=1)
+    expected = {
+        "accuracy": sk.accuracy_score(labels, predicted, sample_weight=weights),
+        "macro-f1": sk.f1_score(labels, predicted, average="macro", zero_division=0, **common),
+    }
+    recalls = sk.recall_score(labels, predicted, average=None, zero_division=np.nan, **common)
+    expected |= {f"class-accuracy/{name}": recall for name, recall in zip(NAMES, recalls, strict=True)}
+    assert_same(ours, expected)
+
+
+@given(classified(), st.lists(st.integers(0, 25)), st.integers(0, 25))
+@settings(deadline=None)
+def test_neither_pieces_nor_processes_nor_the_form_of_labels_change_macro_f1(data, cuts, cut):
+    scores, labels, weights = data
+    whole = collected(with_classes(), scores, labels, weights)
+    assert_same(collected(with_classes(), scores, labels, weights, cuts=cuts), whole)
+    assert_same(collected(with_classes(), scores, np.eye(4)[labels], weights, cuts=cuts), whole)
+    first, second, merged = with_classes(), with_classes(), with_classes()
+    for part, rows_of in ((first, slice(None, cut)), (second, slice(cut, None))):
+        part.update(scores[rows_of], labels[rows_of], None if weights is None else weights[rows_of])
+    for part in (first, second):
+        merged.add_state(part.state())
+    assert_same(merged.compute(), whole)
+
+
+def test_a_row_with_nan_scores_counts_against_its_class_and_for_no_other():
+    scores, labels = np.array([[0.9, 0.1, 0.0], [np.nan, 0.9, 0.1], [0.1, 0.9, 0.0]]), np.array([0, 0, 1])
+    found = collected(MulticlassClassification(macro_f1=True, classes=("x", "y", "z")), scores, labels)
+    # Class x: one of two rows right and nothing wrongly called x, so recall 1/2, precision 1, F1 2/3.
+    assert_same(
+        found,
+        {
+            "accuracy": 2 / 3,
+            "macro-f1": (2 / 3 + 1 + 0) / 3,
+            "class-accuracy/x": 0.5,
+            "class-accuracy/y": 1.0,
+            "class-accuracy/z": float("nan"),
+        },
+    )
+
+
+def test_before_a_row_the_classes_figures_are_nan_and_after_a_reset_too():
+    metric = with_classes()
+    names = {"accuracy", "macro-f1", *(f"class-accuracy/{name}" for name in NAMES)}
+    for _ in range(2):
+        found = metric.compute()
+        assert found.keys() == names == metric.directions.keys()
+        assert np.isnan(list(found.values())).all()
+        metric.update(np.eye(4), np.arange(4), None)
+        assert set(metric.compute().values()) == {1.0}
+        metric.reset()
+
+
+def test_another_number_of_names_than_classes_is_an_error():
+    metric = MulticlassClassification(classes=("x", "y"))
+    with pytest.raises(UsageError, match="2 names for 3 classes"):
+        metric.update(np.eye(3), np.arange(3), None)
+    counted = MulticlassClassification()
+    counted.update(np.eye(3), np.arange(3), None)
+    with pytest.raises(UsageError, match="2 names for 3 classes"):
+        metric.add_state(counted.state())
+
+
+def test_one_hot_labels_that_are_not_finite_are_an_error():
+    with pytest.raises(UsageError, match="a label is not finite"):
+        MulticlassClassification().update(np.eye(2), np.array([[1, 0], [np.nan, 1]]), None)
