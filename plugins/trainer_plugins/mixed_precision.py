@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Mapping
@@ -55,7 +56,7 @@ class MixedPrecision(Plugin):
             self._check(context)
         if self._scale is not None:
             # Forward it is the loss as it was, backward the gradients are those of the loss times the scale.
-            rows = symbol[0]
+            rows = _without_make_loss(symbol[0])
             still = mx.sym.BlockGrad(rows)
             scaled = still + mx.sym.broadcast_mul(rows - still, mx.sym.var(self._variable, shape=(1,)))
             symbol = mx.sym.Group([mx.sym.make_loss(scaled), *(symbol[number] for number in range(1, len(symbol)))])
@@ -148,3 +149,10 @@ class MixedPrecision(Plugin):
         amp = import_module(f"{mx.__name__}.contrib.amp")
         # Every input is named, so that all are taken as float32, which parameters and data are.
         return amp.convert_symbol(symbol, target_dtype=self.dtype, data_names=symbol.list_inputs())
+
+
+def _without_make_loss(loss: Any) -> Any:
+    """What the loss is made of. `make_loss` begins the backward pass with ones, whatever is computed behind it."""
+    graph = json.loads(loss.tojson())
+    operator = graph["nodes"][graph["heads"][0][0]]["op"]
+    return loss.get_children()[0] if operator in ("make_loss", "MakeLoss") else loss
