@@ -91,7 +91,7 @@ class Parameters:
         optimizer.param_dict = {index: group.first for index, group in enumerate(self.groups)}
         self.states = [self._state(index, group) for index, group in enumerate(self.groups)]
         self._updates = [
-            make_update(optimizer, index, group.weights[0], group.gradients[0], state)
+            make_update(optimizer, index, group.weights[0], group.gradients[0], state, in_place=self.flat)
             for index, (group, state) in enumerate(zip(self.groups, self.states, strict=True))
         ]
         self.gradients = Gradients([group.gradients[0] for group in self.groups])

@@ -18,8 +18,13 @@ from trainer._mxnet import Array, mx
 from trainer.step.calls import Call
 
 
-def make_update(optimizer: Any, index: int, weight: Array, gradient: Array, state: Any) -> Callable[[], None]:
-    """A function that moves `weight` by `gradient` once, and `state` with it."""
+def make_update(
+    optimizer: Any, index: int, weight: Array, gradient: Array, state: Any, *, in_place: bool = True
+) -> Callable[[], None]:
+    """A function that moves `weight` by `gradient` once, and `state` with it.
+
+    `in_place=False` is for weights of convolutions, which some operators must not write onto (NOT_IN_PLACE).
+    """
 
     def by_mxnet() -> None:
         optimizer.update_multi_precision(index, weight, gradient, state)
@@ -32,7 +37,7 @@ def make_update(optimizer: Any, index: int, weight: Array, gradient: Array, stat
     inputs = [weight, gradient, *states]
     calls: dict[tuple[str, ...], Call] = {}
     moved, back = None, None
-    if type(optimizer) in NOT_IN_PLACE:
+    if not in_place and type(optimizer) in NOT_IN_PLACE:
         moved = weight.copy()
         back = Call("_copyto", [moved], weight)
 
