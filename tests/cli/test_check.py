@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from packages import environment, install, trainer
 
-from trainer import devices
+from trainer import devices, registry
 from trainer.cli.app import run_app
 from trainer.devices import ReportedGpu
 
@@ -43,8 +43,17 @@ def test_contexts_that_agree_are_said_to(command, more):
     assert list(Path().iterdir()) == []
 
 
-def test_the_only_task_need_not_be_named(command):
+def test_the_only_task_need_not_be_named(command, monkeypatch):
+    one = [entry for entry in registry.installed(registry.TASKS) if entry.name == "logreg"]
+    installed = registry.installed
+    monkeypatch.setattr(registry, "installed", lambda group: one if group == registry.TASKS else installed(group))
     assert command("check-devices", "--devices", "cpu:0,1", "--steps", "3")[0] == 0
+
+
+def test_of_several_tasks_one_has_to_be_named(command):
+    code, out, err = command("check-devices", "--devices", "cpu:0,1", "--steps", "3")
+    assert (code, out) == (2, "")
+    assert "which task is to be trained? Name one of: image-classification, logreg." in err
 
 
 def test_dropout_is_told_as_the_reason_for_a_difference(command):

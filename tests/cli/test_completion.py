@@ -39,7 +39,7 @@ def place(tmp_path_factory):
     [
         (["che"], {"check-devices"}),
         (["rep"], {"report"}),
-        (["run", ""], {"logreg"}),
+        (["run", ""], {"logreg", "image-classification"}),
         (["tune", "log"], {"logreg"}),
         (["run", "logreg", "--plugin", "early"], {"early-stopping"}),
         (["run", "logreg", "--no-plugin", "check"], {"checkpoint"}),
@@ -50,7 +50,7 @@ def place(tmp_path_factory):
         (["runs", "compare", "first", "s"], {"second"}),
         (["runs", "remove", "runs/logreg/"], {"runs/logreg/first", "runs/logreg/second"}),
         (["runs", "list", "--sort", "validation/roc"], {"validation/roc-auc"}),
-        (["runs", "list", "--task", ""], {"logreg"}),
+        (["runs", "list", "--task", ""], {"logreg", "image-classification"}),
     ],
 )
 def test_what_is_offered(place, words, offered):

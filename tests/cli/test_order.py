@@ -86,7 +86,7 @@ def test_each_plugin_has_the_reason_for_its_place_and_each_event_its_listeners(s
 
 
 def test_two_instances_have_places_of_their_own():
-    done = trainer("plugins", "order", "--plugin", "early-stopping", "--plugin", "early-stopping@f1")
+    done = trainer("plugins", "order", "logreg", "--plugin", "early-stopping", "--plugin", "early-stopping@f1")
     places = [line.split()[-5:] for line in done.stdout.splitlines() if " early-stopping" in line and "DECIDE" in line]
     assert [" ".join(place) for place in places] == ["number 1 of its phase", "number 2 of its phase"]
 
@@ -97,7 +97,7 @@ def test_the_order_of_a_configuration_file_is_that_of_its_run(tmp_path):
     lines = [line.split()[1] for line in done.stdout.splitlines()[1:3]]
     assert lines == ["tensorboard", "metrics-log"]
     (tmp_path / "none.toml").write_text("[plugins]\n")
-    assert trainer("plugins", "order", "--config", "none.toml", cwd=tmp_path).stdout == "the run uses no plugin\n"
+    assert trainer("plugins", "order", "logreg", "--config", "none.toml", cwd=tmp_path).stdout == "the run uses no plugin\n"
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,11 @@ def decode(source: Source) -> NDArray[np.uint8]:
     Turned as its EXIF data say; grey and palette images get three channels; what is transparent lies on white; 16-bit
     grey is brought to 8; of an animation, the first frame. Raises CorruptImageError for whatever cannot be read whole.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageFile, ImageOps
 
+    # Importing gluoncv's datasets sets it to True, for the whole process: half an image would be trained on as if it
+    # were whole, its rest grey. Not set back, as another thread may be decoding.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with warnings.catch_warnings():
             # One far larger than it says would fill the memory: PIL only warns below twice its limit.
