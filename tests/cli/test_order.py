@@ -97,7 +97,8 @@ def test_the_order_of_a_configuration_file_is_that_of_its_run(tmp_path):
     lines = [line.split()[1] for line in done.stdout.splitlines()[1:3]]
     assert lines == ["tensorboard", "metrics-log"]
     (tmp_path / "none.toml").write_text("[plugins]\n")
-    assert trainer("plugins", "order", "logreg", "--config", "none.toml", cwd=tmp_path).stdout == "the run uses no plugin\n"
+    done = trainer("plugins", "order", "logreg", "--config", "none.toml", cwd=tmp_path)
+    assert done.stdout == "the run uses no plugin\n"
 
 
 @pytest.mark.parametrize(
