@@ -112,6 +112,12 @@ class CutMix(Mixing):
                     where=f"plugin {self.name!r}",
                     fix="Use mixup, which takes rows of any kind.",
                 )
+        if len({part.shape[2:] for part in inputs}) > 1:
+            raise UsageError(
+                "a row has images of several sizes: " + ", ".join("×".join(map(str, p.shape[2:])) for p in inputs),
+                where=f"plugin {self.name!r}",
+                fix="Use mixup, which takes rows of any kind.",
+            )
 
     def mixer(self, run: Run, share: float, generator: np.random.Generator) -> tuple[Mix, float]:
         """A rectangle for the whole batch."""

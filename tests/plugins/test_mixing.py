@@ -410,6 +410,11 @@ def test_cutmix_refuses_rows_that_are_no_images_and_names_mixup():
     assert "mixup" in str(caught.value)
 
 
+def test_cutmix_refuses_two_images_of_different_sizes_in_a_row():
+    with pytest.raises(UsageError, match="images of several sizes: 5×4, 8×8"):
+        CutMix().check([mx.nd.ones((3, *IMAGE)), mx.nd.ones((3, 1, 8, 8))])
+
+
 @BOTH
 @pytest.mark.parametrize("kind", [np.int32, np.uint8])
 def test_whole_numbers_as_inputs_are_refused(mixing, kind):
