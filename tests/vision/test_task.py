@@ -215,7 +215,27 @@ def test_corrupt_images_are_named_or_left_out(colours, tmp_path):
 def test_without_gluoncv_it_is_said_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "gluoncv", None)
     with pytest.raises(UsageError, match=r"gluon-trainer\[vision\]"):
-        zoo.check_name("resnet18_v1b")
+        zoo.find_name("resnet18_v1b")
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("mobilenet_v3_small", "mobilenetv3_small"),
+        ("ResNet18-v1b", "resnet18_v1b"),
+        ("Inception_v3", "inceptionv3"),
+        ("cifar_resnet20_v1", "cifar_resnet20_v1"),
+    ],
+)
+def test_a_net_may_be_written_as_people_write_it(written, name):
+    assert zoo.find_name(written) == name
+    assert zoo.size_of(written) == zoo.size_of(name)
+
+
+def test_a_name_written_otherwise_trains_the_same_net(colours):
+    runs = [train(colours, model=model) for model in ("cifar_resnet20_v1", "CIFAR-ResNet20_v1")]
+    first, second = (run.copy_weights() for run in runs)
+    assert all((first[name] == second[name]).all() for name in first)
 
 
 def test_every_net_that_is_offered_gives_a_figure_a_class():

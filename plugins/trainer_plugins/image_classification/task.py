@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,15 +119,21 @@ class ImageClassification(Task):
         size = self.image_size or size_of(self.model)
         return float(batch_size * size * size * MULTIPLICATIONS_PER_PIXEL)
 
+    @cached_property
+    def _name(self) -> str:
+        """The net's, as the zoo writes it; UsageError for one that it does not have."""
+        from trainer_plugins.image_classification.zoo import find_name
+
+        return find_name(self.model)
+
     # ---- the data ---------------------------------------------------------------------------------------------------
 
     def splits(self, run: Run) -> Splits:
         """Images in the folders or splits where they are; otherwise split by the seed, with equal shares of classes."""
         from trainer_plugins.image_classification.batches import ImageBatches
         from trainer_plugins.image_classification.pool import Pool
-        from trainer_plugins.image_classification.zoo import check_name
 
-        check_name(self.model)
+        _ = self._name  # before the images are looked at, which takes longer
         found = self._found(run.settings.seed)
         self._classes = found["train"].classes
         pool = Pool(self._workers())
@@ -240,18 +247,18 @@ class ImageClassification(Task):
     def _size(self) -> int:
         from trainer_plugins.image_classification.zoo import size_of
 
-        return self.image_size or size_of(self.model)
+        return self.image_size or size_of(self._name)
 
     def _transforms(self) -> Transforms:
         size, chosen = self._size(), self.augmentation
         if chosen == "auto":
-            chosen = "crop-flip" if self.model.startswith("cifar_") else "imagenet"
+            chosen = "crop-flip" if self._name.startswith("cifar_") else "imagenet"
         return Transforms(size, chosen, round(size / SHARE_OF_MIDDLE) if chosen == "imagenet" else size)
 
     def _normalisation(self) -> Normalisation:
         from trainer_plugins.image_classification.batches import Normalisation
 
-        mean, deviation = next(found for start, found in STATISTICS.items() if self.model.startswith(start))
+        mean, deviation = next(found for start, found in STATISTICS.items() if self._name.startswith(start))
         return Normalisation(self.mean or mean, self.deviation or deviation)
 
     # ---- the net ----------------------------------------------------------------------------------------------------
@@ -261,8 +268,8 @@ class ImageClassification(Task):
         from trainer._mxnet import autograd, mx
         from trainer_plugins.image_classification import zoo
 
-        weights = zoo.pretrained_file(self.model) if self.pretrained else self.init_params
-        net, lines = zoo.build(self.model, len(self._classes), weights=weights, freeze=self.freeze)
+        weights = zoo.pretrained_file(self._name) if self.pretrained else self.init_params
+        net, lines = zoo.build(self._name, len(self._classes), weights=weights, freeze=self.freeze)
         self._about_weights = lines
         size = self._size()
         try:
@@ -271,13 +278,13 @@ class ImageClassification(Task):
         except (mx.MXNetError, AttributeError, TypeError) as error:
             reason = next((line for line in str(error).splitlines() if "Error" in line), "")
             raise UsageError(
-                f"{self.model} does not take images of {size} × {size}{_told(reason)}",
+                f"{self._name} does not take images of {size} × {size}{_told(reason)}",
                 where="--image-size",
-                fix=f"It was made for {zoo.size_of(self.model)} × {zoo.size_of(self.model)}.",
+                fix=f"It was made for {zoo.size_of(self._name)} × {zoo.size_of(self._name)}.",
             ) from error
         if shapes != [(1, len(self._classes))]:
             raise UsageError(
-                f"{self.model} gives {shapes} for an image, not one figure for each of {len(self._classes)} classes",
+                f"{self._name} gives {shapes} for an image, not one figure for each of {len(self._classes)} classes",
                 where="--model",
                 fix="At this size of the images, or at all: choose another --image-size or net.",
             )

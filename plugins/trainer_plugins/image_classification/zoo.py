@@ -40,14 +40,18 @@ def import_zoo() -> Any:
 
 def size_of(model: str) -> int:
     """The height and width of the images that a net was made for."""
-    return next((size for beginning, size in SIZES.items() if model.startswith(beginning)), 224)
+    return next((size for beginning, size in SIZES.items() if _plain(model).startswith(_plain(beginning))), 224)
 
 
-def check_name(model: str) -> str:
-    """The name as the zoo has it. Raises UsageError for one that it does not have, or that classifies no images."""
+def find_name(model: str) -> str:
+    """The name as the zoo has it, which `model` may write with other capitals, hyphens and underscores.
+
+    Raises UsageError for one that the zoo does not have, or that classifies no images.
+    """
     known = [name for name in import_zoo().get_model_list() if not OTHER_TASKS.search(name)]
-    if model in known:
-        return model
+    same = [name for name in known if _plain(name) == _plain(model)]
+    if same:
+        return model if model in same else same[0]
     if model in import_zoo().get_model_list():
         raise UsageError(
             f"{model!r} is not for training a classification of images",
@@ -59,6 +63,11 @@ def check_name(model: str) -> str:
     raise UsageError(
         f"GluonCV's model zoo has no {model!r}", where="--model", fix=f"{fix} Close: {listed(closest)}.".strip()
     )
+
+
+def _plain(name: str) -> str:
+    """MobileNet_v3-small and mobilenetv3_small are the same: users remember words, not where zoos put underscores."""
+    return re.sub(r"[-_]", "", name.lower())
 
 
 def _distance(name: str, model: str) -> float:
