@@ -265,9 +265,11 @@ class ImageClassification(Task):
 
     def net(self) -> Any:
         """The zoo's net for as many classes as there are, with weights from a file where one is given."""
-        from trainer._mxnet import autograd, mx
+        from trainer._mxnet import COMPUTING, autograd, mx
         from trainer_plugins.image_classification import zoo
 
+        if self._name in zoo.NOT_BY_ONEDNN and COMPUTING.onednn:
+            raise UsageError(f"oneDNN cannot compute {self._name}", where="--model", fix="Add --onednn off.")
         weights = zoo.pretrained_file(self._name) if self.pretrained else self.init_params
         net, lines = zoo.build(self._name, len(self._classes), weights=weights, freeze=self.freeze)
         self._about_weights = lines

@@ -18,6 +18,9 @@ OTHER_TASKS = re.compile(
     r"|_(kinetics\d+|ucf101|hmdb51|sthsthv2|custom)(_int8)?$|_int8$|^hrnet_.*_s$"
 )
 """Names of nets of the zoo that detect, segment, track or look at films, and of quantized ones, which do not train."""
+NOT_BY_ONEDNN = ("nasnet_4_1056",)
+"""Its 44 channels are no multiple of 8, and oneDNN fails on slices of them: "could not construct a sub-memory"."""
+PRUNED = re.compile(r"resnet\d+_v1[bd]_0\.\d+$")
 SIZES = {"cifar_": 32, "inceptionv3": 299, "xception": 299, "nasnet_": 331}
 """What a net was made for, by how its name begins; 224 for all others."""
 
@@ -78,12 +81,33 @@ def _distance(name: str, model: str) -> float:
 
 def build(model: str, classes: int, *, weights: Path | None, freeze: str) -> tuple[Any, list[str]]:
     """The net, with what `weights` has of it, and lines about that. Raises UsageError."""
-    net = import_zoo().get_model(model, classes=classes)
+    net = _construct(model, classes)
     # Names without a counter of the process: a checkpoint's and a model's must be the same in every process.
     lines = [] if weights is None else _load(net, model, weights)
     if freeze:
         lines.append(_freeze(net, freeze))
     return net, lines
+
+
+def _construct(model: str, classes: int) -> Any:
+    """The net with as many outputs as classes, and nothing else; the zoo's functions differ in how they are told."""
+    get_model = import_zoo().get_model
+    if model.startswith("hrnet_"):
+        return get_model(model, num_classes=classes)
+    if model.startswith("nasnet_"):
+        # The second output, of its training on ImageNet, is for a loss that no other net has.
+        return get_model(model, classes=classes, use_aux=False)
+    if model.endswith("_gn"):
+        from trainer_plugins.image_classification.group_norm import SymbolicGroupNorm
+
+        return get_model(model.removesuffix("_gn"), classes=classes, norm_layer=SymbolicGroupNorm)
+    # Some need to be told that, and look for it themselves.
+    net = get_model(model, classes=classes, pretrained=False)
+    if PRUNED.match(model):
+        for parameter in net.fc.collect_params().values():
+            # 1000, whatever the function was asked for; the property takes no other figure.
+            parameter._shape = (classes, *parameter.shape[1:])  # noqa: SLF001
+    return net
 
 
 def pretrained_file(model: str) -> Path:
