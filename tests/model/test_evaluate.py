@@ -131,7 +131,7 @@ def test_the_table_has_both_thresholds_side_by_side(command, run):
     assert f"{run.metrics['test/tuned-f1']:.4f} [" in next(line for line in lines if line.startswith("f1"))
     assert lines[-1] == "200 rows; intervals hold with 95%"
     assert err.splitlines() == [
-        "note: columns that the model has no use for: id",
+        "note: the model has no use for: id",
         "note: missing values, taken as in training: age 16, job 50",
     ]
 

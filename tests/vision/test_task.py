@@ -62,6 +62,20 @@ def test_images_of_all_sizes_and_modes_train_together(colours, tmp_path):
     assert run.epoch_rows == run.train.rows
 
 
+def test_files_that_are_no_images_are_named_once_and_a_link_upwards_finds_nothing_again(colours, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(colours, data)
+    (data / "rot" / "Thumbs.db").write_bytes(b"x")
+    (data / "rot" / "again").symlink_to(data / "rot", target_is_directory=True)
+    done = trainer(
+        "run", "image-classification", "--data", data, "--model", "cifar_resnet20_v1", "--image-size", "16", "--steps",
+        "1", "--workers", "0", *(f"--no-plugin={name}" for name in QUIET[1:]), cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "images: 24 train, 3 validation, 3 test" in done.stdout
+    assert f"left out, as they are no images: {data / 'rot' / 'Thumbs.db'}\n" in done.stdout
+
+
 def test_splits_of_their_own_and_records(colours, tmp_path):
     record = write_record(
         tmp_path / "test.rec",

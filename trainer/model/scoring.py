@@ -33,7 +33,7 @@ class Report:
 
     rows: int = 0
     ignored: Sequence[str] = ()
-    """Columns that the model has no use for."""
+    """Columns, or files, that the model has no use for."""
     missing: dict[str, int] = field(default_factory=dict)
     """How many values of each column were missing."""
     unseen: dict[str, int] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Report:
             "missing values, taken as in training": self.missing,
             "values that the training rows do not have": self.unseen,
         }
-        lines = [f"columns that the model has no use for: {listed(self.ignored, 10)}"] if self.ignored else []
+        lines = [f"the model has no use for: {listed(self.ignored, 10)}"] if self.ignored else []
         lines += [
             f"{what}: {listed((f'{name} {count}' for name, count in counts.items()), 10)}"
             for what, counts in counted.items()

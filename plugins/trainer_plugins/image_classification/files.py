@@ -141,8 +141,15 @@ def _folders(path: Path) -> list[Path]:
 
 def _images_in(folder: Path, others: list[str]) -> Iterator[str]:
     """The paths of the images, sorted; what is none is put into `others`."""
+    seen = {os.path.realpath(folder)}
     for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in list(folders):
+            # A link to a folder above it would have everything found again and again.
+            real = os.path.realpath(Path(place, name))
+            if real in seen:
+                folders.remove(name)
+            seen.add(real)
         for name in sorted(files):
             if name.startswith("."):
                 continue

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from trainer import Defaults, Run, Splits, Task, UsageError
+from trainer.errors import listed
 from trainer_plugins.image_classification.transforms import Augmentation, Transforms
 
 if TYPE_CHECKING:
@@ -145,9 +146,9 @@ class ImageClassification(Task):
             "images: " + ", ".join(f"{len(images.items)} {split}" for split, images in found.items()),
             _class_line(found["train"]),
         ]
-        left_out = sum(len(images.left_out) for images in found.values())
+        left_out = {path for images in found.values() for path in images.left_out}  # parts of a folder have all of it
         if left_out:
-            self._lines.append(f"left out: {left_out} files that are no images")
+            self._lines.append(f"left out, as they are no images: {listed(sorted(left_out), 4)}")
         self._check_sizes(found["train"])
         transforms, normalisation = self._transforms(), self._normalisation()
         batches = {
