@@ -107,11 +107,19 @@ class ImageClassification(Task):
         if self.pretrained and self.init_params is not None:
             raise UsageError("the weights come from a file already", where="--pretrained", fix="Leave out one of them.")
         if self.init_params is not None and not self.init_params.is_file():
-            raise UsageError("there is no such file", where=f"--init-params {self.init_params}")
+            raise UsageError(
+                "it is a folder" if self.init_params.is_dir() else "there is no such file",
+                where=f"--init-params {self.init_params}",
+                fix="Give a file of parameters, such as RUN/model/model-0000.params.",
+            )
         for name in ("mean", "deviation"):
             values = getattr(self, name)
             if values is not None and not all(np.isfinite(value) and (name == "mean" or value > 0) for value in values):
-                raise UsageError(f"{values} cannot be used", where=f"--{name}")
+                raise UsageError(
+                    f"{values} cannot be used",
+                    where=f"--{name}",
+                    fix="Give three numbers, for red, green and blue" + ("." if name == "mean" else ", above 0."),
+                )
 
     def work(self, batch_size: int) -> float:
         """Convolutions, whatever the net: enough for oneDNN and for all threads."""
