@@ -35,9 +35,13 @@ up_to_date() {
     return 1
 }
 
-# usable [EXTRAS]: whether nothing has to be installed. The development environment serves for running too.
+# usable [EXTRAS]: whether nothing has to be installed. An environment with more than that serves too.
 usable() {
-    if [ -z "$1" ]; then up_to_date "" mpi,vision dev; else up_to_date "$1" dev; fi
+    case "$1" in
+        "") up_to_date "" vision mpi,vision dev ;;
+        vision) up_to_date vision mpi,vision dev ;;
+        *) up_to_date "$1" dev ;;
+    esac
 }
 
 # install [EXTRAS]: makes sure that the environment has the package, and the extras where they are named.

@@ -133,6 +133,17 @@ def test_the_development_environment_serves_for_running(project):
     assert only.endswith(f"--editable {project}[dev]")
 
 
+def test_the_task_of_images_gets_its_extra_and_leaves_it_to_others(project):
+    fake_python(project)
+    assert call(project, "logreg").returncode == 0
+    for _ in range(2):
+        assert call(project, "image-classification", "--data", "photos").returncode == 0
+    assert call(project, "logreg").returncode == 0
+    first, second = installs(project)
+    assert first.endswith(f"--editable {project}")
+    assert second.endswith(f"--editable {project}[vision]")
+
+
 def test_the_benchmark_runs_in_the_projects_environment(project):
     fake_python(project)
     done = call(project, "--quick", command="bench")
