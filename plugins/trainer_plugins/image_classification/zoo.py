@@ -51,11 +51,12 @@ def find_name(model: str) -> str:
 
     Raises UsageError for one that the zoo does not have, or that classifies no images.
     """
-    known = [name for name in import_zoo().get_model_list() if not OTHER_TASKS.search(name)]
-    same = [name for name in known if _plain(name) == _plain(model)]
-    if same:
-        return model if model in same else same[0]
-    if model in import_zoo().get_model_list():
+    names = import_zoo().get_model_list()
+    known = [name for name in names if not OTHER_TASKS.search(name)]
+    for name in known:
+        if _plain(name) == _plain(model):
+            return str(name)
+    if model in names:
         raise UsageError(
             f"{model!r} is not for training a classification of images",
             where="--model",

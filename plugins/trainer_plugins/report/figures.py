@@ -126,7 +126,6 @@ def pictures(images: NDArray[Any], predictions: NDArray[Any], labels: NDArray[An
     # One pair of axes for all: sixteen of them take five times as long to draw, and that in every epoch.
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    axes.set(xlim=(0, columns), ylim=(1.2 * lines, 0))
 
     def named(number: int) -> str:
         return _plain_text(_shortened(names[number] if names else str(number), 14))
@@ -141,6 +140,7 @@ def pictures(images: NDArray[Any], predictions: NDArray[Any], labels: NDArray[An
         right = said == int(label)
         title = f"{named(said)} {scores[said]:.0%}" + ("" if right else f"\nis {named(int(label))}")
         axes.text(x, y - high / 2 - 0.02, title, ha="center", fontsize=8, color="black" if right else "#c0392b")
+    # Last, as every image moves the limits to itself.
     axes.set(xlim=(0, columns), ylim=(1.2 * lines, 0))
     return figure
 
