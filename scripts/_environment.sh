@@ -83,6 +83,6 @@ install_now() {
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
             --constraint "$root/constraints.txt" --editable "$target"
     fi
-    "$venv/bin/python" -c 'import trainer._mxnet' || fail "the installed MXNet cannot be imported; see above."
+    "$venv/bin/python" -c 'import trainer.mxnet' || fail "the installed MXNet cannot be imported; see above."
     stamp_of "$extras" >"$venv/.stamp"
 }

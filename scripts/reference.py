@@ -18,8 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
 
 import trainer  # noqa: E402
-from trainer import options, registry  # noqa: E402
-from trainer.cli.show import MEANINGS, events_of, example_of  # noqa: E402
+from trainer.catalog import registry  # noqa: E402
+from trainer.cli.plugin_text import MEANINGS, events_of, example_of  # noqa: E402
+from trainer.config import options  # noqa: E402
 from trainer.events import Plugin  # noqa: E402
 
 DOCS = ROOT / "docs"

@@ -225,7 +225,7 @@ def test_a_quick_round_needs_no_peers_and_writes_table_numbers_and_picture(tmp_p
 
 @pytest.mark.slow
 def test_every_installed_plugin_of_ours_has_its_cost(tmp_path):
-    from trainer import registry
+    from trainer.catalog import registry
 
     done = bench("--quick", "--workload", "g", "--output", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

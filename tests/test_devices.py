@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer import UsageError, devices
-from trainer._mxnet import mx
+from trainer.mxnet import mx
 
 NUMBERS = st.lists(st.integers(0, 99), min_size=1, max_size=5, unique=True)
 SPACE = st.sampled_from(["", " ", "  "])

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from trainer import options, registry
-from trainer.config import known_keys
+from trainer.catalog import registry
+from trainer.config import options
+from trainer.config.settings import known_keys
 from trainer.events import EVENTS, Phase
 
 ROOT = Path(__file__).parent.parent
@@ -68,7 +69,7 @@ def test_every_command_that_is_shown_is_accepted(text, tmp_path):
 
 def _make_run(runs_dir):
     """A run that could have been interrupted behind its last epoch."""
-    from trainer.launch import Request, prepare
+    from trainer.launch.prepare import Request, prepare
 
     sets = ["checkpoint.every-steps=100", "checkpoint.keep-last=0"]
     prepare(
@@ -85,7 +86,7 @@ def _write_photos(folder):
     """Images of three classes, large enough for any net, and weights to begin with."""
     from photos import write_colours
 
-    from trainer._mxnet import mx
+    from trainer.mxnet import mx
     from trainer_plugins.image_classification.zoo import build
 
     write_colours(folder / "photos", 24, size=64)
@@ -115,7 +116,7 @@ def _to_parquet(path):
 
 @pytest.mark.parametrize("text", blocks("toml"))
 def test_every_configuration_that_is_shown_is_accepted(text, tmp_path):
-    from trainer.launch import Request, prepare, read_config
+    from trainer.launch.prepare import Request, prepare, read_config
 
     path = tmp_path / "shown.toml"
     path.write_text(text)

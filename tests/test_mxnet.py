@@ -10,13 +10,13 @@ def said(script):
 
 
 def test_importing_it_leaves_out_what_it_does_not_need():
-    script = "import sys, trainer._mxnet; print(*(n for n in ('sklearn', 'scipy.stats') if n in sys.modules))"
+    script = "import sys, trainer.mxnet; print(*(n for n in ('sklearn', 'scipy.stats') if n in sys.modules))"
     assert said(script) == []
 
 
 def test_what_was_left_out_can_still_be_used():
     script = (
-        "from trainer._mxnet import mx\n"
+        "from trainer.mxnet import mx\n"
         "print(mx.contrib.quantization.stats.norm.cdf(0), mx.test_utils.ss.norm.cdf(0))\n"
         "import scipy.stats, sklearn.base\n"
         "print(scipy.stats.norm.cdf(0))\n"
@@ -25,5 +25,5 @@ def test_what_was_left_out_can_still_be_used():
 
 
 def test_what_was_imported_before_stays():
-    script = "import sklearn.base, scipy.stats as s, sys, trainer._mxnet; print(sys.modules['scipy.stats'] is s)"
+    script = "import sklearn.base, scipy.stats as s, sys, trainer.mxnet; print(sys.modules['scipy.stats'] is s)"
     assert said(script) == ["True"]

@@ -13,7 +13,8 @@ import pytest
 from tiny import Tiny
 
 import trainer
-from trainer import Phase, Plugin, PluginError, UsageError, fit, registry
+from trainer import Phase, Plugin, PluginError, UsageError, fit
+from trainer.catalog import registry
 from trainer.events import EVENTS
 from trainer_plugins.early_stopping import EarlyStopping
 
@@ -56,7 +57,7 @@ def test_importing_the_package_and_what_plugins_import_needs_no_mxnet():
         "import sys, trainer\n"
         "assert not {'mxnet', 'numpy', 'pydantic'} & set(sys.modules), 'import trainer'\n"
         "from trainer import Arrays, Defaults, Phase, Plugin, Run, Splits, Task, UsageError, fit\n"
-        "from trainer import registry\n"
+        "from trainer.catalog import registry\n"
         "assert 'mxnet' not in sys.modules, 'the names for plugins and tasks'\n"
         "for group in registry.WORDS:\n"
         "    for entry in registry.installed(group):\n"
@@ -71,7 +72,7 @@ def test_importing_the_package_and_what_plugins_import_needs_no_mxnet():
 def test_mxnet_is_imported_in_one_place():
     importing = re.compile(r"^\s*(?:import|from) mxnet\b", re.MULTILINE)
     sources = [*CORE.rglob("*.py"), *Path(import_module("trainer_plugins").__file__).parent.rglob("*.py")]
-    assert [path.name for path in sources if importing.search(path.read_text(encoding="utf-8"))] == ["_mxnet.py"]
+    assert [path.name for path in sources if importing.search(path.read_text(encoding="utf-8"))] == ["mxnet.py"]
 
 
 # ---- fit -------------------------------------------------------------------------------------------------------------

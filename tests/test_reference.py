@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import trainer
-from trainer import options, registry
+from trainer.catalog import registry
+from trainer.config import options
 from trainer.events import EVENTS
 
 ROOT = Path(__file__).parent.parent

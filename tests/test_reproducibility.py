@@ -11,7 +11,7 @@ import pytest
 from nets import Given, apart, convolutions, dense, images, regression, values
 from tiny import Tiny, engine, plugin
 
-from trainer._mxnet import gluon, mx
+from trainer.mxnet import gluon, mx
 
 SUPPORT = Path(__file__).parent / "support"
 PATHS = pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "recorded"])

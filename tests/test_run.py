@@ -12,7 +12,7 @@ from nets import Given, MeanOverRows, regression, values
 from tiny import Tiny, engine, plugin
 
 from trainer import Interrupted, PluginError, TrainerError, UsageError
-from trainer._mxnet import mx
+from trainer.mxnet import mx
 
 
 def logged(value):
@@ -175,7 +175,7 @@ def test_a_learning_rate_that_is_set_holds_from_the_next_update(name):
 
 
 def test_the_gradients_before_the_first_batch_say_so():
-    from trainer.config import Settings
+    from trainer.config.settings import Settings
     from trainer.dispatch import Dispatch
     from trainer.run import Run
 

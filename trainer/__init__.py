@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainer.api import API_VERSION
+    from trainer.catalog.api_version import API_VERSION
     from trainer.data.arrays import Arrays
     from trainer.engine import Engine
     from trainer.errors import PluginError, TrainerError, UsageError
     from trainer.events import Changed, Phase, Plugin
-    from trainer.launch import fit
+    from trainer.launch.prepare import fit
+    from trainer.launch.resume import resume
     from trainer.model import Model, ModelInterface, load_model
-    from trainer.resuming import resume
     from trainer.run import Run
     from trainer.signals import Interrupted
     from trainer.task import Defaults, Splits, Task
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "API_VERSION": "trainer.api",
+    "API_VERSION": "trainer.catalog.api_version",
     "Arrays": "trainer.data.arrays",
     "Changed": "trainer.events",
     "Defaults": "trainer.task",
@@ -56,9 +56,9 @@ _MODULES = {
     "Task": "trainer.task",
     "TrainerError": "trainer.errors",
     "UsageError": "trainer.errors",
-    "fit": "trainer.launch",
-    "load_model": "trainer.model.loading",
-    "resume": "trainer.resuming",
+    "fit": "trainer.launch.prepare",
+    "load_model": "trainer.model.load",
+    "resume": "trainer.launch.resume",
 }
 
 

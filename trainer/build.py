@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer import devices, options, registry
-from trainer.alike import share_weights
-from trainer.config import Settings
+from trainer import devices
+from trainer.catalog import registry
+from trainer.config import options
+from trainer.config.settings import Settings
 from trainer.data.batches import Batches, as_batches
 from trainer.dispatch import Dispatch, check
 from trainer.errors import UsageError
 from trainer.events import Phase, Plugin
 from trainer.metrics import Metric, as_metric
 from trainer.processes import Processes
+from trainer.processes.replicas import share_weights
 from trainer.run import Run
 from trainer.seeds import derive
 from trainer.task import Task
 
 if TYPE_CHECKING:
-    from trainer._mxnet import Context
+    from trainer.mxnet import Context
     from trainer.step import Step
     from trainer.step.symbol import Graph
 
@@ -48,10 +50,10 @@ def build_run(
     Of several processes, all have to call it; those behind the first leave out the plugins that only save or report.
     """
     # Not above: importing the engine must leave open how MXNet computes, which is decided when it is imported.
-    from trainer._mxnet import mx
+    from trainer.mxnet import mx
     from trainer.step import make_step
-    from trainer.step.micro import parts_on
-    from trainer.step.shared import SharedStep
+    from trainer.step.distributed import SharedStep
+    from trainer.step.micro_batches import parts_on
 
     for plugin in plugins:
         check(plugin)
@@ -149,7 +151,7 @@ def build_net(task: Task, loss: Any, train: Batches, contexts: Sequence[Any], se
     to the first batch, they would depend on whatever drew random numbers before it. Raises UsageError where the net
     does not fit the data.
     """
-    from trainer._mxnet import autograd, gluon, mx
+    from trainer.mxnet import autograd, gluon, mx
 
     mx.random.seed(derive(seed, "weights"))
     net = task.net()
@@ -212,7 +214,7 @@ class Seeder:
 
     def before_update(self) -> None:
         """Seeds all processes alike, for an optimizer that draws random numbers."""
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         mx.random.seed(derive(self._run.settings.seed, "update", self._run.step))
 
@@ -231,7 +233,7 @@ class Seeder:
             step.forward_backward(batch)
 
     def _seed(self, step: int) -> None:
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         self._run.seeded_at = step
         mx.random.seed(derive(self._run.settings.seed, "step", step, *self._position))

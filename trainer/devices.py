@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from trainer.errors import UsageError, listed
 
 if TYPE_CHECKING:
-    from trainer._mxnet import Context
+    from trainer.mxnet import Context
 
 FORMS = "cpu, gpu, auto, or numbered as in gpu:0,1 or cpu:0,1,2"
 
@@ -35,7 +35,7 @@ def contexts(text: str, local_rank: int = 0, local_size: int = 1) -> list[Contex
         Raises UsageError for a GPU that this machine, or this MXNet, does not have.
     """
     kind, numbers = parse(text)
-    from trainer._mxnet import mx
+    from trainer.mxnet import mx
 
     if kind == "cpu":
         return [mx.cpu(number) for number in numbers or (0,)]
@@ -106,7 +106,7 @@ def reported_gpus() -> list[ReportedGpu]:
 
 def gpus() -> int:
     """How many GPUs MXNet can see; 0 where it is built without CUDA, or the driver does not answer."""
-    from trainer._mxnet import mx
+    from trainer.mxnet import mx
 
     try:
         return int(mx.context.num_gpus())

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from trainer.contract import check_class
+from trainer.catalog.class_check import check_class
+from trainer.config.options import check_instance
+from trainer.device_time import waiting
 from trainer.errors import PluginError, UsageError, listed
 from trainer.events import EVENTS, Phase, Plugin
-from trainer.options import check_instance
-from trainer.waiting import waiting
 
 if TYPE_CHECKING:
     from trainer.run import Run

@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer import build, checkpoint, folder, state
-from trainer.alike import asked_for, keep_alike
-from trainer.checkpoint import Checkpoint
-from trainer.config import Settings
+from trainer import build
+from trainer.config.settings import Settings
 from trainer.dispatch import Hook
 from trainer.errors import TrainerError, UsageError
 from trainer.events import Plugin
 from trainer.metrics import Metric
 from trainer.processes import Processes, connect
-from trainer.processes.alone import OtherProcessFailed
+from trainer.processes.replicas import asked_for, keep_alike
+from trainer.processes.single import OtherProcessFailed
 from trainer.run import Evaluation, Run
+from trainer.runs import checkpoint, folder, state
+from trainer.runs.checkpoint import Checkpoint
 from trainer.signals import Interrupt, Interrupted, listening
 from trainer.task import Task
 
@@ -320,7 +321,7 @@ class Engine:
     def _write_model(self) -> None:
         """The run's result as a folder of its own: the weights that the figures and the threshold are of."""
         if self.run.folder is not None:
-            from trainer.model.writing import write_model
+            from trainer.model.save import write_model
 
             with self._evaluation_weights():
                 write_model(self.run)

@@ -15,11 +15,11 @@ from trainer.errors import TrainerError, UsageError, did_you_mean, listed
 from trainer.metrics import direction_of
 
 if TYPE_CHECKING:
-    from trainer._mxnet import Array, Context
-    from trainer.config import Settings
+    from trainer.config.settings import Settings
     from trainer.data.batches import Batch, Batches
     from trainer.dispatch import Dispatch
     from trainer.metrics.base import Direction, Metric
+    from trainer.mxnet import Array, Context
     from trainer.processes import Processes
     from trainer.step import Gradients, Step
     from trainer.task import Task
@@ -29,7 +29,7 @@ Action = Literal["stop", "end_epoch", "save", "evaluate", "skip_update", "disabl
 
 
 def _alone() -> Processes:
-    from trainer.processes.alone import Processes
+    from trainer.processes.single import Processes
 
     return Processes()
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from trainer._mxnet import Array
     from trainer.metrics import Metric
     from trainer.model import ModelInterface
+    from trainer.mxnet import Array
     from trainer.run import Run
 
 
@@ -49,7 +49,7 @@ class Task:
     """What is trained: a dataclass whose fields are the options of `trainer run <task>`.
 
     Raise UsageError from any of the methods for what the user can put right. Importing the module of a task must not
-    import MXNet (take it from `trainer._mxnet` inside the methods), so that help and typing errors answer at once.
+    import MXNet (take it from `trainer.mxnet` inside the methods), so that help and typing errors answer at once.
     """
 
     name: str = ""
@@ -86,7 +86,7 @@ class Task:
 
     def initializer(self) -> Any:
         """How parameters start that do not say it themselves."""
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         return mx.init.Xavier()
 

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainer import Phase, Plugin, Run, checkpoint
-from trainer.checkpoint import Checkpoint as Saved
+from trainer import Phase, Plugin, Run
+from trainer.runs import checkpoint
+from trainer.runs.checkpoint import Checkpoint as Saved
 
 
 @dataclass

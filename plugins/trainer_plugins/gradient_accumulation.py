@@ -68,7 +68,7 @@ class GradientAccumulation(Plugin):
 
     def on_setup(self, run: Run) -> None:
         """Puts loaded gradients on the device."""
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         self._held = [mx.nd.array(held, ctx=run.contexts[0], dtype=held.dtype) for held in self._held]
 

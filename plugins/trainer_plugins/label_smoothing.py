@@ -11,8 +11,8 @@ from pydantic import Field
 from trainer import Phase, Plugin, Run, UsageError
 
 if TYPE_CHECKING:
-    from trainer._mxnet import Array
     from trainer.data.batches import Shard
+    from trainer.mxnet import Array
 
 
 @dataclass

@@ -142,8 +142,8 @@ class LogisticRegression(Task):
 
     def _generated(self, seed: int) -> Splits:
         """The tutorial's data, drawn as it draws it: training rows first, then validation rows, from one seed."""
-        from trainer._mxnet import mx
         from trainer.data.schema import Rows
+        from trainer.mxnet import mx
 
         mx.random.seed(seed)
         splits = []
@@ -176,7 +176,7 @@ class LogisticRegression(Task):
 
     def net(self) -> Any:
         """Dense layers, each with its activation and dropout, then one neuron."""
-        from trainer._mxnet import gluon
+        from trainer.mxnet import gluon
 
         net = gluon.nn.HybridSequential()
         for units in self.hidden:
@@ -188,7 +188,7 @@ class LogisticRegression(Task):
 
     def loss(self) -> Any:
         """The binary cross-entropy of the sigmoid of the output."""
-        from trainer._mxnet import gluon
+        from trainer.mxnet import gluon
 
         return gluon.loss.SigmoidBinaryCrossEntropyLoss()
 

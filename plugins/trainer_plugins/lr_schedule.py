@@ -144,7 +144,7 @@ class LearningRateSchedule(Plugin):
 
     def _shape(self, name: str, steps: int, per_unit: int) -> Callable[[int], float]:
         """The rate as a part of the run's own, by the number of steps done of `steps`."""
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         if name == "step":
             size = max(1, round(self.every * per_unit))
@@ -167,7 +167,7 @@ class LearningRateSchedule(Plugin):
 
     def _of_gluoncv(self, mode: str, steps: int, per_unit: int, begin: float, end: float) -> Callable[[int], float]:
         """GluonCV's scheduler, which comes to its end with the last of its steps. Raises UsageError without GluonCV."""
-        import trainer._mxnet  # noqa: F401  GluonCV needs what it mends of numpy
+        import trainer.mxnet  # noqa: F401  GluonCV needs what it mends of numpy
 
         try:
             from gluoncv.utils import LRScheduler

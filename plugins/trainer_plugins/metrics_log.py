@@ -17,7 +17,7 @@ from typing import Annotated, Any, TextIO
 from pydantic import Field
 
 from trainer import Phase, Plugin, Run, UsageError
-from trainer.files import cut_back, write_atomic
+from trainer.atomic import cut_back, write_atomic
 
 SCHEMA = 1
 JSONL = "metrics.jsonl"

@@ -49,7 +49,7 @@ class MixedPrecision(Plugin):
 
     def change_symbol(self, run: Run, symbol: Any) -> Changed:
         """Casts to the smaller type in front of operators that bear it. Raises UsageError for a device that cannot."""
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         for context in run.contexts:
             self._check(context)
@@ -62,7 +62,7 @@ class MixedPrecision(Plugin):
         return Changed(self._convert(symbol), {} if self._scale is None else {self._variable: self._array})
 
     def _array(self, context: Any) -> Any:
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         if str(context) not in self._arrays:
             self._arrays[str(context)] = mx.nd.full((1,), self._scale, ctx=context)
@@ -113,8 +113,8 @@ class MixedPrecision(Plugin):
     @staticmethod
     def _are_finite(arrays: Sequence[Any]) -> bool:
         """Waits for the device."""
-        from trainer._mxnet import mx
-        from trainer.waiting import waiting
+        from trainer.device_time import waiting
+        from trainer.mxnet import mx
 
         with waiting:
             return bool(mx.nd.multi_all_finite(*arrays, num_arrays=len(arrays)).asscalar())
@@ -125,8 +125,8 @@ class MixedPrecision(Plugin):
 
     def _check(self, context: Any) -> None:
         """Raises UsageError where the context does not compute with the type."""
-        from trainer import computing
-        from trainer._mxnet import mx
+        from trainer import cpu
+        from trainer.mxnet import mx
 
         other = "float16" if self.dtype == "bfloat16" else "bfloat16"
         data, weight = mx.sym.var("data", shape=(2, 4)), mx.sym.var("weight", shape=(3, 4))
@@ -137,7 +137,7 @@ class MixedPrecision(Plugin):
         except mx.MXNetError as error:
             reason = next((line.strip() for line in reversed(str(error).splitlines()) if "Error:" in line), "")
             on_cpu = context.device_type == "cpu"
-            if self.dtype == "bfloat16" and on_cpu and not computing.of_environment().onednn:
+            if self.dtype == "bfloat16" and on_cpu and not cpu.of_environment().onednn:
                 fix = "bfloat16 is computed by oneDNN, which is switched off for small steps: --onednn on."
             else:
                 fix = f"Use {other}: --set {self.name}.dtype={other}" + (
@@ -152,7 +152,7 @@ class MixedPrecision(Plugin):
     def _convert(self, symbol: Any) -> Any:
         from importlib import import_module
 
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         amp = import_module(f"{mx.__name__}.contrib.amp")
         # Every input is named, so that all are taken as float32, which parameters and data are.

@@ -15,8 +15,8 @@ from trainer.seeds import derive
 from trainer_plugins.label_smoothing import floating, soft_classes
 
 if TYPE_CHECKING:
-    from trainer._mxnet import Array
     from trainer.data.batches import Batch, Shard
+    from trainer.mxnet import Array
 
 Mix = Callable[["Array", "Array"], "Array"]
 """Own rows and their partners', (rows, …) each, to what takes the place of the own."""
@@ -129,7 +129,7 @@ class CutMix(Mixing):
         mask[:, :, rows, columns] = 1
 
         def mix(own: Array, other: Array) -> Array:
-            from trainer._mxnet import mx
+            from trainer.mxnet import mx
 
             there = mx.nd.array(mask, ctx=own.context, dtype=own.dtype)
             return mx.nd.where(mx.nd.broadcast_like(there, own), other, own)
@@ -153,7 +153,7 @@ def _floating(shard: Shard) -> Shard:
 
 def _partners(run: Run, batch: Batch, partners: Any) -> Iterator[tuple[tuple[Array, ...], Any, Any]]:
     """For each shard the inputs, labels and weights of its rows' partners, on its context."""
-    from trainer._mxnet import mx
+    from trainer.mxnet import mx
 
     filled = [shard for shard in batch.shards if shard.rows]
     if run.processes.size == 1 and len(filled) == 1:

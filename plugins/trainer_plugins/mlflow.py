@@ -17,8 +17,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from trainer import Phase, Plugin, Run, TrainerError, UsageError, folder
-from trainer.options import as_text, to_toml
+from trainer import Phase, Plugin, Run, TrainerError, UsageError
+from trainer.config.options import as_text, to_toml
+from trainer.runs import folder
 
 log = logging.getLogger("trainer")
 

@@ -26,7 +26,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from trainer import Phase, Plugin, Run, UsageError
-from trainer.files import write_atomic, write_json
+from trainer.atomic import write_atomic, write_json
 
 TRACE = "profile.json"
 OPERATORS = "operators.json"
@@ -168,7 +168,7 @@ class Profile(Plugin):
 
 def _profiler(*, wait: bool = False) -> Any:
     """MXNet's profiler; after all pending work is done, where that is asked for."""
-    from trainer._mxnet import mx
+    from trainer.mxnet import mx
 
     if wait:
         mx.nd.waitall()

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from trainer import Phase, Plugin, Run
-from trainer.files import write_json
+from trainer.atomic import write_json
 
 FILE = "non-finite.json"
 FLOW = ("input", "label", "sample weight", "weight", "loss", "gradient")

@@ -45,7 +45,7 @@ class WeightAveraging(Plugin):
 
     def on_setup(self, run: Run) -> None:
         """Puts a loaded average on the device."""
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         for value, weight in zip(self._saved, run.moving_weights, strict=True) if self._saved else ():
             self._average.append(mx.nd.array(value, ctx=weight.context, dtype=value.dtype))
@@ -88,7 +88,7 @@ class WeightAveraging(Plugin):
             self._add(run)
 
     def _add(self, run: Run) -> None:
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         weights = run.moving_weights
         if not self._average:

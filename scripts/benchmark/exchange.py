@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from trainer import Arrays, Engine, Plugin, Run, Splits, Task
-from trainer.config import Settings
+from trainer.config.settings import Settings
 from trainer.processes import connect
 
 COLUMNS = 1000
@@ -32,13 +32,13 @@ class Wide(Task):
 
     def net(self) -> Any:
         """No bias, so that the number of parameters is round."""
-        from trainer._mxnet import gluon
+        from trainer.mxnet import gluon
 
         return gluon.nn.Dense(self.outputs, use_bias=False)
 
     def loss(self) -> Any:
         """The labels are 0 for all outputs."""
-        from trainer._mxnet import gluon
+        from trainer.mxnet import gluon
 
         class Mean(gluon.loss.L2Loss):  # type: ignore[misc]
             def hybrid_forward(self, F: Any, outputs: Any, labels: Any) -> Any:  # noqa: N803  Gluon's own name
@@ -57,7 +57,7 @@ class Steps(Plugin):
 
     def on_batch_end(self, run: Run) -> None:
         """Waits for the update, so that a step's work is counted in that step."""
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         mx.nd.waitall()
         self.ends.append(perf_counter())

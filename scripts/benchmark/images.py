@@ -47,7 +47,7 @@ def write(folder: Path, number: int) -> None:
 
 def ours(job: Mapping[str, Any], clock: Clock) -> float:
     """As the command line trains it; the last epoch's mean loss."""
-    from trainer.launch import Request, prepare
+    from trainer.launch.prepare import Request, prepare
 
     options: dict[str, object] = {"data": job["photos"], "model": NET, "augmentation": "crop-flip", "batch-size": BATCH}
     options |= {"epochs": job["epochs"], "validation-split": 0.0, "test-split": 0.0, "learning-rate": RATE}

@@ -16,7 +16,8 @@ from typing import Any
 
 from benchmark.competitors.ours import Timer, compute_as_for
 from benchmark.worker import Clock
-from trainer import Plugin, Run, fit, registry
+from trainer import Plugin, Run, fit
+from trainer.catalog import registry
 
 NONE = "no plugins"
 NEEDED = {"gradient-clipping": {"norm": 1.0}}

@@ -11,7 +11,7 @@ from statistics import median
 
 import numpy as np
 
-from trainer import checkpoint
+from trainer.runs import checkpoint
 
 PLAIN, OURS = "a plain write and flush", "a checkpoint"
 

@@ -93,8 +93,8 @@ def main(path: str) -> None:
 def threads() -> str:
     """How many threads the library that was measured computes with."""
     told = os.environ.get("OMP_NUM_THREADS")
-    if "trainer._mxnet" in sys.modules:
-        return str(sys.modules["trainer._mxnet"].COMPUTING)
+    if "trainer.mxnet" in sys.modules:
+        return str(sys.modules["trainer.mxnet"].COMPUTING)
     if "mxnet" in sys.modules:
         return told or str(max(1, cores() // 2))  # MXNet takes hyperthreads for granted
     if "torch" in sys.modules:

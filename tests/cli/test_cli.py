@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from packages import environment, install, trainer
 
-from trainer import options, registry
+from trainer.catalog import registry
 from trainer.cli.app import run_app
-from trainer.config import Settings, kebab
+from trainer.config import options
+from trainer.config.settings import Settings, kebab
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from packages import environment
 
-from trainer import checkpoint
 from trainer.cli.app import run_app
-from trainer.state import differences
+from trainer.runs import checkpoint
+from trainer.runs.state import differences
 
 KILLING = str(Path(__file__).parents[1] / "support" / "killing")
 QUICK = ["--train-rows", "100", "--validation-rows", "50", "--no-plugin", "progress"]

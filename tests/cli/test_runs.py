@@ -189,7 +189,7 @@ def test_links_are_not_followed(command, three, tmp_path):
 
 def test_a_run_that_is_going_on_stays(three, tmp_path):
     hold = (
-        "import sys\nfrom pathlib import Path\nfrom trainer import folder\n"
+        "import sys\nfrom pathlib import Path\nfrom trainer.runs import folder\n"
         "folder.lock(Path(sys.argv[1]))\nprint('held', flush=True)\nsys.stdin.read()"
     )
     holder = pexpect.spawn(sys.executable, ["-c", hold, str(three["a"])], timeout=60)

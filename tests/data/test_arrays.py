@@ -8,10 +8,10 @@ from nets import Given, apart, regression
 from tiny import engine
 
 from trainer import Arrays, UsageError
-from trainer._mxnet import mx
 from trainer.data import arrays as module
 from trainer.data.arrays import ArrayBatches
 from trainer.data.batches import Batches, as_batches
+from trainer.mxnet import mx
 from trainer.seeds import permutation
 
 

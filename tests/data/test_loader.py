@@ -9,8 +9,8 @@ from nets import Given, TwoInputs, apart, regression
 from tiny import engine, plugin
 
 from trainer import UsageError
-from trainer._mxnet import gluon, mx
 from trainer.data.loader import LoaderBatches
+from trainer.mxnet import gluon, mx
 
 WORKERS = pytest.mark.parametrize("workers", [0, 2])
 

@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 
 from trainer import UsageError, load_model
 from trainer.data.read import read_table
-from trainer.model.judging import evaluate_file
+from trainer.model.evaluate import evaluate_file
 
 
 @pytest.fixture(scope="module")

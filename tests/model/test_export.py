@@ -125,7 +125,7 @@ def test_a_file_that_computes_something_else_is_not_kept(model, tmp_path, monkey
 
 
 def test_an_operator_that_onnx_does_not_have_is_named(tmp_path):
-    from trainer._mxnet import gluon
+    from trainer.mxnet import gluon
 
     class Odd(gluon.HybridBlock):
         def __init__(self):

@@ -11,20 +11,10 @@ from modelling import train
 from nets import Given, TwoInputs, TwoOutputs, convolutions, dense, images, regression
 from tiny import Tiny, engine, plugin, settings, weights
 
-from trainer import (
-    Arrays,
-    Engine,
-    Interrupted,
-    PluginError,
-    TrainerError,
-    UsageError,
-    fit,
-    load_model,
-    registry,
-    resume,
-)
-from trainer._mxnet import autograd, gluon, mx
-from trainer.model import about, writing
+from trainer import Arrays, Engine, Interrupted, PluginError, TrainerError, UsageError, fit, load_model, resume
+from trainer.catalog import registry
+from trainer.model import manifest, save
+from trainer.mxnet import autograd, gluon, mx
 
 IGNORE = pytest.mark.filterwarnings("ignore:Cannot decide type:UserWarning")
 
@@ -93,19 +83,19 @@ def test_plain_mxnet_loads_the_folder_and_computes_what_the_run_does(tmp_path, k
 
 def test_parameters_are_called_by_their_places_whatever_else_the_process_has_built(tmp_path):
     first, second = (engine(Tiny(make_net=lambda: dense(3)), folder=tmp_path / name).fit() for name in ("a", "b"))
-    assert set(mx.nd.load(str(first.folder / "model" / about.PARAMETERS))) == {
+    assert set(mx.nd.load(str(first.folder / "model" / manifest.PARAMETERS))) == {
         "arg:0.weight",
         "arg:0.bias",
         "arg:1.weight",
         "arg:1.bias",
     }
-    for name in (about.SYMBOL, about.PARAMETERS):
+    for name in (manifest.SYMBOL, manifest.PARAMETERS):
         assert (first.folder / "model" / name).read_bytes() == (second.folder / "model" / name).read_bytes()
 
 
 def test_the_loss_is_no_part_of_the_symbol(tmp_path):
     run = engine(folder=tmp_path / "run").fit()
-    symbol = mx.sym.load(str(run.folder / "model" / about.SYMBOL))
+    symbol = mx.sym.load(str(run.folder / "model" / manifest.SYMBOL))
     assert symbol.list_arguments() == ["data", "weight", "bias"]
     assert [node["op"] for node in json.loads(symbol.tojson())["nodes"] if node["op"] != "null"] == ["FullyConnected"]
 
@@ -124,7 +114,7 @@ def test_the_description_says_what_the_model_is(tmp_path):
     assert said["card"]["rows"] == {"train": 320, "validation": 80, "test": 200}
     assert said["versions"]["mxnet"] == "1.9.1"
     assert (said["seed"], said["epoch"], said["step"]) == (run.settings.seed, run.epoch, run.step)
-    assert sorted(path.name for path in (run.folder / "model").iterdir()) == sorted([about.ABOUT, *said["files"]])
+    assert sorted(path.name for path in (run.folder / "model").iterdir()) == sorted([manifest.ABOUT, *said["files"]])
 
 
 def test_the_weights_are_those_that_the_figures_are_of(tmp_path):
@@ -133,7 +123,7 @@ def test_the_weights_are_those_that_the_figures_are_of(tmp_path):
     rows = {"train": regression(12), "validation": regression(6)}
     run = Engine(Given(**rows), settings(epochs=3), [averaging], run_folder=tmp_path / "run").fit()
     average = [weight.asnumpy() for weight in run.evaluation_weights]
-    saved = mx.nd.load(str(run.folder / "model" / about.PARAMETERS))
+    saved = mx.nd.load(str(run.folder / "model" / manifest.PARAMETERS))
     flat = np.concatenate([saved["arg:weight"].asnumpy().ravel(), saved["arg:bias"].asnumpy()])
     assert sorted(flat) == pytest.approx(sorted(np.concatenate([part.ravel() for part in average])))
     assert not np.allclose(saved["arg:weight"].asnumpy(), weights(run)[0])
@@ -150,7 +140,7 @@ def test_a_restored_best_epoch_is_what_is_kept_with_its_threshold(tmp_path):
     stopping = registry.create_plugin("early-stopping", sets, where="here")
     run = train(tmp_path, epochs=4, plugins=[stopping, plugin("look", epoch_end=look)])
     assert run.threshold == best["threshold"] == load_model(run.folder).threshold
-    saved = mx.nd.load(str(run.folder / "model" / about.PARAMETERS))
+    saved = mx.nd.load(str(run.folder / "model" / manifest.PARAMETERS))
     np.testing.assert_array_equal(saved["arg:0.weight"].asnumpy(), best["values"][0])
 
 
@@ -173,7 +163,7 @@ def test_a_net_without_a_symbol_keeps_its_parameters_and_says_why(tmp_path):
     run = engine(task, folder=tmp_path / "run").fit()
     record = json.loads((run.folder / "run.json").read_text())
     assert record["model_note"] == "parameters alone, without a symbol: the net (Plain) is not a HybridBlock"
-    assert sorted(path.name for path in (run.folder / "model").iterdir()) == [about.PARAMETERS, about.ABOUT]
+    assert sorted(path.name for path in (run.folder / "model").iterdir()) == [manifest.PARAMETERS, manifest.ABOUT]
     model = load_model(run.folder, task=task)
     given = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     expected = 1 / (1 + np.exp(-outputs(run.net, given)[0].ravel().astype(np.float64)))
@@ -206,12 +196,12 @@ def test_a_run_that_goes_on_replaces_its_model_by_what_one_that_never_stopped_ha
     values = {"without": ["progress", "tensorboard"], "hidden": (5,), "runs_dir": tmp_path}
     whole = fit("logreg", epochs=4, name="whole", **values)
     part = fit("logreg", epochs=2, name="part", **values)
-    before = (part.folder / "model" / about.PARAMETERS).read_bytes()
+    before = (part.folder / "model" / manifest.PARAMETERS).read_bytes()
     (part.folder / ".model.12345678").mkdir()
     again = resume(part.folder, epochs=4)
-    for name in (about.SYMBOL, about.PARAMETERS):
+    for name in (manifest.SYMBOL, manifest.PARAMETERS):
         assert (again.folder / "model" / name).read_bytes() == (whole.folder / "model" / name).read_bytes()
-    assert (again.folder / "model" / about.PARAMETERS).read_bytes() != before
+    assert (again.folder / "model" / manifest.PARAMETERS).read_bytes() != before
     assert load_model(again.folder).threshold == load_model(whole.folder).threshold
     assert not [path.name for path in again.folder.iterdir() if path.name.startswith(".model")]
 
@@ -236,7 +226,7 @@ def test_a_disk_that_takes_half_a_file_fails_the_run_and_leaves_the_older_model(
 
     monkeypatch.setattr(mx.nd, "save", half)
     with pytest.raises(TrainerError, match=r"the model cannot be written: .*is the disk full"):
-        writing.write_model(run)
+        save.write_model(run)
     assert {path.name: path.read_bytes() for path in (run.folder / "model").iterdir()} == before
     made = engine(folder=tmp_path / "other")
     with pytest.raises(TrainerError, match="the model cannot be written"):
@@ -264,7 +254,7 @@ def copied(trained, tmp_path):
 
 
 def changed(folder, **values):
-    path = folder / about.ABOUT
+    path = folder / manifest.ABOUT
     said = json.loads(path.read_text())
     path.write_text(json.dumps({**said, **values}))
 
@@ -275,7 +265,7 @@ def test_a_folder_that_was_copied_elsewhere_is_a_model(trained, copied, tmp_path
     assert load_model(str(trained.folder / "model")).predict(rows).equals(load_model(trained.folder).predict(rows))
 
 
-@pytest.mark.parametrize("name", [about.SYMBOL, about.PARAMETERS])
+@pytest.mark.parametrize("name", [manifest.SYMBOL, manifest.PARAMETERS])
 def test_a_file_that_was_changed_is_refused(copied, name):
     content = bytearray((copied / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -314,7 +304,7 @@ def test_a_description_that_cannot_be_right_is_refused(copied, values, message):
 
 @pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "\0", '{"schema": 1}', "null"])
 def test_a_description_that_is_none_is_refused(copied, content):
-    (copied / about.ABOUT).write_text(content)
+    (copied / manifest.ABOUT).write_text(content)
     with pytest.raises(UsageError, match=r"model\.json: it (cannot be read|is damaged|describes no model)"):
         load_model(copied)
 

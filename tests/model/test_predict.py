@@ -16,7 +16,7 @@ from modelling import NAMES, train, write_table
 from trainer import UsageError, load_model
 from trainer.data import stream
 from trainer.data.read import read_table
-from trainer.model.scoring import predict_file
+from trainer.model.predict import predict_file
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import pytest
 import ranks
 from packages import install
 
-from trainer import checkpoint
-from trainer.state import differences
+from trainer.runs import checkpoint
+from trainer.runs.state import differences
 
 pytestmark = pytest.mark.skipif(ranks.is_missing(), reason="Open MPI has wheels for Linux alone")
 SMALL = ["--train-rows", "100", "--validation-rows", "40", "--epochs", "3", "--name", "it"]
@@ -265,7 +265,7 @@ def test_weights_that_one_process_has_moved_are_found(job):
 DIFFERENT = """
 from tiny import Tiny, settings
 from trainer import Engine, UsageError
-from trainer._mxnet import gluon
+from trainer.mxnet import gluon
 from trainer.processes import connect
 rank = connect().rank
 
@@ -313,7 +313,7 @@ import numpy as np
 from nets import Given
 from tiny import plugin, settings
 from trainer import Arrays, Engine
-from trainer._mxnet import gluon
+from trainer.mxnet import gluon
 def net():
     made = gluon.nn.HybridSequential()
     made.add(gluon.nn.Dropout(0.5), gluon.nn.Dense(1, use_bias=False, weight_initializer="one"))

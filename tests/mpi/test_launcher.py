@@ -11,9 +11,9 @@ from nets import Given, dense, regression
 from tiny import settings
 
 from trainer import Engine, UsageError, devices
-from trainer._mxnet import gluon, mx
 from trainer.data.batches import Share, split_rows
-from trainer.launch import Request, prepare
+from trainer.launch.prepare import Request, prepare
+from trainer.mxnet import gluon, mx
 from trainer.processes import Launched, Processes, launched
 from trainer.processes.launcher import check
 

@@ -6,8 +6,9 @@ import signal
 import pytest
 from tiny import Tiny, engine, plugin
 
-from trainer import Interrupted, PluginError, TrainerError, UsageError, checkpoint
-from trainer.registry import create_plugin
+from trainer import Interrupted, PluginError, TrainerError, UsageError
+from trainer.catalog.registry import create_plugin
+from trainer.runs import checkpoint
 
 
 def made(name="checkpoint", **options):
@@ -169,7 +170,7 @@ def test_a_disk_that_is_full_ends_the_run_and_says_so(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         write(path, value)
 
-    monkeypatch.setattr("trainer.checkpoint.write_json", full)
+    monkeypatch.setattr("trainer.runs.checkpoint.write_json", full)
     with pytest.raises(TrainerError, match="the checkpoint of step 8 cannot be written: No space left on device"):
         trained(tmp_path, made(every_steps=4))
     assert kept(tmp_path) == ["step-00000004"]

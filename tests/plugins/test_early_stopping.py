@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from tiny import Tiny, engine, plugin, weights
 
-from trainer import Interrupted, Phase, PluginError, UsageError, checkpoint
+from trainer import Interrupted, Phase, PluginError, UsageError
+from trainer.runs import checkpoint
 from trainer_plugins.early_stopping import EarlyStopping
 
 
@@ -198,7 +199,7 @@ def test_its_state_goes_through_json_and_on():
 
 
 def test_a_patience_of_nothing_is_refused():
-    from trainer.options import build
+    from trainer.config.options import build
 
     with pytest.raises(UsageError, match="patience: 0 does not fit: it should be greater than or equal to 1"):
         build(EarlyStopping, {"patience": 0}, where="")
@@ -325,7 +326,7 @@ def column(name):
 
 
 def test_the_table_has_every_option_of_ours_and_no_other():
-    from trainer.options import options_of
+    from trainer.config.options import options_of
 
     assert column("ours") == {option.name for option in options_of(EarlyStopping)}
 
@@ -336,7 +337,7 @@ def test_the_table_has_every_option_of_the_other_libraries(library):
 
 
 def test_the_table_has_every_option_of_gluons_estimator():
-    from trainer._mxnet import mx
+    from trainer.mxnet import mx
 
     handlers = import_module(f"{mx.__name__}.gluon.contrib.estimator.event_handler")
     arguments = set(inspect.signature(handlers.EarlyStoppingHandler).parameters)

@@ -7,8 +7,9 @@ from copy import deepcopy
 import numpy as np
 import pytest
 
-from trainer import UsageError, checkpoint, fit
-from trainer._mxnet import gluon, mx
+from trainer import UsageError, fit
+from trainer.mxnet import gluon, mx
+from trainer.runs import checkpoint
 from trainer.testing import TinyTask, check_plugin, rows
 from trainer_plugins.estimator import EstimatorHandlers, Scheduler
 
@@ -319,7 +320,7 @@ def test_patience_goes_on_where_it_was_after_a_resume(tmp_path):
         return plugin, handler
 
     from trainer import Phase, Plugin
-    from trainer.resuming import resume
+    from trainer.launch.resume import resume
 
     class Fails(Plugin):
         phase = Phase.REPORT

@@ -7,7 +7,7 @@ import pytest
 from tiny import Tiny, engine, plugin, weights
 
 from trainer import Phase, UsageError
-from trainer.options import build
+from trainer.config.options import build
 from trainer_plugins.gradient_accumulation import GradientAccumulation
 from trainer_plugins.gradient_clipping import GradientClipping
 

@@ -10,8 +10,8 @@ from soft import SoftTask, in_the_middle, observed, soft
 from tiny import engine, plugin, rows
 
 from trainer import Phase, UsageError
-from trainer._mxnet import gluon, mx
-from trainer.options import build
+from trainer.config.options import build
+from trainer.mxnet import gluon, mx
 from trainer.testing import TinyImages
 from trainer.testing.tiny import TinyWithThreshold
 from trainer_plugins.label_smoothing import LabelSmoothing

@@ -7,7 +7,7 @@ import pytest
 from tiny import weights
 
 from trainer import UsageError, fit
-from trainer._mxnet import autograd, gluon, mx
+from trainer.mxnet import autograd, gluon, mx
 from trainer.seeds import derive, permutation
 
 

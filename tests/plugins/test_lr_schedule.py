@@ -7,8 +7,9 @@ import sys
 import pytest
 from tiny import Tiny, engine, plugin
 
-from trainer import Phase, UsageError, checkpoint
-from trainer.options import build
+from trainer import Phase, UsageError
+from trainer.config.options import build
+from trainer.runs import checkpoint
 from trainer_plugins.lr_schedule import LearningRateSchedule
 
 BASE = 0.1

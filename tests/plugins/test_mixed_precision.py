@@ -12,8 +12,8 @@ from soft import in_the_middle
 from tiny import engine, plugin
 
 from trainer import Arrays, Changed, Phase, Plugin, UsageError
-from trainer.options import build
-from trainer.state import capture
+from trainer.config.options import build
+from trainer.runs.state import capture
 from trainer_plugins.gradient_accumulation import GradientAccumulation
 from trainer_plugins.gradient_clipping import GradientClipping
 from trainer_plugins.mixed_precision import LARGEST_SCALE, MixedPrecision

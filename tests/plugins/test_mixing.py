@@ -12,8 +12,8 @@ from soft import SoftTask, in_the_middle, observed, soft
 from tiny import engine, plugin, rows
 
 from trainer import Arrays, Phase, UsageError
-from trainer._mxnet import gluon, mx
-from trainer.options import build
+from trainer.config.options import build
+from trainer.mxnet import gluon, mx
 from trainer.seeds import derive
 from trainer_plugins.label_smoothing import LabelSmoothing
 from trainer_plugins.mixing import CutMix, Mixup

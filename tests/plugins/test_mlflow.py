@@ -15,7 +15,8 @@ from dataclasses import make_dataclass
 import pytest
 from tiny import Tiny, engine, plugin
 
-from trainer import Interrupted, Phase, PluginError, UsageError, registry
+from trainer import Interrupted, Phase, PluginError, UsageError
+from trainer.catalog import registry
 from trainer_plugins.mlflow import MLflow, newest_model
 
 

@@ -24,7 +24,7 @@ def profile(name="profile", **options):
 
 
 def deep():
-    from trainer._mxnet import gluon
+    from trainer.mxnet import gluon
 
     net = gluon.nn.HybridSequential()
     net.add(gluon.nn.Dense(5, activation="tanh"), gluon.nn.Dense(1))
@@ -138,7 +138,7 @@ def test_two_of_them_in_one_run_are_refused():
 
 
 def test_a_window_that_ends_before_it_begins_is_refused():
-    from trainer import registry
+    from trainer.catalog import registry
 
     with pytest.raises(UsageError, match="plugin 'profile': the last step, 19, is before the first, 30"):
         registry.create_plugin("profile", {"first": "30"}, where="plugin 'profile'")

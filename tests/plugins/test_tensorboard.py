@@ -12,8 +12,9 @@ from packages import environment
 from tiny import Tiny, engine, plugin
 from tiny import rows as tiny_rows
 
-from trainer import PluginError, UsageError, checkpoint, fit
-from trainer.registry import create_plugin
+from trainer import PluginError, UsageError, fit
+from trainer.catalog.registry import create_plugin
+from trainer.runs import checkpoint
 
 
 def read(folder):
@@ -153,7 +154,7 @@ def test_several_classes_have_a_confusion_matrix(tmp_path):
         given = regression(30, seed=seed)
         return type(given)(given.features, np.arange(30) % 3)
 
-    from trainer._mxnet import gluon
+    from trainer.mxnet import gluon
 
     task = Classes(data(0), data(1), make_net=lambda: gluon.nn.Dense(3), make_loss=gluon.loss.SoftmaxCrossEntropyLoss)
     run = trained(tmp_path, made(figures=1), task=task)

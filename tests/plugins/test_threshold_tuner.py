@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from tiny import Tiny, engine, plugin, rows
 
 from trainer import Phase, Splits, UsageError, fit
+from trainer.catalog.registry import create_plugin
+from trainer.config.options import build
 from trainer.metrics import binary_metrics_at
-from trainer.options import build
-from trainer.registry import create_plugin
 from trainer_plugins.threshold_tuner import ThresholdTuner
 from trainer_plugins.threshold_tuner.search import OBJECTIVES, Partings
 

@@ -5,8 +5,10 @@ import math
 
 import numpy as np
 
-from trainer import checkpoint, fit, registry
+from trainer import fit
+from trainer.catalog import registry
 from trainer.events import EVENTS, Phase
+from trainer.runs import checkpoint
 
 TOGETHER = """
 [plugins.metrics-log]

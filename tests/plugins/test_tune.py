@@ -225,11 +225,11 @@ class Fragile(Task):
         return Splits(Arrays(x, x.sum(axis=1) * (1 if self.width < 50 else 1e6)), Arrays(x, x.sum(axis=1)))
 
     def net(self):
-        from trainer._mxnet import gluon
+        from trainer.mxnet import gluon
         return gluon.nn.Dense(1)
 
     def loss(self):
-        from trainer._mxnet import gluon
+        from trainer.mxnet import gluon
         return gluon.loss.L2Loss()
 """
 

@@ -6,7 +6,7 @@ from nets import Given, dense, regression
 from tiny import Tiny, engine, plugin, weights
 
 from trainer import Phase, PluginError
-from trainer.registry import create_plugin
+from trainer.catalog.registry import create_plugin
 
 
 def made(**options):

@@ -8,9 +8,9 @@ from nets import Given, Plain, apart, dense, regression, values
 from tiny import Tiny, plugin, settings
 
 from trainer import Arrays, Engine, UsageError
-from trainer._mxnet import gluon, mx
 from trainer.data.batches import split_rows
 from trainer.metrics import Regression
+from trainer.mxnet import gluon, mx
 
 DEVICES = {1: "cpu:0", 2: "cpu:0,1", 3: "cpu:0,1,2"}
 MOMENTUM = {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9, "weight-decay": 0.001}

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from nets import BothHeads, Given, Plain, TwoOutputs, apart, convolutions, dense, images, regression
 from tiny import Tiny, plugin, settings
 
-from trainer import Engine, UsageError, checkpoint
-from trainer._mxnet import gluon, mx
+from trainer import Engine, UsageError
 from trainer.data.batches import Batch, Shard, Share, split_rows
 from trainer.metrics import Regression
-from trainer.step.micro import parts_on
+from trainer.mxnet import gluon, mx
+from trainer.runs import checkpoint
+from trainer.step.micro_batches import parts_on
 
 MOMENTUM = {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9}
 PATHS = pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "recorded"])

@@ -28,8 +28,8 @@ from nets import (
 from tiny import Tiny, engine, plugin, settings
 
 from trainer import Arrays, Engine, UsageError
-from trainer._mxnet import autograd, gluon, mx
 from trainer.data.arrays import ArrayBatches
+from trainer.mxnet import autograd, gluon, mx
 from trainer.seeds import permutation
 from trainer.step.losses import FLUSH_EVERY, TrainingLoss
 from trainer.step.parameters import ELEMENTWISE

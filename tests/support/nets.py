@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trainer import Arrays, Splits, Task
-from trainer._mxnet import gluon, mx
+from trainer.mxnet import gluon, mx
 
 
 @dataclass

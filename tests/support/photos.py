@@ -41,7 +41,7 @@ def write_record(path: Path, images: list[tuple[Any, Any]], names: list[str] | N
     """A RecordIO file and its index, of (pixels or bytes, label) pairs, and a list of class names."""
     import io
 
-    from trainer._mxnet import mx
+    from trainer.mxnet import mx
 
     record = mx.recordio.MXIndexedRecordIO(str(path.with_suffix(".idx")), str(path), "w")
     for row, (image, label) in enumerate(images):

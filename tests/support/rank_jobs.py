@@ -17,8 +17,8 @@ from soft import SoftTask, soft
 from tiny import settings
 
 from trainer import Engine, Phase, Plugin, Run
-from trainer._mxnet import gluon, mx
 from trainer.metrics import Regression
+from trainer.mxnet import gluon, mx
 from trainer_plugins.early_stopping import EarlyStopping
 from trainer_plugins.gradient_accumulation import GradientAccumulation
 from trainer_plugins.gradient_clipping import GradientClipping

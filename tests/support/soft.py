@@ -10,8 +10,9 @@ import numpy as np
 from nets import Given
 from tiny import engine, plugin
 
-from trainer import Arrays, Phase, Plugin, Run, checkpoint
-from trainer._mxnet import gluon
+from trainer import Arrays, Phase, Plugin, Run
+from trainer.mxnet import gluon
+from trainer.runs import checkpoint
 
 
 def soft(

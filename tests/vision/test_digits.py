@@ -17,8 +17,9 @@ from packages import trainer
 from photos import write_digits
 from PIL import Image
 
-from trainer import checkpoint, load_model
-from trainer.state import differences
+from trainer import load_model
+from trainer.runs import checkpoint
+from trainer.runs.state import differences
 
 pytestmark = pytest.mark.slow
 
@@ -179,7 +180,7 @@ def test_other_images_begin_with_its_weights(folder, tmp_path):
 
 
 def _weights(model):
-    from trainer._mxnet import mx
+    from trainer.mxnet import mx
 
     found = mx.nd.load(str(next(model.folder.glob("*.params"))))
     return {re.sub("^(arg|aux):", "", name): value.asnumpy() for name, value in found.items()}

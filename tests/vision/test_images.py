@@ -16,7 +16,7 @@ from photos import write_colours, write_record
 from PIL import Image, ImageFile
 
 from trainer import UsageError
-from trainer._mxnet import mx
+from trainer.mxnet import mx
 from trainer_plugins.image_classification.batches import ImageBatches, Normalisation
 from trainer_plugins.image_classification.decode import CorruptImageError, decode, size
 from trainer_plugins.image_classification.files import find, read_unlabelled, split_off

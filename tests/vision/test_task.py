@@ -12,8 +12,8 @@ from photos import SMALL_NET, write_colours, write_record
 from PIL import Image
 
 from trainer import UsageError, fit
-from trainer._mxnet import autograd, mx
-from trainer.options import build
+from trainer.config.options import build
+from trainer.mxnet import autograd, mx
 from trainer.testing import task_checks
 from trainer_plugins.image_classification import zoo
 from trainer_plugins.image_classification.task import ImageClassification

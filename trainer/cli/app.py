@@ -11,14 +11,14 @@ from typing import Annotated
 
 import typer
 
-from trainer.cli import board, check, model, plugins, resume, runs
+from trainer.atomic import shown
+from trainer.cli import board, model, plugins, proofs, resume, runs
 from trainer.cli.commands import Commands
 from trainer.cli.tasks import TaskGroup, markup
 from trainer.errors import PluginError, UsageError
-from trainer.files import shown
 from trainer.processes import Launched, connected, launched
-from trainer.processes.alone import is_told_by_another, process_of
 from trainer.processes.launcher import wait_for_the_first
+from trainer.processes.single import is_told_by_another, process_of
 
 Misuse: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 """Typer's error for a command line that it cannot read. Newer versions carry their own copy of click, so the class is
@@ -53,8 +53,8 @@ app.command("evaluate")(model.evaluate)
 app.command("predict")(model.predict)
 app.command("export")(model.export)
 app.command("board")(board.board)
-app.command("check-devices")(check.check_devices)
-app.command("doctor")(check.doctor)
+app.command("check-devices")(proofs.check_devices)
+app.command("doctor")(proofs.doctor)
 app.add_typer(runs.app, name="runs", help="What was trained: the runs in a folder.")
 
 

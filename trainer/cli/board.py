@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from trainer.cli.complete import DEFAULT_RUNS, folders
+from trainer.cli.completion import DEFAULT_RUNS, folders
 from trainer.errors import UsageError
 
 EVENT_FILES = "events.out.tfevents.*"

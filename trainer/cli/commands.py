@@ -20,7 +20,7 @@ class Commands(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The program's own in their order, then the others by name, from metadata."""
-        from trainer import registry
+        from trainer.catalog import registry
 
         own = super().list_commands(ctx)
         added = {entry.name for entry in registry.installed(registry.COMMANDS)}
@@ -28,7 +28,7 @@ class Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of that name, or None."""
-        from trainer import registry
+        from trainer.catalog import registry
 
         own = super().get_command(ctx, cmd_name)
         if own is not None or all(entry.name != cmd_name for entry in registry.installed(registry.COMMANDS)):
@@ -41,7 +41,7 @@ class Commands(TyperGroup):
 
 def _made(name: str) -> Any:
     """The command that an entry point names. Raises UsageError where it cannot be loaded or is neither."""
-    from trainer import registry
+    from trainer.catalog import registry
 
     entry = registry.find(registry.COMMANDS, name)
     found = registry.imported(entry)

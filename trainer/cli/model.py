@@ -18,7 +18,7 @@ from trainer.errors import UsageError
 
 if TYPE_CHECKING:
     from trainer.model.model import Model
-    from trainer.model.scoring import Report
+    from trainer.model.predict import Report
 
 DEFAULT_RUNS = Path("runs")
 
@@ -52,7 +52,7 @@ def predict(  # noqa: PLR0917  Typer passes them by name
 
     Example: trainer predict runs/TASK/NAME --data new.csv --output scores.csv --keep id
     """
-    from trainer.model.scoring import check_output, predict_file
+    from trainer.model.predict import check_output, predict_file
 
     # Before MXNet is imported.
     check_output(output, source=data, force=force)
@@ -93,8 +93,8 @@ def evaluate(  # noqa: PLR0917
 
     Example: trainer evaluate runs/TASK/NAME --data test.csv --bootstrap 1000
     """
-    from trainer.cli.judgement import as_lines, told, write_csv
-    from trainer.model.judging import evaluate_file
+    from trainer.cli.evaluation_text import as_lines, told, write_csv
+    from trainer.model.evaluate import evaluate_file
 
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other", fix="Leave one out.")
@@ -159,7 +159,7 @@ def export(  # noqa: PLR0917
 
 
 def _load(run: str, device: str, runs_dir: Path) -> Model:
-    from trainer.model.loading import find_model, load_from
+    from trainer.model.load import find_model, load_from
 
     return load_from(find_model(run, runs_dir), device=device)
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from trainer.cli.complete import plugin_and_task_names
+from trainer.cli.completion import plugin_and_task_names
 
 if TYPE_CHECKING:
-    from trainer.registry import Installed
+    from trainer.catalog.registry import Installed
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -27,7 +27,7 @@ def list_(
 
     Example: trainer plugins list
     """
-    from trainer import registry
+    from trainer.catalog import registry
 
     blocked = set()
     for group in (registry.PLUGINS, registry.TASKS):
@@ -51,7 +51,7 @@ def list_(
 
 def _fault(entry: Installed, *, load: bool) -> str:
     """What is wrong with an entry point; ours are held to be right by the tests, unless they are to be loaded."""
-    from trainer import registry
+    from trainer.catalog import registry
     from trainer.errors import UsageError
 
     claim = registry.claim_on(entry)
@@ -65,7 +65,7 @@ def _fault(entry: Installed, *, load: bool) -> str:
         return ""
     if entry.is_ours:
         return ""
-    from trainer.reading import visible_fault
+    from trainer.catalog.source_check import visible_fault
 
     return visible_fault(entry)
 
@@ -78,7 +78,7 @@ def show(
 
     Example: trainer plugins show NAME
     """
-    from trainer.cli.show import describe
+    from trainer.cli.plugin_text import describe
 
     for line in describe(name):
         typer.echo(line)
@@ -103,7 +103,7 @@ def check(
 
     Example: trainer plugins check my-plugin --set my-plugin.every=2
     """
-    from trainer.cli.conformance import examine
+    from trainer.cli.plugin_check import examine
 
     broken = 0
     for line, is_broken in examine(name, sets or [], ignore or [], images=images):
@@ -124,8 +124,8 @@ def new(
 
     Example: trainer plugins new my-plugin
     """
-    from trainer.files import shown
-    from trainer.scaffold import write_package
+    from trainer.atomic import shown
+    from trainer.catalog.scaffold import write_package
 
     folder = write_package(name, into.absolute(), is_task=task)
     module = name.replace("-", "_")
@@ -162,9 +162,9 @@ def order(
 
     Example: trainer plugins order TASK --plugin NAME
     """
-    from trainer.cli.check import only_task
-    from trainer.cli.order import explain
-    from trainer.launch import Request, prepare
+    from trainer.cli.plugin_order import explain
+    from trainer.cli.proofs import only_task
+    from trainer.launch.prepare import Request, prepare
 
     request = Request(
         task or only_task(),

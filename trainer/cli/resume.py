@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from trainer.cli.complete import DEFAULT_RUNS, run_names
+from trainer.cli.completion import DEFAULT_RUNS, run_names
 
 if TYPE_CHECKING:
-    from trainer.launch import Launch
+    from trainer.launch.prepare import Launch
 
 
 def resume(  # noqa: PLR0917  Typer passes them by name
@@ -51,7 +51,7 @@ def resume(  # noqa: PLR0917  Typer passes them by name
     Example: trainer resume runs/TASK/NAME --epochs 20
     """
     from trainer.cli.run import summary
-    from trainer.resuming import prepare_resume
+    from trainer.launch.resume import prepare_resume
 
     launch = prepare_resume(
         run,
@@ -71,7 +71,7 @@ def resume(  # noqa: PLR0917  Typer passes them by name
 
 
 def _where(launch: Launch) -> str:
-    from trainer.checkpoint import Checkpoint
+    from trainer.runs.checkpoint import Checkpoint
 
     at = launch.continues
     if isinstance(at, Checkpoint):
@@ -80,7 +80,7 @@ def _where(launch: Launch) -> str:
 
 
 def _verify(launch: Launch) -> None:
-    from trainer.verify import verify
+    from trainer.proofs.resume import verify
 
     report = verify(launch)
     if report.differences:

@@ -9,11 +9,13 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from trainer import launch, options, registry
-from trainer.cli.complete import plugin_names
+from trainer.catalog import registry
+from trainer.cli.completion import plugin_names
 from trainer.cli.tasks import markup
-from trainer.computing import Computing
-from trainer.config import Settings, kebab
+from trainer.config import options
+from trainer.config.settings import Settings, kebab
+from trainer.cpu import Computing
+from trainer.launch import prepare
 from trainer.run import Decision, Run
 from trainer.task import Task
 
@@ -120,7 +122,7 @@ def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
             "Any option by its full name: optimizer.momentum=0.9, PLUGIN.OPTION=VALUE; may be repeated.",
         ),
         "config": (Optional[Path], None, "FILE", "A TOML file with options, such as a run's config.toml."),  # noqa: UP045
-        "runs_dir": (Path, launch.DEFAULT_RUNS, "FOLDER", "Where the runs' folders are made."),
+        "runs_dir": (Path, prepare.DEFAULT_RUNS, "FOLDER", "Where the runs' folders are made."),
         "name": (Optional[str], None, "NAME", "The name of the run's folder, in place of time and id."),  # noqa: UP045
     }
     completions = {"plugin": plugin_names, "no_plugin": plugin_names}
@@ -158,17 +160,17 @@ def _setting(field: str, metavar: str, help_text: str | None, default: Any) -> i
 
 def _run(task: str, given: dict[str, Any]) -> None:
     dry_run = given.pop("dry_run")
-    prepared = launch.prepare(request_of(task, given))
+    prepared = prepare.prepare(request_of(task, given))
     prepared.choose_computing()
     run = prepared.train(dry_run=dry_run)
     for line in _dry_summary(run) if dry_run else summary(run):
         typer.echo(line)
 
 
-def request_of(task: str, given: Mapping[str, Any]) -> launch.Request:
+def request_of(task: str, given: Mapping[str, Any]) -> prepare.Request:
     """What was asked for, from the parameters of a task's command."""
     rest = dict(given)
-    return launch.Request(
+    return prepare.Request(
         task,
         plugins=rest.pop("plugin") or (),
         without=rest.pop("no_plugin") or (),

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from trainer.cli.complete import DEFAULT_RUNS, metric_names, run_names, task_names
+from trainer.cli.completion import DEFAULT_RUNS, metric_names, run_names, task_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from trainer.runs import RunEntry
+    from trainer.runs.listing import RunEntry
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -68,16 +68,16 @@ def list_(  # noqa: PLR0917  Typer passes them by name
     """
     import json
 
-    from trainer import runs
+    from trainer.runs import listing
 
-    found = list(runs.entries(runs_dir))
+    found = list(listing.entries(runs_dir))
     chosen = [
         entry
         for entry in found
         if (task is None or entry.folder.parent.name == task) and (status is None or entry.status == status)
     ]
     if sort is not None and chosen:
-        chosen = runs.sort(chosen, sort, order.value)
+        chosen = listing.sort(chosen, sort, order.value)
     if as_json:
         for entry in chosen:
             typer.echo(json.dumps(_summary(entry), ensure_ascii=False))
@@ -101,10 +101,10 @@ def show(
     """
     import json
 
-    from trainer.cli.runs_text import as_values, described
-    from trainer.comparing import contents
-    from trainer.resuming import find_run
-    from trainer.runs import entry_of
+    from trainer.cli.run_text import as_values, described
+    from trainer.launch.resume import find_run
+    from trainer.runs.comparison import contents
+    from trainer.runs.listing import entry_of
 
     told = contents(entry_of(find_run(run, runs_dir)))
     if as_json:
@@ -127,11 +127,11 @@ def compare(
     """
     import json
 
-    from trainer.cli.runs_text import side_by_side
-    from trainer.comparing import contents, rows
+    from trainer.cli.run_text import side_by_side
     from trainer.errors import UsageError
-    from trainer.resuming import find_run
-    from trainer.runs import entry_of
+    from trainer.launch.resume import find_run
+    from trainer.runs.comparison import contents, rows
+    from trainer.runs.listing import entry_of
 
     if len(runs) < 2:
         raise UsageError("there is nothing to compare it with", where="RUN", fix="Name two runs, or more.")
@@ -161,12 +161,12 @@ def remove(
     """
     import sys
 
-    from trainer.cli.runs_text import size_of
+    from trainer.atomic import shown
+    from trainer.cli.run_text import size_of
     from trainer.errors import UsageError
-    from trainer.files import shown
-    from trainer.resuming import find_run
-    from trainer.runs import check_removable
-    from trainer.runs import remove as remove_all
+    from trainer.launch.resume import find_run
+    from trainer.runs.listing import check_removable
+    from trainer.runs.listing import remove as remove_all
 
     folders = list(dict.fromkeys(find_run(run, runs_dir) for run in runs))
     for folder in folders:

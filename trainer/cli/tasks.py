@@ -21,7 +21,7 @@ class TaskGroup(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Every task's name, from metadata."""
-        from trainer import registry
+        from trainer.catalog import registry
 
         return sorted({entry.name for entry in registry.installed(registry.TASKS)})
 
@@ -40,7 +40,7 @@ class TaskGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that was asked for by name: here a task that cannot be loaded, or is not there, is an error."""
-        from trainer import registry
+        from trainer.catalog import registry
 
         if args and not args[0].startswith("-"):
             registry.load(registry.TASKS, args[0])

@@ -14,7 +14,7 @@ from trainer.errors import UsageError
 from trainer.seeds import permutation
 
 if TYPE_CHECKING:
-    from trainer._mxnet import Array, Context
+    from trainer.mxnet import Array, Context
 
 CHUNK_BYTES = 64 << 20
 """Rows are gathered in the epoch's order this many bytes at a time: small data at once, large data without a second
@@ -115,7 +115,7 @@ class ArrayBatches:
 
     def _gather(self, chunk: NDArray[Any], chunk_batches: int) -> None:
         """Copies the rows of the chunk, in its order, into every context's buffers: each the rows it computes."""
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         begin, whole = self._share.of(self._size)
         if self._buffers is None:
@@ -195,7 +195,7 @@ def _floating(column: Any) -> Any:
 
 def _on_device(column: Any, context: Context) -> Array:
     """The column as an NDArray on the context; on the first CPU context it shares numpy's memory."""
-    from trainer._mxnet import mx
+    from trainer.mxnet import mx
 
     if isinstance(column, mx.nd.NDArray):
         column = column.astype("float32") if column.dtype in (np.float64, np.float16) else column

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from trainer.errors import UsageError
 
 if TYPE_CHECKING:
-    from trainer._mxnet import Array, Context
+    from trainer.mxnet import Array, Context
 
 
 @dataclass(slots=True)
@@ -132,10 +132,10 @@ def as_batches(
 
     Raises UsageError for what is none of `Arrays`, a Gluon DataLoader, or Batches.
     """
-    from trainer._mxnet import gluon
     from trainer.data.arrays import ArrayBatches, Arrays
     from trainer.data.loader import LoaderBatches
-    from trainer.data.shared import SharedBatches
+    from trainer.data.resharded import SharedBatches
+    from trainer.mxnet import gluon
 
     share = Share(len(contexts), rank, processes, fixed)
     if isinstance(source, Arrays):

@@ -12,7 +12,7 @@ from trainer.errors import UsageError
 from trainer.seeds import derive
 
 if TYPE_CHECKING:
-    from trainer._mxnet import Array, Context
+    from trainer.mxnet import Array, Context
 
 
 class LoaderBatches:

@@ -40,7 +40,7 @@ class EvalMetricAdapter(Metric):
 
     def update(self, predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None) -> None:
         """Passes one batch on, in float32 and in the shapes that it has; which ones will do is the metric's to say."""
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         self._metric.update([mx.nd.array(labels)], [mx.nd.array(predictions)])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainer.model.interface import Encoded, ModelInterface, RowSource
-from trainer.model.loading import load_model
+from trainer.model.load import load_model
 from trainer.model.model import Model
 
 __all__ = ["Encoded", "Model", "ModelInterface", "RowSource", "load_model"]

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from trainer.atomic import put_folder, write_atomic
 from trainer.errors import TrainerError, UsageError
-from trainer.files import put_folder, write_atomic
-from trainer.model.about import ABOUT, PARAMETERS, SYMBOL
-from trainer.model.agreement import compare
+from trainer.model.manifest import ABOUT, PARAMETERS, SYMBOL
+from trainer.model.onnx_check import compare
 
 if TYPE_CHECKING:
     from trainer.model.model import Model
@@ -141,7 +141,7 @@ def _import_onnx() -> tuple[Any, Any]:
 
 def _build(onnx: Any, model: Model) -> Any:
     """The graph by MXNet's own converter, without the dress that newer runtimes complain of."""
-    from trainer._mxnet import mx
+    from trainer.mxnet import mx
 
     symbol, outputs = _with_scores(mx, model)
     values = mx.nd.load(str(model.folder / PARAMETERS))

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import UsageError
-from trainer.model.about import ABOUT, PARAMETERS, SYMBOL, About
 from trainer.model.interface import Encoded, ModelInterface
+from trainer.model.manifest import ABOUT, PARAMETERS, SYMBOL, About
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from trainer._mxnet import Array, Context
+    from trainer.mxnet import Array, Context
     from trainer.task import Task
 
 
@@ -74,7 +74,7 @@ class Model:
         self, encoded: Encoded, loss: Callable[[Any, slice], Array] | None = None
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """The scores, and what `loss` gives for outputs and the rows that they are of, (rows,); empty without it."""
-        from trainer._mxnet import autograd
+        from trainer.mxnet import autograd
 
         scores, losses = [], []
         with self._lock, autograd.predict_mode():
@@ -89,7 +89,7 @@ class Model:
         return np.concatenate(scores), np.concatenate(losses) if losses else np.empty(0, np.float32)
 
     def _batches(self, encoded: Encoded) -> Iterator[tuple[slice, Sequence[Array]]]:
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         size = self.about.batch_size
         for start in range(0, encoded.rows, size):
@@ -129,7 +129,7 @@ def _interface(folder: Path, about: About, task: Task) -> ModelInterface:
 
 def _load_net(folder: Path, about: About, task: Task, context: Context) -> Any:
     """The net with its weights. Raises UsageError where the files do not fit each other."""
-    from trainer._mxnet import gluon, mx
+    from trainer.mxnet import gluon, mx
 
     names = [entry.name for entry in about.inputs]
     shapes = [(1, *entry.shape) for entry in about.inputs]

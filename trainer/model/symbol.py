@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainer._mxnet import gluon, mx
+from trainer.mxnet import gluon, mx
 
 
 class NoSymbol(Exception):  # noqa: N818  a condition with a reason, caught at once

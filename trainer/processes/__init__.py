@@ -6,8 +6,8 @@ processes goes through that object: initial weights, sums over rows, requests, e
 
 from __future__ import annotations
 
-from trainer.processes.alone import Processes
 from trainer.processes.launcher import Launched, check, launched
+from trainer.processes.single import Processes
 
 _connected: Processes | None = None
 

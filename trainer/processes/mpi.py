@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.device_time import waiting
 from trainer.errors import UsageError
-from trainer.processes.alone import OtherProcessFailed, OtherProcessMisused, Processes, is_told_by_another
 from trainer.processes.launcher import Launched
-from trainer.waiting import waiting
+from trainer.processes.single import OtherProcessFailed, OtherProcessMisused, Processes, is_told_by_another
 
 if TYPE_CHECKING:
     from trainer.run import Action, Run

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from trainer.step.compiled import CompiledStep
 from trainer.step.losses import TrainingLoss
-from trainer.step.micro import MicroBatchStep
+from trainer.step.micro_batches import MicroBatchStep
 from trainer.step.parameters import Gradients, Parameters
 from trainer.step.recorded import RecordedStep
 from trainer.step.symbol import CannotCompile, Graph, trace
 
 if TYPE_CHECKING:
-    from trainer._mxnet import Array, Context
     from trainer.data.batches import Batch
+    from trainer.mxnet import Array, Context
 
 
 class Step(Protocol):

@@ -11,7 +11,7 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
-from trainer._mxnet import Array, mx
+from trainer.mxnet import Array, mx
 
 _library: Any = mx.base._LIB  # noqa: SLF001  the C library that MXNet has loaded has no public name
 _check: Any = mx.base.check_call

@@ -11,8 +11,8 @@ from trainer.step.parameters import Parameters
 from trainer.step.symbol import Graph, draws_in_inference, draws_random_numbers
 
 if TYPE_CHECKING:
-    from trainer._mxnet import Array, Context
     from trainer.data.batches import Batch, Shard
+    from trainer.mxnet import Array, Context
 
 KEPT_SHAPES = 16
 """Bound executors kept per context. Batches of one size need two (the last batch is shorter); data whose shapes vary
@@ -120,7 +120,7 @@ class CompiledStep:
         return bound
 
     def _bind(self, number: int, shard: Shard, *, train: bool) -> Bound:
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         graph, context = self._graph, self._contexts[number]
         symbol = graph.training if train else graph.inference

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from trainer.device_time import waiting
 from trainer.errors import UsageError
-from trainer.waiting import waiting
 
 if TYPE_CHECKING:
-    from trainer._mxnet import Array, Context
+    from trainer.mxnet import Array, Context
 
 FLUSH_EVERY = 512
 """After so many additions the sums go to the host as float64. In float32 rounding would grow with the epoch's length;
@@ -96,7 +96,7 @@ class TrainingLoss:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes the state back; sums of contexts that this run does not have are added to the total."""
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         self._newest, self._mean = (), state["newest"]
         self._sums, self._additions, self._total = {}, state["additions"], state["total"]

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.device_time import waiting
 from trainer.errors import UsageError
 from trainer.step.update import make_update
-from trainer.waiting import waiting
 
 if TYPE_CHECKING:
-    from trainer._mxnet import Array, Context
+    from trainer.mxnet import Array, Context
 
 ELEMENTWISE = frozenset(
     {"sgd", "nag", "adam", "adagrad", "adadelta", "adamax", "rmsprop", "ftrl", "ftml", "signum", "dcasgd", "ccsgd"}
@@ -59,7 +59,7 @@ class Gradients:
 
     def norm(self) -> float:
         """The global 2-norm of the mean loss's gradient, each parameter counted once. Waits for the device."""
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         types = sorted({np.dtype(array.dtype).name for array in self.arrays})
         alike = [[array for array in self.arrays if np.dtype(array.dtype).name == name] for name in types]
@@ -122,7 +122,7 @@ class Parameters:
 
     def _flattened(self, named: Mapping[str, Any]) -> Group:
         """Moves the parameters into one buffer a context; their arrays become views of it."""
-        from trainer._mxnet import autograd, mx
+        from trainer.mxnet import autograd, mx
 
         members = list(named.values())
         size, dtype = sum(int(np.prod(member.shape)) for member in members), members[0].dtype
@@ -165,7 +165,7 @@ class Parameters:
     @property
     def measures(self) -> bool:
         """Whether a forward pass in training measures something over its rows, as BatchNorm does."""
-        from trainer._mxnet import gluon
+        from trainer.mxnet import gluon
 
         return any(not isinstance(parameter, gluon.Constant) for parameter in self._measured)
 
@@ -246,7 +246,7 @@ def put(value: NDArray[Any], arrays: Sequence[Array]) -> None:
     By a copy between NDArrays, since writing numpy's values right into an array fails where oneDNN has laid out a
     convolution's weights in its own way.
     """
-    from trainer._mxnet import mx
+    from trainer.mxnet import mx
 
     for array in arrays:
         if array.stype == "default":

@@ -9,8 +9,8 @@ from trainer.step.losses import TrainingLoss, check_rows, column
 from trainer.step.parameters import Parameters
 
 if TYPE_CHECKING:
-    from trainer._mxnet import Array, Context
     from trainer.data.batches import Batch, Shard
+    from trainer.mxnet import Array, Context
 
 
 class RecordedStep:
@@ -64,7 +64,7 @@ class RecordedStep:
         return self._outputs
 
     def _train(self, shards: Sequence[Shard]) -> tuple[list[Any], list[Array]]:
-        from trainer._mxnet import autograd
+        from trainer.mxnet import autograd
 
         for parameter in self._adding:
             parameter.zero_grad()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trainer._mxnet import Array, gluon, mx
+from trainer.mxnet import Array, gluon, mx
 from trainer.step.losses import column
 from trainer.step.parameters import is_dense
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from trainer._mxnet import Array, mx
+from trainer.mxnet import Array, mx
 from trainer.step.calls import Call
 
 

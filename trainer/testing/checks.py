@@ -16,11 +16,11 @@ from typing import Any
 
 import tomli_w
 
-from trainer import options
-from trainer.config import kebab, read_config
-from trainer.contract import check_class
+from trainer.catalog.class_check import check_class
+from trainer.config import options
+from trainer.config.options import Option
+from trainer.config.settings import kebab, read_config
 from trainer.errors import TrainerError, UsageError
-from trainer.options import Option
 
 
 class BrokenPromiseError(AssertionError):
@@ -140,7 +140,7 @@ def check_import(cls: type[Any]) -> str:
     )
     if done.returncode == 3:
         raise BrokenPromiseError(
-            f"importing {module} imports MXNet, which takes a second: take it from trainer._mxnet inside the methods"
+            f"importing {module} imports MXNet, which takes a second: take it from trainer.mxnet inside the methods"
         )
     if done.returncode:
         raise BrokenPromiseError(f"{module} cannot be imported by itself: {done.stderr.strip().splitlines()[-1]}")

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from trainer import checkpoint
-from trainer.checkpoint import Checkpoint
-from trainer.config import Settings
+from trainer.catalog.registry import name_of
+from trainer.config.settings import Settings
 from trainer.events import Plugin
-from trainer.registry import name_of
-from trainer.state import differences
+from trainer.runs import checkpoint
+from trainer.runs.checkpoint import Checkpoint
+from trainer.runs.state import differences
 from trainer.task import Task
 from trainer.testing.checks import (
     BrokenPromiseError,
@@ -427,7 +427,7 @@ def _lines(folder: Path) -> dict[str, int]:
 def _compare_files(
     when: str, files: dict[str, bytes], now: dict[str, bytes], lines: dict[str, int], lines_now: dict[str, int]
 ) -> None:
-    cut = "Keep a file's length in state_dict, and cut it back in on_setup with trainer.files.cut_back"
+    cut = "Keep a file's length in state_dict, and cut it back in on_setup with trainer.atomic.cut_back"
     for name, content in files.items():
         if now[name] != content:
             raise BrokenPromiseError(f"{when} has written another {name}. {cut}")

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.config import kebab
-from trainer.launch import Launch, Request, prepare
-from trainer.state import differences
+from trainer.config.settings import kebab
+from trainer.launch.prepare import Launch, Request, prepare
+from trainer.runs.state import differences
 from trainer.task import Task
 from trainer.testing.checks import (
     BrokenPromiseError,
@@ -253,7 +253,7 @@ def a_resumed_run_equals_one_that_never_stopped(subject: Subject) -> None:
 
 def several_devices_equal_one(subject: Subject) -> str | None:
     """Two contexts give the gradients, weights and figures of one, up to rounding."""
-    from trainer.check_devices import compare
+    from trainer.proofs.devices import compare
 
     with quiet():
         found = compare(subject.launch(devices="cpu:0,1"), steps=STEPS)

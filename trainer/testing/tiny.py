@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from trainer.config import Settings
+from trainer.config.settings import Settings
 from trainer.data.arrays import Arrays
 from trainer.run import Run
 from trainer.task import Defaults, Splits, Task
@@ -45,13 +45,13 @@ class TinyTask(Task):
 
     def net(self) -> Any:
         """One neuron, unless another net was given."""
-        from trainer._mxnet import gluon
+        from trainer.mxnet import gluon
 
         return self.make_net() if self.make_net else gluon.nn.Dense(1)
 
     def loss(self) -> Any:
         """The logistic loss on logits, unless another one was given."""
-        from trainer._mxnet import gluon
+        from trainer.mxnet import gluon
 
         return self.make_loss() if self.make_loss else gluon.loss.SigmoidBinaryCrossEntropyLoss()
 
@@ -91,13 +91,13 @@ class TinyImages(Task):
 
     def net(self) -> Any:
         """A linear one."""
-        from trainer._mxnet import gluon
+        from trainer.mxnet import gluon
 
         return gluon.nn.Dense(3)
 
     def loss(self) -> Any:
         """For one-hot labels."""
-        from trainer._mxnet import gluon
+        from trainer.mxnet import gluon
 
         return gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
 

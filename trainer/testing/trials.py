@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer import checkpoint, folder
-from trainer.checkpoint import Checkpoint
-from trainer.config import Settings
+from trainer.config.settings import Settings
 from trainer.errors import PluginError, UsageError
 from trainer.events import Phase, Plugin
 from trainer.run import Run
-from trainer.state import capture
+from trainer.runs import checkpoint, folder
+from trainer.runs.checkpoint import Checkpoint
+from trainer.runs.state import capture
 from trainer.task import Task
 from trainer.testing.checks import BrokenPromiseError, named, plain, unlike
 

@@ -54,7 +54,7 @@ class EstimatorHandlers(Plugin):
 
     def on_setup(self, run: Run) -> None:
         """Checks and sorts the handlers; the caller's list stays as it is."""
-        from trainer._mxnet import gluon
+        from trainer.mxnet import gluon
 
         kinds = gluon.contrib.estimator
         given = list(self.handlers) if isinstance(self.handlers, (list, tuple)) else [self.handlers]
@@ -118,7 +118,7 @@ class EstimatorHandlers(Plugin):
 
     def on_evaluate_end(self, run: Run) -> None:
         """The engine's evaluation goes into `val_metrics`, unless a ValidationHandler makes one of its own."""
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         evaluation = run.evaluation
         if self._validates or evaluation is None:
@@ -179,7 +179,7 @@ class EstimatorHandlers(Plugin):
 
 def _batch(run: Run) -> list[Any]:
     """Data and labels of the whole batch on the first context, as a DataLoader gives them."""
-    from trainer._mxnet import mx
+    from trainer.mxnet import mx
 
     assert run.batch is not None  # noqa: S101
     shards = [shard for shard in run.batch.shards if shard.rows]

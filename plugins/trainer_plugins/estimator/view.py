@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from trainer import Run, TrainerError, UsageError
-from trainer.files import write_atomic
+from trainer.atomic import write_atomic
 
 
 class TrainerView:
@@ -105,7 +105,7 @@ def _logger() -> logging.Logger:
 @cache
 def view_class() -> type[Any]:
     """The class of the view: a subclass of MXNet's Estimator, made when it is needed, since that imports MXNet."""
-    from trainer._mxnet import gluon, mx
+    from trainer.mxnet import gluon, mx
 
     base: Any = gluon.contrib.estimator.Estimator
 

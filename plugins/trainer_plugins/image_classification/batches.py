@@ -19,7 +19,7 @@ from trainer_plugins.image_classification.pool import Pool, Ticket
 from trainer_plugins.image_classification.transforms import Transforms, as_input
 
 if TYPE_CHECKING:
-    from trainer._mxnet import Array, Context
+    from trainer.mxnet import Array, Context
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ImageBatches:
 
     def sample(self) -> tuple[Array, ...]:
         """The first image on the first context, or an empty one of its size: the net learns its shapes from it."""
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         size = self._transforms.size
         return (mx.nd.zeros((1, 3, size, size), ctx=self._contexts[0]),)
@@ -118,7 +118,7 @@ class ImageBatches:
         return pixels
 
     def _batch(self, rows: NDArray[Any], pixels: NDArray[np.uint8]) -> Batch:
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         labels = self._one_hot[self._images.labels[rows]]
         shards, start = [], 0

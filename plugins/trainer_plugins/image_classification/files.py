@@ -181,7 +181,7 @@ def read_record(path: Path, classes: Sequence[str] | None = None) -> Images:
 
 
 def _headers(path: Path) -> tuple[list[int], NDArray[np.int64]]:
-    from trainer._mxnet import mx
+    from trainer.mxnet import mx
 
     index = path.with_suffix(".idx")
     if path.suffix.lower() != ".rec":

@@ -69,7 +69,7 @@ class ImageModel(ModelInterface):
 
     def encoded(self, images: Sequence[NDArray[np.uint8]], **values: Any) -> Encoded:
         """Decoded images as the net takes them."""
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         size = self._transforms.size
         if not images:

@@ -60,7 +60,7 @@ class Files:
         """The image's path, or the bytes of its file. Raises CorruptImageError."""
         if record is None:
             return str(item)
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         if record not in self._records:
             index = str(Path(record).with_suffix(".idx"))

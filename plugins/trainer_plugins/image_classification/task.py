@@ -197,7 +197,7 @@ class ImageClassification(Task):
     def _workers(self) -> int:
         if self.workers is not None:
             return self.workers
-        from trainer.computing import cores
+        from trainer.cpu import cores
 
         return min(cores(), MOST_WORKERS)
 
@@ -274,7 +274,7 @@ class ImageClassification(Task):
 
     def net(self) -> Any:
         """The zoo's net for as many classes as there are, with weights from a file where one is given."""
-        from trainer._mxnet import COMPUTING, autograd, mx
+        from trainer.mxnet import COMPUTING, autograd, mx
         from trainer_plugins.image_classification import zoo
 
         if self._name in zoo.NOT_BY_ONEDNN and COMPUTING.onednn:
@@ -303,7 +303,7 @@ class ImageClassification(Task):
 
     def loss(self) -> Any:
         """The cross-entropy of the softmax with one-hot or smoothed labels, (rows, classes)."""
-        from trainer._mxnet import gluon
+        from trainer.mxnet import gluon
 
         return gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from trainer._mxnet import Array
+    from trainer.mxnet import Array
 
 Augmentation = Literal["auto", "none", "crop", "crop-flip", "imagenet"]
 
@@ -38,7 +38,7 @@ class Transforms:
 
     def train(self, pixels: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
         """(height, width, 3) to (size, size, 3), at random."""
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002  the generator that GluonCV draws from
@@ -56,19 +56,19 @@ class Transforms:
 
     def evaluate(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(height, width, 3) to (size, size, 3): the middle, at the scale of training."""
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         return _as_pixels(self._middle(mx.nd.array(pixels, dtype=np.uint8)))
 
     def _middle(self, image: Array) -> Array:
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         image = self._fitted(image, self.resize or self.size)
         return mx.image.center_crop(image, (self.size, self.size), BILINEAR)[0]
 
     def _fitted(self, image: Array, short: int = 0) -> Array:
         """Resized so that the shorter side is `short` long; as it is where that is so already."""
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         short = short or self.size
         return image if min(image.shape[:2]) == short else mx.image.resize_short(image, short, BILINEAR)
@@ -98,7 +98,7 @@ def stack(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """(rows, height, width, 3), by GluonCV's batchify."""
     from gluoncv.data.batchify import Stack
 
-    from trainer._mxnet import mx
+    from trainer.mxnet import mx
 
     if not images:
         return np.empty((0, 0, 0, 3), np.uint8)
@@ -108,7 +108,7 @@ def stack(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 def as_input(pixels: Array, mean: Sequence[float], deviation: Sequence[float]) -> Array:
     """(rows, height, width, 3) of 0 to 255 to (rows, 3, height, width), normalised; on the device where they lie."""
-    from trainer._mxnet import mx
+    from trainer.mxnet import mx
 
     return mx.nd.image.normalize(mx.nd.image.to_tensor(pixels), mean=tuple(mean), std=tuple(deviation))
 

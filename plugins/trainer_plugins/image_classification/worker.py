@@ -41,7 +41,7 @@ def _begin_quietly() -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nothing, 2)
-        from trainer._mxnet import mx
+        from trainer.mxnet import mx
 
         mx.nd.zeros(1).wait_to_read()
     finally:

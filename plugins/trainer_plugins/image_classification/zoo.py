@@ -27,7 +27,7 @@ SIZES = {"cifar_": 32, "inceptionv3": 299, "xception": 299, "nasnet_": 331}
 
 def import_zoo() -> Any:
     """`gluoncv.model_zoo`. Raises UsageError where it cannot be had."""
-    import trainer._mxnet  # noqa: F401  GluonCV needs what it mends of numpy
+    import trainer.mxnet  # noqa: F401  GluonCV needs what it mends of numpy
 
     try:
         from gluoncv import model_zoo
@@ -142,7 +142,7 @@ def _has_weights(store: Any, model: str) -> bool:
 
 def _load(net: Any, model: str, path: Path) -> list[str]:
     """Sets the parameters that the file has in the right shape; the rest is for the initializer."""
-    from trainer._mxnet import mx
+    from trainer.mxnet import mx
 
     try:
         found = mx.nd.load(str(path))

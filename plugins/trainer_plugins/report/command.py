@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from trainer.cli.complete import DEFAULT_RUNS, run_names
+from trainer.cli.completion import DEFAULT_RUNS, run_names
 
 
 def report(
@@ -28,9 +28,9 @@ def report(
 
     Example: trainer report runs/TASK/NAME --output report.html
     """
+    from trainer.atomic import shown, write_atomic
     from trainer.errors import UsageError
-    from trainer.files import shown, write_atomic
-    from trainer.resuming import find_run
+    from trainer.launch.resume import find_run
     from trainer_plugins.report.document import HTML, read
     from trainer_plugins.report.page import page
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import UsageError
-from trainer.folder import CONFIG, PLUGINS, plugins_of, record_of
-from trainer.runs import entry_of
+from trainer.runs.folder import CONFIG, PLUGINS, plugins_of, record_of
+from trainer.runs.listing import entry_of
 
 if TYPE_CHECKING:
     from trainer import Run

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from trainer import Phase, Plugin, Run
-from trainer.files import shown, write_atomic
+from trainer.atomic import shown, write_atomic
 from trainer_plugins.report.curves import of_newest
 from trainer_plugins.report.document import DATA, HTML, LOG, SCHEMA, of_run, read_data
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from trainer.files import cut_back
+from trainer.atomic import cut_back
 
 PREFIX = "events.out.tfevents."
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from trainer import Phase, Plugin, Run, UsageError, options
-from trainer.folder import CONFIG
+from trainer import Phase, Plugin, Run, UsageError
+from trainer.config import options
+from trainer.runs.folder import CONFIG
 from trainer_plugins.report.curves import BinaryCurves, binary_rows, of_newest
 from trainer_plugins.tensorboard.events import EventFile
 from trainer_plugins.tensorboard.samples import Samples

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from trainer.cli.complete import metric_names
+from trainer.cli.completion import metric_names
 from trainer.cli.tasks import TaskGroup
 
 if TYPE_CHECKING:

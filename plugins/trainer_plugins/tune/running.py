@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trainer import TrainerError, UsageError
-from trainer.files import shown
+from trainer.atomic import shown
 from trainer_plugins.tune.study import Asked, Study
 
 SHOWN = 5

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer import Run, UsageError, folder, registry
-from trainer.comparing import flat, rows
-from trainer.config import FLAGS
+from trainer import Run, UsageError
+from trainer.atomic import write_atomic
+from trainer.catalog import registry
+from trainer.config.options import as_text
+from trainer.config.settings import FLAGS
 from trainer.errors import listed
-from trainer.files import write_atomic
-from trainer.folder import CONFIG, check_writable, folder_path, this_process
-from trainer.launch import Launch, Request, prepare
-from trainer.options import as_text
-from trainer.runs import is_alive
+from trainer.launch.prepare import Launch, Request, prepare
+from trainer.runs import folder
+from trainer.runs.comparison import flat, rows
+from trainer.runs.folder import CONFIG, check_writable, folder_path, this_process
+from trainer.runs.listing import is_alive
 from trainer.seeds import derive
 from trainer_plugins.tune.pruning import TunePruning
 from trainer_plugins.tune.search import Dimension, combinations

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.worker import Clock, Job
-from trainer._mxnet import autograd, gluon, mx
+from trainer.mxnet import autograd, gluon, mx
 
 
 def notebook(job: Job, clock: Clock) -> Callable[[Any], Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmark.worker import Clock, Job
 from trainer import Arrays, Phase, Plugin, Run, Splits
-from trainer.launch import Launch, Request, prepare
+from trainer.launch.prepare import Launch, Request, prepare
 from trainer_plugins.logreg import LogisticRegression
 
 
@@ -96,6 +96,6 @@ def _launch(job: Job, **request: Any) -> Launch:
 
 
 def _predictor(run: Run) -> Callable[[Any], Any]:
-    from trainer._mxnet import mx
+    from trainer.mxnet import mx
 
     return lambda rows: run.net(mx.nd.array(rows)).asnumpy()

@@ -45,7 +45,7 @@ class Digits(Task):
 
     def net(self) -> Any:
         """A logit for each class."""
-        from trainer._mxnet import gluon
+        from trainer.mxnet import gluon
 
         net = gluon.nn.HybridSequential()
         net.add(gluon.nn.Dense(self.hidden, activation="relu"), gluon.nn.Dense(CLASSES))
@@ -53,7 +53,7 @@ class Digits(Task):
 
     def loss(self) -> Any:
         """For labels 0 to 9."""
-        from trainer._mxnet import gluon
+        from trainer.mxnet import gluon
 
         return gluon.loss.SoftmaxCrossEntropyLoss()
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TextIO
 from pydantic import Field
 
 from trainer import Phase, Plugin, Run, UsageError
-from trainer.files import cut_back
+from trainer.atomic import cut_back
 
 FILE = "gradient-norms.csv"
 

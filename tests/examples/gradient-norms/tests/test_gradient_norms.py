@@ -20,7 +20,7 @@ def test_the_norm_is_that_of_the_mean_losss_gradient(tmp_path):
 
     class FromHalves(TinyTask):
         def initializer(self):
-            from trainer._mxnet import mx
+            from trainer.mxnet import mx
 
             return mx.init.Constant(0.5)
 

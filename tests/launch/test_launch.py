@@ -1,0 +1,413 @@
+"""From what a user asked for to a checked launch: which value wins, and what is said of one that cannot be meant."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import tomli_w
+from pydantic import Field
+from tiny import Tiny
+
+from trainer import Defaults, Plugin, UsageError
+from trainer.catalog import registry
+from trainer.launch.prepare import Request, prepare
+from trainer.mxnet import gluon, mx
+from trainer.runs import folder
+
+OPTIMIZERS = sorted(set(mx.optimizer.Optimizer.opt_registry) - {"test"})
+
+
+@dataclass
+class Watch(Plugin):
+    """A plugin with a number and a file."""
+
+    limit: Annotated[int, Field(gt=0)] = 3
+    into: Path | None = None
+
+
+@dataclass
+class Toy(Tiny):
+    """A task with a number and a file."""
+
+    size: Annotated[int, Field(gt=0)] = 5
+    table: Path | None = None
+
+    defaults = Defaults(epochs=2, batch_size=2, learning_rate=0.5, seed=11, weight_decay=0.01, plugins=("watch",))
+
+
+@pytest.fixture(autouse=True)
+def _installed(monkeypatch):
+    """The task `toy` and the plugins `watch` and `other`, as if a package had brought them."""
+    real = registry.installed.__wrapped__
+    ours = {
+        registry.PLUGINS: [("watch", "toys:Watch"), ("other", "toys:Watch")],
+        registry.TASKS: [("toy", "toys:Toy")],
+    }
+
+    def installed(group):
+        toys = [registry.Installed(group, name, value, "toys", "1.0") for name, value in ours[group]]
+        return (*toys, *real(group))
+
+    real_load = registry.load
+    classes = {"watch": Watch, "other": Watch, "toy": Toy}
+    monkeypatch.setattr(registry, "installed", installed)
+    monkeypatch.setattr(registry, "load", lambda group, name: classes.get(name) or real_load(group, name))
+
+
+def launch(task="toy", *, runs_dir=None, config=None, **more):
+    return prepare(Request(task, runs_dir=runs_dir, config=config, **more))
+
+
+def refused(**more):
+    with pytest.raises(UsageError) as caught:
+        launch(**more)
+    return str(caught.value)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Writes a configuration file: text, or tables."""
+
+    def write(content, name="given.toml"):
+        path = tmp_path / name
+        path.write_text(content if isinstance(content, str) else tomli_w.dumps(content), encoding="utf-8")
+        return path
+
+    return write
+
+
+# ---- which value wins ------------------------------------------------------------------------------------------------
+
+
+def test_the_tasks_defaults_hold_where_nothing_is_said():
+    made = launch()
+    settings = made.settings
+    assert (settings.epochs, settings.batch_size, settings.seed, settings.devices, settings.steps) == (
+        2,
+        2,
+        11,
+        "cpu",
+        None,
+    )
+    optimizer = settings.optimizer
+    assert (optimizer.name, optimizer.learning_rate, optimizer.weight_decay) == ("sgd", 0.5, 0.01)
+    assert (made.task.size, [plugin.name for plugin in made.plugins]) == (5, ["watch"])
+
+
+def test_the_file_beats_defaults_options_beat_the_file_and_set_beats_options(config):
+    path = config(
+        {
+            "epochs": 20,
+            "batch-size": 20,
+            "seed": 20,
+            "optimizer": {"weight-decay": 0.2, "learning-rate": 0.2, "momentum": 0.2},
+            "task": {"name": "toy", "size": 20, "train-rows": 20, "test-rows": 20},
+        }
+    )
+    made = launch(
+        config=path,
+        options={"batch-size": "30", "seed": "30", "learning-rate": "0.3", "size": "30", "train-rows": "30"},
+        sets=["seed=40", "optimizer.momentum=0.4", "optimizer.learning-rate=0.4", "toy.train-rows=40"],
+    )
+    settings = made.settings
+    assert (settings.epochs, settings.batch_size, settings.seed) == (20, 30, 40)
+    optimizer = settings.optimizer
+    assert (optimizer.weight_decay, optimizer.learning_rate, optimizer.model_extra) == (0.2, 0.4, {"momentum": 0.4})
+    assert (made.task.test_rows, made.task.size, made.task.train_rows) == (20, 30, 40)
+
+
+def test_the_same_key_set_twice_has_its_last_value():
+    assert launch(sets=["epochs=3", "epochs=4"]).settings.epochs == 4
+
+
+def test_the_default_learning_rate_goes_with_the_default_optimizer_alone(config):
+    assert launch(options={"optimizer": "adam"}).settings.optimizer.learning_rate is None
+    assert launch(sets=["optimizer.name=adam"]).settings.optimizer.learning_rate is None
+    assert launch(config=config('[optimizer]\nname = "adam"')).settings.optimizer.learning_rate is None
+    assert launch(options={"optimizer": "sgd"}).settings.optimizer.learning_rate == 0.5
+    assert launch(options={"optimizer": "adam", "learning-rate": "0.2"}).settings.optimizer.learning_rate == 0.2
+
+
+def test_an_optimizer_without_a_rate_uses_its_own_which_is_saved(tmp_path):
+    run = launch(options={"optimizer": "adam"}, runs_dir=tmp_path).train()
+    assert run.learning_rate == 0.001
+    assert "learning-rate = 0.001" in (run.folder / "config.toml").read_text()
+
+
+def test_rate_and_arguments_of_a_files_optimizer_are_not_handed_to_another_one(config):
+    path = config("[optimizer]\nname = 'nag'\nlearning-rate = 0.2\nmomentum = 0.8\nweight-decay = 0.25")
+    same = launch(config=path, options={"optimizer": "nag"}).settings.optimizer
+    assert (same.learning_rate, same.model_extra) == (0.2, {"momentum": 0.8})
+    for other in ({"options": {"optimizer": "adam"}}, {"sets": ["optimizer.name=adam"]}):
+        optimizer = launch(config=path, **other).settings.optimizer
+        assert (optimizer.name, optimizer.learning_rate, optimizer.model_extra) == ("adam", None, {})
+        assert optimizer.weight_decay == 0.25
+    both = launch(config=path, options={"learning-rate": "0.3"}, sets=["optimizer.name=adam"]).settings.optimizer
+    assert both.learning_rate == 0.3
+
+
+def test_a_rate_written_with_an_underscore_is_not_overridden_by_the_default(config):
+    assert launch(config=config("[optimizer]\nlearning_rate = 0.2")).settings.optimizer.learning_rate == 0.2
+    assert launch(sets=["optimizer.learning_rate=0.2"]).settings.optimizer.learning_rate == 0.2
+
+
+def test_relative_paths_are_taken_from_the_file_or_for_flags_from_the_current_folder(config, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    path = config({"task": {"table": "a.csv"}, "plugins": {"watch": {"into": "b"}, "other": {"into": "c"}}})
+    made = launch(config=path, sets=["other.into=d"])
+    assert made.task.table == tmp_path / "a.csv"
+    assert [plugin.into for plugin in made.plugins] == [tmp_path / "b", here / "d"]
+    assert launch(config=path, options={"table": "e"}).task.table == here / "e"
+    assert launch(config=path, sets=["toy.table=e"]).task.table == here / "e"
+    # What an option of a plugin is called has no bearing on the task's option of the same name.
+    assert launch(config=path, plugins=["watch@table"], sets=["watch@table.into=x"]).task.table == tmp_path / "a.csv"
+
+
+# ---- which plugins ---------------------------------------------------------------------------------------------------
+
+
+def names(**more):
+    return [plugin.name for plugin in launch(**more).plugins]
+
+
+def test_plugins_are_added_and_left_out(config):
+    assert names(plugins=["other"]) == ["watch", "other"]
+    assert names(plugins=["watch"]) == ["watch"]
+    assert names(without=["watch"]) == []
+    assert names(plugins=["watch@b", Watch()], without=["watch"]) == ["watch@b", "watch"]
+
+
+def test_a_list_of_plugins_in_a_file_replaces_the_tasks(config):
+    assert names(config=config("[plugins.other]")) == ["other"]
+    assert names(config=config("[plugins]")) == []
+    assert names(config=config("epochs = 3")) == ["watch"]
+    assert names(config=config("[plugins.other]"), plugins=["watch"], without=["other"]) == ["watch"]
+
+
+def test_a_plugin_of_a_file_that_is_left_out_need_not_be_installed(config):
+    assert names(config=config("[plugins.absent]\nx = 1\n[plugins.other]"), without=["absent"]) == ["other"]
+
+
+def test_instances_of_one_plugin_have_options_of_their_own(config):
+    path = config({"plugins": {"watch@a": {"limit": 1}, "watch@b.c": {"limit": 2, "on-error": "disable"}}})
+    made = launch(config=path, sets=["watch@b.c.limit=7", "watch@a.on-error=disable"])
+    assert [(plugin.name, plugin.limit) for plugin in made.plugins] == [("watch@a", 1), ("watch@b.c", 7)]
+    assert [plugin.on_error for plugin in made.plugins] == ["disable", "disable"]
+
+
+def test_what_is_resolved_is_a_configuration_that_resolves_to_the_same(config, tmp_path):
+    first = launch(
+        options={"size": 7, "table": "/t.csv", "steps": 3, "optimizer": "adam", "learning-rate": 0.1},
+        plugins=["watch@b"],
+        sets=["watch@b.limit=9", "watch.on-error=disable", "optimizer.beta1=0.5"],
+    ).config()
+    assert first["plugins"] == {"watch": {"limit": 3, "on-error": "disable"}, "watch@b": {"limit": 9}}
+    assert launch(config=config(first)).config() == first
+
+
+# ---- what cannot be meant --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("epoch = 3", "given.toml: there is no key 'epoch'. Did you mean 'epochs'?"),
+        ("batch_size = 3", "given.toml: there is no key 'batch_size'. Did you mean 'batch-size'?"),
+        ("[optimiser]", "given.toml: there is no key 'optimiser'. Did you mean 'optimizer'?"),
+        ("[plugin.watch]", "given.toml: there is no key 'plugin'. Did you mean 'plugins'?"),
+        ("learning-rate = 1", "given.toml: there is no key 'learning-rate'. Known: batch-size, "),
+        ("[task]\nsise = 3", "given.toml: [task]: there is no option 'sise'. Did you mean 'size'?"),
+        ("[task]\nsize = 0", "given.toml: [task]: size: 0 does not fit: it should be greater than 0"),
+        ("[plugins.watch]\nlimt = 3", "given.toml: [plugins.watch]: there is no option 'limt'. Did you mean 'limit'?"),
+        ("[plugins.watch]\nlimit = 'x'", "given.toml: [plugins.watch]: limit: 'x' does not fit"),
+        ("[plugins.wach]", "given.toml: [plugins.wach]: there is no plugin 'wach'. Installed: "),
+        ("epochs = 0", "given.toml: epochs: 0 does not fit: it should be greater than or equal to 1"),
+        ("seed = 1.5", "given.toml: seed: 1.5 does not fit: it should be a valid integer"),
+        ("[optimizer]\nlearning-rate = 'fast'", "given.toml: optimizer.learning-rate: 'fast' does not fit"),
+        ("devices = 'tpu'", "'tpu' names no devices"),
+        ("schema = 2", "given.toml: it was written by a newer version of this program. Update gluon-trainer."),
+        ("[task]\nname = 'logreg'", "given.toml: it is for another task than 'toy'"),
+        ("epochs 3", "given.toml: it is not TOML: "),
+        ("task = 'toy'", "given.toml: 'task' is not a table. Write it as [task]."),
+        ("optimizer = 'adam'", "given.toml: 'optimizer' is not a table. Write it as [optimizer]."),
+        ("plugins = ['watch']", "given.toml: 'plugins' is not a table. Write it as [plugins]."),
+        ("[plugins]\nwatch = true", "given.toml: 'plugins.watch' is not a table. Write it as [plugins.watch]."),
+    ],
+)
+def test_a_mistake_in_a_file_is_told_with_the_file_and_the_likely_word(text, complaint, config):
+    assert complaint in refused(config=config(text))
+
+
+def test_bytes_that_are_no_text_and_a_folder_are_no_configuration(tmp_path):
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
+    assert "bytes.toml: it is not TOML" in refused(config=tmp_path / "bytes.toml")
+    assert "it cannot be read: Is a directory" in refused(config=tmp_path)
+
+
+def test_a_file_that_is_not_there_is_told_with_the_likely_one(config, tmp_path):
+    config("", "experiment.toml")
+    assert "there is no such file. Did you mean 'experiment.toml'?" in refused(config=tmp_path / "experimnet.toml")
+    assert "there is no such file. Check the path." in refused(config=tmp_path / "nowhere" / "x.toml")
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ("epochs", "--set: 'epochs' has no value. Write it as KEY=VALUE."),
+        ("epoch=3", "--set: there is no option 'epoch'. Did you mean 'epochs'?"),
+        ("epochs=x", "epochs: 'x' does not fit: it should be a valid integer"),
+        ("optimizer=adam", "--set: there is no option 'optimizer'. Did you mean 'optimizer.name'?"),
+        ("learning-rate=1", "--set: there is no option 'learning-rate'. Did you mean 'optimizer.learning-rate'?"),
+        ("size=3", "--set: there is no option 'size'. "),
+        ("toy.sise=3", "--set toy: there is no option 'sise'. Did you mean 'size'?"),
+        ("task.size=x", "--set task.size: 'x' does not fit"),
+        ("toi.size=3", "--set: there is no option 'toi.size'. Did you mean 'toy.size'?"),
+        ("watch.limt=3", "--set watch: there is no option 'limt'. Did you mean 'limit'?"),
+        ("watch.limit=0", "--set watch.limit: '0' does not fit: it should be greater than 0"),
+        ("wach.limit=3", "--set: there is no option 'wach.limit'. Did you mean 'watch.limit'?"),
+        ("other.limit=3", "--set: the run does not use the plugin 'other'. Add --plugin other to use it."),
+        ("watch@b.limit=3", "--set: the run does not use the plugin 'watch@b'. Add --plugin watch@b to use it."),
+        ("watch.on-error=x", "its on_error is 'x'. It is 'abort' or 'disable'."),
+        ("=3", "--set: there is no option ''."),
+    ],
+)
+def test_a_mistake_in_set_is_told_with_the_likely_key(entry, complaint):
+    assert complaint in refused(sets=[entry])
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ({"task": "tyo"}, "there is no task 'tyo'. Installed: toy, image-classification, logreg"),
+        ({"options": {"sise": "3"}}, "toy has no option 'sise'. Did you mean 'size'?"),
+        ({"options": {"size": "x"}}, "--size: 'x' does not fit: it should be a valid integer"),
+        ({"options": {"epochs": "0"}}, "epochs: '0' does not fit: it should be greater than or equal to 1"),
+        ({"options": {"batch-size": "-1"}}, "batch-size: '-1' does not fit"),
+        ({"options": {"seed": "-1"}}, "seed: '-1' does not fit"),
+        ({"options": {"steps": "0"}}, "steps: '0' does not fit"),
+        ({"options": {"learning-rate": "-1"}}, "optimizer.learning-rate: '-1' does not fit"),
+        ({"options": {"learning-rate": "nan"}}, "optimizer.learning-rate: 'nan' does not fit"),
+        ({"options": {"weight-decay": "inf"}}, "optimizer.weight-decay: 'inf' does not fit"),
+        ({"options": {"devices": "tpu"}}, "--devices: 'tpu' names no devices. Write cpu, gpu, auto"),
+        ({"plugins": ["wach"]}, "there is no plugin 'wach'. Installed: "),
+        ({"plugins": ["watch@"]}, "'watch@' is not an instance name"),
+        ({"without": ["wach"]}, "--no-plugin: the run does not use a plugin 'wach'. Did you mean 'watch'?"),
+        ({"without": ["other"]}, "--no-plugin: the run does not use a plugin 'other'. It uses: watch."),
+    ],
+)
+def test_a_mistake_in_an_option_is_told_with_its_flag_or_the_likely_one(more, complaint):
+    assert complaint in refused(**more)
+
+
+def test_a_task_whose_options_have_the_names_of_common_ones_is_refused(monkeypatch):
+    @dataclass
+    class Shadowing(Tiny):
+        seed: int = 0
+        plugin: str = ""
+
+    monkeypatch.setattr(registry, "load", lambda group, name: Shadowing)
+    assert "its options plugin, seed have the names of common ones. Rename the fields." in refused()
+
+
+# ---- the folder ------------------------------------------------------------------------------------------------------
+
+
+def test_the_folder_is_named_and_nothing_is_made_before_the_run(tmp_path):
+    runs = tmp_path / "runs"
+    assert launch(runs_dir=runs, name="first").run_folder == runs / "toy" / "first"
+    assert launch(runs_dir=runs).run_folder.parent == runs / "toy"
+    assert launch(runs_dir=runs).run_folder != launch(runs_dir=runs).run_folder
+    assert launch(runs_dir=None).run_folder is None
+    assert not runs.exists()
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "", "a b", "-x", "a\n"])
+def test_a_name_that_cannot_be_a_folders_is_refused(name, tmp_path):
+    assert f"--name: {name!r} cannot be a folder's name" in refused(runs_dir=tmp_path, name=name)
+
+
+def test_a_name_that_is_taken_is_refused(tmp_path):
+    launch(runs_dir=tmp_path, name="first").train()
+    assert "--name: there is a run in" in refused(runs_dir=tmp_path, name="first")
+    two = [launch(runs_dir=tmp_path, name="second") for _ in range(2)]
+    run = two[0].train()
+    before = (run.folder / "run.json").read_text()
+    with pytest.raises(UsageError, match="second cannot be made"):
+        two[1].train()
+    assert (run.folder / "run.json").read_text() == before
+    assert [path.name for path in (tmp_path / "toy").iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_file_in_the_way_is_told_before_training(tmp_path):
+    (tmp_path / "runs").write_text("")
+    for place in (tmp_path / "runs", tmp_path / "runs" / "deeper"):
+        assert f"--runs-dir: {tmp_path / 'runs'} is a file, not a folder" in refused(runs_dir=place)
+    (tmp_path / "toy").write_text("")
+    assert "is a file, not a folder" in refused(runs_dir=tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a place that refuses even the superuser")
+def test_a_place_that_cannot_be_written_is_told_before_training():
+    message = refused(runs_dir=Path("/proc/runs"))
+    assert "--runs-dir: /proc cannot be written: " in message
+    assert "--dry-run" in message
+
+
+def test_checking_a_place_leaves_nothing_behind(tmp_path):
+    folder.check_writable(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- optimizers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_of_mxnet_trains(name, tmp_path, monkeypatch):
+    # GroupAdaGrad takes matrices alone and knows no weight decay, so the net has no bias.
+    monkeypatch.setattr(Toy, "net", lambda self: gluon.nn.Dense(1, use_bias=False))
+    run = launch(options={"optimizer": name, "epochs": 1, "weight-decay": 0}, runs_dir=tmp_path).train()
+    assert (run.status, run.updates) == ("finished", 2)
+    assert run.metrics["train/loss"] < float("inf")
+    # From what was saved, its own rate included.
+    assert launch(config=run.folder / "config.toml").train().metrics == run.metrics
+
+
+def test_an_unknown_optimizer_is_told_with_the_likely_one(config):
+    with pytest.raises(UsageError, match=r"^--optimizer: MXNet has no optimizer 'addam'\. Did you mean 'adam'\?$"):
+        launch(options={"optimizer": "addam"}).train()
+    with pytest.raises(UsageError, match=r"given\.toml: \[optimizer\]: MXNet has no optimizer 'addam'\."):
+        launch(config=config("[optimizer]\nname = 'addam'")).train()
+    with pytest.raises(UsageError, match="no optimizer 'test'"):
+        launch(options={"optimizer": "test"}).train()
+
+
+def test_an_unknown_argument_of_an_optimizer_is_told_with_the_likely_one(config):
+    with pytest.raises(UsageError, match=r"^--set optimizer: sgd has no argument 'momentun'\. Did you mean 'momentum'"):
+        launch(sets=["optimizer.momentun=0.9"]).train()
+    with pytest.raises(UsageError, match=r"given\.toml: \[optimizer\]: sgd has no argument 'momentun'\. Did you mean"):
+        launch(config=config("[optimizer]\nmomentun = 0.9")).train()
+    with pytest.raises(UsageError, match=r"adam has no argument 'momentum'\. "):
+        launch(options={"optimizer": "adam"}, sets=["optimizer.momentum=0.9"]).train()
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ("momentum=much", "'much' does not fit 'momentum': it should be a number"),
+        ("momentum=true", "True does not fit 'momentum': it should be a number"),
+        ("lazy-update=maybe", "'maybe' does not fit 'lazy-update': it should be true or false"),
+        ("lazy-update=1", "1 does not fit 'lazy-update': it should be true or false"),
+        ("clip-gradient=x", "'x' does not fit 'clip-gradient': it should be a number"),
+    ],
+)
+def test_an_argument_of_an_optimizer_that_does_not_fit_is_told(entry, complaint):
+    with pytest.raises(UsageError, match=f"^--set optimizer: {complaint}"):
+        launch(sets=[f"optimizer.{entry}"]).train()
+
+
+def test_arguments_of_optimizers_are_numbers_and_truth_values_where_they_look_like_them():
+    optimizer = launch(sets=["optimizer.momentum=0.5", "optimizer.lazy-update=false"]).settings.optimizer.build()
+    assert (optimizer.momentum, optimizer.lazy_update) == (0.5, False)

@@ -1,0 +1,1 @@
+"""Finds plugins and tasks, checks their classes, and writes new ones."""

@@ -1,0 +1,266 @@
+"""Finds plugins and tasks through entry points. Listing reads metadata alone; a module is imported when it is used."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+from trainer.errors import UsageError, did_you_mean, listed
+from trainer.events import Plugin
+from trainer.task import Task
+
+log = logging.getLogger("trainer")
+
+PLUGINS = "trainer.plugins"
+TASKS = "trainer.tasks"
+WORDS = {PLUGINS: "plugin", TASKS: "task"}
+COMMANDS = "trainer.commands"
+"""Functions that become commands of `trainer`; see `trainer.cli.commands`."""
+KINDS = {**WORDS, COMMANDS: "command"}
+BASES: dict[str, type] = {PLUGINS: Plugin, TASKS: Task}
+OURS = "gluon-trainer"
+
+BLOCK_LIST = "TRAINER_DISABLE_PLUGINS"
+"""The environment variable that names what is not to be used: plugins, tasks or whole packages, with commas between."""
+
+RESERVED = frozenset({"task", "optimizer", "plugins", "schema"})
+"""Names that a configuration and `--set` use for other things."""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """One entry point, as its distribution's metadata gives it."""
+
+    group: str
+    name: str
+    value: str
+    distribution: str
+    version: str
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from: `gluon-trainer 0.1.0`."""
+        return f"{self.distribution} {self.version}".rstrip()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it comes with the engine."""
+        return self.distribution == OURS
+
+    def __str__(self) -> str:
+        return f"{KINDS[self.group]} {self.name!r} ({self.origin})"
+
+
+@cache
+def installed(group: str) -> tuple[Installed, ...]:
+    """Every entry point of the group on this machine, by name. Imports none of them."""
+    found = {Installed(group, entry.name, entry.value, *_named(entry.dist)) for entry in _entry_points(group)}
+    return tuple(sorted(found, key=lambda entry: (entry.name, entry.distribution)))
+
+
+@cache
+def _named(distribution: metadata.Distribution | None) -> tuple[str, str]:
+    """Name and version; a folder that an uninstallation left behind may have entry points and nothing that says whose.
+
+    Cached, because each look reads the whole METADATA file.
+    """
+    try:
+        about: Any = distribution.metadata if distribution else {}
+    except Exception:  # noqa: BLE001  where the backport importlib_metadata is imported, it raises an error of its own
+        about = {}
+    return about.get("Name") or "unknown", about.get("Version") or ""
+
+
+def _entry_points(group: str) -> Iterator[metadata.EntryPoint]:
+    """The group's entry points; a package whose list of them cannot be read is passed over, with a warning."""
+    try:
+        yield from metadata.entry_points(group=group)
+    except Exception:  # noqa: BLE001  the standard library reads all packages' lists or none, and checks no syntax
+        seen = set()
+        for distribution in metadata.distributions():
+            name = _named(distribution)[0]
+            # As in an import, what comes first on the path hides later ones.
+            if name in seen:
+                continue
+            seen.add(name)
+            try:
+                yield from distribution.entry_points.select(group=group)
+            except Exception as error:  # noqa: BLE001
+                log.warning("the entry points of %s cannot be read: %s", name, error)
+
+
+def blocked_names() -> tuple[str, ...]:
+    """What the block list names, as it is written there."""
+    return tuple(filter(None, re.split(r"[,\s]+", os.environ.get(BLOCK_LIST, ""))))
+
+
+def block_of(instance: str, group: str = PLUGINS) -> str | None:
+    """The word of the block list that a plugin (by its name, or an instance's) or a task falls under, or None."""
+    name = instance.partition("@")[0]
+    claiming = [entry for entry in installed(group) if entry.name == name]
+    words = [blocking(entry) for entry in claiming] or [word for word in blocked_names() if word == name]
+    # Where two packages claim a name, blocking one of them leaves the other.
+    return words[0] if all(words) and words else None
+
+
+def blocking(entry: Installed) -> str | None:
+    """The word of the block list that one entry point falls under, or None."""
+    folded = _folded(entry.distribution)
+    return next((word for word in blocked_names() if word == entry.name or _folded(word) == folded), None)
+
+
+def _folded(distribution: str) -> str:
+    """A package's name as installers compare it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def find(group: str, name: str) -> Installed:
+    """The entry point of that name; ours, where another package claims it too. Imports nothing.
+
+    Raises UsageError where there is none, where two other packages claim the name, where it is no name that options
+    could have, or where the block list names it.
+    """
+    word = KINDS[group]
+    claiming = [entry for entry in installed(group) if entry.name == name]
+    if not claiming:
+        names = [entry.name for entry in installed(group)]
+        hint = did_you_mean(name, names)
+        raise UsageError(f"there is no {word} {name!r}", fix=f"Installed: {listed(names, 99)}. {hint}".strip())
+    matches = [entry for entry in claiming if not blocking(entry)]
+    if not matches:
+        raise UsageError(
+            f"it is switched off, since {BLOCK_LIST} names {blocking(claiming[0])!r}",
+            where=str(claiming[0]),
+            fix="Take it out of that list to use it.",
+        )
+    ours = [entry for entry in matches if entry.is_ours]
+    if len(matches) > 1 and not ours:
+        raise UsageError(claim_on(matches[0]), fix=f"Uninstall all but one of them, or name them in {BLOCK_LIST}.")
+    # A stranger that takes a name of ours is named by `plugins list`, and shall not stop every run that uses ours.
+    entry = (ours or matches)[0]
+    wrong = wrong_name(name)
+    if wrong:
+        raise UsageError(wrong, where=str(entry), fix=f"Mend or uninstall {entry.distribution}.")
+    return entry
+
+
+def claim_on(entry: Installed) -> str:
+    """What is wrong with the name of an entry point that another package claims, too; empty where none does."""
+    claiming = [each for each in installed(entry.group) if each.name == entry.name and not blocking(each)]
+    if len(claiming) < 2 or entry not in claiming:
+        return ""
+    taken = "" if entry.is_ours or not any(each.is_ours for each in claiming) else f"; that of {OURS} is used"
+    origins = listed(each.origin for each in claiming)
+    return f"the {KINDS[entry.group]} name {entry.name!r} is claimed by {origins}{taken}"
+
+
+def wrong_name(name: str) -> str:
+    """What is wrong with the name of an entry point, or empty."""
+    if name in RESERVED:
+        return f"{name!r} is what configurations call something else"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        return f"{name!r} is no name: it takes letters, digits, dashes and underscores"
+    return ""
+
+
+@cache
+def load(group: str, name: str) -> type:
+    """The class of a plugin or a task.
+
+    Raises UsageError, naming distribution, version and error, where it cannot be imported or is not what it claims.
+    """
+    entry = find(group, name)
+    cls = imported(entry)
+    check_loaded(cls, entry)
+    return cast("type", cls)
+
+
+def check_loaded(cls: Any, entry: Installed) -> None:
+    """Raises UsageError, naming the distribution, where what an entry point leads to is no working plugin or task."""
+    from trainer.catalog.class_check import check_class
+
+    base = BASES[entry.group]
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise UsageError(f"{entry.value} is not a class derived from trainer.{base.__name__}", where=str(entry))
+    if not dataclasses.is_dataclass(cls):
+        raise UsageError(f"{entry.value} is not a dataclass", where=str(entry), fix="Decorate it with @dataclass.")
+    check_class(cls, where=str(entry))
+
+
+def imported(entry: Installed) -> Any:
+    """What an entry point stands for. Raises UsageError, naming distribution and error, where that cannot be had."""
+    try:
+        return metadata.EntryPoint(entry.name, entry.value, entry.group).load()
+    except (Exception, SystemExit) as error:
+        # A stranger's module may raise anything at all while it is imported.
+        raise UsageError(
+            f"{entry.value} cannot be imported: {type(error).__name__}: {error}",
+            where=str(entry),
+            fix=f"Mend or uninstall {entry.distribution}.",
+        ) from error
+
+
+def split_name(instance: str) -> tuple[str, str]:
+    """The plugin and the label of an instance name: `my-plugin@first` → (`my-plugin`, `first`)."""
+    plugin, at, label = instance.partition("@")
+    if at and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", label):
+        raise UsageError(
+            f"{instance!r} is not an instance name",
+            fix="After the @ comes a label of letters, digits, dots, dashes and underscores.",
+        )
+    return plugin, label
+
+
+def parse_plugin(instance: str, values: Mapping[str, Any], *, where: str, base: Path | None = None) -> dict[str, Any]:
+    """The options of a plugin in their own types; `on-error` is one that every plugin has."""
+    from trainer.config.options import parse_all
+
+    own = {name: value for name, value in values.items() if name != "on-error"}
+    parsed = parse_all(load(PLUGINS, split_name(instance)[0]), own, where=where, base=base)
+    return parsed | {name: value for name, value in values.items() if name == "on-error"}
+
+
+def create_plugin(instance: str, values: Mapping[str, Any], *, where: str, base: Path | None = None) -> Plugin:
+    """A plugin by its instance name, with its options."""
+    from trainer.config.options import build
+    from trainer.dispatch import check
+
+    cls: type[Plugin] = load(PLUGINS, split_name(instance)[0])
+    own = {name: value for name, value in values.items() if name != "on-error"}
+    plugin = build(cls, own, where=where, base=base)
+    plugin.name = instance
+    if "on-error" in values:
+        plugin.on_error = values["on-error"]
+    check(plugin)
+    return plugin
+
+
+def name_of(part: Plugin | Task) -> str:
+    """The name of a plugin or a task that was made in Python: its entry point's, or its class's in kebab-case."""
+    if part.name:
+        return part.name
+    cls = type(part)
+    value = f"{cls.__module__}:{cls.__qualname__}"
+    for entry in installed(PLUGINS if isinstance(part, Plugin) else TASKS):
+        if entry.value == value:
+            return entry.name
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__).lower()
+
+
+def origin_of(plugin: Plugin) -> Mapping[str, str]:
+    """What `plugins.json` says of where a plugin comes from."""
+    name = split_name(plugin.name)[0]
+    cls = type(plugin)
+    value = f"{cls.__module__}:{cls.__qualname__}"
+    entry = next((e for e in installed(PLUGINS) if e.name == name and e.value == value), None)
+    if entry is None:
+        return {"class": value}
+    return {"class": value, "distribution": entry.distribution, "version": entry.version}

@@ -1,0 +1,72 @@
+"""What the shell completes: names of runs and plugins. Nothing here imports MXNet or reads more than it has to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+DEFAULT_RUNS = Path("runs")
+RUN = "run.json"
+
+
+def run_names(ctx: Any, incomplete: str) -> Iterator[str]:
+    """Runs by name in the folder of runs, or, once a slash is typed, by path; the newest name stands last."""
+    runs_dir = Path(ctx.params.get("runs_dir") or DEFAULT_RUNS)
+    if "/" not in incomplete:
+        for record in sorted(runs_dir.glob(f"*/*/{RUN}")):
+            name = record.parent.name
+            if not name.startswith(".") and name.startswith(incomplete):
+                yield name
+        return
+    yield from folders(incomplete)
+
+
+def folders(incomplete: str) -> Iterator[str]:
+    """Folders as far as they are typed, `~` and hidden ones left to the shell."""
+    head, slash, tail = incomplete.rpartition("/")
+    parent = Path(head + slash if slash else ".")
+    if not parent.is_dir():
+        return
+    for path in sorted(parent.iterdir()):
+        if path.name.startswith(tail) and path.is_dir() and not path.name.startswith("."):
+            yield f"{head}{slash}{path.name}"
+
+
+def plugin_names(incomplete: str) -> list[str]:
+    """Installed plugins."""
+    from trainer.catalog import registry
+
+    return _starting({entry.name for entry in registry.installed(registry.PLUGINS)}, incomplete)
+
+
+def plugin_and_task_names(incomplete: str) -> list[str]:
+    """Installed plugins and tasks."""
+    from trainer.catalog import registry
+
+    names = {entry.name for group in registry.WORDS for entry in registry.installed(group)}
+    return _starting(names, incomplete)
+
+
+def task_names(incomplete: str) -> list[str]:
+    """Installed tasks."""
+    from trainer.catalog import registry
+
+    return _starting({entry.name for entry in registry.installed(registry.TASKS)}, incomplete)
+
+
+def _starting(names: set[str], incomplete: str) -> list[str]:
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def metric_names(ctx: Any, incomplete: str) -> list[str]:
+    """What the runs in the folder of runs have logged."""
+    import json
+
+    names = set()
+    for record in Path(ctx.params.get("runs_dir") or DEFAULT_RUNS).glob(f"*/*/{RUN}"):
+        try:
+            names |= set(json.loads(record.read_text(encoding="utf-8"))["metrics"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return _starting(names, incomplete)

@@ -1,0 +1,86 @@
+"""What `trainer evaluate` found, as a table for people, as JSON and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainer.model.evaluate import Judgement
+    from trainer.model.model import Model
+
+
+def told(model: Model, data: str, found: Judgement) -> dict[str, Any]:
+    """What `--json` prints, as JSON values: what is not finite is null."""
+
+    def number(value: float | None) -> float | None:
+        return None if value is None or not math.isfinite(value) else value
+
+    values: dict[str, Any] = {
+        "model": str(model.folder),
+        "data": data,
+        "rows": found.rows,
+        "thresholds": {name: number(value) for name, value in found.thresholds.items()},
+        "metrics": {name: {key: number(value) for key, value in each.items()} for name, each in found.metrics.items()},
+        "missing": found.report.missing,
+        "unseen": found.report.unseen,
+    }
+    if found.intervals:
+        values["confidence"] = found.confidence
+        values["intervals"] = {
+            name: {key: [number(low), number(high)] for key, (low, high) in each.items()}
+            for name, each in found.intervals.items()
+        }
+    return values
+
+
+def write_csv(found: Judgement) -> None:
+    """A line a metric; what is not a number is empty."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    header = ["metric"]
+    for name in found.metrics:
+        header += [name, f"{name}-low", f"{name}-high"] if found.intervals else [name]
+    writer.writerow(header)
+    if any(value is not None for value in found.thresholds.values()):
+        padding = ["", ""] if found.intervals else []
+        row: list[Any] = ["threshold"]
+        for name in found.metrics:
+            row += [found.thresholds[name], *padding]
+        writer.writerow(row)
+    for key in next(iter(found.metrics.values())):
+        row = [key]
+        for name, values in found.metrics.items():
+            numbers = [values[key], *(found.intervals[name][key] if found.intervals else ())]
+            row += ["" if math.isnan(value) else value for value in numbers]
+        writer.writerow(row)
+
+
+def as_lines(found: Judgement) -> list[str]:
+    """Aligned columns: the metric, and its value at each threshold."""
+    heads = [
+        name if found.thresholds[name] is None else f"{name}: {found.thresholds[name]:.4g}" for name in found.metrics
+    ]
+    rows = [["metric" if found.thresholds[next(iter(found.metrics))] is None else "threshold", *heads]]
+    for key in next(iter(found.metrics.values())):
+        cells = []
+        for name, values in found.metrics.items():
+            cell = _figure(key, values[key])
+            if found.intervals:
+                low, high = found.intervals[name][key]
+                cell = f"{cell} [{_figure(key, low)}, {_figure(key, high)}]"
+            cells.append(cell)
+        rows.append([key, *cells])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    tail = f"; intervals hold with {found.confidence:.0%}" if found.intervals else ""
+    return [*lines, f"{found.rows} rows{tail}"]
+
+
+def _figure(name: str, value: float) -> str:
+    """Four decimals; whole counts without, and a dash for what is undefined."""
+    if math.isnan(value):
+        return "–"
+    is_count = name.endswith(("positives", "negatives")) and value == int(value)
+    return f"{value:.0f}" if is_count else f"{value:.4f}"

@@ -1,0 +1,66 @@
+"""`trainer plugins check`: the conformance kit over something that is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from trainer.catalog import registry
+from trainer.cli.plugin_text import find
+from trainer.config import options
+from trainer.errors import TrainerError, UsageError
+from trainer.events import Plugin
+from trainer.task import Task
+from trainer.testing import Check, Outcome, TinyImages, outcomes, plugin_checks, task_checks
+from trainer.testing.checks import named
+from trainer.testing.plugins import tiny_task
+
+
+def examine(name: str, sets: Sequence[str], ignore: Sequence[str], *, images: bool) -> Iterator[tuple[str, bool]]:
+    """A line for each promise, and whether it is broken. Raises UsageError for a name or an option that is none."""
+    entry = find(name)
+    values = _values(entry, sets)
+    for outcome in outcomes(_checks(entry, values, ignore, images=images)):
+        yield from _told(outcome)
+
+
+def _checks(entry: registry.Installed, values: dict[str, Any], ignore: Sequence[str], *, images: bool) -> list[Check]:
+    cls = registry.load(entry.group, entry.name)
+
+    def task() -> Task:
+        made: Task = options.build(cls, values, where=f"task {entry.name!r}")
+        made.name = entry.name
+        return made
+
+    def plugin() -> Plugin:
+        return registry.create_plugin(entry.name, values, where=f"plugin {entry.name!r}")
+
+    if entry.group == registry.TASKS:
+        task()
+        return task_checks(task)
+    # Once before all: an option that is missing or does not fit is no broken promise.
+    plugin()
+    return plugin_checks(plugin, task=TinyImages if images else tiny_task, ignore=ignore)
+
+
+def _values(entry: registry.Installed, sets: Sequence[str]) -> dict[str, str]:
+    values = {}
+    for each in sets:
+        key, equals, value = each.partition("=")
+        section, _, option = key.strip().rpartition(".")
+        if not equals or section not in (entry.name, registry.WORDS[entry.group]):
+            raise UsageError(f"{each!r} is none of its options", where="--set", fix=f"Write {entry.name}.OPTION=VALUE.")
+        values[option] = value
+    return values
+
+
+def _told(outcome: Outcome) -> Iterator[tuple[str, bool]]:
+    if isinstance(outcome.error, UsageError):
+        # What a user has to put right first, such as data that are not there.
+        raise outcome.error
+    error, name = outcome.error, outcome.check.name.replace("-", " ")
+    if error is None:
+        yield f"kept    {name}{f': {outcome.note}' if outcome.note else ''}", False
+        return
+    told = str(error) if isinstance(error, (AssertionError, TrainerError)) else named(error)
+    yield f"BROKEN  {name}: {told}", True

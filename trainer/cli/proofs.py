@@ -1,0 +1,89 @@
+"""`trainer check-devices` and `trainer doctor`: does it work here?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from trainer.cli.completion import plugin_names, task_names
+from trainer.processes import launched
+
+
+def check_devices(  # noqa: PLR0917  Typer passes them by name
+    devices: Annotated[str, typer.Option(help="The devices, such as gpu:0,1 or cpu:0,1.", metavar="DEVICES")],
+    task: Annotated[
+        Optional[str],  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
+        typer.Argument(
+            help="The task to train; may be left out where one is installed.", metavar="TASK", autocompletion=task_names
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="How many steps are trained.", metavar="INTEGER")] = 20,
+    sets: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", help="Any option, as in trainer run: task.OPTION=VALUE.", metavar="KEY=VALUE"),
+    ] = None,
+    config: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A TOML file with options, such as a run's config.toml.", metavar="FILE"),
+    ] = None,
+    plugin: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Use this plugin too; may be repeated.", metavar="NAME", autocompletion=plugin_names),
+    ] = None,
+) -> None:
+    """Trains a task for some steps on one device and on all, and compares gradients, weights and metrics.
+
+    Example: trainer check-devices TASK --devices cpu:0,1
+    """
+    from trainer.launch.prepare import Request, prepare
+    from trainer.proofs.devices import compare
+
+    request = Request(
+        task or only_task(), {"devices": devices}, plugins=plugin or (), sets=sets or (), config=config, runs_dir=None
+    )
+    launch = prepare(request)
+    launch.choose_computing()
+    found = compare(launch, steps=steps)
+    typer.echo(f"{found.steps} steps on {found.several} against {found.one}")
+    for difference in found.differences:
+        verdict = "equal up to rounding" if difference.is_small else "different"
+        typer.echo(f"  {difference.kind:<9}  largest difference {difference.size:.1e} ({difference.where}): {verdict}")
+    for note in found.notes:
+        typer.echo(f"  note: {note}")
+    if not all(difference.is_small for difference in found.differences):
+        if launched().is_first:
+            typer.echo("error: the devices do not give the same results", err=True)
+        raise typer.Exit(1)
+
+
+def only_task() -> str:
+    """The task that a user can only mean. Raises UsageError where there are several, or none."""
+    from trainer.catalog import registry
+    from trainer.errors import UsageError, listed
+
+    names = sorted({entry.name for entry in registry.installed(registry.TASKS)})
+    if len(names) != 1:
+        raise UsageError(
+            "which task is to be trained?", where="TASK", fix=f"Name one of: {listed(names, 99) or 'none'}."
+        )
+    return names[0]
+
+
+def doctor() -> None:
+    """Shows what is installed and found here, and what is wrong with it; exit code 1 where something is.
+
+    Example: trainer doctor
+    """
+    from trainer.proofs.doctor import examine
+
+    wrong = 0
+    for finding in examine():
+        typer.echo(f"{finding.topic:<14} {finding.text}".rstrip())
+        if finding.wrong:
+            wrong += 1
+            typer.echo(f"{'':<14} WRONG: {finding.wrong}")
+    if wrong:
+        typer.echo(f"error: {wrong} {'thing is' if wrong == 1 else 'things are'} wrong, see above", err=True)
+        raise typer.Exit(1)

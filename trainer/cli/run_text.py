@@ -1,0 +1,136 @@
+"""The text of `trainer runs show` and `trainer runs compare`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer.config.options import as_text
+from trainer.runs.comparison import Contents, plugins_in
+from trainer.runs.listing import RunEntry, direction_in
+
+
+def as_values(told: Contents) -> dict[str, Any]:
+    """A run as JSON values, beyond what a line about it says."""
+    record = told.entry.record
+    return {
+        "folder": str(told.entry.folder),
+        "task": record.get("task"),
+        "settings": dict(told.settings),
+        "decisions": record.get("decisions", []),
+        "plugins": plugins_in(told.entry.folder),
+        "ledger": record.get("ledger", []),
+        "versions": dict(told.versions),
+        "devices": record.get("devices", []),
+        "step_kind": record.get("step_kind"),
+        "threshold": record.get("threshold"),
+        "files": {str(path): size for path, size in _files(told.entry.folder)},
+    }
+
+
+def described(told: Contents) -> Iterator[str]:
+    """Lines about one run."""
+    entry, record = told.entry, told.entry.record
+    why = f" ({entry.reason})" if entry.reason else ""
+    yield f"{entry.name}  {entry.status}{why}"
+    epoch, step = entry.reached
+    devices = ", ".join(map(str, record.get("devices", [])))
+    took = "" if entry.seconds is None else f", {entry.seconds:.1f} s"
+    yield f"epoch {epoch}, step {step}{took}; {record.get('step_kind') or 'unknown'} step on {devices or 'unknown'}"
+    yield from _section("settings", told.settings)
+    yield from _metrics(told.metrics)
+    decisions = record.get("decisions", [])
+    yield "decisions" if decisions else "decisions: none"
+    for each in decisions:
+        more = f" and {each['count'] - 1} more times" if each.get("count", 1) > 1 else ""
+        asked = f"{each['plugin']} asked to {each['action'].replace('_', ' ')}"
+        yield f"  {asked} at epoch {each['epoch']}, step {each['step']}{more}: {each['reason']}"
+    yield from _costs(record.get("ledger", []), entry.seconds)
+    yield from _section("versions", told.versions)
+    yield "files"
+    for path, size in _files(entry.folder):
+        yield f"  {_size(size):>9}  {path}"
+
+
+def side_by_side(entries: Sequence[RunEntry], tables: Mapping[str, Mapping[str, Sequence[Any]]]) -> Iterator[str]:
+    """A table with a column a run; * stands behind the best of each figure."""
+    lines = [["", *(entry.name for entry in entries)], ["status", *(entry.status for entry in entries)]]
+    for title, rows in tables.items():
+        lines.append([title if rows else f"{title}: no difference", *("" for _ in entries)])
+        for name, values in rows.items():
+            best = _best(entries, name, values) if title == "metrics" else None
+            cells = [_cell(value) + (" *" if best is not None and value == best else "") for value in values]
+            lines.append([f"  {name}", *cells])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+def size_of(folder: Path) -> str:
+    """How much a folder holds: `12 files, 1.4 MB`."""
+    sizes = [size for _, size in _files(folder)]
+    return f"{len(sizes)} files, {_size(sum(sizes))}"
+
+
+def _best(entries: Sequence[RunEntry], name: str, values: Sequence[Any]) -> float | None:
+    numbers = [value for value in values if isinstance(value, (int, float)) and math.isfinite(value)]
+    direction = direction_in(entries, name)
+    if direction is None or len(set(numbers)) < 2:
+        return None
+    return max(numbers) if direction == "max" else min(numbers)
+
+
+def _metrics(metrics: Mapping[str, float | None]) -> Iterator[str]:
+    """A line a figure, a column a split."""
+    rows: dict[str, dict[str, float | None]] = {}
+    for name, value in metrics.items():
+        split, _, last = name.rpartition("/")
+        rows.setdefault(last, {})[split] = value
+    splits = list(dict.fromkeys(name.rpartition("/")[0] for name in metrics))
+    if not rows:
+        yield "metrics: none"
+        return
+    width = max(map(len, rows))
+    yield f"{'metrics':<{width + 2}}  " + "  ".join(f"{split or 'value':>10}" for split in splits)
+    for name, values in rows.items():
+        cells = [f"{_cell(values[split]) if split in values else '':>10}" for split in splits]
+        yield f"  {name:<{width}}  {'  '.join(cells)}".rstrip()
+
+
+def _costs(ledger: Sequence[Mapping[str, Any]], seconds: float | None) -> Iterator[str]:
+    costs: dict[str, float] = {}
+    for row in ledger:
+        costs[str(row["plugin"])] = costs.get(str(row["plugin"]), 0.0) + float(row["seconds"])
+    yield "cost" if costs else "cost: none"
+    width = max(map(len, costs), default=0)
+    for name, cost in sorted(costs.items(), key=lambda each: -each[1]):
+        share = f"  {cost / seconds:.1%}" if seconds else ""
+        yield f"  {name:<{width}}  {cost:.3f} s{share}"
+
+
+def _section(title: str, values: Mapping[str, Any]) -> Iterator[str]:
+    yield title if values else f"{title}: none"
+    for name, value in values.items():
+        yield f"  {name} = {_cell(value)}"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.5g}" if isinstance(value, float) else as_text(value) or '""'
+
+
+def _files(folder: Path) -> list[tuple[Path, int]]:
+    """Every file below the folder with its size; links are not followed."""
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file() or path.is_symlink()]
+    return [(path.relative_to(folder), path.lstat().st_size) for path in found]
+
+
+def _size(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

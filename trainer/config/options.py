@@ -1,0 +1,257 @@
+"""Options: the fields of a plugin's or a task's dataclass, as the command line, TOML files and help texts see them."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from trainer.config.settings import kebab, usage_error
+from trainer.errors import UsageError, did_you_mean, listed
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One field of a plugin or a task."""
+
+    field: str
+    type: Any
+    default: Any
+    help: str
+    required: bool
+
+    @property
+    def name(self) -> str:
+        """The field's name as people write it: `validation-split`."""
+        return kebab(self.field)
+
+    @property
+    def plain_type(self) -> Any:
+        """The type without its constraints."""
+        return typing.get_args(self.type)[0] if typing.get_origin(self.type) is typing.Annotated else self.type
+
+    @property
+    def members(self) -> tuple[Any, ...]:
+        """The alternatives of a union, or the type alone; constraints left out."""
+        plain = self.plain_type
+        if typing.get_origin(plain) in (typing.Union, types.UnionType):
+            inner = typing.get_args(plain)
+            return tuple(typing.get_args(t)[0] if typing.get_origin(t) is typing.Annotated else t for t in inner)
+        return (plain,)
+
+    @property
+    def takes_none(self) -> bool:
+        """Whether None is a value of it."""
+        return types.NoneType in self.members
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the value is a sequence, written with commas on the command line."""
+        return any(typing.get_origin(member) in (tuple, list) for member in self.members)
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether the value is true or false and nothing else."""
+        return self.plain_type is bool
+
+    @property
+    def type_name(self) -> str:
+        """The type in a word, for help texts: `integer`, `number`, `text`, `path`, `a|b`, `integer,…`."""
+        return "|".join(_type_name(member) for member in self.members if member is not types.NoneType)
+
+    @property
+    def constraints(self) -> str:
+        """The range in words, such as `> 0`, or empty."""
+        signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": "length ≥", "max_length": "length ≤"}
+        found = [
+            f"{signs[name]} {getattr(part, name)}"
+            for metadata in _metadata(self.type)
+            for part in (metadata.metadata if isinstance(metadata, FieldInfo) else (metadata,))
+            for name in signs
+            if getattr(part, name, None) is not None
+        ]
+        return ", ".join(found)
+
+    @property
+    def default_text(self) -> str:
+        """The default as it would be written on the command line; empty for none."""
+        return as_text(self.default)
+
+    def parse(self, value: Any, *, where: str, base: Path | None = None) -> Any:
+        """The value in the option's own type, from the text of a flag or from a TOML value.
+
+        A relative path is taken from `base`, and stored as an absolute one, so that a saved configuration runs from
+        any folder. Raises UsageError, with `where` and the option's name, for what does not fit.
+        """
+        if isinstance(value, str):
+            value = self._from_text(value)
+        try:
+            parsed = TypeAdapter(self.type).validate_python(value)
+        except ValidationError as error:
+            raise usage_error(error, known=[], where=_join(where, self.name)) from error
+        if isinstance(parsed, (tuple, list)):
+            return type(parsed)(_absolute(part, base) for part in parsed)
+        return _absolute(parsed, base)
+
+    def _from_text(self, text: str) -> Any:
+        """What the text of a flag stands for, as far as pydantic would not know it."""
+        if types.NoneType in self.members and (text == "" or (text.lower() == "none" and str not in self.members)):
+            return None
+        if self.is_list:
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        # Pydantic takes the words of a choice as they are, so a number among them has to be one already.
+        words = [word for m in self.members if typing.get_origin(m) is typing.Literal for word in typing.get_args(m)]
+        return next((word for word in words if as_text(word) == text), text)
+
+
+def _absolute(value: Any, base: Path | None) -> Any:
+    return Path(base or Path.cwd(), value.expanduser()) if isinstance(value, Path) else value
+
+
+def as_text(value: Any) -> str:
+    """A value as a flag takes it."""
+    if value is None:
+        return ""
+    if isinstance(value, (tuple, list)):
+        return ",".join(as_text(part) for part in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _join(where: str, name: str) -> str:
+    return f"{where}{name}" if where.endswith(("-", ".")) or not where else f"{where}: {name}"
+
+
+def _type_name(member: Any) -> str:
+    origin = typing.get_origin(member)
+    if origin in (tuple, list):
+        inner = typing.get_args(member)[0]
+        plain = typing.get_args(inner)[0] if typing.get_origin(inner) is typing.Annotated else inner
+        return f"{_type_name(plain)},…"
+    if origin is typing.Literal:
+        return "|".join(map(str, typing.get_args(member)))
+    names: dict[Any, str] = {int: "integer", float: "number", str: "text", bool: "true|false", Path: "path"}
+    return names.get(member, getattr(member, "__name__", str(member)))
+
+
+def _metadata(annotation: Any) -> list[Any]:
+    """What stands behind the types of an annotation, the inner ones of a union or a sequence included."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        inner, *metadata = typing.get_args(annotation)
+        return metadata + _metadata(inner)
+    return [entry for inner in typing.get_args(annotation) for entry in _metadata(inner)]
+
+
+def options_of(cls: type) -> list[Option]:
+    """The options of a plugin or a task class, in the order of its fields.
+
+    A field for what neither a flag nor TOML can hold, such as an array or a function, is none: it is for Python alone.
+    A class that is no dataclass has none. Raises UsageError where an annotation cannot be read.
+    """
+    if not dataclasses.is_dataclass(cls):
+        return []
+    try:
+        hints = typing.get_type_hints(cls, include_extras=True)
+    except (NameError, TypeError) as error:
+        where = f"{cls.__module__}.{cls.__name__}"
+        raise UsageError(f"the type of an option cannot be read: {error}", where=where) from error
+    return [
+        Option(field.name, hints[field.name], _default(field), _help(hints[field.name]), _required(field))
+        for field in dataclasses.fields(cls)
+        if field.init and _can_be_written(hints[field.name])
+    ]
+
+
+def _can_be_written(annotation: Any) -> bool:
+    """Whether a flag or a TOML value can hold what has this type."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _can_be_written(inner[0])
+    if origin is typing.Literal:
+        return True
+    if origin in (typing.Union, types.UnionType, tuple, list, dict):
+        return all(_can_be_written(part) for part in inner if part is not Ellipsis)
+    plain = (int, float, str, bool, types.NoneType, Path, Enum)
+    return isinstance(annotation, type) and issubclass(annotation, plain)
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
+
+
+def _help(annotation: Any) -> str:
+    return next((m.description for m in _metadata(annotation) if getattr(m, "description", None)), "")
+
+
+def parse_all(cls: type, values: Mapping[str, Any], *, where: str, base: Path | None = None) -> dict[str, Any]:
+    """The options, by their kebab-case names, in their own types; what is parsed already stays as it is.
+
+    Raises UsageError, with `where`, for an unknown option (did you mean) and a value that does not fit.
+    """
+    options = {option.name: option for option in options_of(cls)}
+    for name in values:
+        if name not in options:
+            fix = did_you_mean(name, options) or f"It has: {listed(options, 99)}."
+            raise UsageError(f"there is no option {name!r}", where=where.rstrip("-. "), fix=fix)
+    return {name: options[name].parse(value, where=where, base=base) for name, value in values.items()}
+
+
+def build(cls: type[T], values: Mapping[str, Any], *, where: str, base: Path | None = None) -> T:
+    """An instance with its options from flags (as text) or TOML values, by their kebab-case names.
+
+    Raises UsageError for what `parse_all` refuses, and for an option that is missing.
+    """
+    parsed = parse_all(cls, values, where=where, base=base)
+    options = options_of(cls)
+    missing = [option.name for option in options if option.required and option.name not in parsed]
+    if missing:
+        raise UsageError(f"the option {missing[0]!r} has to be given", where=where.rstrip("-. "))
+    known = {option.field for option in options}
+    for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
+        if field.init and field.name not in known and _required(field):
+            raise UsageError(
+                f"{kebab(field.name)!r} can be given in Python alone: no flag or file can hold it",
+                where=where.rstrip("-. "),
+                fix="Give an instance to trainer.fit.",
+            )
+    try:
+        return cls(**{option.field: parsed[option.name] for option in options if option.name in parsed})
+    except ValueError as error:
+        raise UsageError(str(error), where=where.rstrip("-. ")) from error
+
+
+def check_instance(instance: Any, *, where: str) -> None:
+    """Puts the options of an instance that was made in Python into their own types (text as a path, say).
+
+    Raises UsageError, with `where`, for a value that no flag or file could have given it either.
+    """
+    for option in options_of(type(instance)):
+        given = getattr(instance, option.field)
+        parsed = option.parse(given, where=where) if given is not None or not option.takes_none else None
+        if type(parsed) is not type(given) or parsed != given:
+            setattr(instance, option.field, parsed)
+
+
+def to_toml(instance: Any) -> dict[str, Any]:
+    """The options of an instance as TOML values; None is left out, since it is what leaving out means."""
+    values = {}
+    for option in options_of(type(instance)):
+        value = getattr(instance, option.field)
+        if value is not None:
+            values[option.name] = TypeAdapter(option.type).dump_python(value, mode="json")
+    return values

@@ -1,0 +1,208 @@
+"""The settings that every run has, whatever its task; checked by pydantic, written to and read from TOML."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from trainer.devices import FORMS, parse
+from trainer.errors import UsageError, did_you_mean, listed
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FLAGS = {
+    "optimizer": ("optimizer", "name"),
+    "learning-rate": ("optimizer", "learning-rate"),
+    "weight-decay": ("optimizer", "weight-decay"),
+}
+"""Common options whose value lies deeper in the configuration than their name says."""
+
+
+NO_KVSTORE = "No kvstore is used: --devices names the devices, mpirun -n the processes, and the engine sums over both."
+"""For people who come from MXNet's own way to train on several."""
+
+
+def kebab(name: str) -> str:
+    """`batch_size` → `batch-size`: the form of options, TOML keys and plugin names."""
+    return name.replace("_", "-")
+
+
+class OptimizerSettings(BaseModel):
+    """Any optimizer that MXNet registers; keys beyond these go to it as they are, such as `momentum` or `beta1`."""
+
+    model_config = ConfigDict(extra="allow", alias_generator=kebab, populate_by_name=True, frozen=True)
+
+    name: str = "sgd"
+    learning_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+    def build(self, where: str = "[optimizer]") -> Any:
+        """The MXNet optimizer. Raises UsageError, with `where`, for a name or an argument that it does not have."""
+        from trainer.mxnet import mx
+
+        registry = {name: cls for name, cls in mx.optimizer.Optimizer.opt_registry.items() if name != "test"}
+        cls = registry.get(self.name.lower())
+        if cls is None:
+            raise UsageError(
+                f"MXNet has no optimizer {self.name!r}",
+                where=where,
+                fix=did_you_mean(self.name, registry) or f"It has: {listed(sorted(registry), 99)}.",
+            )
+        arguments = {name.replace("-", "_"): value for name, value in (self.model_extra or {}).items()}
+        ours = {"wd", "learning_rate", "lr_scheduler", "param_dict", "param_idx2name", "rescale_grad"}
+        known = {name: default for name, default in _arguments(cls).items() if name not in ours}
+        for name, value in arguments.items():
+            if name not in known and "kvstore" in name:
+                raise UsageError(f"there is no option {kebab(name)!r}", where=where, fix=NO_KVSTORE)
+            if name not in known:
+                raise UsageError(
+                    f"{self.name} has no argument {kebab(name)!r}",
+                    where=where,
+                    fix=did_you_mean(kebab(name), map(kebab, known))
+                    or f"It has: {listed(sorted(map(kebab, known)), 99)}.",
+                )
+            _check_kind(kebab(name), value, known[name], where)
+        if self.learning_rate is not None:
+            arguments["learning_rate"] = self.learning_rate
+        try:
+            return cls(wd=self.weight_decay, **arguments)
+        except (TypeError, ValueError, AssertionError, mx.MXNetError) as error:
+            raise UsageError(f"{self.name} cannot be made: {error}", where=where) from error
+
+
+def _arguments(cls: type) -> dict[str, Any]:
+    """What the constructors of a class and its bases take, with the defaults."""
+    return {
+        name: parameter.default
+        for base in reversed(cls.__mro__[:-1])
+        if "__init__" in vars(base)
+        for name, parameter in inspect.signature(base.__init__).parameters.items()  # type: ignore[misc]
+        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) and name != "self"
+    }
+
+
+def _check_kind(name: str, value: Any, default: Any, where: str) -> None:
+    """Raises UsageError for what is neither a number nor a truth value where the default says that it is one.
+
+    MXNet would notice at the first update, or never: a text counts as true.
+    """
+    if isinstance(default, bool):
+        fits, kind = isinstance(value, bool), "true or false"
+    elif isinstance(default, (int, float)):
+        fits, kind = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
+    else:
+        fits, kind = isinstance(default, str) or not isinstance(value, str), "a number"
+    if not fits:
+        raise UsageError(f"{value!r} does not fit {name!r}: it should be {kind}", where=where)
+
+
+def scalar(value: Any) -> Any:
+    """A value that came as text (from the command line) as the number or the truth value that it spells."""
+    if not isinstance(value, str):
+        return value
+    words = {"true": True, "false": False, "none": None}
+    if value.lower() in words:
+        return words[value.lower()]
+    for convert in (int, float):
+        try:
+            return convert(value)
+        except ValueError:
+            continue
+    return value
+
+
+class Settings(BaseModel):
+    """What every run has. The field names in kebab-case are the options, the TOML keys and the names for `--set`."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=kebab, populate_by_name=True, frozen=True)
+
+    epochs: Annotated[int, Field(ge=1, description="How often the training rows are gone through.")]
+    batch_size: Annotated[int, Field(ge=1, description="Rows per step, over all devices and processes together.")]
+    devices: Annotated[str, Field(description=f"Where to compute: {FORMS}.")] = "cpu"
+    micro_batches: Annotated[
+        Annotated[int, Field(ge=1)] | None,
+        Field(description="Parts that each batch is computed in: the same results on any number of devices."),
+    ] = None
+    seed: Annotated[int, Field(ge=0, lt=2**31, description="Where all randomness comes from.")]
+    steps: Annotated[Annotated[int, Field(ge=1)] | None, Field(description="Stop after so many batches.")] = None
+    onednn: Annotated[
+        Literal["auto", "on", "off"],
+        Field(description="Whether the CPU computes with oneDNN; auto: not where a step is small."),
+    ] = "auto"
+    threads: Annotated[
+        int | str,
+        Field(description="Threads that the CPU computes with; auto: more than one where a step is large."),
+    ] = "auto"
+    optimizer: OptimizerSettings = OptimizerSettings()
+
+    @field_validator("devices")
+    @classmethod
+    def _devices(cls, value: str) -> str:
+        parse(value)
+        return value
+
+    @field_validator("threads")
+    @classmethod
+    def _threads(cls, value: int | str) -> int | str:
+        if value == "auto":
+            return value
+        if not str(value).isdecimal() or int(value) < 1:
+            raise UsageError(
+                f"{value!r} is no number of threads", where="--threads", fix="Write a number from 1 on, or auto."
+            )
+        return int(value)
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any], where: str = "") -> Settings:
+        """The settings from plain values, with a UsageError for the first that does not fit."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise usage_error(error, known=known_keys(), where=where) from error
+
+    def to_toml(self) -> dict[str, Any]:
+        """Plain values for a TOML file; what is None is left out, since TOML has no word for it."""
+        return self.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+def known_keys() -> list[str]:
+    """The names of the common settings, `optimizer.learning-rate` included."""
+    optimizer = [f"optimizer.{kebab(name)}" for name in OptimizerSettings.model_fields]
+    return [kebab(name) for name in Settings.model_fields if name != "optimizer"] + optimizer
+
+
+def usage_error(error: ValidationError, *, known: list[str], where: str = "", prefix: str = "") -> UsageError:
+    """Pydantic's first complaint as one of ours: which key, what is wrong with its value, what is meant instead."""
+    first = error.errors()[0]
+    key = prefix + ".".join(str(part) for part in first["loc"] if isinstance(part, str) and "[" not in part)
+    if first["type"] == "extra_forbidden":
+        fix = NO_KVSTORE if "kvstore" in key else did_you_mean(key, known) or f"Known: {listed(known, 99)}."
+        return UsageError(f"there is no option {key!r}", where=where, fix=fix)
+    if first["type"] == "missing":
+        return UsageError(f"{key!r} is missing" if key else f"{first['input']!r} has too few values", where=where)
+    message = first["msg"].replace("Input should be", "it should be")
+    place = f"{where}: {key}" if where and key else where or key
+    return UsageError(f"{first['input']!r} does not fit: {message}", where=place)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises UsageError for one that is missing or is not TOML."""
+    try:
+        config: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        siblings = [other.name for other in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        fix = did_you_mean(path.name, siblings) or "Check the path."
+        raise UsageError("there is no such file", where=str(path), fix=fix) from None
+    except OSError as error:
+        raise UsageError(f"it cannot be read: {error.strerror}", where=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"it is not TOML: {error}", where=str(path)) from error
+    return config

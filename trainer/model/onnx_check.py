@@ -1,0 +1,86 @@
+"""Whether onnxruntime computes from a file what a model computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.errors import TrainerError, listed
+from trainer.model.interface import Encoded
+from trainer.seeds import derive
+
+if TYPE_CHECKING:
+    from trainer.model.model import Model
+
+TOLERANCE = 1e-5
+"""By which outputs may differ, absolutely or relatively, whichever is larger."""
+
+
+def compare(runtime: Any, content: bytes, model: Model, *, scores: str, raw_inputs: bool) -> float:
+    """The largest difference between onnxruntime and us, for one row and for several.
+
+    `scores` is the output that is the task's predictions, if the file has it. Raises TrainerError for a difference that
+    is too large.
+    """
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    outputs = [each.name for each in session.get_outputs()]
+    largest = 0.0
+    for rows in (1, 7, 64):
+        raw, encoded = _sample(model, rows, raw_inputs=raw_inputs)
+        given = dict(zip([entry.name for entry in model.about.inputs], raw, strict=True))
+        theirs = session.run(outputs, given)
+        ours = _ours(model, encoded, outputs, scores)
+        for name, mine, other in zip(outputs, ours, theirs, strict=True):
+            same = mine.shape == other.shape and np.allclose(other, mine, rtol=TOLERANCE, atol=TOLERANCE)
+            if not same:
+                raise TrainerError(
+                    f"onnxruntime does not compute what this program does: {name} of {rows} rows differs by "
+                    f"{np.abs(mine - other).max():.2g}"
+                    if mine.shape == other.shape
+                    else f"onnxruntime gives {name} the shape {other.shape}, this program {mine.shape}"
+                )
+            largest = max(largest, float(np.abs(mine - other).max(initial=0.0)))
+    return largest
+
+
+def _sample(model: Model, rows: int, *, raw_inputs: bool) -> tuple[list[NDArray[Any]], Encoded]:
+    """Rows to compare on: standard normal numbers, or zeros for whole ones, whose range nobody knows; a row of raw ones
+    has missing values.
+    """
+    generator = np.random.default_rng(derive(0, "export", rows))
+    arrays: list[NDArray[Any]] = []
+    for entry in model.about.inputs:
+        shape = (rows, *entry.shape)
+        values = generator.normal(size=shape) if entry.dtype.startswith("float") else np.zeros(shape)
+        arrays.append(values.astype(entry.dtype))
+    if not raw_inputs:
+        return arrays, Encoded(tuple(arrays), rows)
+    scaling = model.interface.scaling()
+    assert scaling is not None  # noqa: S101  the graph was made with it
+    raw = generator.normal(size=(rows, len(scaling[0]))) * scaling[1] + scaling[0]
+    raw[rows // 2, ::2] = np.nan
+    return [raw], model.encode(raw)
+
+
+def _ours(model: Model, encoded: Encoded, names: Sequence[str], scores: str) -> list[NDArray[Any]]:
+    from trainer.mxnet import autograd, mx
+
+    with autograd.predict_mode():
+        given = model.net(
+            *[
+                mx.nd.array(part, dtype=entry.dtype)
+                for part, entry in zip(encoded.inputs, model.about.inputs, strict=True)
+            ]
+        )
+        outputs = list(given) if isinstance(given, (list, tuple)) else [given]
+        found = [output.asnumpy() for output in outputs]
+        if scores in names:
+            found.append(model.task.predictions(outputs[0] if len(outputs) == 1 else outputs).asnumpy())
+    if len(found) != len(names):
+        raise TrainerError(f"the ONNX file has the outputs {listed(names)}, the net {len(found)}")
+    return found

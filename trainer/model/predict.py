@@ -1,0 +1,236 @@
+"""A file of rows through a model into a table of predictions, a part at a time: memory does not grow with the file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainer.atomic import replacing
+from trainer.data.read import CSV_ENDINGS, PARQUET_ENDINGS, is_csv
+from trainer.errors import UsageError, listed
+from trainer.model.model import check_threshold
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from trainer.model.interface import Encoded, RowSource
+    from trainer.model.model import Model
+
+STANDARD_OUTPUT = "-"
+
+
+@dataclass
+class Report:
+    """What was seen on the way."""
+
+    rows: int = 0
+    ignored: Sequence[str] = ()
+    """Columns, or files, that the model has no use for."""
+    missing: dict[str, int] = field(default_factory=dict)
+    """How many values of each column were missing."""
+    unseen: dict[str, int] = field(default_factory=dict)
+    """How many values of each column the training rows did not have."""
+    not_finite: int = 0
+    """Rows whose prediction is no number."""
+
+    def add(self, encoded: Encoded) -> None:
+        """Counts a part."""
+        self.rows += encoded.rows
+        for total, part in ((self.missing, encoded.missing), (self.unseen, encoded.unseen)):
+            for name, count in part.items():
+                total[name] = total.get(name, 0) + count
+
+    def notes(self) -> list[str]:
+        """What a person should know, a line each."""
+        counted = {
+            "missing values, taken as in training": self.missing,
+            "values that the training rows do not have": self.unseen,
+        }
+        lines = [f"the model has no use for: {listed(self.ignored, 10)}"] if self.ignored else []
+        lines += [
+            f"{what}: {listed((f'{name} {count}' for name, count in counts.items()), 10)}"
+            for what, counts in counted.items()
+            if counts
+        ]
+        return [*lines, *([f"{self.not_finite} predictions are no numbers"] if self.not_finite else [])]
+
+
+def check_output(output: str, *, source: str, force: bool) -> None:
+    """Raises UsageError where the predictions could not be written later; reads and writes nothing."""
+    if output == STANDARD_OUTPUT:
+        return
+    path, where = Path(output), "--output"
+    if not is_csv(path) and path.suffix.lower() not in PARQUET_ENDINGS:
+        raise UsageError(
+            f"the ending of {output!r} says neither CSV nor Parquet",
+            where=where,
+            fix=f"Use {listed([*CSV_ENDINGS, *PARQUET_ENDINGS])}, or - for CSV on standard output.",
+        )
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", where=where, fix="Name a file in it.")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"there is no folder {path.absolute().parent}", where=where, fix="Make it first.")
+    if path.exists():
+        if Path(source).exists() and path.samefile(source):
+            raise UsageError(f"{path} is what the rows are read from", where=where, fix="Choose another name.")
+        if not force:
+            raise UsageError(f"{path} exists", where=where, fix="Choose another name, or pass --force to replace it.")
+
+
+def predict_file(
+    model: Model,
+    source: str,
+    output: str,
+    *,
+    keep: Sequence[str] | None = (),
+    threshold: float | None = None,
+    force: bool = False,
+    watch: Callable[[RowSource, int], None] | None = None,
+) -> Report:
+    """Writes predictions for every row of a file (or of `-`, standard input), in their order; returns what it saw.
+
+    `output` is a CSV or Parquet file, or `-` for CSV on standard output. It appears under its name when it is whole; a
+    full disk or a mistake in the last row leaves what was there before. `keep` names columns of the source that stand
+    before the predictions, None for all of them. `watch` is called after each part with the source and the rows so far.
+
+    Raises UsageError for whatever does not fit, and for an output that exists, unless `force` is set.
+    """
+    check_output(output, source=source, force=force)
+    threshold = check_threshold(threshold, model.threshold)
+    rows = model.interface.open(source, keep=keep, judged=False)
+    report = Report(ignored=rows.ignored)
+    try:
+        with _writing(output) as write:
+            for encoded in rows:
+                scores = model.scores(encoded)
+                report.add(encoded)
+                report.not_finite += int((~np.isfinite(scores.reshape(len(scores), -1))).any(axis=1).sum())
+                write({**encoded.kept, **model.interface.columns(scores, threshold)})
+                if watch is not None:
+                    watch(rows, report.rows)
+            if not report.rows:
+                raise UsageError("it has a header and no rows", where=rows.where)
+    finally:
+        rows.close()
+    return report
+
+
+Write = Callable[[Mapping[str, Any]], None]
+
+
+@contextmanager
+def _writing(output: str) -> Iterator[Write]:
+    """A function that takes the columns of one part after the other."""
+    if output == STANDARD_OUTPUT:
+        try:
+            sys.stdout.flush()
+            yield _CsvWriter(sys.stdout.buffer).write
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            # Whoever read it has seen enough.
+            raise
+        except OSError as error:
+            raise UsageError(f"it cannot be written: {error.strerror or error}", where="standard output") from error
+        return
+    path = Path(output).absolute()
+    try:
+        with replacing(path) as file, ExitStack() as stack:
+            if is_csv(path):
+                yield _CsvWriter(stack.enter_context(_packed(file, path)), delimiter=_delimiter(path)).write
+            else:
+                yield stack.enter_context(_ParquetWriter(file)).write
+    except OSError as error:
+        raise UsageError(f"it cannot be written: {error.strerror or error}", where=str(path)) from error
+
+
+@contextmanager
+def _packed(file: IO[bytes], path: Path) -> Iterator[Any]:
+    if path.suffix.lower() != ".gz":
+        yield file
+        return
+    import gzip
+
+    with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6) as packed:
+        yield packed
+
+
+def _delimiter(path: Path) -> str:
+    return "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
+
+
+class _CsvWriter:
+    """CSV with quotes where a value needs them."""
+
+    def __init__(self, file: Any, *, delimiter: str = ",") -> None:
+        self._file = file
+        self._delimiter = delimiter
+        self._begun = False
+
+    def write(self, columns: Mapping[str, Any]) -> None:
+        import pyarrow as pa
+
+        if not self._begun:
+            header = io.StringIO()
+            csv.writer(header, delimiter=self._delimiter, lineterminator="\n").writerow(columns)
+            self._file.write(header.getvalue().encode())
+            self._begun = True
+        try:
+            self._file.write(self._lines(pa.table(dict(columns))))
+        except pa.ArrowNotImplementedError as error:
+            raise UsageError(
+                f"a column cannot be written as CSV: {next(iter(str(error).splitlines()), '')}",
+                where="--output",
+                fix="Write a .parquet file, or keep other columns.",
+            ) from error
+
+    def _lines(self, table: pa.Table) -> bytes:
+        import pyarrow as pa
+        from pyarrow import csv as pa_csv
+
+        for quoting in ("none", "needed"):
+            sink = io.BytesIO()
+            try:
+                # "none" refuses a value that needs quotes, and "needed" puts them around every text.
+                options = pa_csv.WriteOptions(include_header=False, delimiter=self._delimiter, quoting_style=quoting)
+                pa_csv.write_csv(table, sink, options)
+            except pa.ArrowInvalid:
+                if quoting == "needed":
+                    raise
+                continue
+            return sink.getvalue()
+        raise AssertionError
+
+
+class _ParquetWriter:
+    """A Parquet file, a row group a part."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._writer: Any = None
+
+    def __enter__(self) -> _ParquetWriter:
+        return self
+
+    def write(self, columns: Mapping[str, Any]) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        table = pa.table(dict(columns))
+        if self._writer is None:
+            self._writer = parquet.ParquetWriter(self._file, table.schema)
+        self._writer.write_table(table)
+
+    def __exit__(self, *error: object) -> None:
+        if self._writer is None:
+            return
+        # After an error too: it would close itself later, when the file is gone.
+        with nullcontext() if error[0] is None else suppress(Exception):
+            self._writer.close()

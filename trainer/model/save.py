@@ -1,0 +1,158 @@
+"""Writes the model folder at the end of a run: complete, or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainer.atomic import flush_folder, put_folder, write_atomic, write_json
+from trainer.config import options
+from trainer.errors import TrainerError
+from trainer.model.manifest import ABOUT, FOLDER, PARAMETERS, SCHEMA, SYMBOL, digest
+from trainer.runs import folder
+
+if TYPE_CHECKING:
+    from trainer.run import Run
+
+ROWS_AT_A_TIME = 256
+"""For a task that does not say how many rows it evaluates at a time: a training batch may be far smaller."""
+
+
+def write_model(run: Run) -> Path:
+    """The folder `model` in the run's folder, with the weights that its evaluations use; an older one is replaced.
+
+    A net without a symbolic form gets its parameters alone, and `run.model_note` says why. Raises TrainerError where
+    the disk refuses; nothing is left of the new folder then, and the older one is whole.
+    """
+    assert run.folder is not None  # noqa: S101
+    target = run.folder / FOLDER
+    for leftover in run.folder.glob(f".{FOLDER}.*"):
+        # What a process that was killed in the middle of this has left.
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary = target.with_name(f".{FOLDER}.{secrets.token_hex(4)}")
+    try:
+        temporary.mkdir()
+        about = _write_net(run, temporary)
+        names = sorted(path.name for path in temporary.iterdir())
+        files = {
+            name: {"bytes": (temporary / name).stat().st_size, "sha256": digest(temporary / name)} for name in names
+        }
+        write_json(temporary / ABOUT, {**about, **_about(run), "files": files})
+        put_folder(temporary, target)
+        flush_folder(run.folder)
+    except OSError as error:
+        raise TrainerError(f"the model cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _write_net(run: Run, temporary: Path) -> dict[str, Any]:
+    """The symbol and the parameters; returns what `model.json` says of them."""
+    from trainer.model.symbol import NoSymbol, trace_net
+    from trainer.mxnet import mx
+
+    assert run.train is not None and run.engine_step is not None  # noqa: S101, PT018
+    sample = run.train.sample()
+    # Parameters of the loss are no part of the model.
+    places = {
+        place: parameter
+        for place, parameter in run.engine_step.parameters.named.items()
+        if not place.startswith("loss:")
+    }
+    context = run.contexts[0]
+    values = {place: parameter.data(context) for place, parameter in places.items()}
+    why = ""
+    try:
+        symbol, names, outputs = trace_net(run.net, places, len(sample))
+    except NoSymbol as reason:
+        why = str(reason)
+        names, outputs = [f"data{number}" for number in range(len(sample))], 1
+        run.model_note = f"parameters alone, without a symbol: {why}"
+    else:
+        auxiliary = set(symbol.list_auxiliary_states())
+        used = {*symbol.list_arguments(), *auxiliary}
+        # MXNet's loaders refuse a parameter that the symbol does not have.
+        values = {
+            f"{'aux' if place in auxiliary else 'arg'}:{place}": value
+            for place, value in values.items()
+            if place in used
+        }
+        write_atomic(temporary / SYMBOL, symbol.tojson() + "\n")
+    _save_arrays(mx, temporary / PARAMETERS, values)
+    inputs = [
+        {"name": name, "shape": list(part.shape[1:]), "dtype": np.dtype(part.dtype).name}
+        for name, part in zip(names, sample, strict=True)
+    ]
+    return {"schema": SCHEMA, "inputs": inputs, "outputs": outputs, "symbol": not why, "symbol_why": why}
+
+
+def _save_arrays(mx: Any, path: Path, values: Mapping[str, Any]) -> None:
+    """MXNet's own format, read back and compared: MXNet says nothing of a disk that was full when it closed a file.
+
+    Raises OSError.
+    """
+    try:
+        mx.nd.save(str(path), dict(values))
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+        found = mx.nd.load(str(path)) if values else {}
+        whole = not values or (
+            set(found) == set(values)
+            and all(np.array_equal(found[name].asnumpy(), values[name].asnumpy(), equal_nan=True) for name in values)
+        )
+    except mx.MXNetError:
+        whole = False
+    if not whole:
+        raise OSError(f"{path.name} is not what was written (is the disk full?)")
+
+
+def _about(run: Run) -> dict[str, Any]:
+    task, record = run.task, run.record()
+    info = dict(task.model_info())
+    return {
+        "task": {"name": task.name, "options": options.to_toml(task)},
+        "batch_size": task.evaluation_batch_size or max(run.settings.batch_size, ROWS_AT_A_TIME),
+        "threshold": _thresholds(run),
+        "info": info,
+        "metrics": record["metrics"],
+        "card": _card(run, info),
+        "seed": run.settings.seed,
+        "epoch": run.epoch,
+        "step": run.step,
+        "versions": folder.versions(),
+    }
+
+
+def _thresholds(run: Run) -> dict[str, float | None] | None:
+    given = getattr(run.task, "threshold", None)
+    if given is None or run.threshold is None:
+        return None
+    return {"given": float(given), "tuned": None if run.threshold == given else float(run.threshold)}
+
+
+def _card(run: Run, info: Mapping[str, Any]) -> dict[str, Any]:
+    """What a person wants to know who is given this folder."""
+    splits = {split: getattr(run, split) for split in ("train", "validation", "test")}
+    rows = {split: batches.rows for split, batches in splits.items() if batches is not None}
+    said = dict(run.task.model_interface(info).card())
+    return {
+        "trained": {"began": _date(run.started), "ended": _date(time.time()), "status": run.status},
+        "rows": rows,
+        "parameters": sum(int(np.prod(each.shape)) for each in run.engine_step.parameters.all)
+        if run.engine_step is not None
+        else 0,
+        **said,
+        "limits": "It knows nothing but its training rows: judge it on rows of your own before you rely on it.",
+    }
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,69 @@
+"""What a run was made of, under flat names, and in what several runs differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.config.settings import read_config
+from trainer.runs import folder
+from trainer.runs.listing import RunEntry
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A run under flat names: `settings` (`optimizer.name`, `task.x`, `plugins.x.y`), `versions` and `metrics`.
+
+    What a folder does not hold, or holds unreadably, is left out.
+    """
+
+    entry: RunEntry
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    metrics: Mapping[str, float | None]
+
+
+def contents(entry: RunEntry) -> Contents:
+    """Of one run. Raises UsageError where its configuration is not TOML."""
+    config = read_config(entry.folder / folder.CONFIG)
+    config.pop("schema", None)
+    plugins = config.get("plugins", {})
+    settings = flat(config)
+    # A plugin without options is a difference too.
+    settings |= {f"plugins.{name}": "used" for name, options in plugins.items() if not options}
+    return Contents(entry, settings, {**entry.record.get("versions", {}), **_plugin_versions(entry)}, entry.metrics)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables under names with dots."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
+
+
+def rows(tables: Sequence[Mapping[str, Any]], *, equal_too: bool = False) -> dict[str, list[Any]]:
+    """By name, what each of several tables has, None where it has nothing; only what differs, unless `equal_too`."""
+    names = dict.fromkeys(name for table in tables for name in table)
+    found = {name: [table.get(name) for table in tables] for name in names}
+    return {name: values for name, values in found.items() if equal_too or any(each != values[0] for each in values)}
+
+
+def plugins_in(path: Path) -> list[dict[str, Any]]:
+    """The entries of a run's `plugins.json`; none where it cannot be read."""
+    try:
+        found = json.loads((path / folder.PLUGINS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _plugin_versions(entry: RunEntry) -> dict[str, str]:
+    return {
+        f"plugin {each['name']}": f"{each.get('distribution', '')} {each['version']}".strip()
+        for each in plugins_in(entry.folder)
+        if "version" in each and "name" in each
+    }

@@ -1,0 +1,212 @@
+"""The folder of a run: made once everything has been checked, never shared by two runs."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import math
+import os
+import re
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+
+from trainer.atomic import flush_folder, write_atomic, write_json
+from trainer.catalog import registry
+from trainer.config import options
+from trainer.errors import UsageError
+from trainer.runs import checkpoint
+
+if TYPE_CHECKING:
+    from trainer.run import Run
+
+CONFIG = "config.toml"
+PLUGINS = "plugins.json"
+RUN = "run.json"
+LOCK = ".lock"
+
+_held: dict[Path, int] = {}
+"""The lock files that this process holds, by their run's folder. A lock belongs to the process, and ends with it."""
+
+
+def check_writable(runs_dir: Path) -> None:
+    """Raises UsageError where a run folder could not be made later; leaves nothing behind."""
+    existing = next(folder for folder in (runs_dir.absolute(), *runs_dir.absolute().parents) if folder.exists())
+    if not existing.is_dir():
+        raise UsageError(f"{existing} is a file, not a folder", where="--runs-dir", fix="Choose another place.")
+    try:
+        # Asking os.access would believe the permission bits alone; a read-only disk refuses only the attempt.
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{existing} cannot be written: {error.strerror}",
+            where="--runs-dir",
+            fix="Choose another folder, or pass --dry-run to write nothing.",
+        ) from error
+
+
+def folder_path(runs_dir: Path, task: str, name: str | None) -> Path:
+    """Where the run is to live: `runs/<task>/<name>`, or `runs/<task>/<time>-<id>`. Raises UsageError if it exists."""
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UsageError(
+            f"{name!r} cannot be a folder's name", where="--name", fix="Use letters, digits, dots and dashes."
+        )
+    folder = runs_dir.absolute() / task / (name or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}")
+    if folder.exists():
+        raise UsageError(f"there is a run in {folder} already", where="--name", fix="Choose another name.")
+    return folder
+
+
+def create(folder: Path, config: Mapping[str, Any], run: Run) -> None:
+    """Makes the folder with its first files, complete or not at all, and locks it for this process.
+
+    Raises UsageError where another run took the name in the meantime, or the disk refuses; the run then has no folder,
+    so that whatever it does next, it leaves the other one's alone.
+    """
+    temporary = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
+    try:
+        temporary.mkdir(parents=True)
+        write_atomic(temporary / CONFIG, tomli_w.dumps(config))
+        write_json(temporary / PLUGINS, plugins_of(run))
+        write_run(temporary, run)
+        lock(folder, temporary)
+        temporary.rename(folder)
+    except BaseException as error:
+        run.folder = None
+        unlock(folder)
+        remove(temporary)
+        if isinstance(error, OSError):
+            raise UsageError(f"the run's folder {folder} cannot be made: {error.strerror or error}") from error
+        raise
+    flush_folder(folder.parent)
+
+
+def open_again(folder: Path, config: Mapping[str, Any], run: Run) -> None:
+    """Takes up the folder of an earlier run, which this process has locked; one that starts over loses what it wrote.
+
+    Raises UsageError where the disk refuses.
+    """
+    try:
+        if not run.resumed:
+            for path in folder.iterdir():
+                if path.name not in (CONFIG, PLUGINS, LOCK):
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        checkpoint.remove_leftovers(folder)
+        write_atomic(folder / CONFIG, tomli_w.dumps(config))
+        write_json(folder / PLUGINS, plugins_of(run))
+        write_run(folder, run)
+    except OSError as error:
+        raise UsageError(f"the run's folder {folder} cannot be written: {error.strerror or error}") from error
+
+
+def lock(folder: Path, place: Path | None = None) -> None:
+    """Claims a run's folder (which lies in `place` for now) for this process, until `unlock` or its end.
+
+    Raises UsageError where a run is using it. The kernel keeps the lock and drops it with the process, however that
+    ends, so a crashed run never blocks its folder. It does not pass to worker processes, which may outlive a crash.
+    """
+    message = UsageError(f"a run is going on in {folder}", fix="Wait for its end, or interrupt it with Ctrl-C.")
+    if folder in _held:
+        raise message
+    descriptor = os.open((place or folder) / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            raise message from None
+        raise
+    _held[folder] = descriptor
+
+
+def unlock(folder: Path) -> None:
+    """Gives the folder free, where this process holds it."""
+    descriptor = _held.pop(folder, None)
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock. Raises UsageError where a run is using it."""
+    lock(folder)
+    try:
+        yield
+    finally:
+        unlock(folder)
+
+
+def remove(folder: Path) -> None:
+    """Takes a run folder away again, and the folders above it that are empty by that."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for above in (folder.parent, folder.parent.parent):
+        try:
+            above.rmdir()
+        except OSError:
+            return
+
+
+def write_run(folder: Path, run: Run) -> None:
+    """`run.json`: the status, what was decided, and what each plugin cost."""
+    write_json(folder / RUN, record_of(run))
+
+
+def record_of(run: Run) -> dict[str, Any]:
+    """What `run.json` holds."""
+    step = run.engine_step
+    return {
+        "schema": 1,
+        "task": run.task.name,
+        **run.record(),
+        "process": this_process(),
+        "step_kind": step.kind if step else None,
+        "step_why": step.why if step else "",
+        "model_note": run.model_note,
+        "devices": [str(context) for context in run.contexts],
+        "computing": {"onednn": run.settings.onednn, "threads": run.settings.threads},
+        "processes": run.processes.size,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Those that the bits of a result may depend on."""
+    packages = ("gluon-trainer", "mxnet", "numpy")
+    return {**{name: version(name) for name in packages}, "python": sys.version.split()[0]}
+
+
+def _as_json(value: Any) -> Any:
+    """An option's value; TOML has infinity and NaN, JSON has not."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def this_process() -> dict[str, Any]:
+    """The process: its number, when it began (in seconds since 1970, which tells it from a later one), and the host."""
+    import psutil
+
+    return {"pid": os.getpid(), "started": float(psutil.Process().create_time()), "host": socket.gethostname()}
+
+
+def plugins_of(run: Run) -> list[dict[str, Any]]:
+    """A run's plugins: name, class, package and version, phase, options."""
+    return [
+        {
+            "name": plugin.name,
+            **registry.origin_of(plugin),
+            "phase": plugin.phase.name,
+            "on_error": plugin.on_error,
+            "options": {name: _as_json(value) for name, value in options.to_toml(plugin).items()},
+        }
+        for plugin in run.dispatch.plugins
+    ]

@@ -1,0 +1,265 @@
+"""What a run's state consists of, as `capture` gives it to a checkpoint and `restore` takes it back.
+
+A run that goes on from a captured state equals, bit for bit, one that never stopped. So everything is in it that the
+next step could read: weights and running statistics, the optimizer's states and counters, the position, open requests,
+what was logged, the losses' running sums as they stand, and each plugin's `state_dict`. The order of the rows and the
+random numbers are functions of the seed and the position: their only state is where MXNet's generator was seeded last.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainer.errors import PluginError, UsageError
+from trainer.events import Plugin
+from trainer.run import Decision
+
+if TYPE_CHECKING:
+    from trainer.run import Run
+
+log = logging.getLogger("trainer")
+
+COUNTED = (
+    "epoch",
+    "step",
+    "updates",
+    "epoch_rows",
+    "within_epoch",
+    "threshold",
+    "metrics",
+    "directions",
+    "times_logged",
+    "epoch_metrics",
+    "history",
+    "started",
+    "seeded_at",
+)
+"""The attributes of a Run that are its state as they are."""
+
+
+def capture(run: Run) -> dict[str, Any]:
+    """The state between two steps. Reads every parameter, so it waits for the device.
+
+    Raises PluginError for a plugin whose `state_dict` fails, unless it asks to be switched off instead.
+    """
+    assert run.engine_step is not None and run.train is not None  # noqa: S101, PT018
+    parameters = run.engine_step.parameters
+    return {
+        "run": {
+            **{name: getattr(run, name) for name in COUNTED},
+            "step_in_epoch": run.step_in_epoch,
+            "seconds": run.seconds,
+            "requests": run.requests,
+            "decisions": [asdict(decision) for decision in run.decisions],
+            "ledger": run.dispatch.ledger(),
+        },
+        "rows": run.train.rows,
+        "loss": run.engine_step.loss.state_dict(),
+        "parameters": parameters.copy(),
+        "optimizer": {
+            "name": type(run.optimizer).__name__.lower(),
+            "groups": [list(group.names) for group in parameters.groups],
+            "states": parameters.states,
+            "attributes": _attributes(run.optimizer),
+            "updates": {str(index): count for index, count in run.optimizer._index_update_count.items()},  # noqa: SLF001
+        },
+        "plugins": {**run.states_kept, **_of_plugins(run)},
+    }
+
+
+def restore(run: Run, state: Mapping[str, Any], replay: Callable[[], None]) -> None:
+    """Puts a captured state into a run that was built anew from the same configuration.
+
+    `replay` is called when the position is known and nothing else was restored, to bring MXNet's generator to it.
+
+    Raises UsageError where the data, the net or the optimizer are not those of the state, PluginError for a plugin that
+    does not take its own back.
+    """
+    assert run.engine_step is not None and run.train is not None  # noqa: S101, PT018
+    _check(run, state)
+    saved = state["run"]
+    for name in COUNTED:
+        setattr(run, name, saved[name])
+    run.resume(
+        step_in_epoch=saved["step_in_epoch"],
+        seconds=saved["seconds"],
+        requests=saved["requests"],
+        decisions=[Decision(**decision) for decision in saved["decisions"]],
+    )
+    run.dispatch.add_to_ledger(saved["ledger"])
+    replay()
+    parameters, optimizer = run.engine_step.parameters, state["optimizer"]
+    parameters.assign(state["parameters"])
+    for held, values in zip(parameters.states, optimizer["states"], strict=True):
+        _fill(held, values)
+    for name, value in optimizer["attributes"].items():
+        setattr(run.optimizer, name, _with_numbered_keys(value, getattr(run.optimizer, name, None)))
+    counts = run.optimizer._index_update_count  # noqa: SLF001  MXNet has no public way to its counters
+    counts.clear()
+    counts.update({int(index): count for index, count in optimizer["updates"].items()})
+    run.engine_step.loss.load_state_dict(state["loss"])
+    _to_plugins(run, state["plugins"])
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Where two captured states differ in any bit: the paths of what differs. Times, and saves, may differ."""
+    found: list[str] = []
+    _compare(_without_times(first), _without_times(second), "", found)
+    return found
+
+
+# ---- plugins --------------------------------------------------------------------------------------------------------
+
+
+def _of_plugins(run: Run) -> dict[str, Any]:
+    states = {}
+    for plugin in run.dispatch.active():
+        try:
+            states[plugin.name] = plugin.state_dict()
+        except Exception as error:
+            fatal = run.dispatch.failed(plugin, "state_dict", run, error)
+            if fatal is not None:
+                raise fatal from error
+    return states
+
+
+def _to_plugins(run: Run, states: Mapping[str, Any]) -> None:
+    plugins = {plugin.name: plugin for plugin in run.dispatch.plugins}
+    for name, plugin in plugins.items():
+        if name not in states:
+            if type(plugin).state_dict is not Plugin.state_dict:
+                log.warning("the checkpoint holds no state of the plugin %r: it begins afresh", name)
+            continue
+        try:
+            plugin.load_state_dict(states[name])
+        except UsageError:
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"plugin {name!r} does not take back the state that it had saved: {type(error).__name__}: {error}"
+            ) from error
+    run.states_kept = {name: state for name, state in states.items() if name not in plugins}
+    for name in (name for name, kept in run.states_kept.items() if kept):
+        log.warning("the checkpoint holds the state of a plugin %r, which this run does not use: it is kept", name)
+
+
+# ---- the optimizer --------------------------------------------------------------------------------------------------
+
+CONFIGURED = frozenset(
+    {"param_dict", "idx2name", "sym_info", "lr_scheduler", "_index_update_count", "_all_index_update_counts"}
+)
+"""Attributes of an optimizer that say how it was made, or that are saved by themselves."""
+
+
+def _attributes(optimizer: Any) -> dict[str, Any]:
+    """What an optimizer has counted up beside its states, such as Nadam's momentum schedule and LBSGD's sums."""
+    numbers = (int, float)
+    return {
+        name: _with_text_keys(value)
+        for name, value in vars(optimizer).items()
+        if name not in CONFIGURED and (isinstance(value, numbers) or _is_numbered(value))
+    }
+
+
+def _is_numbered(value: Any) -> bool:
+    """Whether it is a dictionary by parameter number, of numbers, arrays, or dictionaries of those."""
+    return isinstance(value, dict) and bool(value) and all(isinstance(key, int) for key in value) and _plain(value)
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_plain(part) for part in value.values())
+    return isinstance(value, (int, float)) or hasattr(value, "asnumpy")
+
+
+def _with_text_keys(value: Any) -> Any:
+    return {str(key): part for key, part in value.items()} if isinstance(value, dict) else value
+
+
+def _with_numbered_keys(value: Any, like: Any) -> Any:
+    """What `_with_text_keys` was given; arrays are NDArrays again."""
+    if not isinstance(value, dict):
+        return value
+    return {int(key): _as_arrays(part) for key, part in value.items()} if isinstance(like, dict) else value
+
+
+def _as_arrays(value: Any) -> Any:
+    from trainer.mxnet import mx
+
+    if isinstance(value, dict):
+        return {key: _as_arrays(part) for key, part in value.items()}
+    return mx.nd.array(value, dtype=value.dtype) if hasattr(value, "dtype") else value
+
+
+def _fill(held: Any, saved: Any) -> None:
+    """Writes saved states into the arrays that the optimizer works with."""
+    if held is None:
+        return
+    if isinstance(held, (list, tuple)):
+        for part, value in zip(held, saved, strict=True):
+            _fill(part, value)
+        return
+    held[:] = saved
+
+
+# ---- checks ---------------------------------------------------------------------------------------------------------
+
+
+def _check(run: Run, state: Mapping[str, Any]) -> None:
+    assert run.engine_step is not None and run.train is not None  # noqa: S101, PT018
+    if state["rows"] != run.train.rows:
+        raise UsageError(
+            f"there are {run.train.rows} training rows, but there were {state['rows']}",
+            where="the checkpoint",
+            fix="Give the run the data that it was started with.",
+        )
+    parameters, saved = run.engine_step.parameters, state["parameters"]
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.named.items()}
+    if {name: value.shape for name, value in saved.items()} != shapes:
+        names = sorted(name for name in shapes.keys() | saved.keys() if not _alike(shapes.get(name), saved.get(name)))
+        raise UsageError(
+            f"the net is not the one that was saved: {', '.join(names[:5])} differ",
+            where="the checkpoint",
+            fix="Give the run the options and the code that it was started with.",
+        )
+    groups = [list(group.names) for group in parameters.groups]
+    name = type(run.optimizer).__name__.lower()
+    if (state["optimizer"]["name"], state["optimizer"]["groups"]) != (name, groups):
+        raise UsageError(
+            f"the optimizer is {name}, but its saved states are those of {state['optimizer']['name']}"
+            if state["optimizer"]["name"] != name
+            else "the optimizer's states were saved for other groups of parameters",
+            where="the checkpoint",
+            fix="Give the run the options that it was started with.",
+        )
+
+
+def _alike(shape: Any, value: Any) -> bool:
+    return value is not None and value.shape == shape
+
+
+def _without_times(state: Mapping[str, Any]) -> dict[str, Any]:
+    run = {name: value for name, value in state["run"].items() if name not in ("started", "seconds", "ledger")}
+    if "decisions" in run:
+        run["decisions"] = [each for each in run["decisions"] if each["action"] != "save"]
+    return {**state, "run": run}
+
+
+def _compare(first: Any, second: Any, path: str, found: list[str]) -> None:
+    first, second = (value.asnumpy() if hasattr(value, "asnumpy") else value for value in (first, second))
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        for key in dict.fromkeys([*first, *second]):
+            _compare(first.get(key), second.get(key), f"{path}/{key}" if path else str(key), found)
+    elif isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)) and len(first) == len(second):
+        for number, (one, other) in enumerate(zip(first, second, strict=True)):
+            _compare(one, other, f"{path}/{number}", found)
+    elif isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
+        if (first.dtype, first.shape, first.tobytes()) != (second.dtype, second.shape, second.tobytes()):
+            found.append(path)
+    elif repr(first) != repr(second):  # by their text, since NaN is to equal NaN
+        found.append(path)

@@ -1,0 +1,152 @@
+"""A batch computed in micro-batches: parts that do not depend on how many devices there are to compute them.
+
+Each part is computed by itself, on whichever device has its turn, by the same kernels on arrays of the same shapes;
+then the parts' gradients are added up in their order. So one device, two and four come to the same bits, nets included
+that measure their rows, as BatchNorm does. And a device needs the memory of one part at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from trainer.errors import UsageError
+from trainer.step.losses import TrainingLoss
+from trainer.step.parameters import Parameters
+
+if TYPE_CHECKING:
+    from trainer.data.batches import Batch
+    from trainer.mxnet import Array, Context
+    from trainer.step.compiled import CompiledStep
+    from trainer.step.recorded import RecordedStep
+
+
+def parts_on(contexts: Sequence[Context], micro_batches: int, processes: int) -> list[Context]:
+    """The context of each of this process's parts of a batch, in turn. Raises UsageError for an odd number of parts."""
+    if micro_batches % (len(contexts) * processes):
+        devices = f"{len(contexts)} devices" + (f" in each of {processes} processes" if processes > 1 else "")
+        raise UsageError(
+            f"{micro_batches} micro-batches cannot be shared out evenly among {devices}",
+            where="--micro-batches",
+            fix=f"Use a multiple of {len(contexts) * processes}.",
+        )
+    return [contexts[number % len(contexts)] for number in range(micro_batches // processes)]
+
+
+class MicroBatchStep:
+    """One of the other steps, once for each part of a batch."""
+
+    def __init__(
+        self, step: CompiledStep | RecordedStep, contexts: Sequence[Context], parts: Sequence[Context]
+    ) -> None:
+        self._step = step
+        self._on = [number % len(contexts) for number in range(len(parts))]
+        self.kind, self.why, self.symbol = step.kind, step.why, step.symbol
+        self.draws_random_numbers, self.draws_in_inference = step.draws_random_numbers, step.draws_in_inference
+        self.parameters, self.gradients = step.parameters, step.gradients
+        self.loss = TrainingLoss(parts)
+        self._outputs: list[Any] = []
+        self._sums = _Sums(step.parameters)
+
+    def forward_backward(self, batch: Batch) -> None:
+        """Loss and gradients of a batch, summed over its rows, part by part."""
+        rows = [shard.rows for shard in batch.shards]
+        self._outputs = []
+        losses: list[Array] = []
+        self._sums.begin()
+        for number, shard in zip(self._on, batch.shards, strict=True):
+            if shard.rows:
+                outputs, lost = self._step.train(number, shard)
+                self._outputs.append(_kept(outputs))
+                losses.append(lost.copy())
+                self._sums.add(number, shard.rows / sum(rows))
+        self._sums.finish()
+        self.loss.add(losses, rows)
+        self.gradients.rows = batch.rows
+        self.gradients.factor = 1.0
+
+    def update(self) -> None:
+        """Moves the weights by the gradients of the newest batch."""
+        self._step.update()
+
+    def forward(self, batch: Batch) -> tuple[list[Array], list[Array]]:
+        """Outputs and per-row losses, one array a part that has rows."""
+        outputs, losses = [], []
+        for number, shard in zip(self._on, batch.shards, strict=True):
+            if shard.rows:
+                given, lost = self._step.infer(number, shard)
+                outputs.append(_kept(given))
+                losses.append(lost.copy())
+        return outputs, losses
+
+    def outputs(self) -> list[Array]:
+        """The outputs of the newest training batch, one array a part that has rows."""
+        return self._outputs
+
+
+def _kept(outputs: Any) -> Any:
+    """A copy: the next part on the same device overwrites what the step gave."""
+    return [output.copy() for output in outputs] if isinstance(outputs, (list, tuple)) else outputs.copy()
+
+
+class _Sums:
+    """What the parts of a batch come to: gradients added up on the first context, statistics by the parts' rows."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        self._parameters = parameters
+        self._gradients: list[Array] = []
+        self._measured: list[_Measured] = [_Measured(each.list_data()) for each in parameters.measured]
+        self._is_first = True
+
+    def begin(self) -> None:
+        """Before the first part."""
+        self._is_first = True
+        for measured in self._measured:
+            measured.begin()
+
+    def add(self, number: int, share: float) -> None:
+        """Takes in what context `number` has computed; `share` of the batch's rows were in that part."""
+        gradients = [group.gradients[number] for group in self._parameters.groups]
+        if not self._gradients:
+            self._gradients = [group.gradients[0].copy() for group in self._parameters.groups]
+        for place, (total, gradient) in enumerate(zip(self._gradients, gradients, strict=True)):
+            if self._is_first:
+                gradient.copyto(total)
+            else:
+                self._gradients[place] += gradient.as_in_context(total.context)
+        for measured in self._measured:
+            measured.add(number, share)
+        self._is_first = False
+
+    def finish(self) -> None:
+        """After the last part: the sums take the place of what the first context has computed."""
+        for group, total in zip(self._parameters.groups, self._gradients, strict=True):
+            total.copyto(group.gradients[0])
+        for measured in self._measured:
+            measured.finish()
+
+
+class _Measured:
+    """Running means or variances, which every part moves from the same values."""
+
+    def __init__(self, arrays: Sequence[Array]) -> None:
+        self._arrays = arrays
+        self._before = arrays[0].copy()
+        self._change = arrays[0].zeros_like()
+
+    def begin(self) -> None:
+        self._arrays[0].copyto(self._before)
+        self._change[:] = 0
+
+    def add(self, number: int, share: float) -> None:
+        array, before = self._arrays[number], self._before
+        # BatchNorm's backward pass writes it, but tells MXNet's scheduler that it only reads it: whoever reads it next
+        # would not wait. A write waits for reads, even one that changes nothing.
+        array *= 1
+        self._change += (array.as_in_context(before.context) - before) * share
+        before.copyto(array)
+
+    def finish(self) -> None:
+        self._before += self._change
+        for array in self._arrays:
+            self._before.copyto(array)
