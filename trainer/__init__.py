@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from trainer.engine import Engine
     from trainer.errors import PluginError, TrainerError, UsageError
     from trainer.events import Changed, Phase, Plugin
-    from trainer.launch.prepare import fit
+    from trainer.launch.fit import fit
     from trainer.launch.resume import resume
     from trainer.model import Model, ModelInterface, load_model
     from trainer.run import Run
@@ -56,7 +56,7 @@ _MODULES = {
     "Task": "trainer.task",
     "TrainerError": "trainer.errors",
     "UsageError": "trainer.errors",
-    "fit": "trainer.launch.prepare",
+    "fit": "trainer.launch.fit",
     "load_model": "trainer.model.load",
     "resume": "trainer.launch.resume",
 }
