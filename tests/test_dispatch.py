@@ -122,7 +122,7 @@ def test_a_phase_that_is_none_is_an_error():
 def test_the_ledger_counts_every_call_and_its_seconds():
     slow = plugin("slow", batch_end=lambda run: sum(range(20_000)), epoch_end=nothing)
     run = engine(Tiny(), slow).fit()
-    ledger = {row["event"]: row for row in run.dispatch.ledger()}
+    ledger = {row["event"]: row for row in run.ledger()}
     assert {event: row["calls"] for event, row in ledger.items()} == {"batch_end": 4, "epoch_end": 2}
     assert ledger["batch_end"]["seconds"] > ledger["epoch_end"]["seconds"] > 0
     assert {row["plugin"] for row in ledger.values()} == {"slow"}

@@ -84,7 +84,7 @@ def test_fit_trains_a_task_by_name_and_returns_the_run(tmp_path, monkeypatch):
     assert (run.status, run.reason, run.epoch, run.step) == ("stopped", "far enough", 2, 10)
     assert [entry["epoch"] for entry in run.history] == [1, 2]
     assert run.metrics["validation/f1"] == run.history[-1]["validation/f1"]
-    names = [plugin.name for plugin in run.dispatch.plugins]
+    names = [plugin.name for plugin in run.plugins]
     assert sorted(names) == sorted(["stop-at", *run.task.defaults.plugins])
     assert list(tmp_path.iterdir()) == []
 
@@ -208,12 +208,12 @@ def test_the_configuration_of_a_run_with_instances_runs_again(tmp_path):
     without = ["progress", "early-stopping"]
     run = fit("logreg", epochs=2, plugins=[EarlyStopping(patience=3)], without=without[:1], runs_dir=tmp_path, name="a")
     again = fit("logreg", config=run.folder / "config.toml", runs_dir=tmp_path, name="b")
-    assert [each.name for each in again.dispatch.plugins] == [each.name for each in run.dispatch.plugins]
-    assert next(each for each in again.dispatch.plugins if each.name == "early-stopping").patience == 3
+    assert [each.name for each in again.plugins] == [each.name for each in run.plugins]
+    assert next(each for each in again.plugins if each.name == "early-stopping").patience == 3
     assert again.history == run.history
 
 
 def test_a_mistake_that_only_the_first_epoch_shows_leaves_no_folder(tmp_path):
-    with pytest.raises(UsageError, match="nobody logs"):
+    with pytest.raises(UsageError, match="is not logged"):
         fit("logreg", epochs=2, plugins=[EarlyStopping(monitor="validation/f2")], runs_dir=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()

@@ -13,6 +13,7 @@ from tiny import Tiny, engine, plugin
 
 from trainer import Interrupted, PluginError, TrainerError, UsageError
 from trainer.mxnet import mx
+from trainer.runs.folder import record_of
 
 
 def logged(value):
@@ -174,16 +175,32 @@ def test_a_learning_rate_that_is_set_holds_from_the_next_update(name):
     assert moved == [False, False, True]
 
 
-def test_the_gradients_before_the_first_batch_say_so():
-    from trainer.config.settings import Settings
-    from trainer.dispatch import Dispatch
-    from trainer.run import Run
+BUILT_LATER = ("net", "optimizer", "train", "validation", "loss", "losses", "outputs", "gradients", "learning_rate")
+BUILT_LATER += ("moving_weights", "steps_per_epoch", "symbol", "step_kind", "optimizer_states", "task_metrics")
 
-    run = Run(Tiny(), Settings.checked({"epochs": 1, "batch_size": 1, "seed": 0}), Dispatch([]), [mx.cpu()])
-    with pytest.raises(TrainerError, match="no gradients before the first batch"):
-        _ = run.gradients
-    assert run.outputs == []
-    assert run.steps_per_epoch is None
+
+def test_what_exists_only_after_building_raises_one_clear_error_before():
+    seen = {}
+
+    class Curious(Tiny):
+        def splits(self, run):
+            for name in BUILT_LATER:
+                with pytest.raises(TrainerError, match=r"the run has no \w+ yet: it is built after") as error:
+                    getattr(run, name)
+                seen[name] = str(error.value)
+            with pytest.raises(TrainerError, match="the run has no step yet"):
+                run.copy_weights()
+            assert not hasattr(run, "net")
+            assert run.metrics == {}
+            return super().splits(run)
+
+    engine(Curious()).fit()
+    assert list(seen) == list(BUILT_LATER)
+
+
+def test_a_name_that_a_run_does_not_have_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="a run has no attribute 'epcoh'"):
+        _ = engine(Tiny()).run.epcoh
 
 
 def test_a_request_needs_its_reason():
@@ -226,7 +243,7 @@ def test_the_record_is_json_whatever_was_logged(tmp_path):
     }
     assert written["ended"] >= written["started"]
     assert written["ledger"][0]["calls"] == 4
-    assert json.loads(json.dumps(run.record(), allow_nan=False))["metrics"] == written["metrics"]
+    assert json.loads(json.dumps(record_of(run), allow_nan=False))["metrics"] == written["metrics"]
 
 
 @pytest.mark.parametrize("threshold", [0.25, np.float32(0.25), np.float64(0.25)])

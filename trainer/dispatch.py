@@ -7,19 +7,20 @@ nobody listens to costs one look at an empty list. Each call is timed into the l
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainer.catalog.class_check import check_class
 from trainer.config.options import check_instance
 from trainer.device_time import waiting
+from trainer.engine_state import EngineState
 from trainer.errors import PluginError, UsageError, listed
 from trainer.events import EVENTS, Phase, Plugin
 
 if TYPE_CHECKING:
+    from trainer.ledger import Cost
     from trainer.run import Run
 
 log = logging.getLogger("trainer")
@@ -27,25 +28,11 @@ log = logging.getLogger("trainer")
 
 @dataclass(slots=True)
 class Handler:
-    """One hook of one plugin, and what it has cost so far."""
+    """One hook of one plugin, and the line of the ledger that its calls are added to."""
 
     plugin: Plugin
-    event: str
     call: Callable[[Run], None]
-    calls: int = 0
-    seconds: float = 0.0
-    """Its own, without the waiting."""
-    waiting: float = 0.0
-    """Seconds for which it has waited for a device."""
-
-
-@dataclass(slots=True)
-class Charge:
-    """What the engine did because a plugin asked for it, and what that has cost so far."""
-
-    calls: int = 0
-    seconds: float = 0.0
-    waiting: float = 0.0
+    cost: Cost
 
 
 @dataclass(slots=True)
@@ -53,6 +40,7 @@ class Hook:
     """One event: calling it calls its handlers in order."""
 
     event: str
+    state: EngineState
     handlers: list[Handler] = field(default_factory=list)
 
     def __call__(self, run: Run) -> None:
@@ -70,7 +58,7 @@ class Hook:
         """Calls every handler and puts its time on its account: from the end of the one before to its own.
 
         An error that has to end the run goes into `errors`, or is raised at once where there is no such list. Only
-        `Exception` is caught: an interrupt at the keyboard passes through to the engine, which ends the run in order.
+        `Exception` is caught: an interrupt at the keyboard passes through to the engine, which ends the run.
         """
         began, waited = perf_counter(), waiting.seconds
         try:
@@ -79,17 +67,18 @@ class Hook:
                 try:
                     handler.call(run)
                 except Exception as error:  # noqa: BLE001  whatever a plugin raises is wrapped or makes it silent
-                    failure = run.dispatch.failed(handler.plugin, f"on_{self.event}", run, error)
+                    failure = self.state.plugin_failed(handler.plugin, f"on_{self.event}", run, error)
                 else:
                     failure = None
                 finally:
                     ended, until = perf_counter(), waiting.seconds
-                    handler.calls += 1
+                    cost = handler.cost
+                    cost.calls += 1
                     if until != waited:
-                        handler.waiting += until - waited
+                        cost.waiting += until - waited
                         began += until - waited
                         waited = until
-                    handler.seconds += ended - began
+                    cost.seconds += ended - began
                     began = ended
                 if failure is not None:
                     if errors is None:
@@ -124,98 +113,46 @@ class Dispatch:
     test_end: Hook
     teardown: Hook
 
-    def __init__(self, plugins: Sequence[Plugin]) -> None:
+    def __init__(self, plugins: Sequence[Plugin], state: EngineState | None = None) -> None:
+        self._state = state = EngineState() if state is None else state
         for plugin in plugins:
             check(plugin)
         self.plugins = ordered(plugins)
-        self._ledger: list[Handler] = []
-        self._removed: set[str] = set()
-        self._charges: dict[tuple[str, str], Charge] = {}
+        state.plugins, state.plugin_failed = self.plugins, self.failed
         for event in EVENTS:
             handlers = [
-                Handler(plugin, event, getattr(plugin, f"on_{event}"))
+                Handler(plugin, getattr(plugin, f"on_{event}"), state.ledger.cost(plugin.name, event))
                 for plugin in self.plugins
                 if hasattr(type(plugin), f"on_{event}")
             ]
-            self._ledger += handlers
-            setattr(self, event, Hook(event, handlers))
+            setattr(self, event, Hook(event, state, handlers))
 
     def hook(self, event: str) -> Hook:
         """The hook of an event by its name, for code that is not in the loop."""
         hook: Hook = getattr(self, event)
         return hook
 
-    def active(self) -> list[Plugin]:
-        """The plugins that were not switched off."""
-        return [plugin for plugin in self.plugins if plugin.name not in self._removed]
-
     def failed(self, plugin: Plugin, method: str, run: Run, error: Exception) -> Exception | None:
-        """What an error in a plugin comes to: the error that has to end the run, or None for one switched off by it."""
+        """What an error of a plugin comes to: the error that ends the run, or None if the plugin was switched off."""
         where = f"plugin {plugin.name!r} in {method} at epoch {run.epoch}, step {run.step}"
         if isinstance(error, UsageError):
             return error  # it says by itself what the user can do, so it is not for the run to go on without
         if plugin.on_error == "disable":
             self.remove(plugin)
-            run.decide(plugin.name, "disable", f"{method} raised {type(error).__name__}: {error}")
-            log.warning("%s raised %s: %s. It is switched off, the run goes on.", where, type(error).__name__, error)
+            reason = f"{method} raised {type(error).__name__}: {error}"
+            self._state.requests.decide("disable", reason, plugin=plugin.name, epoch=run.epoch, step=run.step)
+            log.warning("%s raised %s: %s. It is switched off, the run continues.", where, type(error).__name__, error)
             return None
         wrapped = PluginError(f"{where} raised {type(error).__name__}: {error}")
         wrapped.__cause__ = error
         return wrapped
 
     def remove(self, plugin: Plugin) -> None:
-        """Takes a plugin out of every event; a round that is under way goes on over the old list."""
-        self._removed.add(plugin.name)
+        """Takes a plugin out of every event; a round that is under way uses the old list."""
+        self._state.disabled.add(plugin.name)
         for event in EVENTS:
             hook = self.hook(event)
             hook.handlers = [handler for handler in hook.handlers if handler.plugin is not plugin]
-
-    @contextmanager
-    def charged(self, plugin: str, event: str) -> Iterator[None]:
-        """Puts what is done inside on a plugin's account, under `event`: a checkpoint costs whoever asked for it."""
-        entry = self._charges.setdefault((plugin, event), Charge())
-        began, waited = perf_counter(), waiting.seconds
-        try:
-            yield
-        finally:
-            waited = waiting.seconds - waited
-            entry.calls += 1
-            entry.seconds += perf_counter() - began - waited
-            entry.waiting += waited
-
-    def ledger(self) -> list[dict[str, str | int | float]]:
-        """What each plugin's hooks cost, the most expensive first.
-
-        `plugin`, `event`, `calls`, `seconds`, and `waiting`: the seconds spent, beside those, on waiting for a device.
-        The event `save` stands for the checkpoints that a plugin asked for.
-        """
-        entries: list[tuple[str, str, Handler | Charge]] = [(e.plugin.name, e.event, e) for e in self._ledger]
-        entries += [(plugin, event, entry) for (plugin, event), entry in self._charges.items()]
-        rows: list[dict[str, str | int | float]] = [
-            {
-                "plugin": plugin,
-                "event": event,
-                "calls": entry.calls,
-                "seconds": entry.seconds,
-                "waiting": entry.waiting,
-            }
-            for plugin, event, entry in sorted(entries, key=lambda each: -each[2].seconds)
-            if entry.calls
-        ]
-        return rows
-
-    def add_to_ledger(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Adds what the same hooks have cost before, as `ledger` gave it."""
-        entries: dict[tuple[str, str], Handler | Charge] = {(e.plugin.name, e.event): e for e in self._ledger}
-        for row in rows:
-            key = (row["plugin"], row["event"])
-            if row["event"] == "save":
-                entries[key] = self._charges.setdefault(key, Charge())
-            entry = entries.get(key)
-            if entry is not None:
-                entry.calls += row["calls"]
-                entry.seconds += row["seconds"]
-                entry.waiting += row["waiting"]
 
 
 def check(plugin: Plugin) -> None:

@@ -68,7 +68,7 @@ class Checkpoint(Plugin):
         if run.folder is None:
             return
         saved = checkpoint.complete(run.folder)
-        instances = [plugin for plugin in run.dispatch.active() if isinstance(plugin, Checkpoint)]
+        instances = [plugin for plugin in run.plugins if isinstance(plugin, Checkpoint)]
         kept = [each for plugin in instances for each in plugin._kept(run, saved)]  # noqa: SLF001  of its own class
         for each in self._mine(saved):
             if each not in kept:

@@ -114,7 +114,7 @@ class EarlyStopping(Plugin):
         run.threshold = self._threshold
         run.log(self._figures)
         at = self._best_look
-        run.decide(self.name, "restore", f"{self.monitor} was best at epoch {at['epochs']}, step {at['steps']}")
+        run.decide("restore", f"{self.monitor} was best at epoch {at['epochs']}, step {at['steps']}")
 
     def state_dict(self) -> Mapping[str, Any]:
         """What was best and when, the weights of it included."""

@@ -282,7 +282,7 @@ def _parameters(run: Run, without: Plugin) -> dict[str, Any]:
     tree = {
         **run.settings.to_toml(),
         "task": {"name": run.task.name, **to_toml(run.task)},
-        **{plugin.name: to_toml(plugin) for plugin in run.dispatch.plugins if plugin is not without},
+        **{plugin.name: to_toml(plugin) for plugin in run.plugins if plugin is not without},
     }
     if not run.resumed:
         tree["optimizer"] = {"learning-rate": run.learning_rate, **tree["optimizer"]}
@@ -302,7 +302,7 @@ def _about(run: Run) -> dict[str, str]:
     packages = ("gluon-trainer", "mxnet", "numpy")
     tags = {"task": run.task.name, "version.python": sys.version.split()[0]}
     tags |= {f"version.{package}": version(package) for package in packages}
-    tags["plugins"] = ", ".join(plugin.name for plugin in run.dispatch.plugins)
+    tags["plugins"] = ", ".join(plugin.name for plugin in run.plugins)
     if run.folder is not None:
         tags["folder"] = str(run.folder)
     return tags

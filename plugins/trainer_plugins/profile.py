@@ -64,7 +64,7 @@ class Profile(Plugin):
 
     def on_setup(self, run: Run) -> None:
         """Configures MXNet's profiler before anything is bound; not where a resumed run is past the window."""
-        others = [plugin.name for plugin in run.dispatch.plugins if isinstance(plugin, Profile) and plugin is not self]
+        others = [plugin.name for plugin in run.plugins if isinstance(plugin, Profile) and plugin is not self]
         if others:
             raise UsageError(
                 f"{others[0]!r} profiles this run, too, and MXNet has one profiler for the process",

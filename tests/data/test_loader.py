@@ -136,7 +136,7 @@ def test_several_inputs_come_as_a_list():
 
     made = gluon.data.DataLoader(dataset(data), 4, batchify_fn=batchify)
     run = engine(Given(made, make_net=TwoInputs), batch_size=4).fit()
-    assert run.engine_step.kind == "compiled"
+    assert run.step_kind == "compiled"
     assert np.isfinite(run.metrics["train/loss"])
 
 

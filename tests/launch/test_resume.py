@@ -50,7 +50,7 @@ class AtTheEnd(Plugin):
     name = "end"
 
     def on_fit_end(self, run: Any) -> None:
-        self.state = capture(run)
+        self.state = capture(run, run._state)
 
 
 def plugins_of(make):
@@ -133,7 +133,7 @@ def test_dropout_draws_the_same_numbers(tmp_path, at, compiled):
 
 @pytest.mark.parametrize("block", [1, 3])
 def test_dropout_draws_the_same_numbers_whatever_the_length_of_a_block(tmp_path, monkeypatch, block):
-    monkeypatch.setattr("trainer.build.SEED_BLOCK", block)
+    monkeypatch.setattr("trainer.seeding.SEED_BLOCK", block)
     same(tmp_path, with_dropout(norm=True), 8, epochs=2, batch_size=5)
 
 

@@ -147,7 +147,7 @@ def test_a_run_without_a_folder_saves_nothing():
 
 def test_a_monitor_that_nobody_logs_is_an_error_with_the_names(tmp_path):
     with pytest.raises(
-        UsageError, match=r"plugin 'checkpoint': nobody logs 'validation/f2'.*Did you mean 'validation/f1'"
+        UsageError, match=r"plugin 'checkpoint': the metric 'validation/f2' is not logged.*Did you mean 'validation/f1'"
     ):
         trained(tmp_path, made(keep_best=1, monitor="validation/f2"))
 
@@ -185,14 +185,14 @@ def test_each_save_stands_in_the_record_with_its_reason(tmp_path):
 
 def test_what_saving_costs_is_on_the_account_of_whoever_asked(tmp_path):
     run = trained(tmp_path, made(every_epochs=1), plugin("other", batch_end=lambda run: run.save("now")))
-    rows = {(row["plugin"], row["event"]): row for row in run.dispatch.ledger()}
+    rows = {(row["plugin"], row["event"]): row for row in run.ledger()}
     assert rows["checkpoint", "save"]["calls"] == 4
     assert rows["other", "save"]["calls"] == 12
     assert rows["other", "save"]["seconds"] > rows["other", "batch_end"]["seconds"]
 
 
 def test_an_unknown_monitor_is_complained_of_once(tmp_path, caplog):
-    with pytest.raises(UsageError, match="nobody logs 'foo'"):
+    with pytest.raises(UsageError, match="the metric 'foo' is not logged"):
         trained(tmp_path, made(keep_best=1, monitor="foo"))
     assert "after that, this failed too" not in caplog.text
 

@@ -84,7 +84,7 @@ def plain_loop(epochs=10, seed=12345, batch_size=10, threshold=0.5):
 def test_the_default_run_equals_the_tutorials_loop(compiled):
     expected, expected_weights = plain_loop()
     run = fit("logreg", runs_dir=None, compiled=compiled)
-    assert run.engine_step.kind == ("compiled" if compiled else "recorded")
+    assert run.step_kind == ("compiled" if compiled else "recorded")
     assert len(run.history) == 10
     for ours, theirs in zip(run.history, expected, strict=True):
         assert {name: ours[name] for name in theirs} == pytest.approx(theirs, abs=1e-5)

@@ -78,13 +78,11 @@ def test_the_rate_is_logged_each_epoch():
 
 
 def test_the_updates_use_the_rate():
-    still = engine(Tiny(), made(schedule="constant", warmup=2), epochs=1)
-    before = still.run.copy_weights()
     after = {}
     looking = plugin(batch_end=lambda run: after.setdefault(run.step, run.copy_weights()))
-    still.run.dispatch.plugins.append(looking)
-    still.run.dispatch.batch_end.handlers += engine(Tiny(), looking).run.dispatch.batch_end.handlers
-    still.fit()
+    warming = engine(Tiny(), made(schedule="constant", warmup=2), looking, epochs=1)
+    before = warming.run.copy_weights()
+    warming.fit()
     assert all((before[name] == after[1][name]).all() for name in before)
     assert any((before[name] != after[2][name]).any() for name in before)
 
@@ -116,7 +114,7 @@ def test_schedules_that_make_no_sense_are_refused(options, said):
 
 
 def test_a_monitor_that_nobody_logs_is_an_error_with_the_names():
-    with pytest.raises(UsageError, match=r"nobody logs 'validation/los'.*Did you mean 'validation/loss'"):
+    with pytest.raises(UsageError, match=r"the metric 'validation/los' is not logged.*Did you mean 'validation/loss'"):
         engine(Tiny(), made(schedule="plateau", monitor="validation/los")).fit()
 
 

@@ -77,7 +77,7 @@ def test_weights_gradients_and_states_of_the_optimizer_are_float32():
         return [value.dtype] if getattr(value, "ndim", 0) else []
 
     run = trained(MixedPrecision(), plugin(phase=Phase.REPORT, backward_end=look))
-    state = capture(run)
+    state = capture(run, run._state)
     of_the_optimizer = floats(state["optimizer"])
     assert of_the_optimizer
     kinds += floats(state["parameters"]) + of_the_optimizer
@@ -119,7 +119,7 @@ def test_the_symbol_that_is_trained_has_casts_and_the_one_that_evaluates_has_non
     run = trained(MixedPrecision(), keep)
     # Data, weight and bias of each of the two layers: those that come out of a cast need no other.
     assert casts(keep.symbol).count("bfloat16") >= 5
-    assert casts(run.engine_step.symbol) == []
+    assert casts(run.symbol) == []
     trained(keep)
     assert casts(keep.symbol) == []
 

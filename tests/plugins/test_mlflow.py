@@ -288,18 +288,19 @@ def first_process(runs, at_epoch, **options):
 def second_process(runs, state, before, at_epoch, **options):
     """Goes on after that epoch with what the first one had computed, as a resumed run does."""
     made = recorder(**options)
-    run = engine(Tiny(train_rows=6), made, folder=runs / "tiny" / "one", epochs=options.get("epochs", 4)).run
+    second = engine(Tiny(train_rows=6), made, folder=runs / "tiny" / "one", epochs=options.get("epochs", 4))
+    run, fire = second.run, second.dispatch
     run.resumed, run.epoch, run.step = True, at_epoch, before.history[at_epoch - 1]["step"]
-    run.history = [dict(entry) for entry in before.history[:at_epoch]]
+    run._state.log.history = [dict(entry) for entry in before.history[:at_epoch]]
     made.load_state_dict(state)
-    run.dispatch.setup(run)
-    run.dispatch.fit_begin(run)
+    fire.setup(run)
+    fire.fit_begin(run)
     for entry in before.history[at_epoch:]:
         run.epoch, run.step = entry["epoch"], entry["step"]
-        run.epoch_metrics = {name: value for name, value in entry.items() if name not in ("epoch", "step")}
-        run.dispatch.epoch_end(run)
+        run._state.log.of_epoch = {name: value for name, value in entry.items() if name not in ("epoch", "step")}
+        fire.epoch_end(run)
     run.status = "finished"
-    run.dispatch.teardown(run)
+    fire.teardown(run)
     return run
 
 
@@ -341,12 +342,13 @@ def test_an_mlflow_run_that_is_gone_is_replaced_by_one_with_the_whole_history(ru
 def test_an_option_that_a_resumed_run_has_changed_is_told_in_a_tag(runs):
     state, before = first_process(runs, at_epoch=2)
     made = recorder()
-    run = engine(Tiny(train_rows=6), made, folder=runs / "tiny" / "one", epochs=9).run
+    second = engine(Tiny(train_rows=6), made, folder=runs / "tiny" / "one", epochs=9)
+    run, fire = second.run, second.dispatch
     run.resumed = True
-    run.history = before.history
+    run._state.log.history = before.history
     made.load_state_dict(state)
-    run.dispatch.setup(run)
-    run.dispatch.fit_begin(run)
+    fire.setup(run)
+    fire.fit_begin(run)
     found = recorded(runs).data
     assert (found.params["epochs"], found.tags["resumed with epochs"]) == ("4", "9")
 

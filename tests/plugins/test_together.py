@@ -31,7 +31,7 @@ def trained(tmp_path):
 
 def test_they_act_by_phase_whatever_the_order_of_their_listing(tmp_path):
     run = trained(tmp_path)
-    assert [plugin.name for plugin in run.dispatch.plugins] == [
+    assert [plugin.name for plugin in run.plugins] == [
         "threshold-tuner",
         "early-stopping",
         "checkpoint",
@@ -95,7 +95,7 @@ def test_all_of_them_at_once_run_to_the_end_and_the_ledger_has_each(tmp_path):
     )
     assert (run.status, run.epoch) == ("finished", 30)
     assert [each for each in run.decisions if each.action == "disable"] == []
-    assert {row["plugin"] for row in run.dispatch.ledger()} == set(names)
+    assert {row["plugin"] for row in run.ledger()} == set(names)
     assert all(math.isfinite(value) for name, value in run.metrics.items() if "matthews" not in name)
     written = {path.name for path in run.folder.iterdir()}
     assert {"metrics.jsonl", "metrics.csv", "tensorboard", "checkpoints", "profile.json", "run.json"} <= written

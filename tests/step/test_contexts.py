@@ -77,7 +77,7 @@ def test_weighted_rows_count_alike_on_every_number_of_contexts(contexts, compile
 @pytest.mark.parametrize("contexts", [2, 3])
 def test_a_net_that_is_not_hybrid_equals_one_context(contexts):
     one, several = (on(count, Given(regression(13), make_net=Plain)) for count in (1, contexts))
-    assert several.engine_step.kind == "recorded"
+    assert several.step_kind == "recorded"
     assert apart(one, several) < 1e-6
 
 

@@ -76,7 +76,7 @@ def test_losses_and_outputs_are_of_every_part():
     seen = []
 
     def look(run):
-        losses = np.concatenate([part.asnumpy() for part in run.engine_step.loss.by_row])
+        losses = np.concatenate([part.asnumpy() for part in run.losses])
         outputs = np.concatenate([part.asnumpy() for part in run.outputs])
         labels = np.concatenate([shard.label.asnumpy() for shard in run.batch.shards if shard.rows])
         seen.append((run.loss, losses, ((outputs - labels) ** 2 / 2).ravel()))

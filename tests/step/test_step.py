@@ -66,7 +66,7 @@ def trained(task, *plugins, steps=50, batch_size=4, optimizer=None, seed=7, comp
 def both(make_task, **arguments):
     """A compiled and a recorded run of the same training."""
     first, second = (trained(make_task(), compiled=compiled, **arguments) for compiled in (True, False))
-    assert (first.engine_step.kind, second.engine_step.kind, second.engine_step.why) == (
+    assert (first.step_kind, second.step_kind, second.step_why) == (
         "compiled",
         "recorded",
         "asked for",
@@ -141,7 +141,7 @@ def test_frozen_parameters_stay_as_they_are(compiled):
     )
     moved = [bool((before[0][name] != value).any()) for name, value in values(run).items()]
     assert moved == [False, False, True, True]
-    assert [len(group.names) for group in run.engine_step.parameters.groups] == ([2] if compiled else [1, 1])
+    assert [len(group.names) for group in run._state.step.parameters.groups] == ([2] if compiled else [1, 1])
 
 
 def multiply(net):
@@ -155,7 +155,7 @@ def test_multipliers_hold_for_their_own_parameters():
         lambda: Given(regression(30), make_net=lambda: dense(4)), optimizer=optimizer, prepare=multiply
     )
     assert apart(first, second) < 1e-6
-    groups = first.engine_step.parameters.groups
+    groups = first._state.step.parameters.groups
     assert sorted(len(group.names) for group in groups) == [1, 1, 1, 1]
     assert sorted((group.first.lr_mult, group.first.wd_mult) for group in groups) == [
         (0.1, 1.0),
@@ -224,7 +224,7 @@ SEQUENCES = Arrays(np.random.default_rng(1).normal(size=(22, 6, 3)), np.random.d
 @pytest.mark.parametrize("devices", ["cpu:0", "cpu:0,1"])
 def test_other_nets_train_and_evaluate_alike(net, data, devices):
     first, second = both(lambda: Given(data, data, make_net=net), devices=devices)
-    assert first.engine_step.parameters.flat
+    assert first._state.step.parameters.flat
     assert apart(first, second) < 1e-6
     assert np.abs(first.evaluation.predictions - second.evaluation.predictions).max() < 1e-6
     assert first.history[-1]["train/loss"] < first.history[0]["train/loss"]
@@ -243,7 +243,7 @@ def test_sparse_gradients_train_as_dense_ones_do(devices):
         )
         for sparse in (False, True)
     ]
-    assert runs[1].engine_step.why.endswith("is sparse")
+    assert runs[1].step_why.endswith("is sparse")
     assert apart(*runs) < 1e-6
     assert norms[True] == pytest.approx(norms[False], rel=1e-5)
 
@@ -256,7 +256,7 @@ def test_a_parameter_that_a_batch_does_not_use_has_no_gradient_in_it():
         norms.append([float(array.norm().asscalar()) for array in run.gradients.arrays])
 
     run = trained(Given(regression(30), make_net=Sometimes), plugin(backward_end=look), steps=20)
-    assert run.engine_step.kind == "recorded"
+    assert run.step_kind == "recorded"
     assert set(used) == {True, False}
     assert [norm[2] > 0 for norm in norms] == used
     assert all(norm[0] > 0 for norm in norms)
@@ -289,8 +289,8 @@ def test_a_loss_that_does_not_give_a_value_a_row_is_a_users_mistake(compiled, lo
 )
 def test_a_net_without_a_symbolic_form_is_recorded_and_says_why(net, why):
     run = trained(Given(regression(30), regression(4), make_net=net), steps=40, batch_size=8)
-    assert run.engine_step.kind == "recorded"
-    assert run.engine_step.why.startswith(why)
+    assert run.step_kind == "recorded"
+    assert run.step_why.startswith(why)
     assert run.history[-1]["train/loss"] < run.history[0]["train/loss"]
 
 
@@ -300,7 +300,7 @@ def test_a_loss_without_a_symbolic_form_is_recorded_and_trains_the_same():
 
     first = trained(Given(regression(30), make_loss=lambda: squares))
     second = trained(Given(regression(30)))
-    assert first.engine_step.why == "the loss (function) is not a HybridBlock"
+    assert first.step_why == "the loss (function) is not a HybridBlock"
     assert apart(first, second) < 1e-6
 
 
@@ -357,7 +357,7 @@ def test_an_evaluation_gives_what_the_parameters_say(net, optimizer, compiled):
 
     asking = plugin(batch_end=lambda run: run.evaluate("look") if run.step in (1, 2, 17) else None, evaluate_end=look)
     run = trained(task, asking, batch_size=16, optimizer=optimizer, compiled=compiled, steps=30)
-    assert run.engine_step.parameters.flat is (compiled and optimizer is SGD)
+    assert run._state.step.parameters.flat is (compiled and optimizer is SGD)
     assert looked[:3] == [1, 2, 4]
     assert looked[-1] == 30
 
@@ -381,7 +381,7 @@ def test_convolutions_keep_their_own_arrays_and_evaluate_right(compiled):
 
     task = Given(images(48), data, make_net=convolutions)
     run = trained(task, plugin(evaluate_end=look), batch_size=12, steps=40, optimizer=ADAM, compiled=compiled)
-    assert not run.engine_step.parameters.flat
+    assert not run._state.step.parameters.flat
     assert run.history[-1]["train/loss"] < run.history[0]["train/loss"] / 2
     assert len(looked) == 10
 
@@ -447,8 +447,8 @@ def test_elementwise_optimizers_on_flat_buffers_equal_gluons_trainer(name):
     flat = trained(
         Given(data, make_net=lambda: dense(6)), steps=20, optimizer={"learning_rate": 0.01, "name": name, **arguments}
     )
-    assert flat.engine_step.parameters.flat
-    assert len(flat.engine_step.parameters.groups) == 1
+    assert flat._state.step.parameters.flat
+    assert len(flat._state.step.parameters.groups) == 1
     reference = with_gluon_trainer(data, name, {"learning_rate": 0.01, **arguments}, steps=20, batch_size=4)
     assert apart(flat, reference) < 1e-6
 
@@ -458,16 +458,16 @@ def test_other_optimizers_get_an_array_a_parameter_and_equal_gluons_trainer(name
     data = regression(20)
     arguments = {"learning_rate": 0.01}
     run = trained(Given(data, make_net=lambda: dense(6)), steps=20, optimizer={"name": name, **arguments})
-    assert run.engine_step.kind == "compiled"
-    assert not run.engine_step.parameters.flat
-    assert [len(group.names) for group in run.engine_step.parameters.groups] == [1, 1, 1, 1]
+    assert run.step_kind == "compiled"
+    assert not run._state.step.parameters.flat
+    assert [len(group.names) for group in run._state.step.parameters.groups] == [1, 1, 1, 1]
     reference = with_gluon_trainer(data, name, arguments, steps=20, batch_size=4)
     assert apart(run, reference) < 1e-6
 
 
 def test_flat_parameters_are_views_of_one_buffer():
     run = trained(Given(regression(20), make_net=lambda: dense(6)), steps=3)
-    (group,) = run.engine_step.parameters.groups
+    (group,) = run._state.step.parameters.groups
     together = np.concatenate([value.ravel() for value in values(run).values()])
     assert (group.weights[0].asnumpy() == together).all()
     group.weights[0][:] = 0
@@ -608,7 +608,7 @@ def test_batches_of_many_shapes_do_not_fill_the_memory():
     from trainer.step.compiled import KEPT_SHAPES
 
     made = engine(Tiny(validation_rows=0))
-    step = made.run.engine_step
+    step = made.run._state.step
     whole = ArrayBatches(regression(40, columns=3), batch_size=40, contexts=made.run.contexts, seed=0, shuffle=False)
     shard = next(iter(whole.epoch(1))).shards[0]
     for size in [*range(1, 40), *range(1, 40)]:
@@ -626,7 +626,7 @@ def test_an_optimizer_that_does_not_take_a_parameter_is_a_users_mistake():
 
 def test_weights_of_convolutions_can_be_put_back_before_the_first_step():
     # oneDNN has laid them out in its own way by then, which numpy's values cannot be written into.
-    parameters = Engine(Given(images(6), make_net=convolutions), settings()).run.engine_step.parameters
+    parameters = Engine(Given(images(6), make_net=convolutions), settings()).run._state.step.parameters
     before = parameters.copy()
     parameters.assign({name: value + 1 for name, value in before.items()})
     assert all(np.allclose(value, before[name] + 1) for name, value in parameters.copy().items())

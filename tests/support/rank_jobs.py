@@ -67,7 +67,7 @@ def train(task: Any, *plugins: Plugin, steps: int = 40, compiled: bool = True, *
         "labels": run.evaluation.labels if run.evaluation else np.zeros(0),
         "stopped": [run.step, run.reason, run.status],
         "threshold": run.threshold,
-        "kind": run.engine_step.kind,
+        "kind": run.step_kind,
     }
 
 

@@ -352,7 +352,7 @@ def test_a_refusal_that_tells_the_user_what_to_do_is_no_broken_promise():
 
         def on_setup(self, run):
             super().on_setup(run)
-            others = [each for each in run.dispatch.plugins if isinstance(each, Asks)]
+            others = [each for each in run.plugins if isinstance(each, Asks)]
             if run.validation is None or run.folder is None or len(others) > 1:
                 raise UsageError("it needs more than that", fix="Give it more.")
 

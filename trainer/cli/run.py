@@ -16,7 +16,8 @@ from trainer.config import options
 from trainer.config.settings import Settings, kebab
 from trainer.cpu import Computing
 from trainer.launch import prepare
-from trainer.run import Decision, Run
+from trainer.requests import Decision
+from trainer.run import Run
 from trainer.task import Task
 
 COMMON = "Common options"
@@ -191,13 +192,11 @@ def _dry_summary(run: Run) -> list[str]:
 
 
 def _how(run: Run) -> str:
-    step = run.engine_step
-    assert step is not None  # noqa: S101
     devices = ", ".join(str(context) for context in run.contexts)
     on_cpu = any(context.device_type == "cpu" for context in run.contexts)
     how = f", {Computing(run.settings.onednn == 'on', int(run.settings.threads))}" if on_cpu else ""
     how += f", the first of {run.processes.size} processes" if run.processes.size > 1 else ""
-    return f"{step.kind} step on {devices}{how}" + (f" (recorded because {step.why})" if step.why else "")
+    return f"{run.step_kind} step on {devices}{how}" + (f" (recorded because {run.step_why})" if run.step_why else "")
 
 
 def summary(run: Run) -> list[str]:
@@ -206,7 +205,7 @@ def summary(run: Run) -> list[str]:
     lines += [_told(decision) for decision in run.decisions]
     costs: dict[str, float] = {}
     waited = 0.0
-    for row in run.dispatch.ledger():
+    for row in run.ledger():
         costs[str(row["plugin"])] = costs.get(str(row["plugin"]), 0.0) + float(row["seconds"])
         waited += float(row["waiting"])
     if costs:

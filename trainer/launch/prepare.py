@@ -135,7 +135,7 @@ class Launch:
                 processes=processes,
             )
             if self.drops_stop:
-                engine.run.take_request("stop")
+                engine.state.requests.take("stop")
             return engine.dry_run() if dry_run else engine.fit()
 
     def resolved(self) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.build import build_metrics
 from trainer.errors import UsageError
+from trainer.evaluation import MeanLoss, Rows, joined
+from trainer.metrics import as_metric
 from trainer.model.predict import Report
 from trainer.seeds import derive
 
@@ -40,23 +41,6 @@ class Judgement:
     report: Report
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """All rows on the host: what the metrics and the mean loss are computed from."""
-
-    scores: NDArray[Any]
-    labels: NDArray[Any]
-    weights: NDArray[Any] | None
-    losses: NDArray[Any]
-    """The loss of each row, its weight included; empty where it cannot be computed."""
-
-    def take(self, rows: NDArray[np.int64]) -> _Rows:
-        """Some of them, in that order; a row may be there more than once."""
-        weights = None if self.weights is None else self.weights[rows]
-        losses = self.losses[rows] if len(self.losses) else self.losses
-        return _Rows(self.scores[rows], self.labels[rows], weights, losses)
-
-
 def evaluate_file(
     model: Model,
     source: str,
@@ -80,7 +64,7 @@ def evaluate_file(
     thresholds: dict[str, float | None] = {GIVEN: None if found is None else found.given}
     if found is not None and found.tuned is not None:
         thresholds[TUNED] = found.tuned
-    metrics = build_metrics(model.task)
+    metrics = [as_metric(metric) for metric in model.task.metrics()]
     values = _judge(metrics, rows, thresholds)
     intervals = {}
     if bootstrap:
@@ -90,16 +74,16 @@ def evaluate_file(
     return Judgement(report.rows, thresholds, values, intervals, confidence, report)
 
 
-def _read(model: Model, source: str, watch: Callable[[RowSource, int], None] | None) -> tuple[_Rows, Report]:
+def _read(model: Model, source: str, watch: Callable[[RowSource, int], None] | None) -> tuple[Rows, Report]:
     opened = model.interface.open(source, keep=(), judged=True)
     report = Report(ignored=opened.ignored)
-    parts: list[_Rows] = []
+    parts: list[Rows] = []
     loss_of = _Loss(model)
     try:
         for encoded in opened:
             assert encoded.labels is not None  # noqa: S101  asked for
             scores, losses = model.compute(encoded, loss_of.of(encoded))
-            parts.append(_Rows(scores, encoded.labels, encoded.weights, losses))
+            parts.append(Rows(scores, encoded.labels, encoded.weights, losses))
             report.add(encoded)
             if watch is not None:
                 watch(opened, report.rows)
@@ -107,16 +91,7 @@ def _read(model: Model, source: str, watch: Callable[[RowSource, int], None] | N
         opened.close()
     if not report.rows:
         raise UsageError("it has a header and no rows", where=opened.where)
-    weights = [part.weights for part in parts if part.weights is not None]
-    return (
-        _Rows(
-            np.concatenate([part.scores for part in parts]),
-            np.concatenate([part.labels for part in parts]),
-            np.concatenate(weights) if weights else None,
-            np.concatenate([part.losses for part in parts]),
-        ),
-        report,
-    )
+    return joined(parts), report
 
 
 class _Loss:
@@ -146,16 +121,17 @@ class _Loss:
         return compute
 
 
-def _judge(metrics: list[Metric], rows: _Rows, thresholds: Mapping[str, float | None]) -> dict[str, dict[str, float]]:
+def _judge(metrics: list[Metric], rows: Rows, thresholds: Mapping[str, float | None]) -> dict[str, dict[str, float]]:
     """Every metric at every threshold; the loss first."""
     loss = {}
     if len(rows.losses):
-        total = len(rows.losses) if rows.weights is None else float(rows.weights.sum(dtype=np.float64))
-        loss["loss"] = float(rows.losses.sum(dtype=np.float64)) / total if total else math.nan
+        mean = MeanLoss()
+        mean.add(rows)
+        loss["loss"] = mean.value
     found = {name: dict(loss) for name in thresholds}
     for metric in metrics:
         metric.reset()
-        metric.update(rows.scores, rows.labels, rows.weights)
+        metric.update(rows.predictions, rows.labels, rows.weights)
         for name, threshold in thresholds.items():
             if threshold is not None and hasattr(metric, "threshold"):
                 metric.threshold = threshold
@@ -168,7 +144,7 @@ def _judge(metrics: list[Metric], rows: _Rows, thresholds: Mapping[str, float | 
 
 def _intervals(
     metrics: list[Metric],
-    rows: _Rows,
+    rows: Rows,
     thresholds: Mapping[str, float | None],
     *,
     draws: int,
@@ -179,7 +155,7 @@ def _intervals(
     """Percentiles of every value over resamples of the rows; NaN where a value is undefined in each of them."""
     count = len(rows.labels)
     # In the order of the scores, so that sorting a resample, which most metrics do, has little left to do.
-    rows = rows.take(np.argsort(rows.scores, kind="stable") if rows.scores.ndim == 1 else np.arange(count))
+    rows = rows.take(np.argsort(rows.predictions, kind="stable") if rows.predictions.ndim == 1 else np.arange(count))
     generator = np.random.default_rng(derive(seed, "bootstrap", 0))
     drawn: dict[str, dict[str, list[float]]] = {name: {} for name in thresholds}
     for draw in range(draws):

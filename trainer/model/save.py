@@ -20,12 +20,13 @@ from trainer.runs import folder
 
 if TYPE_CHECKING:
     from trainer.run import Run
+    from trainer.step.parameters import Parameters
 
 ROWS_AT_A_TIME = 256
 """For a task that does not say how many rows it evaluates at a time: a training batch may be far smaller."""
 
 
-def write_model(run: Run) -> Path:
+def write_model(run: Run, parameters: Parameters) -> Path:
     """The folder `model` in the run's folder, with the weights that its evaluations use; an older one is replaced.
 
     A net without a symbolic form gets its parameters alone, and `run.model_note` says why. Raises TrainerError where
@@ -39,12 +40,12 @@ def write_model(run: Run) -> Path:
     temporary = target.with_name(f".{FOLDER}.{secrets.token_hex(4)}")
     try:
         temporary.mkdir()
-        about = _write_net(run, temporary)
+        about = _write_net(run, parameters, temporary)
         names = sorted(path.name for path in temporary.iterdir())
         files = {
             name: {"bytes": (temporary / name).stat().st_size, "sha256": digest(temporary / name)} for name in names
         }
-        write_json(temporary / ABOUT, {**about, **_about(run), "files": files})
+        write_json(temporary / ABOUT, {**about, **_about(run, parameters), "files": files})
         put_folder(temporary, target)
         flush_folder(run.folder)
     except OSError as error:
@@ -54,19 +55,14 @@ def write_model(run: Run) -> Path:
     return target
 
 
-def _write_net(run: Run, temporary: Path) -> dict[str, Any]:
+def _write_net(run: Run, parameters: Parameters, temporary: Path) -> dict[str, Any]:
     """The symbol and the parameters; returns what `model.json` says of them."""
     from trainer.model.symbol import NoSymbol, trace_net
     from trainer.mxnet import mx
 
-    assert run.train is not None and run.engine_step is not None  # noqa: S101, PT018
     sample = run.train.sample()
     # Parameters of the loss are no part of the model.
-    places = {
-        place: parameter
-        for place, parameter in run.engine_step.parameters.named.items()
-        if not place.startswith("loss:")
-    }
+    places = {place: parameter for place, parameter in parameters.named.items() if not place.startswith("loss:")}
     context = run.contexts[0]
     values = {place: parameter.data(context) for place, parameter in places.items()}
     why = ""
@@ -114,16 +110,16 @@ def _save_arrays(mx: Any, path: Path, values: Mapping[str, Any]) -> None:
         raise OSError(f"{path.name} is not what was written (is the disk full?)")
 
 
-def _about(run: Run) -> dict[str, Any]:
-    task, record = run.task, run.record()
+def _about(run: Run, parameters: Parameters) -> dict[str, Any]:
+    task = run.task
     info = dict(task.model_info())
     return {
         "task": {"name": task.name, "options": options.to_toml(task)},
         "batch_size": task.evaluation_batch_size or max(run.settings.batch_size, ROWS_AT_A_TIME),
         "threshold": _thresholds(run),
         "info": info,
-        "metrics": record["metrics"],
-        "card": _card(run, info),
+        "metrics": folder.json_metrics(run.metrics),
+        "card": _card(run, parameters, info),
         "seed": run.settings.seed,
         "epoch": run.epoch,
         "step": run.step,
@@ -138,7 +134,7 @@ def _thresholds(run: Run) -> dict[str, float | None] | None:
     return {"given": float(given), "tuned": None if run.threshold == given else float(run.threshold)}
 
 
-def _card(run: Run, info: Mapping[str, Any]) -> dict[str, Any]:
+def _card(run: Run, parameters: Parameters, info: Mapping[str, Any]) -> dict[str, Any]:
     """What a person wants to know who is given this folder."""
     splits = {split: getattr(run, split) for split in ("train", "validation", "test")}
     rows = {split: batches.rows for split, batches in splits.items() if batches is not None}
@@ -146,9 +142,7 @@ def _card(run: Run, info: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "trained": {"began": _date(run.started), "ended": _date(time.time()), "status": run.status},
         "rows": rows,
-        "parameters": sum(int(np.prod(each.shape)) for each in run.engine_step.parameters.all)
-        if run.engine_step is not None
-        else 0,
+        "parameters": sum(int(np.prod(each.shape)) for each in parameters.all),
         **said,
         "limits": "It knows nothing but its training rows: judge it on rows of your own before you rely on it.",
     }

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,6 @@ from trainer.device_time import waiting
 from trainer.errors import UsageError
 from trainer.processes.launcher import Launched
 from trainer.processes.single import OtherProcessFailed, OtherProcessMisused, Processes, is_told_by_another
-
-if TYPE_CHECKING:
-    from trainer.run import Action, Run
-    from trainer.signals import Interrupt
 
 POLLED_BYTES = 1 << 16
 """Sums of at most this size are polled for; larger ones go to MPI's blocking call once everyone is there."""
@@ -47,9 +43,6 @@ MISUSED, FAILED = "usage", "failure"
 """The kinds of reports: whether the user can put it right."""
 PIECE = 1 << 28
 """Elements of an array that are exchanged at a time: MPI counts with 32 bits."""
-ACTIONS: tuple[Action, ...] = ("stop", "end_epoch", "save", "evaluate", "skip_update")
-SIGNALS = 8
-"""The bit from which on signals stand behind the actions, by their numbers."""
 
 
 class World(Processes):
@@ -224,28 +217,10 @@ class World(Processes):
             for start in range(0, flat.size, PIECE):
                 self._exchanges.Allreduce(self._mpi.IN_PLACE, flat[start : start + PIECE])
 
-    def agree(self, run: Run, interrupt: Interrupt) -> None:
-        """Collective: the requests and signals of every process become those of all."""
-        asked = sum(1 << bit for bit, action in enumerate(ACTIONS) if run.requested(action) is not None)
-        signalled = 1 << (SIGNALS + interrupt.noticed) if interrupt.noticed else 0
-        # The union of what is asked for, and of what is not: where a bit is in both, the processes differ.
-        bits = np.array([asked | signalled, ~asked & 0xFF], np.uint64)
+    def union(self, bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Collective: the bits that are set in any process, in `bits` itself."""
         self._wait(self._exchanges.Iallreduce(self._mpi.IN_PLACE, bits, op=self._mpi.BOR))
-        anywhere, missing = int(bits[0]), int(bits[1])
-        if anywhere & missing & 0xFF:
-            self._spread(run)
-        if interrupt.signum is None and anywhere >> SIGNALS:
-            # The lowest where several came; the same in all processes.
-            found = anywhere >> SIGNALS
-            interrupt.signum = (found & -found).bit_length() - 1
-
-    def _spread(self, run: Run) -> None:
-        """The requests that only some processes have, with their reasons, into the others."""
-        asked = {action: (run.requested(action), run.requesters(action)) for action in ACTIONS}
-        for rank, theirs in enumerate(self.gather(asked)):
-            for action, (reason, requesters) in theirs.items():
-                if reason is not None and run.requested(action) is None:
-                    run.take_over(action, reason if rank == 0 else f"{reason} (rank {rank})", requesters)
+        return bits
 
     def compare(self, what: Mapping[str, Any], where: str) -> None:
         """Collective: raises UsageError, naming rank and key, where a JSON value is another one than rank 0's."""

@@ -1,4 +1,4 @@
-"""What has to be alike in all processes that train a run, and is made or kept so."""
+"""What has to be the same in all processes that train a run, and is made and kept so."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trainer.events import Plugin
     from trainer.run import Run
     from trainer.runs.checkpoint import Checkpoint
+    from trainer.step.parameters import Parameters
     from trainer.task import Task
 
 ROUNDING = 1e-4
@@ -28,7 +29,7 @@ ROUNDING = 1e-4
 def asked_for(
     task: Task, settings: Settings, plugins: Sequence[Plugin], resume_from: Checkpoint | None, **flags: bool
 ) -> dict[str, Any]:
-    """What all processes have to be asked for alike, flat, so that a complaint can name what differs."""
+    """What all processes have to be asked for, flat, so that a message can name what differs."""
     about: dict[str, Any] = {**folder.versions(), **flags}
     about |= {key: value for key, value in settings.to_toml().items() if key not in ("optimizer", "threads")}
     about |= {f"optimizer.{key}": value for key, value in settings.to_toml()["optimizer"].items()}
@@ -75,14 +76,14 @@ def _shape_of(batches: Batches | None) -> dict[str, Any]:
     }
 
 
-def keep_alike(run: Run) -> None:
+def keep_equal(run: Run, parameters: Parameters) -> None:
     """Collective: makes sure, by checksums, that all processes hold the same weights.
 
     Processors of different kinds may round differently: then the first one's weights are taken. Raises TrainerError,
-    naming the process, for a difference that is no rounding: something has moved the weights in one process alone.
+    naming the process, for a difference beyond rounding: something has moved the weights in one process alone.
     """
-    parameters = run.engine_step.parameters if run.engine_step is not None else None
-    assert parameters is not None  # noqa: S101  the run has trained an epoch
+    if run.processes.size == 1:
+        return
     values = parameters.copy()
     checksum = 0
     for value in values.values():

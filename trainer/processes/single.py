@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 from trainer.errors import TrainerError, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
-
-    from trainer.run import Run
-    from trainer.signals import Interrupt
 
 
 def is_told_by_another(error: BaseException | None) -> bool:
@@ -87,8 +85,9 @@ class Processes:
     def sum_now(self, array: NDArray[Any]) -> None:
         """Collective: as `sum`, right after another exchange of all processes. Faster for large arrays."""
 
-    def agree(self, run: Run, interrupt: Interrupt) -> None:
-        """Collective: the requests and signals of every process become those of all."""
+    def union(self, bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Collective: the bits that are set in any process, in `bits` itself."""
+        return bits
 
     def compare(self, what: Mapping[str, Any], where: str) -> None:
         """Collective: raises UsageError, naming rank and key, where a JSON value is another one than rank 0's."""

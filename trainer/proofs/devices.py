@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from trainer.events import Phase, Plugin
 from trainer.launch.prepare import Launch
 from trainer.processes import Processes, connect
 from trainer.run import Run
+
+if TYPE_CHECKING:
+    from trainer.step import Step
 
 TOLERANCE = 1e-5
 """Of a difference, relative to the largest value that it belongs to. Sums over other groups of rows round otherwise."""
@@ -75,11 +78,12 @@ def compare(launch: Launch, *, steps: int) -> Comparison:
     processes = connect()
     launch.settle_computing()
     with processes.together():
-        several, watched = _train(launch, launch.settings.devices, steps, processes)
+        engine, watched = _train(launch, launch.settings.devices, steps, processes)
+        several, step = engine.run, engine.state.step
         if len(several.contexts) < 2 and processes.size == 1:
             raise UsageError(f"{launch.settings.devices!r} is one device", where="--devices", fix="Name two or more.")
         first = several.contexts[0]
-        one, alone = _train(launch, f"{first.device_type}:{first.device_id}", steps, Processes())
+        single, alone = _train(launch, f"{first.device_type}:{first.device_id}", steps, Processes())
     pairs = zip(alone.gradients, watched.gradients, strict=True)
     gradients = [
         _largest("gradients", before, after, f" at step {step}") for step, (before, after) in enumerate(pairs, start=1)
@@ -87,17 +91,19 @@ def compare(launch: Launch, *, steps: int) -> Comparison:
     differences = [
         max(gradients, key=lambda difference: difference.size, default=Difference("gradients", 0.0, "none")),
         _largest("weights", alone.weights, watched.weights),
-        _largest("metrics", _arrays(one.metrics), _arrays(several.metrics)),
+        _largest("metrics", _arrays(single.run.metrics), _arrays(several.metrics)),
     ]
     names = ", ".join(map(str, several.contexts)) + (f" in {processes.size} processes" if processes.size > 1 else "")
-    return Comparison(str(first), names, several.step, differences, _notes(several))
+    return Comparison(str(first), names, several.step, differences, _notes(several, step))
 
 
-def _train(launch: Launch, devices: str, steps: int, processes: Processes) -> tuple[Run, _Watch]:
+def _train(launch: Launch, devices: str, steps: int, processes: Processes) -> tuple[Engine, _Watch]:
     settings = launch.settings.model_copy(update={"devices": devices, "steps": steps})
     plugins = [deepcopy(plugin) for plugin in launch.plugins if plugin.phase is not Phase.REPORT]
     watch = _Watch()
-    return Engine(deepcopy(launch.task), settings, [watch, *plugins], processes=processes).fit(), watch
+    engine = Engine(deepcopy(launch.task), settings, [watch, *plugins], processes=processes)
+    engine.fit()
+    return engine, watch
 
 
 def _arrays(metrics: Mapping[str, float]) -> dict[str, Any]:
@@ -118,14 +124,13 @@ def _largest(kind: str, one: dict[str, Any], several: dict[str, Any], at: str = 
     )
 
 
-def _notes(run: Run) -> list[str]:
-    assert run.engine_step is not None  # noqa: S101
+def _notes(run: Run, step: Step) -> list[str]:
     notes = []
-    if run.engine_step.parameters.measures and run.settings.micro_batches is None:
+    if step.parameters.measures and run.settings.micro_batches is None:
         notes.append(
             "BatchNorm measures each device's rows by themselves, so its outputs differ by device; with "
             "--micro-batches they do not"
         )
-    if run.engine_step.draws_random_numbers and run.engine_step.kind == "compiled":
+    if step.draws_random_numbers and step.kind == "compiled":
         notes.append("the net draws random numbers (dropout), and each device draws its own")
     return notes

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,21 +164,37 @@ def write_run(folder: Path, run: Run) -> None:
 
 
 def record_of(run: Run) -> dict[str, Any]:
-    """What `run.json` holds."""
-    step = run.engine_step
+    """The run as JSON values: what `run.json` holds."""
     return {
         "schema": 1,
         "task": run.task.name,
-        **run.record(),
+        "status": run.status,
+        "reason": run.reason,
+        "epoch": run.epoch,
+        "step": run.step,
+        "updates": run.updates,
+        "started": run.started,
+        "ended": run.ended,
+        "seconds": run.seconds,
+        "metrics": json_metrics(run.metrics),
+        "directions": {name: better for name in run.metrics if (better := run.direction(name)) is not None},
+        "threshold": None if run.threshold is None else float(run.threshold),
+        "decisions": [asdict(decision) for decision in run.decisions],
+        "ledger": run.ledger(),
         "process": this_process(),
-        "step_kind": step.kind if step else None,
-        "step_why": step.why if step else "",
+        "step_kind": run.step_kind,
+        "step_why": run.step_why,
         "model_note": run.model_note,
         "devices": [str(context) for context in run.contexts],
         "computing": {"onednn": run.settings.onednn, "threads": run.settings.threads},
         "processes": run.processes.size,
         "versions": versions(),
     }
+
+
+def json_metrics(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Metrics as JSON values: JSON has no NaN and no infinity, both become null."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def versions() -> dict[str, str]:
@@ -208,5 +225,5 @@ def plugins_of(run: Run) -> list[dict[str, Any]]:
             "on_error": plugin.on_error,
             "options": {name: _as_json(value) for name, value in options.to_toml(plugin).items()},
         }
-        for plugin in run.dispatch.plugins
+        for plugin in run.plugins
     ]

@@ -9,57 +9,42 @@ random numbers are functions of the seed and the position: their only state is w
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trainer.errors import PluginError, UsageError
 from trainer.events import Plugin
-from trainer.run import Decision
 
 if TYPE_CHECKING:
+    from trainer.engine_state import EngineState
     from trainer.run import Run
+    from trainer.step.parameters import Parameters
 
 log = logging.getLogger("trainer")
 
-COUNTED = (
-    "epoch",
-    "step",
-    "updates",
-    "epoch_rows",
-    "within_epoch",
-    "threshold",
-    "metrics",
-    "directions",
-    "times_logged",
-    "epoch_metrics",
-    "history",
-    "started",
-    "seeded_at",
-)
+COUNTED = ("epoch", "step", "step_in_epoch", "updates", "epoch_rows", "within_epoch", "threshold", "started")
 """The attributes of a Run that are its state as they are."""
 
 
-def capture(run: Run) -> dict[str, Any]:
+def capture(run: Run, state: EngineState) -> dict[str, Any]:
     """The state between two steps. Reads every parameter, so it waits for the device.
 
     Raises PluginError for a plugin whose `state_dict` fails, unless it asks to be switched off instead.
     """
-    assert run.engine_step is not None and run.train is not None  # noqa: S101, PT018
-    parameters = run.engine_step.parameters
+    parameters = state.step.parameters
     return {
         "run": {
             **{name: getattr(run, name) for name in COUNTED},
-            "step_in_epoch": run.step_in_epoch,
+            **state.log.state_dict(),
+            **state.requests.state_dict(),
+            "seeded_at": state.seeder.seeded_at,
             "seconds": run.seconds,
-            "requests": run.requests,
-            "decisions": [asdict(decision) for decision in run.decisions],
-            "ledger": run.dispatch.ledger(),
+            "ledger": state.ledger.rows(),
         },
         "rows": run.train.rows,
-        "loss": run.engine_step.loss.state_dict(),
+        "loss": state.step.loss.state_dict(),
         "parameters": parameters.copy(),
         "optimizer": {
             "name": type(run.optimizer).__name__.lower(),
@@ -68,33 +53,29 @@ def capture(run: Run) -> dict[str, Any]:
             "attributes": _attributes(run.optimizer),
             "updates": {str(index): count for index, count in run.optimizer._index_update_count.items()},  # noqa: SLF001
         },
-        "plugins": {**run.states_kept, **_of_plugins(run)},
+        "plugins": {**state.kept, **_of_plugins(run, state)},
     }
 
 
-def restore(run: Run, state: Mapping[str, Any], replay: Callable[[], None]) -> None:
+def restore(run: Run, state: EngineState, saved: Mapping[str, Any]) -> None:
     """Puts a captured state into a run that was built anew from the same configuration.
 
-    `replay` is called when the position is known and nothing else was restored, to bring MXNet's generator to it.
-
-    Raises UsageError where the data, the net or the optimizer are not those of the state, PluginError for a plugin that
-    does not take its own back.
+    Raises UsageError if the data, the net or the optimizer are not those of the state, PluginError for a plugin that
+    cannot restore its own.
     """
-    assert run.engine_step is not None and run.train is not None  # noqa: S101, PT018
-    _check(run, state)
-    saved = state["run"]
+    parameters, optimizer = state.step.parameters, saved["optimizer"]
+    _check(run, parameters, saved)
     for name in COUNTED:
-        setattr(run, name, saved[name])
-    run.resume(
-        step_in_epoch=saved["step_in_epoch"],
-        seconds=saved["seconds"],
-        requests=saved["requests"],
-        decisions=[Decision(**decision) for decision in saved["decisions"]],
-    )
-    run.dispatch.add_to_ledger(saved["ledger"])
-    replay()
-    parameters, optimizer = run.engine_step.parameters, state["optimizer"]
-    parameters.assign(state["parameters"])
+        setattr(run, name, saved["run"][name])
+    run.resumed = True
+    state.log.load_state_dict(saved["run"])
+    state.requests.load_state_dict(saved["run"])
+    state.seconds_before = saved["run"]["seconds"]
+    state.ledger.add(saved["run"]["ledger"])
+    state.seeder.seeded_at = saved["run"]["seeded_at"]
+    if run.within_epoch:
+        state.seeder.replay(run.step, lambda count: run.train.epoch(run.epoch, skip=run.step_in_epoch - count))
+    parameters.assign(saved["parameters"])
     for held, values in zip(parameters.states, optimizer["states"], strict=True):
         _fill(held, values)
     for name, value in optimizer["attributes"].items():
@@ -102,8 +83,8 @@ def restore(run: Run, state: Mapping[str, Any], replay: Callable[[], None]) -> N
     counts = run.optimizer._index_update_count  # noqa: SLF001  MXNet has no public way to its counters
     counts.clear()
     counts.update({int(index): count for index, count in optimizer["updates"].items()})
-    run.engine_step.loss.load_state_dict(state["loss"])
-    _to_plugins(run, state["plugins"])
+    state.step.loss.load_state_dict(saved["loss"])
+    _to_plugins(state, saved["plugins"])
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
@@ -116,20 +97,20 @@ def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str
 # ---- plugins --------------------------------------------------------------------------------------------------------
 
 
-def _of_plugins(run: Run) -> dict[str, Any]:
+def _of_plugins(run: Run, state: EngineState) -> dict[str, Any]:
     states = {}
-    for plugin in run.dispatch.active():
+    for plugin in run.plugins:
         try:
             states[plugin.name] = plugin.state_dict()
         except Exception as error:
-            fatal = run.dispatch.failed(plugin, "state_dict", run, error)
+            fatal = state.plugin_failed(plugin, "state_dict", run, error)
             if fatal is not None:
                 raise fatal from error
     return states
 
 
-def _to_plugins(run: Run, states: Mapping[str, Any]) -> None:
-    plugins = {plugin.name: plugin for plugin in run.dispatch.plugins}
+def _to_plugins(state: EngineState, states: Mapping[str, Any]) -> None:
+    plugins = {plugin.name: plugin for plugin in state.plugins}
     for name, plugin in plugins.items():
         if name not in states:
             if type(plugin).state_dict is not Plugin.state_dict:
@@ -143,8 +124,8 @@ def _to_plugins(run: Run, states: Mapping[str, Any]) -> None:
             raise PluginError(
                 f"plugin {name!r} does not take back the state that it had saved: {type(error).__name__}: {error}"
             ) from error
-    run.states_kept = {name: state for name, state in states.items() if name not in plugins}
-    for name in (name for name, kept in run.states_kept.items() if kept):
+    state.kept = {name: kept for name, kept in states.items() if name not in plugins}
+    for name in (name for name, kept in state.kept.items() if kept):
         log.warning("the checkpoint holds the state of a plugin %r, which this run does not use: it is kept", name)
 
 
@@ -210,15 +191,14 @@ def _fill(held: Any, saved: Any) -> None:
 # ---- checks ---------------------------------------------------------------------------------------------------------
 
 
-def _check(run: Run, state: Mapping[str, Any]) -> None:
-    assert run.engine_step is not None and run.train is not None  # noqa: S101, PT018
+def _check(run: Run, parameters: Parameters, state: Mapping[str, Any]) -> None:
     if state["rows"] != run.train.rows:
         raise UsageError(
             f"there are {run.train.rows} training rows, but there were {state['rows']}",
             where="the checkpoint",
             fix="Give the run the data that it was started with.",
         )
-    parameters, saved = run.engine_step.parameters, state["parameters"]
+    saved = state["parameters"]
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.named.items()}
     if {name: value.shape for name, value in saved.items()} != shapes:
         names = sorted(name for name in shapes.keys() | saved.keys() if not _alike(shapes.get(name), saved.get(name)))

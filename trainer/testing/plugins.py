@@ -293,7 +293,7 @@ def its_cost_is_known(subject: Subject) -> str:
         values = subject.settings(epochs=COSTED_EPOCHS)
         trial = _train(subject, [plugin], run_folder=folder, settings=values).borne("in a longer run")
     steps = max(trial.run.step, 1)
-    rows = [row for row in trial.run.dispatch.ledger() if row["plugin"] == plugin.name and row["event"] in PER_BATCH]
+    rows = [row for row in trial.run.ledger() if row["plugin"] == plugin.name and row["event"] in PER_BATCH]
     own, waiting = (sum(float(row[key]) for row in rows) / steps * 1e6 for key in ("seconds", "waiting"))
     waits = f", and {waiting:.0f} µs of waiting for the device" if waiting else ""
     return f"{own:.1f} µs a batch{waits} (over {steps} steps)"

@@ -172,8 +172,7 @@ def two_runs_are_alike(subject: Subject) -> None:
 def compiled_and_recorded_steps_agree(subject: Subject) -> str | None:
     """The step that is bound as one symbol gives what autograd gives, up to rounding."""
     bound, recorded = subject.train(), subject.train(compiled=False)
-    step = bound.run.engine_step
-    assert step is not None  # noqa: S101
+    step = bound.step
     if step.kind != "compiled":
         return f"the net cannot be bound ({step.why}), so there is one way to compute it"
     if step.draws_random_numbers:

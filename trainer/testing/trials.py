@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.config.settings import Settings
 from trainer.errors import PluginError, UsageError
@@ -19,6 +19,10 @@ from trainer.runs.checkpoint import Checkpoint
 from trainer.runs.state import capture
 from trainer.task import Task
 from trainer.testing.checks import BrokenPromiseError, named, plain, unlike
+
+if TYPE_CHECKING:
+    from trainer.engine_state import EngineState
+    from trainer.step import Step
 
 OURS = ("kit-watch", "kit-kill", "kit-fail", "kit-stop")
 
@@ -44,6 +48,7 @@ class Trial:
     """A run that is over, however it ended."""
 
     run: Run
+    step: Step
     error: BaseException | None
     faults: list[Fault]
     state: dict[str, Any] = field(default_factory=dict)
@@ -75,6 +80,7 @@ class Watch(Plugin):
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
         self.at_setup: Callable[[], None] | None = None
+        self.engine_state: EngineState | None = None
 
     def on_setup(self, run: Run) -> None:
         """For whoever wants to look behind everybody's setup."""
@@ -83,8 +89,8 @@ class Watch(Plugin):
 
     def on_fit_end(self, run: Run) -> None:
         """What a checkpoint would hold now; its arrays are read, since later steps write into them."""
-        if run.exception is None and run.folder is not None:
-            state = capture(run)
+        if run.exception is None and run.folder is not None and self.engine_state is not None:
+            state = capture(run, self.engine_state)
             state["plugins"] = {name: part for name, part in state["plugins"].items() if name not in OURS}
             self.state = state
 
@@ -163,7 +169,8 @@ def train(
             engine = Engine(task, settings, listed, run_folder=run_folder, resume_from=kept, compiled=compiled)
         except PluginError as error:
             raise BrokenPromiseError(str(error)) from error
-        faults = _listen(engine.run, plugins)
+        watch.engine_state = engine.state
+        faults = _listen(engine.state, plugins)
         ended: BaseException | None = None
         try:
             if resume and run_folder is not None:
@@ -173,7 +180,7 @@ def train(
                 engine.fit()
         except (Exception, KeyboardInterrupt) as raised:  # noqa: BLE001  judged by whoever asked
             ended = raised
-    return Trial(engine.run, ended, faults, watch.state)
+    return Trial(engine.run, engine.state.step, ended, faults, watch.state)
 
 
 def newest(run_folder: Path) -> Checkpoint | None:
@@ -181,17 +188,17 @@ def newest(run_folder: Path) -> Checkpoint | None:
     return next((each for each in checkpoint.complete(run_folder) if each.is_exact), None)
 
 
-def _listen(run: Run, plugins: Sequence[Plugin]) -> list[Fault]:
+def _listen(state: EngineState, plugins: Sequence[Plugin]) -> list[Fault]:
     """A list that takes in whatever these plugins raise from now on, errors that only switch them off included."""
     faults: list[Fault] = []
-    report = run.dispatch.failed
+    report = state.plugin_failed
 
     def failed(plugin: Plugin, method: str, run: Run, error: Exception) -> Exception | None:
         if any(plugin is each for each in plugins):
             faults.append(Fault(method, error))
         return report(plugin, method, run, error)
 
-    run.dispatch.failed = failed  # type: ignore[method-assign]
+    state.plugin_failed = failed
     return faults
 
 

@@ -76,8 +76,7 @@ class TrainerView:
 
     def _states(self) -> Iterator[Any]:
         """Every array of the optimizer's states, in order."""
-        if self._run.engine_step is not None:
-            yield from _arrays(self._run.engine_step.parameters.states)
+        yield from _arrays(self._run.optimizer_states)
 
 
 def _arrays(states: Any) -> Iterator[Any]:

@@ -165,9 +165,8 @@ class TensorBoard(Plugin):
         config = run.folder / CONFIG
         if config.is_file():
             events.add(summary.text("config", _as_markdown(config)), 0)
-        symbol = None if run.engine_step is None else run.engine_step.symbol
-        if self.graph and symbol is not None:
-            events.add_graph(_graph(symbol))
+        if self.graph and run.symbol is not None:
+            events.add_graph(_graph(run.symbol))
 
     def _add_histograms(self, events: EventFile, run: Run) -> None:
         from tensorboardX import summary

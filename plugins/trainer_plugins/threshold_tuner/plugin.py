@@ -75,7 +75,7 @@ class ThresholdTuner(Plugin):
                 where=f"plugin {self.name!r}",
                 fix=f"Leave it out: --no-plugin {self.name}.",
             )
-        others = [each.name for each in run.dispatch.plugins if isinstance(each, ThresholdTuner) and each is not self]
+        others = [each.name for each in run.plugins if isinstance(each, ThresholdTuner) and each is not self]
         if others:
             raise UsageError(
                 f"{others[0]!r} tunes the threshold, too, and a run has one",
@@ -89,7 +89,7 @@ class ThresholdTuner(Plugin):
         if self._given is None:
             self._given = run.threshold
         # A tuned figure is better in the same direction as the plain one.
-        for measure in run.measures:
+        for measure in run.task_metrics:
             for name, direction in measure.directions.items():
                 for split in ("validation", "test"):
                     run.directions[f"{split}/tuned-{name}"] = direction

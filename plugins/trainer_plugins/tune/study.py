@@ -295,11 +295,10 @@ class Study:
 def _direction(asked: Asked, base: Launch) -> Literal["max", "min"]:
     if asked.direction != "auto":
         return asked.direction
-    from trainer.build import build_metrics
-    from trainer.metrics import direction_of
+    from trainer.metrics import as_metric, direction_of
 
     name = asked.monitor
-    found = direction_of(name, build_metrics(base.task))
+    found = direction_of(name, [as_metric(metric) for metric in base.task.metrics()])
     if found is None:
         raise UsageError(
             f"whether more or less of {name!r} is better is not known",

@@ -1,0 +1,140 @@
+"""Whatever happens in a run, its endings fire: each plugin's, the last evaluation, the model and the record."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from trainer.errors import UsageError
+from trainer.processes.single import OtherProcessFailed
+from trainer.runs import folder
+from trainer.signals import Interrupt, Interrupted
+
+if TYPE_CHECKING:
+    from trainer.dispatch import Dispatch
+    from trainer.engine_state import EngineState
+    from trainer.evaluator import Evaluator
+    from trainer.run import Run
+    from trainer.saver import Saver
+
+log = logging.getLogger("trainer")
+
+
+class Endings:
+    """Ends one run. `again` says that its folder was there before, and stays whatever happens."""
+
+    def __init__(
+        self,
+        run: Run,
+        state: EngineState,
+        dispatch: Dispatch,
+        evaluator: Evaluator,
+        saver: Saver,
+        *,
+        again: bool,
+    ) -> None:
+        self._run = run
+        self._state = state
+        self._fire = dispatch
+        self._evaluator = evaluator
+        self._saver = saver
+        self._again = again
+
+    @contextmanager
+    def always(self, interrupt: Interrupt) -> Iterator[None]:
+        """Around the whole loop. At the end raises the run's first error, or Interrupted after a signal."""
+        run, fire = self._run, self._fire
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001  raised again below, after the endings
+            self._fail(error)
+        self._settle(interrupt)
+        self._end(fire.fit_end.to_the_end)
+        with self._guarded():
+            if run.status in ("finished", "stopped"):
+                # What plugins do at the end, such as restoring the best weights, is not a state to resume from.
+                self._state.requests.take("save")
+                self._evaluator.test()
+                self._write_model()
+            else:
+                self._saver.save_if_asked()
+        self._end(fire.teardown.to_the_end, closing=True)
+        run.ended = time.time()
+        self._close()
+        if run.exception is not None:
+            raise run.exception
+        if interrupt.signum:
+            raise Interrupted(run, interrupt.signum)
+
+    def _settle(self, interrupt: Interrupt) -> None:
+        """The status that the loop ended with."""
+        run = self._run
+        if run.exception is not None:
+            return
+        stop = run.requested("stop")
+        if interrupt.signum:
+            run.status, run.reason = "interrupted", str(Interrupted(run, interrupt.signum))
+        elif stop is not None:
+            run.status, run.reason = "stopped", stop
+        else:
+            run.status = "finished"
+
+    def _fail(self, error: BaseException, *, closing: bool = False) -> None:
+        """Notes the first error and tells the plugins; later ones are logged, since only one can be raised.
+
+        `closing`: after the teardown has begun, no plugin is told any more.
+        """
+        run = self._run
+        if run.exception is not None:
+            log.error("after that, this failed too: %s", error)
+            return
+        # Before the endings: the other processes are waiting for this one, and need not wait for those too.
+        run.processes.tell(error)
+        run.exception = error
+        run.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        other = isinstance(error, OtherProcessFailed)
+        run.reason = str(error) if other else f"{type(error).__name__}: {error}".rstrip(": ")
+        run.within_batch = False
+        if closing:
+            return
+        for later in self._fire.exception.to_the_end(run):
+            log.error("after that, this failed too: %s", later)
+
+    def _end(self, fire: Callable[[Run], list[Exception]], *, closing: bool = False) -> None:
+        """Fires an ending; what its handlers raise counts as the run's error if it is the first."""
+        with self._guarded():
+            for error in fire(self._run):
+                self._fail(error, closing=closing)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:  # noqa: BLE001  an interrupt in an ending must not skip the next ending
+            self._fail(error)
+
+    def _write_model(self) -> None:
+        """The run's result as a folder of its own: the weights that the metrics and the threshold belong to."""
+        if self._run.folder is not None:
+            from trainer.model.save import write_model
+
+            with self._evaluator.weights():
+                write_model(self._run, self._state.step.parameters)
+
+    def _close(self) -> None:
+        """Writes the record; a run that never began because of a user's mistake leaves no folder behind."""
+        run = self._run
+        if run.folder is None or not run.folder.exists():
+            return
+        # Some mistakes, such as a metric that is never logged, are known only when the first epoch has been evaluated.
+        if isinstance(run.exception, UsageError) and run.epoch <= 1 and not self._again:
+            folder.remove(run.folder)
+        else:
+            try:
+                folder.write_run(run.folder, run)
+            except OSError as error:
+                log.error("the record of the run in %s cannot be written: %s", run.folder, error.strerror or error)
+        folder.unlock(run.folder)

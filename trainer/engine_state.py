@@ -1,0 +1,64 @@
+"""What only the engine moves of a run. `Run` shows plugins their part of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from trainer.errors import TrainerError
+from trainer.ledger import Ledger
+from trainer.metric_log import MetricLog
+from trainer.requests import Requests
+
+if TYPE_CHECKING:
+    from trainer.metrics.base import Metric
+    from trainer.seeding import Seeder
+    from trainer.step import Step
+
+BUILT = frozenset({"net", "optimizer", "train", "validation", "test", "step", "seeder", "metrics"})
+"""Attributes of a run, and of its state, that building it sets."""
+
+
+class NotBuiltError(TrainerError, AttributeError):
+    """Something of a run was read before it existed. An AttributeError, so that `hasattr` answers False."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the run has no {name} yet: it is built after the task's splits() and net(); plugins have it from "
+            "on_setup on"
+        )
+
+
+@dataclass
+class EngineState:
+    """Everything of a run that the engine moves and plugins only see through `Run`."""
+
+    requests: Requests = field(default_factory=Requests)
+    log: MetricLog = field(default_factory=MetricLog)
+    ledger: Ledger = field(default_factory=Ledger)
+    plugins: Sequence[Any] = ()
+    """The run's plugins in their order, those that were switched off included."""
+    plugin_failed: Callable[[Any, str, Any, Exception], Exception | None] = field(init=False)
+    """Called with (plugin, method, run, error) when a plugin raises; returns the error that ends the run, or None if
+    the plugin was switched off instead."""
+    disabled: set[str] = field(default_factory=set)
+    """Names of the plugins that were switched off."""
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    """Saved states of plugins that the run does not use; they go into its checkpoints as they are."""
+
+    step: Step = field(init=False)
+    seeder: Seeder = field(init=False)
+    metrics: Sequence[Metric] = field(init=False)
+
+    began: float = field(default_factory=time.time)
+    """When this process began to train, in seconds since 1970."""
+    seconds_before: float = 0.0
+    """How long the run had taken before it was resumed."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Called for what is not there: what building sets."""
+            raise NotBuiltError(name) if name in BUILT else AttributeError(name)

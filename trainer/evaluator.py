@@ -1,0 +1,102 @@
+"""Evaluates the splits of a run: fires the events, and logs loss and metrics over all rows of a split at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trainer.evaluation import Evaluation, MeanLoss, Rows, joined
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from trainer.data.batches import Batch, Batches
+    from trainer.dispatch import Dispatch, Hook
+    from trainer.engine_state import EngineState
+    from trainer.run import Run
+
+
+class Evaluator:
+    """Evaluates validation and test."""
+
+    def __init__(self, run: Run, state: EngineState, dispatch: Dispatch) -> None:
+        self._run = run
+        self._step = state.step
+        self._metrics = state.metrics
+        self._fire = dispatch
+
+    def validation(self) -> None:
+        """Evaluates the validation split, if there is one."""
+        run, fire = self._run, self._fire
+        if run.validation is not None:
+            self._evaluate(
+                run.validation, "validation", fire.evaluate_begin, fire.evaluate_batch_end, fire.evaluate_end
+            )
+            run.split = "train"
+
+    def test(self) -> None:
+        """Evaluates the test split, if there is one; it has events of its own, so that nothing is tuned on it."""
+        run, fire = self._run, self._fire
+        if run.test is not None:
+            self._evaluate(run.test, "test", fire.test_begin, fire.test_batch_end, fire.test_end)
+
+    @contextmanager
+    def weights(self) -> Iterator[None]:
+        """Exchanges the weights for those that a plugin wants to be evaluated, and back, whatever happens."""
+        weights = self._run.evaluation_weights
+        if weights is None:
+            yield
+            return
+        self._step.parameters.swap(weights)
+        try:
+            yield
+        finally:
+            self._step.parameters.swap(weights)
+
+    def _evaluate(self, batches: Batches, split: str, begin: Hook, batch_end: Hook, end: Hook) -> None:
+        run, metrics = self._run, self._metrics
+        with self.weights():
+            run.split = split
+            begin(run)
+            for metric in metrics:
+                metric.reset()
+            parts: list[Rows] = []
+            loss = MeanLoss()
+            for batch in batches.epoch(1):
+                run.batch = batch
+                rows = self.rows(batch)
+                loss.add(rows)
+                for metric in metrics:
+                    metric.update(rows.predictions, rows.labels, rows.weights)
+                if run.task.collect:
+                    parts.append(rows)
+                batch_end(run)
+            whole = joined(parts)
+            run.evaluation = Evaluation(split, whole.predictions, whole.labels, whole.weights, loss.value)
+            run.log({f"{split}/loss": loss.value})
+            for metric in metrics:
+                run.log({f"{split}/{name}": value for name, value in metric.compute().items()})
+            end(run)
+
+    def rows(self, batch: Batch) -> Rows:
+        """What the net says of a batch, on the host, in the order of its rows. Waits for the device."""
+        outputs, losses = self._step.forward(batch)
+        predictions = [self._run.task.predictions(output) for output in outputs]
+        shards = [shard for shard in batch.shards if shard.rows]
+        columns: list[NDArray[Any] | None] = [None] * 4
+        if shards:
+            weights = None if shards[0].weight is None else _host([shard.weight for shard in shards]).reshape(-1)
+            columns = [_host(predictions), _host([shard.label for shard in shards]), weights, _host(losses)]
+        # Of several processes each has computed its rows; every one gets those of all.
+        predicted, labels, weights, row_losses = self._run.processes.gather_rows(columns)
+        assert predicted is not None and labels is not None and row_losses is not None  # noqa: S101, PT018
+        return Rows(predicted, labels, weights, row_losses)
+
+
+def _host(arrays: Sequence[Any]) -> NDArray[Any]:
+    """The contexts' parts of a batch as one numpy array. Waits for the devices."""
+    parts: list[NDArray[Any]] = [array.asnumpy() for array in arrays]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,0 +1,82 @@
+"""What was logged in a run: the newest values, those of the step and the epoch, and the history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from trainer.metrics.base import Direction
+
+
+class MetricLog:
+    """Takes logged values in; the engine opens and closes steps, epochs and entries of the history."""
+
+    def __init__(self) -> None:
+        self.newest: dict[str, float] = {}
+        self.times_logged: dict[str, int] = {}
+        self.directions: dict[str, Direction] = {}
+        self.of_step: dict[str, float] = {}
+        self.of_epoch: dict[str, float] = {}
+        self.history: list[dict[str, float]] = []
+        self._entry: dict[str, float] | None = None
+
+    def add(self, metrics: Mapping[str, Any], *, within_batch: bool) -> None:
+        """Records values by name. Raises TypeError for what is not a number."""
+        for name, value in metrics.items():
+            number = _number(name, value)
+            self.newest[name] = number
+            self.times_logged[name] = self.times_logged.get(name, 0) + 1
+            self.of_epoch[name] = number
+            if self._entry is not None:
+                self._entry[name] = number
+            if within_batch:
+                self.of_step[name] = number
+
+    def begin_epoch(self) -> None:
+        """From here on values belong to a new epoch."""
+        self.of_epoch = {}
+
+    def begin_step(self) -> None:
+        """From here on values belong to a new step."""
+        if self.of_step:
+            self.of_step = {}
+
+    def open_entry(self, epoch: int, step: int) -> None:
+        """Adds an entry to the history; it takes in what is logged until it is closed."""
+        self._entry = {"epoch": epoch, "step": step, **self.of_epoch}
+        self.history.append(self._entry)
+
+    def close_entry(self) -> None:
+        """From here on values belong to no epoch."""
+        self._entry = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the values of the step, as JSON values."""
+        return {
+            "metrics": self.newest,
+            "directions": self.directions,
+            "times_logged": self.times_logged,
+            "epoch_metrics": self.of_epoch,
+            "history": self.history,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what `state_dict` gave."""
+        self.newest, self.directions = state["metrics"], state["directions"]
+        self.times_logged, self.of_epoch = state["times_logged"], state["epoch_metrics"]
+        self.history = state["history"]
+
+
+def _number(name: str, value: Any) -> float:
+    """`value` as a float. Reading an NDArray waits for the device."""
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"run.log takes numbers; {name!r} is {value!r}")
+    try:
+        array = value.asnumpy() if hasattr(value, "asnumpy") else value
+        # An array of one element may have axes, which float() does not take.
+        return float(array.item() if isinstance(array, np.ndarray) else array)
+    except (TypeError, ValueError):
+        raise TypeError(f"run.log takes numbers; {name!r} is a {type(value).__name__}") from None
