@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-API_VERSION = "1.0"
+API_VERSION = "2.0"
 """The version of the engine's API: the events and their order, what the names in `trainer.__all__` do, and the entry
 points. The second number counts what was added; the first changes when something that was there is gone or different.
 A plugin or a task that names another first number, or a later second one, as its `api` is refused."""

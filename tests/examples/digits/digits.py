@@ -30,7 +30,7 @@ class Digits(Task):
         plugins=("progress", "metrics-log", "early-stopping", "checkpoint", "tensorboard"),
     )
     headline = ("train/loss", "validation/loss", "validation/accuracy")
-    api = "1.0"
+    api = "2.0"
 
     def splits(self, run: Run) -> Splits:
         """Shuffled by the run's seed; pixels are 0 to 16, and become 0 to 1."""

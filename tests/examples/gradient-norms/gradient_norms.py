@@ -29,7 +29,7 @@ class GradientNorms(Plugin):
     # By this plugin's own place in its phase: clipping is in the same one, and shall not have happened yet.
     before = ("gradient-clipping",)
     on_error = "disable"
-    api = "1.0"
+    api = "2.0"
 
     def __post_init__(self) -> None:
         """Nothing is open yet; an ending may come without a setup, where another plugin failed in its own."""

@@ -22,7 +22,7 @@ class TimeBudget(Plugin):
     save: Annotated[bool, Field(description="Whether a checkpoint is written before the end.")] = True
 
     phase = Phase.DECIDE
-    api = "1.0"
+    api = "2.0"
 
     def on_batch_end(self, run: Run) -> None:
         """After each batch: reading the clock costs a tenth of a microsecond, and waits for nothing."""
