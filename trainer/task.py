@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trainer.metrics import Metric
-    from trainer.model import ModelInterface
+    from trainer.model.interface import ModelInterface
     from trainer.mxnet import Array
     from trainer.run import Run
 
