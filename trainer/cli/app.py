@@ -14,7 +14,8 @@ import typer
 from trainer.atomic import shown
 from trainer.cli import board, model, plugins, proofs, resume, runs
 from trainer.cli.commands import Commands
-from trainer.cli.tasks import TaskGroup, markup
+from trainer.cli.help import markup
+from trainer.cli.tasks import TaskGroup
 from trainer.errors import PluginError, UsageError
 from trainer.processes import Launched, connected, launched
 from trainer.processes.launcher import wait_for_the_first
