@@ -53,5 +53,6 @@ def as_batches(
     raise UsageError(
         f"the {split} split is a {type(source).__name__}",
         where="the task's splits()",
-        fix="Give trainer.Arrays, a gluon.data.DataLoader, or a class with the methods of trainer.data.batches.Batches.",
+        fix="Give trainer.Arrays, a gluon.data.DataLoader, or an object with the methods of "
+        "trainer.data.batches.Batches.",
     )
