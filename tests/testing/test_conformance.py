@@ -275,22 +275,22 @@ BREAKERS = [
     (lambda: NoneForTOML(limit=None), "options-go-through-toml-and-flags", "limit was None and is 3"),
     (Nested, "options-go-through-toml-and-flags", "the option table does not take its own value from --set"),
     (NeedsFolder, "a-whole-run-works", "run.folder is None.*on_fit_end raised TypeError"),
-    (Shared, "two-runs-are-alike", "run/metrics/total"),
-    (Dice, "two-runs-are-alike", "run/metrics/dice"),
-    (Forgets, "state-survives-a-save-and-a-load", "its state 'count' was 2 .* and is 0 behind setup"),
+    (Shared, "two-runs-are-equal", "run/metrics/total"),
+    (Dice, "two-runs-are-equal", "run/metrics/dice"),
+    (Forgets, "state-survives-a-save-and-a-load", "its state 'count' was 2 .* and is 0 after setup"),
     (StartsAfresh, "state-survives-a-save-and-a-load", "on_setup must not start afresh"),
     (Odd, "state-survives-a-save-and-a-load", "no checkpoint could be written|state_dict raised"),
     (Forgets, "a-resumed-run-equals-one-that-never-stopped", "killed at step 2 and resumed"),
     (Hoards, "a-resumed-run-equals-one-that-never-stopped", "ends with _count = 16, and .* with 18"),
     (Dice, "a-resumed-run-equals-one-that-never-stopped", "run/metrics/dice"),
     (Appends, "a-resumed-run-equals-one-that-never-stopped", "lines in appends.txt"),
-    (Careless, "it-bears-an-exception-elsewhere", "fails in on_setup: on_teardown raised AttributeError"),
-    (Confident, "it-bears-an-exception-elsewhere", "another plugin fails in on_setup: on_fit_end raised IndexError"),
-    (Confident, "it-bears-an-interrupt", "at an interrupt within a batch: on_fit_end raised IndexError"),
-    (NeedsAMinute, "it-bears-a-stop-in-the-first-batch", "stopped in its first batch: on_fit_end"),
-    (NeedsEvaluation, "it-bears-an-epoch-without-evaluation", "without a validation split: on_epoch_end raised Attr"),
-    (FirstContextOnly, "it-bears-several-devices", "weights 0.weight differ by|weights weight differ by"),
-    (ReadsFirstShard, "it-bears-several-devices", "on three contexts: on_batch_end raised AttributeError"),
+    (Careless, "it-survives-an-exception-elsewhere", "fails in on_setup: on_teardown raised AttributeError"),
+    (Confident, "it-survives-an-exception-elsewhere", "another plugin fails in on_setup: on_fit_end raised IndexError"),
+    (Confident, "it-survives-an-interrupt", "at an interrupt within a batch: on_fit_end raised IndexError"),
+    (NeedsAMinute, "it-survives-a-stop-in-the-first-batch", "stopped in its first batch: on_fit_end"),
+    (NeedsEvaluation, "it-survives-an-epoch-without-evaluation", "without a validation split: on_epoch_end raised At"),
+    (FirstContextOnly, "it-survives-several-devices", "weights 0.weight differ by|weights weight differ by"),
+    (ReadsFirstShard, "it-survives-several-devices", "on three contexts: on_batch_end raised AttributeError"),
     (Twins, "two-instances-work-side-by-side", "both instances hold the same list in found"),
     (Alone, "two-instances-work-side-by-side", "one of two instances: on_setup raised FileExistsError"),
 ]
@@ -505,11 +505,11 @@ class MeanOverRows(Base):
 
 
 TASK_BREAKERS = [
-    (TwoNeurons, "the-net-has-the-outputs-that-the-loss-wants", r"the net gives 2 a row, and a row has 1"),
-    (OneForSoftmax, "the-net-has-the-outputs-that-the-loss-wants", "over one output is 0 whatever the net says"),
-    (MinusOne, "labels-are-what-the-loss-wants", r"wants labels in \{0, 1\}, and the data have \{-1, 1\}"),
-    (FromOne, "labels-are-what-the-loss-wants", r"wants labels in 0 to 1, .* and the data have \{1, 2\}"),
-    (Unseeded, "two-runs-are-alike", "something else the second time: run/metrics"),
+    (TwoNeurons, "the-net-has-the-outputs-that-the-loss-needs", r"the net has 2 outputs per row, and a row has 1"),
+    (OneForSoftmax, "the-net-has-the-outputs-that-the-loss-needs", "over one output is always 0"),
+    (MinusOne, "labels-are-what-the-loss-needs", r"needs labels in \{0, 1\}, and the data have \{-1, 1\}"),
+    (FromOne, "labels-are-what-the-loss-needs", r"needs labels in 0 to 1, .* and the data have \{1, 2\}"),
+    (Unseeded, "two-runs-are-equal", "another result the second time: run/metrics"),
     (TwoFacedTask, "compiled-and-recorded-steps-agree", "differ by"),
     (AveragesOverBatches, "metrics-do-not-depend-on-the-batch-size", r"validation/f1 is .* in batches of 7"),
     (PairsOnly, "any-batch-size-trains", "batch_size = 1.*two rows at least"),
@@ -579,7 +579,7 @@ def test_the_command_tells_what_is_kept_and_what_is_broken(site):
     done = trainer("plugins", "check", "slow", "--set", "slow.every=3", path=[site])
     assert done.returncode == 1
     assert "BROKEN  importing it does not import mxnet: importing slowly imports MXNet" in done.stdout
-    assert "BROKEN  it bears a stop in the first batch: " in done.stdout
+    assert "BROKEN  it survives a stop in the first batch: " in done.stdout
     assert "kept    options go through toml and flags" in done.stdout
     assert "kept    its cost is known: " in done.stdout
     assert done.stderr.endswith("of its promises, see above\n")
