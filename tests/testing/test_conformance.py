@@ -278,7 +278,7 @@ BREAKERS = [
     (Shared, "two-runs-are-equal", "run/metrics/total"),
     (Dice, "two-runs-are-equal", "run/metrics/dice"),
     (Forgets, "state-survives-a-save-and-a-load", "its state 'count' was 2 .* and is 0 after setup"),
-    (StartsAfresh, "state-survives-a-save-and-a-load", "on_setup must not start afresh"),
+    (StartsAfresh, "state-survives-a-save-and-a-load", "on_setup must not reset it"),
     (Odd, "state-survives-a-save-and-a-load", "no checkpoint could be written|state_dict raised"),
     (Forgets, "a-resumed-run-equals-one-that-never-stopped", "killed at step 2 and resumed"),
     (Hoards, "a-resumed-run-equals-one-that-never-stopped", "ends with _count = 16, and .* with 18"),
