@@ -291,7 +291,7 @@ BREAKERS = [
     (NeedsEvaluation, "it-survives-an-epoch-without-evaluation", "without a validation split: on_epoch_end raised At"),
     (FirstContextOnly, "it-survives-several-devices", "weights 0.weight differ by|weights weight differ by"),
     (ReadsFirstShard, "it-survives-several-devices", "on three contexts: on_batch_end raised AttributeError"),
-    (Twins, "two-instances-work-side-by-side", "both instances hold the same list in found"),
+    (Twins, "two-instances-work-side-by-side", "both instances share the same list in found"),
     (Alone, "two-instances-work-side-by-side", "one of two instances: on_setup raised FileExistsError"),
 ]
 
@@ -314,7 +314,7 @@ def test_each_promise_of_a_plugin_has_somebody_who_breaks_it():
 
 def test_a_plugin_that_keeps_them_all_is_told_its_cost():
     notes = check_plugin(Good, files=["good.txt"])
-    assert "µs a batch (over 300 steps)" in notes["its-cost-is-known"]
+    assert "µs per batch (over 300 steps)" in notes["its-cost-is-known"]
 
 
 def test_a_file_that_is_named_has_to_be_the_same_to_the_byte():
@@ -515,7 +515,7 @@ TASK_BREAKERS = [
     (PairsOnly, "any-batch-size-trains", "batch_size = 1.*two rows at least"),
     (DropsRows, "predictions-have-a-row-for-each-row", "for 30 rows of labels"),
     (Unseeded, "a-resumed-run-equals-one-that-never-stopped", "killed at step 6 and resumed"),
-    (MeanOverRows, "several-devices-equal-one", "on two contexts the gradients are others"),
+    (MeanOverRows, "several-devices-equal-one", "on two contexts the gradients differ"),
 ]
 
 
