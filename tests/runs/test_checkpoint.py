@@ -194,7 +194,7 @@ def test_a_flipped_bit_is_noticed(tmp_path_factory, where, bit, name):
     data[int(where * len(data))] ^= 1 << bit
     path.write_bytes(bytes(data))
     (found,) = checkpoint.complete(folder)
-    with pytest.raises(CheckpointError, match=f"{name} is damaged: it does not have its checksum"):
+    with pytest.raises(CheckpointError, match=f"{name} is damaged: its checksum differs"):
         found.read()
     shutil.rmtree(folder)
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.atomic import flush_folder, put_folder, write_atomic, write_json
+from trainer.atomic import digest, new_folder, write_atomic, write_json
 from trainer.errors import TrainerError
 from trainer.runs import archive
 
@@ -72,10 +72,10 @@ class Checkpoint:
 
     def read(self) -> dict[str, Any]:
         """The state, with its arrays, after checking every byte. Raises CheckpointError."""
-        for name, about in self.manifest["files"].items():
-            if _digest(self.folder / name) != about["sha256"]:
-                raise CheckpointError(f"{self.folder}: {name} is damaged: it does not have its checksum")
         try:
+            for name, about in self.manifest["files"].items():
+                if digest(self.folder / name) != about["sha256"]:
+                    raise CheckpointError(f"{self.folder}: {name} is damaged: its checksum differs")
             # allow_pickle=False: an array of objects is refused, not loaded.
             with np.load(self.folder / ARRAYS, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
@@ -99,24 +99,20 @@ def write(run_folder: Path, name: str, state: Mapping[str, Any], about: Mapping[
     arrays: dict[str, NDArray[Any]] = {}
     plain = archive.split(state, "", arrays)
     folder = run_folder / FOLDER / name
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
-        temporary.mkdir(parents=True)
-        text = json.dumps(plain, ensure_ascii=False, allow_nan=False).encode()
-        write_atomic(temporary / STATE, text)
-        files = {
-            ARRAYS: archive.write_arrays(temporary / ARRAYS, arrays),
-            STATE: {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()},
-        }
-        manifest = {"schema": SCHEMA, "time": time.time(), **about, "files": files}
-        write_json(temporary / MANIFEST, manifest)
-        put_folder(temporary, folder)
-        flush_folder(folder.parent)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(folder, replace=True) as new:
+            text = json.dumps(plain, ensure_ascii=False, allow_nan=False).encode()
+            write_atomic(new / STATE, text)
+            files = {
+                ARRAYS: archive.write_arrays(new / ARRAYS, arrays),
+                STATE: {"bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()},
+            }
+            manifest = {"schema": SCHEMA, "time": time.time(), **about, "files": files}
+            write_json(new / MANIFEST, manifest)
     except OSError as error:
         reason = error.strerror or error
         raise TrainerError(f"the checkpoint of step {about['step']} cannot be written: {reason}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return Checkpoint(folder, manifest)
 
 
@@ -182,14 +178,3 @@ def _opened(folder: Path) -> Checkpoint:
         if found != size:
             raise CheckpointError(f"{folder}: {name} is damaged: it has {found or 'no'} bytes instead of {size}")
     return Checkpoint(folder, manifest)
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    return digest.hexdigest()
