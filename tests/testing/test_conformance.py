@@ -269,21 +269,21 @@ class Alone(Good):
 
 
 BREAKERS = [
-    (Deaf, "it-is-declared-as-the-engine-wants-it", "Did you mean 'on_epoch_end'"),
-    (Silent, "it-is-declared-as-the-engine-wants-it", "the options mystery have no help text"),
-    (Undocumented, "it-is-declared-as-the-engine-wants-it", "has no docstring"),
+    (Deaf, "its-class-is-declared-correctly", "Did you mean 'on_epoch_end'"),
+    (Silent, "its-class-is-declared-correctly", "the options mystery have no help text"),
+    (Undocumented, "its-class-is-declared-correctly", "has no docstring"),
     (lambda: NoneForTOML(limit=None), "options-go-through-toml-and-flags", "limit was None and is 3"),
     (Nested, "options-go-through-toml-and-flags", "the option table does not take its own value from --set"),
     (NeedsFolder, "a-whole-run-works", "run.folder is None.*on_fit_end raised TypeError"),
-    (Shared, "two-runs-are-equal", "run/metrics/total"),
-    (Dice, "two-runs-are-equal", "run/metrics/dice"),
+    (Shared, "two-runs-are-the-same", "run/metrics/total"),
+    (Dice, "two-runs-are-the-same", "run/metrics/dice"),
     (Forgets, "state-survives-a-save-and-a-load", "its state 'count' was 2 .* and is 0 after setup"),
     (StartsAfresh, "state-survives-a-save-and-a-load", "on_setup must not reset it"),
     (Odd, "state-survives-a-save-and-a-load", "no checkpoint could be written|state_dict raised"),
-    (Forgets, "a-resumed-run-equals-one-that-never-stopped", "killed at step 2 and resumed"),
-    (Hoards, "a-resumed-run-equals-one-that-never-stopped", "ends with _count = 16, and .* with 18"),
-    (Dice, "a-resumed-run-equals-one-that-never-stopped", "run/metrics/dice"),
-    (Appends, "a-resumed-run-equals-one-that-never-stopped", "lines in appends.txt"),
+    (Forgets, "a-resumed-run-equals-an-uninterrupted-one", "killed at step 2 and resumed"),
+    (Hoards, "a-resumed-run-equals-an-uninterrupted-one", "ends with _count = 16, and .* with 18"),
+    (Dice, "a-resumed-run-equals-an-uninterrupted-one", "run/metrics/dice"),
+    (Appends, "a-resumed-run-equals-an-uninterrupted-one", "lines in appends.txt"),
     (Careless, "it-survives-an-exception-elsewhere", "fails in on_setup: on_teardown raised AttributeError"),
     (Confident, "it-survives-an-exception-elsewhere", "another plugin fails in on_setup: on_fit_end raised IndexError"),
     (Confident, "it-survives-an-interrupt", "at an interrupt within a batch: on_fit_end raised IndexError"),
@@ -324,9 +324,9 @@ def test_a_file_that_is_named_has_to_be_the_same_to_the_byte():
                 (run.folder / "stamp.bin").write_text(str(run.resumed))
 
     with pytest.raises(BrokenPromiseError, match="has written another stamp"):
-        check_of(plugin_checks(Stamped, files=["stamp.bin"]), "a-resumed-run-equals-one-that-never-stopped")()
+        check_of(plugin_checks(Stamped, files=["stamp.bin"]), "a-resumed-run-equals-an-uninterrupted-one")()
     with pytest.raises(BrokenPromiseError, match="has not written other"):
-        check_of(plugin_checks(Stamped, files=["other.bin"]), "a-resumed-run-equals-one-that-never-stopped")()
+        check_of(plugin_checks(Stamped, files=["other.bin"]), "a-resumed-run-equals-an-uninterrupted-one")()
 
 
 def test_what_may_differ_can_be_ignored():
@@ -509,12 +509,12 @@ TASK_BREAKERS = [
     (OneForSoftmax, "the-net-has-the-outputs-that-the-loss-needs", "over one output is always 0"),
     (MinusOne, "labels-are-what-the-loss-needs", r"needs labels in \{0, 1\}, and the data have \{-1, 1\}"),
     (FromOne, "labels-are-what-the-loss-needs", r"needs labels in 0 to 1, .* and the data have \{1, 2\}"),
-    (Unseeded, "two-runs-are-equal", "another result the second time: run/metrics"),
+    (Unseeded, "two-runs-are-the-same", "another result the second time: run/metrics"),
     (TwoFacedTask, "compiled-and-recorded-steps-agree", "differ by"),
     (AveragesOverBatches, "metrics-do-not-depend-on-the-batch-size", r"validation/f1 is .* in batches of 7"),
     (PairsOnly, "any-batch-size-trains", "batch_size = 1.*two rows at least"),
     (DropsRows, "predictions-have-a-row-for-each-row", "for 30 rows of labels"),
-    (Unseeded, "a-resumed-run-equals-one-that-never-stopped", "killed at step 6 and resumed"),
+    (Unseeded, "a-resumed-run-equals-an-uninterrupted-one", "killed at step 6 and resumed"),
     (MeanOverRows, "several-devices-equal-one", "on two contexts the gradients differ"),
 ]
 

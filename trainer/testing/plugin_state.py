@@ -18,7 +18,7 @@ BY_LINES = (".csv", ".jsonl", ".log", ".tsv", ".txt")
 """Suffixes of files that plugins append lines to."""
 
 
-def two_runs_are_equal(subject: Subject) -> None:
+def two_runs_are_the_same(subject: Subject) -> None:
     """A second run in the same process equals the first: nothing is kept in the class or the module."""
     first, second = _twice(subject)
     found = subject.unlike(first, second)
@@ -51,7 +51,7 @@ def state_survives_a_save_and_a_load(subject: Subject) -> None:
                 )
 
 
-def a_resumed_run_equals_one_that_never_stopped(subject: Subject) -> None:
+def a_resumed_run_equals_an_uninterrupted_one(subject: Subject) -> None:
     """Killed at any step and resumed, it ends with the same weights, metrics, decisions, states and files."""
     with new_run_folder() as folder:
         plugin = subject.plugin()

@@ -27,9 +27,9 @@ from trainer.testing.plugin_runs import (
     two_instances_work_side_by_side,
 )
 from trainer.testing.plugin_state import (
-    a_resumed_run_equals_one_that_never_stopped,
+    a_resumed_run_equals_an_uninterrupted_one,
     state_survives_a_save_and_a_load,
-    two_runs_are_equal,
+    two_runs_are_the_same,
 )
 from trainer.testing.plugin_subject import Subject, tiny_task
 
@@ -65,7 +65,7 @@ def check_plugin(
     return demand(plugin_checks(make, task=task, files=files, ignore=ignore))
 
 
-def it_is_declared_as_the_engine_wants_it(subject: Subject) -> None:
+def its_class_is_declared_correctly(subject: Subject) -> None:
     """Its hooks are known and take one argument; it has a docstring; its options have help texts and unused names."""
     check_declaration(class_of(subject.make))
     if class_of(subject.make).__name__ == "Plugin" or not issubclass(class_of(subject.make), Plugin):
@@ -83,13 +83,13 @@ def options_go_through_toml_and_flags(subject: Subject) -> None:
 
 
 PROMISES: tuple[Callable[[Subject], str | None], ...] = (
-    it_is_declared_as_the_engine_wants_it,
+    its_class_is_declared_correctly,
     importing_it_does_not_import_mxnet,
     options_go_through_toml_and_flags,
     a_whole_run_works,
-    two_runs_are_equal,
+    two_runs_are_the_same,
     state_survives_a_save_and_a_load,
-    a_resumed_run_equals_one_that_never_stopped,
+    a_resumed_run_equals_an_uninterrupted_one,
     it_survives_an_exception_elsewhere,
     it_survives_an_interrupt,
     it_survives_a_stop_in_the_first_batch,

@@ -18,7 +18,7 @@ TOLERANCE = 1e-4
 """Of differences, relative to the largest value: the order of a sum changes its rounding."""
 
 
-def two_runs_are_equal(subject: Subject) -> None:
+def two_runs_are_the_same(subject: Subject) -> None:
     """The same seed gives the same rows, weights and metrics."""
     with tempfile.TemporaryDirectory() as place:
         first, second = (subject.train(run_folder=Path(place) / "run" / str(number)) for number in range(2))
@@ -91,7 +91,7 @@ def predictions_have_a_row_for_each_row(subject: Subject) -> str | None:
     return None
 
 
-def a_resumed_run_equals_one_that_never_stopped(subject: Subject) -> None:
+def a_resumed_run_equals_an_uninterrupted_one(subject: Subject) -> None:
     """Killed in the middle and resumed, it ends with the same weights and metrics, bit for bit."""
     with tempfile.TemporaryDirectory() as place:
         whole, cut = Path(place) / "run" / "whole", Path(place) / "run" / "cut"

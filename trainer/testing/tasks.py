@@ -19,13 +19,13 @@ from trainer.testing.checks import (
 )
 from trainer.testing.task_loss import labels_are_what_the_loss_needs, the_net_has_the_outputs_that_the_loss_needs
 from trainer.testing.task_runs import (
-    a_resumed_run_equals_one_that_never_stopped,
+    a_resumed_run_equals_an_uninterrupted_one,
     any_batch_size_trains,
     compiled_and_recorded_steps_agree,
     metrics_do_not_depend_on_the_batch_size,
     predictions_have_a_row_for_each_row,
     several_devices_equal_one,
-    two_runs_are_equal,
+    two_runs_are_the_same,
 )
 from trainer.testing.task_subject import Subject
 
@@ -47,7 +47,7 @@ def check_task(make: Callable[[], Task], **settings: Any) -> dict[str, str]:
     return demand(task_checks(make, **settings))
 
 
-def it_is_declared_as_the_engine_wants_it(subject: Subject) -> None:
+def its_class_is_declared_correctly(subject: Subject) -> None:
     """It has a docstring; its options have help texts and unused names."""
     cls = class_of(subject.make)
     if not issubclass(cls, Task):
@@ -66,17 +66,17 @@ def options_go_through_toml_and_flags(subject: Subject) -> None:
 
 
 PROMISES: tuple[Callable[[Subject], str | None], ...] = (
-    it_is_declared_as_the_engine_wants_it,
+    its_class_is_declared_correctly,
     importing_it_does_not_import_mxnet,
     options_go_through_toml_and_flags,
     the_net_has_the_outputs_that_the_loss_needs,
     labels_are_what_the_loss_needs,
-    two_runs_are_equal,
+    two_runs_are_the_same,
     compiled_and_recorded_steps_agree,
     metrics_do_not_depend_on_the_batch_size,
     any_batch_size_trains,
     predictions_have_a_row_for_each_row,
-    a_resumed_run_equals_one_that_never_stopped,
+    a_resumed_run_equals_an_uninterrupted_one,
     several_devices_equal_one,
 )
 """Every promise of a task, in the order of the checks."""
