@@ -1,9 +1,11 @@
-"""Files that are either the old version or the new one, never half of one."""
+"""Files and folders that are either the old version or the new one, never half of one."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,14 +24,14 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to, which becomes `path` at the end of the block; after an error nothing is left of it."""
+    """A file to write to, which is renamed to `path` at the end of the block; after an error nothing is left of it."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files for their owner alone; these are as readable as any other output.
+        # mkstemp creates files that only their owner can read; these get the usual permissions.
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
     except BaseException:
@@ -45,31 +47,51 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def cut_back(path: Path, size: int) -> None:
-    """Shortens a file to the size that it had when a checkpoint was written: what came later is written again.
+    """Shortens a file to the size that it had when a checkpoint was written; later lines are written again.
 
-    Raises UsageError for a file that is gone or shorter than that, since something else has changed it.
+    Raises UsageError if the file is gone or shorter, since something else has changed it then.
     """
     found = path.stat().st_size if path.is_file() else 0
     if found < size:
         raise UsageError(
             f"it has {found} bytes, but had {size} when the checkpoint was written",
             where=str(path),
-            fix="Put it back, or go on from a checkpoint that is older than the change.",
+            fix="Restore it, or resume from a checkpoint that is older than the change.",
         )
     if found > size:
         os.truncate(path, size)
 
 
 def shown(path: Path) -> str:
-    """The path as a user would type it here: relative where that is inside the current folder."""
+    """The path as a user would type it: relative if it is inside the current folder."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
 
 
-def put_folder(new: Path, folder: Path) -> None:
-    """Gives the folder `new` its name; what had the name before goes only once that is done."""
+@contextmanager
+def new_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A hidden folder to fill, which is renamed to `folder` at the end of the block; after an error nothing is left.
+
+    With `replace`, a folder of that name is deleted once the new one is in its place. Raises OSError if the parent
+    does not exist, if `folder` exists and is not to be replaced, and for everything else that the disk refuses.
+    """
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    try:
+        temporary.mkdir()
+        yield temporary
+        if replace:
+            _put(temporary, folder)
+        else:
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    flush_folder(folder.parent)
+
+
+def _put(new: Path, folder: Path) -> None:
+    """Renames `new` to `folder`; the folder that had the name is deleted last."""
     if not folder.exists():
         new.rename(folder)
         return
@@ -83,8 +105,17 @@ def put_folder(new: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal. Raises OSError."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
 def flush_folder(folder: Path) -> None:
-    """Makes renames and new names in the folder last through a power cut."""
+    """Makes renames and new names in the folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -12,7 +12,8 @@ from trainer import devices
 from trainer.catalog import registry
 from trainer.config import options
 from trainer.config.settings import Settings
-from trainer.data.batches import Batches, as_batches
+from trainer.data.batches import Batches
+from trainer.data.sources import as_batches
 from trainer.dispatch import Dispatch, check
 from trainer.engine_state import EngineState
 from trainer.errors import UsageError

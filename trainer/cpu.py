@@ -58,14 +58,14 @@ def best_for(work: float | None) -> Computing:
 
 
 def is_settled() -> bool:
-    """Whether MXNet is imported, and how it computes thereby decided."""
+    """Whether MXNet is imported; from then on the environment has no effect on how it computes."""
     return "mxnet" in sys.modules
 
 
-def settle(*, onednn: str, threads: int | str) -> Computing:
-    """Arranges for what is asked for, `auto` leaving it open, and returns what the process computes with.
+def settle(*, onednn: str, threads: int | str) -> None:
+    """Sets the environment that MXNet reads on import; `auto` leaves a value as it is.
 
-    Without effect once MXNet is imported.
+    Has no effect once MXNet is imported. `trainer.mxnet.COMPUTING` tells what the process computes with.
     """
     if not is_settled():
         if onednn != "auto":
@@ -76,9 +76,6 @@ def settle(*, onednn: str, threads: int | str) -> Computing:
                 os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
             if OPENMP in os.environ:
                 os.environ[OPENMP] = str(threads)  # it counts for more than MXNet's own variable
-    from trainer.mxnet import COMPUTING
-
-    return COMPUTING
 
 
 def of_environment() -> Computing:

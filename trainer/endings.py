@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from trainer.errors import UsageError
-from trainer.processes.single import OtherProcessFailed
+from trainer.processes.failures import OtherProcessFailed
 from trainer.runs import folder
 from trainer.signals import Interrupt, Interrupted
 

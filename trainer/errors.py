@@ -11,16 +11,18 @@ class TrainerError(Exception):
 
 
 class UsageError(TrainerError):
-    """Something that the user can put right: the command line shows the message alone and exits with 2.
+    """Something that the user can fix: the command line shows only the message, and exits with 2.
 
     `what` is wrong, `where` (a file, a column, an option) and `fix` (what to do about it) each take one sentence or
-    less, without a full stop at the end of `where`.
+    less, without a full stop at the end of `where`. `row` is the row of the data that is wrong, from 1.
     """
 
-    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+    def __init__(self, what: str, *, where: str = "", fix: str = "", row: int | None = None) -> None:
         self.what = what
         self.where = where
         self.fix = fix
+        self.row = row
+        what = what if row is None else f"{what} at row {row}"
         message = f"{where}: {what}" if where else what
         end = "" if message.endswith(("?", ".")) else "."
         super().__init__(f"{message}{end} {fix}" if fix else message)
@@ -28,6 +30,11 @@ class UsageError(TrainerError):
 
 class PluginError(TrainerError):
     """A plugin failed in a hook; the original exception is the `__cause__`."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the error's message, or the name of its class if the message is empty."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

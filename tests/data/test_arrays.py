@@ -10,7 +10,8 @@ from tiny import engine
 from trainer import Arrays, UsageError
 from trainer.data import arrays as module
 from trainer.data.arrays import ArrayBatches
-from trainer.data.batches import Batches, as_batches
+from trainer.data.batches import Batches
+from trainer.data.sources import as_batches
 from trainer.mxnet import mx
 from trainer.seeds import permutation
 

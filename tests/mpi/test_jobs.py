@@ -108,7 +108,7 @@ def test_a_missing_extra_is_told_once(job):
     done = job(2, "run", "logreg", *SMALL)
     assert done.returncode == 2
     assert ranks.said(done) == [
-        "error: mpirun started 2 processes: they need MPI to train together, which is not installed. "
+        "error: mpirun started 2 processes: they need mpi4py to train together, and it is not installed. "
         'pip install "gluon-trainer[mpi]" on every machine.'
     ]
     assert not job.folder.exists()

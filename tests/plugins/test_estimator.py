@@ -308,7 +308,7 @@ def make_handlers():
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the handler's own, where nothing is evaluated
 def test_handlers_keep_the_promises_of_a_plugin_resume_included():
     notes = check_plugin(make_handlers, task=lambda: TwoOutputs(21, 9, 5))
-    assert "µs a batch" in notes["its-cost-is-known"]
+    assert "µs per batch" in notes["its-cost-is-known"]
 
 
 def test_patience_goes_on_where_it_was_after_a_resume(tmp_path):

@@ -17,7 +17,8 @@ from tiny import Tiny, engine, plugin
 
 from trainer import Interrupted, Phase, PluginError, UsageError
 from trainer.catalog import registry
-from trainer_plugins.mlflow import MLflow, newest_model
+from trainer_plugins.mlflow import MLflow
+from trainer_plugins.mlflow.record import newest_model
 
 
 @pytest.fixture(scope="session")
@@ -375,7 +376,7 @@ def test_the_environment_says_where_unless_the_option_does(runs, tmp_path, monke
 
 
 def test_a_run_that_writes_nothing_has_to_be_told_where(runs):
-    with pytest.raises(UsageError, match=r"needs to be told where.*mlflow\.tracking-uri=URI"):
+    with pytest.raises(UsageError, match=r"without a folder needs a tracking URI.*mlflow\.tracking-uri=URI"):
         engine(Tiny(), recorder()).fit()
 
 
@@ -431,9 +432,9 @@ def test_the_environment_is_left_as_it_was(runs, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     before = {name: value for name, value in os.environ.items() if name != "MLFLOW_DISABLE_TELEMETRY"}
     seen = {}
-    from trainer_plugins.mlflow import _mlflow
+    from trainer_plugins.mlflow.client import quiet
 
-    with _mlflow(retries=0, timeout=5):
+    with quiet(retries=0, timeout=5):
         seen.update(os.environ)
     engine(Tiny(), recorder(), folder=runs / "tiny" / "one").fit()
     assert (seen["MLFLOW_HTTP_REQUEST_TIMEOUT"], seen["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]) == ("3", "0")

@@ -167,7 +167,7 @@ def test_a_study_goes_on_where_it_was_and_draws_what_it_would_have_drawn(tmp_pat
     assert [(each.params, each.value) for each in parts] == [(each.params, each.value) for each in whole]
     done = tune(tmp_path / "parts", "--trials", "4", "--search", "learning-rate=0.01..2")
     assert done.returncode == 2
-    assert "begun with other settings: search.learning-rate (0.01..1 then, 0.01..2 now)" in done.stderr
+    assert "started with other settings: search.learning-rate (0.01..1 then, 0.01..2 now)" in done.stderr
 
 
 def wait_for(condition):
@@ -276,8 +276,8 @@ def test_an_error_of_the_user_is_said_before_any_trial_and_leaves_nothing(tmp_pa
         (("--search", "hidden=0..3"), "--search hidden: '0' does not fit"),
         (("--search", "hiden=1..3"), "Did you mean 'hidden'?"),
         (("--search", "early-stopping.patience=1..3"), "Add --plugin early-stopping to use it"),
-        (("--search", "dropout=0..0.5", "--dropout", "0.1"), "is searched and set"),
-        (("--search", "learning-rate=0..1", "--set", "optimizer.learning-rate=1"), "is searched and set"),
+        (("--search", "dropout=0..0.5", "--dropout", "0.1"), "is both searched and set"),
+        (("--search", "learning-rate=0..1", "--set", "optimizer.learning-rate=1"), "is both searched and set"),
         (("--search", "dropout=0..0.5", "--monitor", "validation/los"), "whether more or less of 'validation/los'"),
         (("--search", "dropout=0..0.5", "--study", "../x"), "cannot be a folder's name"),
         (("--search", "dropout=0..0.5", "--data", "no.csv", "--label", "x"), "there is no such file"),

@@ -269,29 +269,29 @@ class Alone(Good):
 
 
 BREAKERS = [
-    (Deaf, "it-is-declared-as-the-engine-wants-it", "Did you mean 'on_epoch_end'"),
-    (Silent, "it-is-declared-as-the-engine-wants-it", "the options mystery have no help text"),
-    (Undocumented, "it-is-declared-as-the-engine-wants-it", "has no docstring"),
+    (Deaf, "its-class-is-declared-correctly", "Did you mean 'on_epoch_end'"),
+    (Silent, "its-class-is-declared-correctly", "the options mystery have no help text"),
+    (Undocumented, "its-class-is-declared-correctly", "has no docstring"),
     (lambda: NoneForTOML(limit=None), "options-go-through-toml-and-flags", "limit was None and is 3"),
     (Nested, "options-go-through-toml-and-flags", "the option table does not take its own value from --set"),
     (NeedsFolder, "a-whole-run-works", "run.folder is None.*on_fit_end raised TypeError"),
-    (Shared, "two-runs-are-alike", "run/metrics/total"),
-    (Dice, "two-runs-are-alike", "run/metrics/dice"),
-    (Forgets, "state-survives-a-save-and-a-load", "its state 'count' was 2 .* and is 0 behind setup"),
-    (StartsAfresh, "state-survives-a-save-and-a-load", "on_setup must not start afresh"),
+    (Shared, "two-runs-are-the-same", "run/metrics/total"),
+    (Dice, "two-runs-are-the-same", "run/metrics/dice"),
+    (Forgets, "state-survives-a-save-and-a-load", "its state 'count' was 2 .* and is 0 after setup"),
+    (StartsAfresh, "state-survives-a-save-and-a-load", "on_setup must not reset it"),
     (Odd, "state-survives-a-save-and-a-load", "no checkpoint could be written|state_dict raised"),
-    (Forgets, "a-resumed-run-equals-one-that-never-stopped", "killed at step 2 and resumed"),
-    (Hoards, "a-resumed-run-equals-one-that-never-stopped", "ends with _count = 16, and .* with 18"),
-    (Dice, "a-resumed-run-equals-one-that-never-stopped", "run/metrics/dice"),
-    (Appends, "a-resumed-run-equals-one-that-never-stopped", "lines in appends.txt"),
-    (Careless, "it-bears-an-exception-elsewhere", "fails in on_setup: on_teardown raised AttributeError"),
-    (Confident, "it-bears-an-exception-elsewhere", "another plugin fails in on_setup: on_fit_end raised IndexError"),
-    (Confident, "it-bears-an-interrupt", "at an interrupt within a batch: on_fit_end raised IndexError"),
-    (NeedsAMinute, "it-bears-a-stop-in-the-first-batch", "stopped in its first batch: on_fit_end"),
-    (NeedsEvaluation, "it-bears-an-epoch-without-evaluation", "without a validation split: on_epoch_end raised Attr"),
-    (FirstContextOnly, "it-bears-several-devices", "weights 0.weight differ by|weights weight differ by"),
-    (ReadsFirstShard, "it-bears-several-devices", "on three contexts: on_batch_end raised AttributeError"),
-    (Twins, "two-instances-work-side-by-side", "both instances hold the same list in found"),
+    (Forgets, "a-resumed-run-equals-an-uninterrupted-one", "killed at step 2 and resumed"),
+    (Hoards, "a-resumed-run-equals-an-uninterrupted-one", "ends with _count = 16, and .* with 18"),
+    (Dice, "a-resumed-run-equals-an-uninterrupted-one", "run/metrics/dice"),
+    (Appends, "a-resumed-run-equals-an-uninterrupted-one", "lines in appends.txt"),
+    (Careless, "it-survives-an-exception-elsewhere", "fails in on_setup: on_teardown raised AttributeError"),
+    (Confident, "it-survives-an-exception-elsewhere", "another plugin fails in on_setup: on_fit_end raised IndexError"),
+    (Confident, "it-survives-an-interrupt", "at an interrupt within a batch: on_fit_end raised IndexError"),
+    (NeedsAMinute, "it-survives-a-stop-in-the-first-batch", "stopped in its first batch: on_fit_end"),
+    (NeedsEvaluation, "it-survives-an-epoch-without-evaluation", "without a validation split: on_epoch_end raised At"),
+    (FirstContextOnly, "it-survives-several-devices", "weights 0.weight differ by|weights weight differ by"),
+    (ReadsFirstShard, "it-survives-several-devices", "on three contexts: on_batch_end raised AttributeError"),
+    (Twins, "two-instances-work-side-by-side", "both instances share the same list in found"),
     (Alone, "two-instances-work-side-by-side", "one of two instances: on_setup raised FileExistsError"),
 ]
 
@@ -314,7 +314,7 @@ def test_each_promise_of_a_plugin_has_somebody_who_breaks_it():
 
 def test_a_plugin_that_keeps_them_all_is_told_its_cost():
     notes = check_plugin(Good, files=["good.txt"])
-    assert "µs a batch (over 300 steps)" in notes["its-cost-is-known"]
+    assert "µs per batch (over 300 steps)" in notes["its-cost-is-known"]
 
 
 def test_a_file_that_is_named_has_to_be_the_same_to_the_byte():
@@ -324,9 +324,9 @@ def test_a_file_that_is_named_has_to_be_the_same_to_the_byte():
                 (run.folder / "stamp.bin").write_text(str(run.resumed))
 
     with pytest.raises(BrokenPromiseError, match="has written another stamp"):
-        check_of(plugin_checks(Stamped, files=["stamp.bin"]), "a-resumed-run-equals-one-that-never-stopped")()
+        check_of(plugin_checks(Stamped, files=["stamp.bin"]), "a-resumed-run-equals-an-uninterrupted-one")()
     with pytest.raises(BrokenPromiseError, match="has not written other"):
-        check_of(plugin_checks(Stamped, files=["other.bin"]), "a-resumed-run-equals-one-that-never-stopped")()
+        check_of(plugin_checks(Stamped, files=["other.bin"]), "a-resumed-run-equals-an-uninterrupted-one")()
 
 
 def test_what_may_differ_can_be_ignored():
@@ -505,17 +505,17 @@ class MeanOverRows(Base):
 
 
 TASK_BREAKERS = [
-    (TwoNeurons, "the-net-has-the-outputs-that-the-loss-wants", r"the net gives 2 a row, and a row has 1"),
-    (OneForSoftmax, "the-net-has-the-outputs-that-the-loss-wants", "over one output is 0 whatever the net says"),
-    (MinusOne, "labels-are-what-the-loss-wants", r"wants labels in \{0, 1\}, and the data have \{-1, 1\}"),
-    (FromOne, "labels-are-what-the-loss-wants", r"wants labels in 0 to 1, .* and the data have \{1, 2\}"),
-    (Unseeded, "two-runs-are-alike", "something else the second time: run/metrics"),
+    (TwoNeurons, "the-net-has-the-outputs-that-the-loss-needs", r"the net has 2 outputs per row, and a row has 1"),
+    (OneForSoftmax, "the-net-has-the-outputs-that-the-loss-needs", "over one output is always 0"),
+    (MinusOne, "labels-are-what-the-loss-needs", r"needs labels in \{0, 1\}, and the data have \{-1, 1\}"),
+    (FromOne, "labels-are-what-the-loss-needs", r"needs labels in 0 to 1, .* and the data have \{1, 2\}"),
+    (Unseeded, "two-runs-are-the-same", "another result the second time: run/metrics"),
     (TwoFacedTask, "compiled-and-recorded-steps-agree", "differ by"),
     (AveragesOverBatches, "metrics-do-not-depend-on-the-batch-size", r"validation/f1 is .* in batches of 7"),
     (PairsOnly, "any-batch-size-trains", "batch_size = 1.*two rows at least"),
     (DropsRows, "predictions-have-a-row-for-each-row", "for 30 rows of labels"),
-    (Unseeded, "a-resumed-run-equals-one-that-never-stopped", "killed at step 6 and resumed"),
-    (MeanOverRows, "several-devices-equal-one", "on two contexts the gradients are others"),
+    (Unseeded, "a-resumed-run-equals-an-uninterrupted-one", "killed at step 6 and resumed"),
+    (MeanOverRows, "several-devices-equal-one", "on two contexts the gradients differ"),
 ]
 
 
@@ -579,7 +579,7 @@ def test_the_command_tells_what_is_kept_and_what_is_broken(site):
     done = trainer("plugins", "check", "slow", "--set", "slow.every=3", path=[site])
     assert done.returncode == 1
     assert "BROKEN  importing it does not import mxnet: importing slowly imports MXNet" in done.stdout
-    assert "BROKEN  it bears a stop in the first batch: " in done.stdout
+    assert "BROKEN  it survives a stop in the first batch: " in done.stdout
     assert "kept    options go through toml and flags" in done.stdout
     assert "kept    its cost is known: " in done.stdout
     assert done.stderr.endswith("of its promises, see above\n")

@@ -73,7 +73,7 @@ def test_files_that_are_no_images_are_named_once_and_a_link_upwards_finds_nothin
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "images: 24 train, 3 validation, 3 test" in done.stdout
-    assert f"left out, as they are no images: {data / 'rot' / 'Thumbs.db'}\n" in done.stdout
+    assert f"left out, since they are not images: {data / 'rot' / 'Thumbs.db'}\n" in done.stdout
 
 
 def test_splits_of_their_own_and_records(colours, tmp_path):

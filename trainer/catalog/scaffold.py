@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import keyword
 import re
-import secrets
-import shutil
 import sys
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
-from trainer.atomic import write_atomic
+from trainer.atomic import new_folder, write_atomic
 from trainer.catalog import registry
 from trainer.catalog.api_version import API_VERSION
 from trainer.errors import UsageError
@@ -214,15 +212,13 @@ def write_package(name: str, into: Path, *, is_task: bool) -> Path:
         f"{module}.py": TASK if is_task else PLUGIN,
         f"tests/test_{module}.py": TEST,
     }
-    temporary = into / f".{name}.{secrets.token_hex(4)}"
     try:
-        for file, template in files.items():
-            path = temporary / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, Template(template).substitute(values))
-        temporary.rename(folder)
+        with new_folder(folder) as new:
+            for file, template in files.items():
+                path = new / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(path, Template(template).substitute(values))
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise UsageError(f"{folder} cannot be written: {error.strerror or error}", where="--into") from error
     return folder
 

@@ -14,11 +14,12 @@ import typer
 from trainer.atomic import shown
 from trainer.cli import board, model, plugins, proofs, resume, runs
 from trainer.cli.commands import Commands
-from trainer.cli.tasks import TaskGroup, markup
+from trainer.cli.help import markup
+from trainer.cli.tasks import TaskGroup
 from trainer.errors import PluginError, UsageError
 from trainer.processes import Launched, connected, launched
+from trainer.processes.failures import is_told_by_another, process_of
 from trainer.processes.launcher import wait_for_the_first
-from trainer.processes.single import is_told_by_another, process_of
 
 Misuse: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 """Typer's error for a command line that it cannot read. Newer versions carry their own copy of click, so the class is

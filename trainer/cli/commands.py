@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from trainer.cli.tasks import broken, markup
+from trainer.cli.help import broken, markup
 from trainer.errors import UsageError
 
 

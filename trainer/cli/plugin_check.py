@@ -13,7 +13,7 @@ from trainer.events import Plugin
 from trainer.task import Task
 from trainer.testing import Check, Outcome, TinyImages, outcomes, plugin_checks, task_checks
 from trainer.testing.checks import named
-from trainer.testing.plugins import tiny_task
+from trainer.testing.plugin_subject import tiny_task
 
 
 def examine(name: str, sets: Sequence[str], ignore: Sequence[str], *, images: bool) -> Iterator[tuple[str, bool]]:

@@ -11,7 +11,7 @@ import typer
 
 from trainer.catalog import registry
 from trainer.cli.completion import plugin_names
-from trainer.cli.tasks import markup
+from trainer.cli.help import markup
 from trainer.config import options
 from trainer.config.settings import Settings, kebab
 from trainer.cpu import Computing

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any, Literal
+from typing import Any
 
-import typer
 from typer.core import TyperGroup
 
+from trainer.cli.help import broken
 from trainer.errors import UsageError
-
-
-def markup() -> Literal["rich"] | None:
-    """How help looks: in boxes on a terminal, and plain in a pipe or a file, where they would be noise."""
-    return "rich" if sys.stdout.isatty() else None
 
 
 class TaskGroup(TyperGroup):
@@ -45,14 +39,3 @@ class TaskGroup(TyperGroup):
         if args and not args[0].startswith("-"):
             registry.load(registry.TASKS, args[0])
         return super().resolve_command(ctx, args)
-
-
-def broken(name: str, message: str) -> Any:
-    """A command that says why it cannot be used: in the list of all commands, and where it is called."""
-    app = typer.Typer(add_completion=False)
-
-    @app.command(name, help=f"Cannot be used: {message}")
-    def command() -> None:
-        raise UsageError(message)
-
-    return typer.main.get_command(app)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
-
-from trainer.errors import UsageError
 
 if TYPE_CHECKING:
     from trainer.mxnet import Array, Context
@@ -112,48 +110,3 @@ class Share:
             return sum(parts[:first]), parts[first : first + self.contexts]
         parts = split_rows(rows, self.processes)
         return sum(parts[: self.rank]), split_rows(parts[self.rank], self.contexts)
-
-
-def as_batches(
-    source: Any,
-    *,
-    batch_size: int,
-    contexts: Sequence[Context],
-    seed: int,
-    shuffle: bool,
-    split: str,
-    rank: int = 0,
-    processes: int = 1,
-    fixed: bool = False,
-) -> Batches:
-    """Whatever a task gave as a split, as Batches with a shard on each of the contexts: of the rows of process `rank`.
-
-    `fixed`: a context may stand there several times, and every process has as many (`Share.fixed`).
-
-    Raises UsageError for what is none of `Arrays`, a Gluon DataLoader, or Batches.
-    """
-    from trainer.data.arrays import ArrayBatches, Arrays
-    from trainer.data.loader import LoaderBatches
-    from trainer.data.resharded import SharedBatches
-    from trainer.mxnet import gluon
-
-    share = Share(len(contexts), rank, processes, fixed)
-    if isinstance(source, Arrays):
-        return ArrayBatches(
-            source,
-            batch_size=batch_size,
-            contexts=contexts,
-            seed=seed,
-            shuffle=shuffle,
-            where=f"the {split} split",
-            share=share,
-        )
-    if isinstance(source, gluon.data.DataLoader):
-        return LoaderBatches(source, contexts=contexts, seed=seed, share=share)
-    if isinstance(source, Batches):
-        return source if processes == 1 and not fixed else SharedBatches(source, contexts, share)
-    raise UsageError(
-        f"the {split} split is a {type(source).__name__}",
-        where="the task's splits()",
-        fix="Give trainer.Arrays, a gluon.data.DataLoader, or what has the methods of trainer.data.batches.Batches.",
-    )

@@ -1,7 +1,9 @@
-"""One column of a table: what it is learned to be on the training rows, and how it becomes inputs of a net."""
+"""One column of a table: its Arrow values, what is learned of it on the training rows, and the inputs it becomes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +15,8 @@ from trainer.errors import UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Indices = NDArray[np.int64]
+"""Row numbers, from 0."""
 Kind = Literal["numeric", "boolean", "text"]
 MOSTLY_NUMBERS = 0.9
 """A text column of which at least so much reads as numbers is taken for numbers with a mistake in them."""
@@ -43,6 +47,64 @@ class Column:
             return [self.name]
         values = [*self.categories, MISSING_NAME] if self.missing_category else self.categories
         return [f"{self.name}={value}" for value in values]
+
+
+@contextmanager
+def rows_of_the_table(rows: Indices | None) -> Iterator[None]:
+    """Errors in the chosen `rows` (n,) name the row of the whole table instead, which is the one to look up."""
+    try:
+        yield
+    except UsageError as error:
+        if rows is None or error.row is None:
+            raise
+        row = int(rows[error.row - 1]) + 1
+        raise UsageError(error.what, where=error.where, fix=error.fix, row=row) from error
+
+
+def values_of(table: pa.Table, name: str, rows: Indices | None) -> pa.ChunkedArray:
+    """A column, or `rows` (n,) of it, as text, truth values, integers or floats if its type is of that kind."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    values = table.column(name)
+    if rows is not None:
+        values = values.take(pa.array(rows))
+    if pa.types.is_dictionary(values.type):
+        values = compute.cast(values, values.type.value_type)
+    if pa.types.is_large_string(values.type) or str(values.type) == "string_view":
+        return compute.cast(values, pa.string())
+    if pa.types.is_float16(values.type):
+        # By way of numpy, because early pyarrow casts no half floats; NaN is missing, as everywhere.
+        return pa.chunked_array([pa.array(values.to_numpy().astype(np.float32), from_pandas=True)])
+    return compute.cast(values, pa.float64()) if pa.types.is_decimal(values.type) else values
+
+
+def as_float(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Integers as float64, rounded beyond 2⁵³, which pyarrow refuses by default; untyped nulls as float64 too."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    # In a file of few rows a column may hold no value at all; its type is then null.
+    wanted = pa.types.is_integer(values.type) or pa.types.is_null(values.type)
+    return compute.cast(values, pa.float64(), safe=False) if wanted else values
+
+
+def labels_of(table: pa.Table, name: str, rows: Indices | None, *, where: str) -> pa.ChunkedArray:
+    """The label column. Raises UsageError for values that cannot name classes."""
+    values = values_of(table, name, rows)
+    check_flat(name, values, where=where)
+    return values
+
+
+def check_flat(name: str, values: pa.ChunkedArray, *, where: str) -> None:
+    """Raises UsageError for lists, structs and bytes, which are neither classes nor categories."""
+    import pyarrow as pa
+
+    kind = values.type
+    if pa.types.is_nested(kind) or not (pa.types.is_primitive(kind) or pa.types.is_string(kind)):
+        if pa.types.is_null(kind):
+            return
+        raise UsageError(f"column {name!r} holds {kind}, which is neither numbers nor text", where=where)
 
 
 def learn(name: str, values: pa.ChunkedArray, *, categorical: bool, where: str) -> Column:
@@ -108,7 +170,8 @@ def stray_text(name: str, values: pa.ChunkedArray, *, where: str) -> UsageError:
     present = ~np.asarray(values.is_null().to_numpy(zero_copy_only=False))
     row = int(np.flatnonzero(present & ~reads)[0])
     return UsageError(
-        f"text {values[row].as_py()!r} in the numeric column {name!r} at row {row + 1}",
+        f"text {values[row].as_py()!r} in the numeric column {name!r}",
+        row=row + 1,
         where=where,
         fix=f"Correct it, or add --ignore {name}, or --categorical {name} if the column is meant as text.",
     )
@@ -142,7 +205,7 @@ def numbers_of(name: str, values: pa.ChunkedArray, *, where: str) -> NDArray[np.
     if infinite.any():
         row = int(np.flatnonzero(infinite)[0])
         raise UsageError(
-            f"column {name!r} is infinite at row {row + 1}", where=where, fix="Correct it, or leave the field empty."
+            f"column {name!r} is infinite", row=row + 1, where=where, fix="Correct it, or leave the field empty."
         )
     return numbers
 

@@ -64,7 +64,8 @@ class Labels:
         if len(unknown):
             row = int(unknown[0])
             raise UsageError(
-                f"the label in column {name!r} is {text[row].as_py()!r} at row {row + 1}",
+                f"the label in column {name!r} is {text[row].as_py()!r}",
+                row=row + 1,
                 where=where,
                 fix=f"The classes are {self.negative!r} and {self.positive!r}.",
             )
@@ -101,5 +102,5 @@ def _check_missing(name: str, text: pa.ChunkedArray, where: str) -> None:
     if text.null_count:
         row = int(np.flatnonzero(text.is_null().to_numpy(zero_copy_only=False))[0])
         raise UsageError(
-            f"the label in column {name!r} is missing at row {row + 1}", where=where, fix="Fill it in, or drop the row."
+            f"the label in column {name!r} is missing", row=row + 1, where=where, fix="Fill it in, or drop the row."
         )

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from trainer.data import columns
-from trainer.data.columns import Column
+from trainer.data.columns import Column, Indices, as_float, check_flat, labels_of, rows_of_the_table, values_of
 from trainer.data.labels import Labels
-from trainer.data.values import Indices, as_float, check_flat, labels_of, rows_of_the_table, values_of
 from trainer.errors import UsageError, did_you_mean, listed
 
 if TYPE_CHECKING:
@@ -152,7 +151,8 @@ class Schema:
         too_large = np.flatnonzero(np.abs(numbers) > LARGEST)
         if len(too_large):
             raise UsageError(
-                f"column {column.name!r} is too large for a 32-bit number at row {too_large[0] + 1}",
+                f"column {column.name!r} is too large for a 32-bit number",
+                row=int(too_large[0]) + 1,
                 where=where,
                 fix="Scale the column down, or correct the value.",
             )
@@ -245,7 +245,8 @@ def _weights(name: str, values: Any, *, where: str) -> NDArray[np.float32]:
         strange = np.flatnonzero(~columns.readable(values) & ~values.is_null().to_numpy().astype(bool))
         if len(strange):
             raise UsageError(
-                f"the weight in column {name!r} is {values[int(strange[0])].as_py()!r} at row {strange[0] + 1}",
+                f"the weight in column {name!r} is {values[int(strange[0])].as_py()!r}",
+                row=int(strange[0]) + 1,
                 where=where,
                 fix="Weights are numbers ≥ 0.",
             )
@@ -254,9 +255,7 @@ def _weights(name: str, values: Any, *, where: str) -> NDArray[np.float32]:
     if len(bad):
         row = int(bad[0])
         what = "missing" if np.isnan(weights[row]) else f"{weights[row]:g}"
-        raise UsageError(
-            f"the weight in column {name!r} is {what} at row {row + 1}", where=where, fix="Weights are ≥ 0."
-        )
+        raise UsageError(f"the weight in column {name!r} is {what}", row=row + 1, where=where, fix="Weights are ≥ 0.")
     if weights.sum() == 0:
         raise UsageError(f"the weights in column {name!r} are all 0", where=where)
     return weights.astype(np.float32)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.columns import Indices, labels_of
 from trainer.data.labels import Labels
 from trainer.data.read import read_table
 from trainer.data.schema import Rows, Schema, check_column
-from trainer.data.values import Indices, labels_of
 from trainer.errors import UsageError, listed
 
 if TYPE_CHECKING:

@@ -96,8 +96,10 @@ class Launch:
     def settle_computing(self) -> None:
         """Makes MXNet compute as the settings say, and the settings say how it does; warns where it is too late."""
         asked = self.settings
-        settled = cpu.settle(onednn=asked.onednn, threads=asked.threads)
-        self._compute(onednn="on" if settled.onednn else "off", threads=settled.threads)
+        cpu.settle(onednn=asked.onednn, threads=asked.threads)
+        from trainer.mxnet import COMPUTING
+
+        self._compute(onednn="on" if COMPUTING.onednn else "off", threads=COMPUTING.threads)
         for name in ("onednn", "threads"):
             wanted, holds = getattr(asked, name), getattr(self.settings, name)
             if wanted not in ("auto", holds):

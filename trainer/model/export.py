@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
-import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from trainer.atomic import put_folder, write_atomic
+from trainer.atomic import new_folder, write_atomic
 from trainer.errors import TrainerError, UsageError
 from trainer.model.manifest import ABOUT, PARAMETERS, SYMBOL
 from trainer.model.onnx_check import compare
@@ -65,16 +63,12 @@ def copy_folder(model: Model, output: Path) -> None:
     output = output.absolute()
     if output == model.folder or model.folder in output.parents:
         raise UsageError(f"{output} is the model itself", where="--output", fix="Choose another name.")
-    temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
     try:
-        temporary.mkdir()
-        for name in (*model.about.names, ABOUT):
-            write_atomic(temporary / name, (model.folder / name).read_bytes())
-        put_folder(temporary, output)
+        with new_folder(output, replace=True) as new:
+            for name in (*model.about.names, ABOUT):
+                write_atomic(new / name, (model.folder / name).read_bytes())
     except OSError as error:
         raise UsageError(f"it cannot be written: {error.strerror or error}", where=str(output)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def to_onnx(model: Model, output: Path, *, raw_inputs: bool = False) -> Exported:

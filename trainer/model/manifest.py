@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from trainer.atomic import digest
 from trainer.errors import UsageError
 
 SCHEMA = 1
@@ -121,15 +121,6 @@ def _check(path: Path, entry: FileEntry) -> None:
         if found != entry.bytes:
             raise UsageError(f"it is damaged: it has {found} bytes instead of {entry.bytes}", where=str(path))
         if digest(path) != entry.sha256:
-            raise UsageError("it is damaged: it does not have its checksum", where=str(path))
+            raise UsageError("it is damaged: its checksum differs", where=str(path))
     except OSError as error:
         raise UsageError(f"it cannot be read: {error.strerror or error}", where=str(path)) from error
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()

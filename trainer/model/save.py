@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Mapping
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.atomic import flush_folder, put_folder, write_atomic, write_json
+from trainer.atomic import digest, new_folder, write_atomic, write_json
 from trainer.config import options
 from trainer.errors import TrainerError
-from trainer.model.manifest import ABOUT, FOLDER, PARAMETERS, SCHEMA, SYMBOL, digest
+from trainer.model.manifest import ABOUT, FOLDER, PARAMETERS, SCHEMA, SYMBOL
 from trainer.runs import folder
 
 if TYPE_CHECKING:
@@ -35,23 +34,16 @@ def write_model(run: Run, parameters: Parameters) -> Path:
     assert run.folder is not None  # noqa: S101
     target = run.folder / FOLDER
     for leftover in run.folder.glob(f".{FOLDER}.*"):
-        # What a process that was killed in the middle of this has left.
+        # Left by a process that was killed while it wrote a model.
         shutil.rmtree(leftover, ignore_errors=True)
-    temporary = target.with_name(f".{FOLDER}.{secrets.token_hex(4)}")
     try:
-        temporary.mkdir()
-        about = _write_net(run, parameters, temporary)
-        names = sorted(path.name for path in temporary.iterdir())
-        files = {
-            name: {"bytes": (temporary / name).stat().st_size, "sha256": digest(temporary / name)} for name in names
-        }
-        write_json(temporary / ABOUT, {**about, **_about(run, parameters), "files": files})
-        put_folder(temporary, target)
-        flush_folder(run.folder)
+        with new_folder(target, replace=True) as new:
+            about = _write_net(run, parameters, new)
+            names = sorted(path.name for path in new.iterdir())
+            files = {name: {"bytes": (new / name).stat().st_size, "sha256": digest(new / name)} for name in names}
+            write_json(new / ABOUT, {**about, **_about(run, parameters), "files": files})
     except OSError as error:
         raise TrainerError(f"the model cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 

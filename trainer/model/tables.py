@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.cast import as_learned
+from trainer.data.columns import rows_of_the_table
 from trainer.data.schema import Schema
 from trainer.data.stream import TableStream, open_stream
-from trainer.data.values import rows_of_the_table
 from trainer.errors import UsageError, did_you_mean, listed
 from trainer.model.interface import Encoded, ModelInterface
 

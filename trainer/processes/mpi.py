@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -25,8 +22,10 @@ from numpy.typing import NDArray
 
 from trainer.device_time import waiting
 from trainer.errors import UsageError
+from trainer.processes.failures import OtherProcessFailed, OtherProcessMisused
 from trainer.processes.launcher import Launched
-from trainer.processes.single import OtherProcessFailed, OtherProcessMisused, Processes, is_told_by_another
+from trainer.processes.mpi_start import abort, abort_on_unhandled, library, load
+from trainer.processes.single import Processes
 
 POLLED_BYTES = 1 << 16
 """Sums of at most this size are polled for; larger ones go to MPI's blocking call once everyone is there."""
@@ -35,8 +34,6 @@ EAGER_POLLS = 2000
 LONGEST_PAUSE_SECONDS = 0.001
 LEAVING_SECONDS = 10.0
 """How long a process whose run has failed waits for the others to end theirs, before it ends the whole job."""
-ABORT_SECONDS = 5
-"""How long MPI gets to end the job, before the process dies by itself, which the launcher notices."""
 MESSAGE_BYTES = 2000
 """The longest report of an error to the other processes; longer ones are cut."""
 MISUSED, FAILED = "usage", "failure"
@@ -50,11 +47,12 @@ class World(Processes):
 
     def __init__(self, start: Launched) -> None:
         """Connects to the others. Raises UsageError where MPI cannot be loaded, or is not the launcher's."""
-        self._mpi = mpi = _load(start)
+        self._mpi = mpi = load(start)
         world = mpi.COMM_WORLD
         if world.Get_size() != start.size:
+            seen = f"MPI ({library(mpi)}) sees {world.Get_size()}"
             raise UsageError(
-                f"{start.by} started {start.size} processes, but MPI ({_library(mpi)}) sees {world.Get_size()}",
+                f"{start.by} started {start.size} processes, but {seen}",
                 fix="Use the launcher that belongs to that MPI; the extra's own is the mpirun in the environment's "
                 "bin folder.",
             )
@@ -70,7 +68,7 @@ class World(Processes):
         """How many failures there were: a script may catch one and go on."""
         self._sent: list[Any] = []
         self._share_processors()
-        _abort_on_unhandled(world)
+        abort_on_unhandled(world)
 
     def _share_processors(self) -> None:
         """Leaves each process of a machine its part of the processors, where nobody has said how many threads it gets.
@@ -156,7 +154,7 @@ class World(Processes):
         if not isinstance(error, OtherProcessFailed):
             print(f"error: {self.name}: {_text(error)}", file=sys.stderr)  # noqa: T201  nobody will catch it
         print(f"{self.name} ends the job: others did not end within {LEAVING_SECONDS:g} s", file=sys.stderr)  # noqa: T201
-        _abort(self._mpi.COMM_WORLD)
+        abort(self._mpi.COMM_WORLD)
 
     # ---- exchanges --------------------------------------------------------------------------------------------------
 
@@ -257,61 +255,6 @@ class World(Processes):
         return self.local_size > 1 and hasattr(os, "sched_yield")
 
 
-def _abort(world: Any) -> None:
-    """Ends all processes of the job, this one included."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if threading.current_thread() is threading.main_thread():
-        # MPI_Abort was seen to wait for a minute. A process that dies by a signal ends the job as well.
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(ABORT_SECONDS)
-    world.Abort(1)
-
-
-def _load(start: Launched) -> Any:
-    """mpi4py's MPI, initialised. Raises UsageError where it is not installed or finds no MPI."""
-    where = f"{start.by} started {start.size} processes"
-    try:
-        import mpi4py
-    except ImportError:
-        raise UsageError(
-            "they need MPI to train together, which is not installed",
-            where=where,
-            fix='pip install "gluon-trainer[mpi]" on every machine.',
-        ) from None
-    # Only the thread that trains talks; the default asks for more, which costs locks.
-    mpi4py.rc.thread_level = "serialized"
-    try:
-        from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:
-        raise UsageError(
-            f"mpi4py cannot load MPI ({error})",
-            where=where,
-            fix='pip install "gluon-trainer[mpi]", or install the MPI that mpi4py was built for.',
-        ) from error
-    return MPI
-
-
-def _library(mpi: Any) -> str:
-    return str(mpi.Get_library_version()).partition(",")[0].strip()
-
-
 def _text(error: BaseException) -> str:
-    """An error in a line, as the command line would say it."""
+    """The error as the command line shows it."""
     return str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}".rstrip(": ")
-
-
-def _abort_on_unhandled(world: Any) -> None:
-    """An exception that nobody catches, in a script of the user's, ends the job and not only this process.
-
-    Without it the process would wait in MPI's own ending for the others, and they for it.
-    """
-    before: Callable[[type[BaseException], BaseException, TracebackType | None], Any] = sys.excepthook
-
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not is_told_by_another(error):
-            before(kind, error, trace)
-        if not hasattr(error, "told_by_another") and not issubclass(kind, KeyboardInterrupt):
-            _abort(world)
-
-    sys.excepthook = hook

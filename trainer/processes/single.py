@@ -6,29 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from trainer.errors import TrainerError, UsageError
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-
-def is_told_by_another(error: BaseException | None) -> bool:
-    """Whether another process of the job tells the user about an error that this one has raised."""
-    return bool(getattr(error, "told_by_another", False))
-
-
-def process_of(error: BaseException | None) -> str:
-    """The process that had an error, where not all had the same one: `rank 1 on machine`."""
-    return str(getattr(error, "process", ""))
-
-
-class OtherProcessFailed(TrainerError):  # noqa: N818  it is not this process that has the error
-    """Another process of the job failed; the message names it and says why. It has told the user itself."""
-
-
-class OtherProcessMisused(OtherProcessFailed, UsageError):  # noqa: N818
-    """The same, for what the user can put right."""
 
 
 class Processes:

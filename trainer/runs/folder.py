@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from trainer.atomic import flush_folder, write_atomic, write_json
+from trainer.atomic import new_folder, write_atomic, write_json
 from trainer.catalog import registry
 from trainer.config import options
 from trainer.errors import UsageError
@@ -75,22 +75,20 @@ def create(folder: Path, config: Mapping[str, Any], run: Run) -> None:
     Raises UsageError where another run took the name in the meantime, or the disk refuses; the run then has no folder,
     so that whatever it does next, it leaves the other one's alone.
     """
-    temporary = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
     try:
-        temporary.mkdir(parents=True)
-        write_atomic(temporary / CONFIG, tomli_w.dumps(config))
-        write_json(temporary / PLUGINS, plugins_of(run))
-        write_run(temporary, run)
-        lock(folder, temporary)
-        temporary.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with new_folder(folder) as new:
+            write_atomic(new / CONFIG, tomli_w.dumps(config))
+            write_json(new / PLUGINS, plugins_of(run))
+            write_run(new, run)
+            lock(folder, new)
     except BaseException as error:
         run.folder = None
         unlock(folder)
-        remove(temporary)
+        _remove_empty(folder)
         if isinstance(error, OSError):
             raise UsageError(f"the run's folder {folder} cannot be made: {error.strerror or error}") from error
         raise
-    flush_folder(folder.parent)
 
 
 def open_again(folder: Path, config: Mapping[str, Any], run: Run) -> None:
@@ -149,8 +147,13 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def remove(folder: Path) -> None:
-    """Takes a run folder away again, and the folders above it that are empty by that."""
+    """Deletes a run's folder, and the two folders above it if they are empty then."""
     shutil.rmtree(folder, ignore_errors=True)
+    _remove_empty(folder)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Deletes the two folders above a run's folder if they are empty."""
     for above in (folder.parent, folder.parent.parent):
         try:
             above.rmdir()

@@ -1,4 +1,4 @@
-"""Checks: promises by name, each a function that raises where the promise is broken."""
+"""Checks: promises by name, each a function that raises if the promise is broken."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trainer.errors import TrainerError, UsageError
 
 
 class BrokenPromiseError(AssertionError):
-    """What a plugin or a task has to keep, and does not; the message says what was seen, and what to do."""
+    """A plugin or task does not keep a promise; the message says what was found and how to fix it."""
 
 
 def named(error: BaseException) -> str:
@@ -35,8 +35,7 @@ def named(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of one plugin or task: called, it raises BrokenPromiseError, or returns what
-    there is to say.
+    """One promise of one plugin or task: called, it raises BrokenPromiseError or returns a remark.
 
     pytest shows its `__name__` where tests are parametrised with checks.
     """
@@ -55,13 +54,13 @@ class Check:
         return kebab(self.function)
 
     def __call__(self) -> str:
-        """Looks; the answer is a remark, such as a cost, or empty."""
+        """Runs the check; returns a remark, such as a cost, or an empty text."""
         return self.look() or ""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one check ended: `error` is what broke the promise, None where it was kept; `note` what there is to say."""
+    """The result of one check: `error` is None if the promise is kept; `note` is a remark, such as a cost."""
 
     check: Check
     error: Exception | None
@@ -77,18 +76,18 @@ def make_checks(functions: Iterable[Callable[[Any], str | None]], subject: Any) 
 
 
 def outcomes(checks: Iterable[Check]) -> Iterator[Outcome]:
-    """Calls one check after the other, whatever the others find."""
+    """Calls one check after the other, even if some fail."""
     for check in checks:
         try:
             note = check()
-        except Exception as error:  # noqa: BLE001  whatever a stranger's code raises is what was looked for
+        except Exception as error:  # noqa: BLE001  any error breaks the promise
             yield Outcome(check, error)
         else:
             yield Outcome(check, None, note)
 
 
 def demand(checks: Iterable[Check]) -> dict[str, str]:
-    """Calls every check, and returns their remarks by name. Raises BrokenPromiseError, with all that was found."""
+    """Calls every check, and returns their remarks by name. Raises BrokenPromiseError that names every failure."""
     found = list(outcomes(checks))
     broken = [f"{each.check.name}: {each.error}" for each in found if each.error is not None]
     if broken:
@@ -100,19 +99,19 @@ def demand(checks: Iterable[Check]) -> dict[str, str]:
 
 
 def class_of(make: Callable[[], Any]) -> type[Any]:
-    """The class of what `make` makes. Raises BrokenPromiseError where it makes nothing that is checked here."""
+    """The class of what `make` returns."""
     return make if isinstance(make, type) else type(make())
 
 
 def check_declaration(cls: type[Any]) -> None:
-    """That the class is one that the engine takes, and says what it does."""
+    """Checks that the engine accepts the class, and that it is documented."""
     try:
         check_class(cls, where=cls.__name__)
     except UsageError as error:
         raise BrokenPromiseError(str(error)) from error
     if cls.__doc__ is None or cls.__doc__.startswith(f"{cls.__name__}("):
-        # A dataclass without a docstring gets its signature for one.
-        raise BrokenPromiseError(f"{cls.__name__} has no docstring: `trainer plugins show` has nothing to say of it")
+        # A dataclass without a docstring gets its signature as one.
+        raise BrokenPromiseError(f"{cls.__name__} has no docstring, so `trainer plugins show` cannot describe it")
     silent = [option.name for option in options.options_of(cls) if not option.help]
     if silent:
         raise BrokenPromiseError(
@@ -122,14 +121,14 @@ def check_declaration(cls: type[Any]) -> None:
 
 
 def check_import(cls: type[Any]) -> str:
-    """That importing the module of a class does not import MXNet: help and typing errors would wait for it."""
+    """Checks that importing the class's module does not import MXNet, which would delay help and usage errors."""
     module = cls.__module__
     try:
         is_found = find_spec(module) is not None
     except (ImportError, ValueError):
         is_found = False
     if not is_found:
-        return f"{module} is no module that a new process could import, so this was not looked at"
+        return f"{module} is not a module that a new process can import: not checked"
     code = f"import sys, {module}; sys.exit(3 if 'mxnet' in sys.modules else 0)"
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-c", code],
@@ -148,7 +147,7 @@ def check_import(cls: type[Any]) -> str:
 
 
 def check_options(make: Callable[[], Any]) -> None:
-    """That every option comes back from a TOML file and from the text of a flag as it was."""
+    """Checks that every option survives a round trip through a TOML file and through the text of a flag."""
     made = make()
     cls = type(made)
     values = {option.name: getattr(made, option.field) for option in options.options_of(cls)}
@@ -163,7 +162,7 @@ def check_options(make: Callable[[], Any]) -> None:
         before, after = values[option.name], getattr(again, option.field)
         if before != after:
             raise BrokenPromiseError(
-                f"the option {option.name} was {before!r} and is {after!r} behind a TOML file"
+                f"the option {option.name} was {before!r} and is {after!r} after a TOML file"
                 + (": TOML has no word for None, so None has to be the default" if before is None else "")
             )
         for value in _samples(option, before):
@@ -171,7 +170,7 @@ def check_options(make: Callable[[], Any]) -> None:
 
 
 def _samples(option: Option, value: Any) -> list[Any]:
-    """Values of an option that can be known: the one it has, and every word of a choice."""
+    """Values to try an option with: its own, and every word of a choice."""
     words = [word for m in option.members if typing.get_origin(m) is typing.Literal for word in typing.get_args(m)]
     return [each for each in [value, *words, *([True, False] if option.is_switch else [])] if each is not None]
 
@@ -190,7 +189,7 @@ def _check_flag(option: Option, value: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """A value that can be compared by its text: numbers, texts, arrays and collections of those; None for the rest."""
+    """A value that can be compared by its repr: numbers, texts, arrays and collections of those; else None."""
     if isinstance(value, (bool, int, float, str, bytes)) or value is None:
         return value
     if hasattr(value, "asnumpy"):
@@ -203,7 +202,7 @@ def plain(value: Any) -> Any:
         return sorted(map(repr, value))
     try:
         return [plain(part) for part in value] if isinstance(value, Iterable) and not hasattr(value, "read") else None
-    except Exception:  # noqa: BLE001  an iterator of a stranger's that cannot be read is no value
+    except Exception:  # noqa: BLE001  an iterator that cannot be read is not a value
         return None
 
 

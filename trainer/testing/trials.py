@@ -1,4 +1,4 @@
-"""Tiny real runs with somebody in them who watches, fails, stops or pulls the plug."""
+"""Tiny real runs with plugins of the kit in them that watch, fail, stop the run or kill it."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ OURS = ("kit-watch", "kit-kill", "kit-fail", "kit-stop")
 
 
 class ElsewhereError(RuntimeError):
-    """What another plugin raises."""
+    """The error that the kit's own plugin raises."""
 
 
 class KilledError(Exception):
-    """What stands for the end of the process: the run ends here as abruptly as it can within one."""
+    """Simulates the end of the process: the run ends here as abruptly as possible within one."""
 
 
 @dataclass
 class Fault:
-    """What a plugin under test raised, and where."""
+    """An error that a plugin under test raised, and the method that raised it."""
 
     method: str
     error: Exception
@@ -45,19 +45,19 @@ class Fault:
 
 @dataclass
 class Trial:
-    """A run that is over, however it ended."""
+    """A run that has ended in any way."""
 
     run: Run
     step: Step
     error: BaseException | None
     faults: list[Fault]
     state: dict[str, Any] = field(default_factory=dict)
-    """As a checkpoint would hold it at the end of training; empty where the run did not come so far."""
+    """The state that a checkpoint would hold at the end of training; empty if the run did not get there."""
 
-    def borne(self, what: str, *, refusal: bool = False) -> Trial:
-        """Raises BrokenPromiseError where a plugin under test raised anything.
+    def survived(self, what: str, *, refusal: bool = False) -> Trial:
+        """Returns itself. Raises BrokenPromiseError if a plugin under test raised anything.
 
-        `refusal`: a UsageError, which tells the user what to do, is an answer, too.
+        With `refusal`, a UsageError is accepted too, since it tells the user what to do.
         """
         for fault in self.faults:
             if not (refusal and isinstance(fault.error, UsageError)):
@@ -72,7 +72,7 @@ class Trial:
 
 
 class Watch(Plugin):
-    """Captures the state at the end of training, behind everybody else."""
+    """Captures the state at the end of training, after all other plugins."""
 
     phase = Phase.REPORT
     name = "kit-watch"
@@ -83,12 +83,12 @@ class Watch(Plugin):
         self.engine_state: EngineState | None = None
 
     def on_setup(self, run: Run) -> None:
-        """For whoever wants to look behind everybody's setup."""
+        """Calls `at_setup`, after the setup of all other plugins."""
         if self.at_setup:
             self.at_setup()
 
     def on_fit_end(self, run: Run) -> None:
-        """What a checkpoint would hold now; its arrays are read, since later steps write into them."""
+        """Captures what a checkpoint would hold now, with copies of the arrays."""
         if run.exception is None and run.folder is not None and self.engine_state is not None:
             state = capture(run, self.engine_state)
             state["plugins"] = {name: part for name, part in state["plugins"].items() if name not in OURS}
@@ -96,9 +96,9 @@ class Watch(Plugin):
 
 
 class KillAt(Plugin):
-    """Saves at a step, within an epoch or at its end, and ends the run some steps later: what came in between is lost.
+    """Saves at a step, within an epoch or at its end, and ends the run `later` steps later; these steps are lost.
 
-    A run that is over before is left to its end: going on from the checkpoint then takes back that end.
+    A run that is over before then ends by itself; resuming from the checkpoint undoes that end.
     """
 
     phase = Phase.REPORT
@@ -108,20 +108,20 @@ class KillAt(Plugin):
         self.step, self.at_epoch_end, self.later = step, at_epoch_end, later
 
     def on_batch_end(self, run: Run) -> None:
-        """Within the epoch."""
+        """Saves within the epoch, and kills the run some steps later."""
         if run.step == self.step and not self.at_epoch_end:
             run.save("the kit resumes from here")
         if run.step == self.step + self.later:
             raise KilledError
 
     def on_epoch_end(self, run: Run) -> None:
-        """At its end."""
+        """Saves at the end of the epoch."""
         if run.step == self.step and self.at_epoch_end:
             run.save("the kit resumes from here")
 
 
 def failing(event: str, error: BaseException) -> Plugin:
-    """A plugin that raises in one event, before anybody else has seen it."""
+    """A plugin that raises in one event, before any other plugin gets it."""
 
     def hook(_: Plugin, __: Run) -> None:
         raise error
@@ -139,7 +139,7 @@ class Stopping(Plugin):
     name = "kit-stop"
 
     def on_batch_begin(self, run: Run) -> None:
-        """At once."""
+        """Asks to stop."""
         run.stop("the kit stops in the first batch")
 
 
@@ -153,15 +153,15 @@ def train(
     resume: bool = False,
     compiled: bool = True,
 ) -> Trial:
-    """Trains, whatever comes of it; `plugins` are under test, `others` are the kit's.
+    """Trains, and returns the run even if it failed; `plugins` are under test, `others` are the kit's.
 
-    With `resume` it goes on from the newest checkpoint in `run_folder`. What plugins print is swallowed. Raises
-    BrokenPromiseError where a state is not taken back, and UsageError for what does not even start.
+    With `resume` it resumes from the newest checkpoint in `run_folder`. What plugins print is discarded. Raises
+    BrokenPromiseError if a plugin cannot load its state, and UsageError if the run cannot start.
     """
     from trainer.engine import Engine
 
     watch = next((each for each in others if isinstance(each, Watch)), Watch())
-    # What fails goes first in its phase, and what watches last: the order of the list decides within a phase.
+    # Within a phase the order of this list decides: the plugin that fails comes first, the one that watches last.
     listed = [*(each for each in others if each is not watch), *plugins, watch]
     kept = newest(run_folder) if resume and run_folder is not None else None
     with quiet():
@@ -178,18 +178,18 @@ def train(
                     engine.fit()
             else:
                 engine.fit()
-        except (Exception, KeyboardInterrupt) as raised:  # noqa: BLE001  judged by whoever asked
+        except (Exception, KeyboardInterrupt) as raised:  # noqa: BLE001  the caller judges it
             ended = raised
     return Trial(engine.run, engine.state.step, ended, faults, watch.state)
 
 
 def newest(run_folder: Path) -> Checkpoint | None:
-    """The newest checkpoint that a run can be continued from exactly; None where there is none."""
+    """The newest checkpoint from which a run can be resumed exactly, or None."""
     return next((each for each in checkpoint.complete(run_folder) if each.is_exact), None)
 
 
 def _listen(state: EngineState, plugins: Sequence[Plugin]) -> list[Fault]:
-    """A list that takes in whatever these plugins raise from now on, errors that only switch them off included."""
+    """A list that collects whatever these plugins raise from now on, including errors that only disable them."""
     faults: list[Fault] = []
     report = state.plugin_failed
 
@@ -204,7 +204,7 @@ def _listen(state: EngineState, plugins: Sequence[Plugin]) -> list[Fault]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the engine's warnings, since the kit breaks things on purpose, and without what is printed."""
+    """Suppresses printed output and the engine's warnings, because the kit breaks things on purpose."""
     log = logging.getLogger("trainer")
     before = log.level
     log.setLevel(logging.CRITICAL)
@@ -216,10 +216,10 @@ def quiet() -> Iterator[None]:
 
 
 def attributes(plugin: Plugin) -> dict[str, Any]:
-    """What an instance holds in itself, as far as it can be compared."""
+    """The attributes of an instance, in comparable form."""
     return {name: plain(value) for name, value in vars(plugin).items()}
 
 
 def varying(first: Plugin, second: Plugin) -> set[str]:
-    """The attributes that differ between two runs that should be equal: times, folders and the like."""
+    """The attributes that differ between two runs that should be equal, such as times and folders."""
     return unlike(attributes(first), attributes(second))

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from trainer import ModelInterface
     from trainer.metrics import Metric
     from trainer_plugins.image_classification.batches import Normalisation
-    from trainer_plugins.image_classification.files import Images
-    from trainer_plugins.image_classification.pool import Pool
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Channels = tuple[float, float, float]
@@ -36,13 +34,10 @@ STATISTICS: dict[str, tuple[Channels, Channels]] = {
 MULTIPLICATIONS_PER_PIXEL = 40_000
 """Of a forward pass, roughly: 41 million for cifar_resnet20 at 32 × 32, 4 billion for resnet50 at 224 × 224."""
 MOST_WORKERS = 4
-ENLARGED_AT_MOST = 4
-"""How many times larger than the images the net's input may be before somebody has to want that."""
-SHOWN_CLASSES = 10
 CLASSES_IN_METRICS = 20
-"""With more classes no figure is logged for each of them."""
+"""With more classes, no metric is logged per class."""
 SHARE_OF_MIDDLE = 0.875
-"""In evaluation the middle of 224 is cut from 256 pixels, as it is usual for nets trained on random cuts."""
+"""In evaluation the middle of 224 is cut from 256 pixels, as usual for nets trained on random crops."""
 
 
 @dataclass
@@ -83,9 +78,7 @@ class ImageClassification(Task):
     skip_corrupt: Annotated[
         bool, Field(description="Whether to look at all images first, and go on without those that are damaged.")
     ] = False
-    upscale: Annotated[
-        bool, Field(description=f"Whether images may be enlarged more than {ENLARGED_AT_MOST} times.")
-    ] = False
+    upscale: Annotated[bool, Field(description="Whether images may be enlarged more than 4 times.")] = False
 
     defaults = Defaults(
         epochs=20,
@@ -99,7 +92,7 @@ class ImageClassification(Task):
     headline = ("train/loss", "validation/loss", "validation/accuracy")
 
     def check(self) -> None:
-        """There are data; and weights from one place."""
+        """Raises UsageError without data, and for weights from two places."""
         if self.data is None:
             raise UsageError(
                 "there are no images", where="--data", fix="Give a folder with a folder for each class, or a .rec file."
@@ -122,7 +115,7 @@ class ImageClassification(Task):
                 )
 
     def work(self, batch_size: int) -> float:
-        """Convolutions, whatever the net: enough for oneDNN and for all threads."""
+        """Multiplications of a forward pass, roughly: enough for oneDNN and for all threads, whatever the net."""
         from trainer_plugins.image_classification.zoo import size_of
 
         size = self.image_size or size_of(self.model)
@@ -130,7 +123,7 @@ class ImageClassification(Task):
 
     @cached_property
     def _name(self) -> str:
-        """The net's, as the zoo writes it; UsageError for one that it does not have."""
+        """The net's name, as the zoo writes it. Raises UsageError if the zoo does not have it."""
         from trainer_plugins.image_classification.zoo import find_name
 
         return find_name(self.model)
@@ -138,27 +131,33 @@ class ImageClassification(Task):
     # ---- the data ---------------------------------------------------------------------------------------------------
 
     def splits(self, run: Run) -> Splits:
-        """Images in the folders or splits where they are; otherwise split by the seed, with equal shares of classes."""
+        """Images of the given folders or splits; otherwise split off by the seed, with equal shares of the classes."""
+        from trainer_plugins.image_classification import selection
         from trainer_plugins.image_classification.batches import ImageBatches
         from trainer_plugins.image_classification.pool import Pool
 
-        _ = self._name  # before the images are looked at, which takes longer
-        found = self._found(run.settings.seed)
+        _ = self._name  # before the images are read, which takes longer
+        assert self.data is not None  # noqa: S101  check() has raised for that
+        shares = {"test": self.test_split, "validation": self.validation_split}
+        found = selection.find_splits(self.data, self.validation_data, self.test_data, shares, run.settings.seed)
         self._classes = found["train"].classes
-        pool = Pool(self._workers())
+        pool, transforms = Pool(self._workers()), self._transforms()
         self._lines: list[str] = []
         if self.skip_corrupt:
-            found = {split: self._sound(images, pool) for split, images in found.items()}
-            run.notes.extend(self._lines)  # told at the end too: fewer images than somebody thinks
+            for split, images in found.items():
+                found[split], line = selection.without_corrupt(images, transforms, pool)
+                self._lines += [line] if line else []
+            run.notes.extend(self._lines)  # shown at the end too, since there are fewer images than expected
         self._lines[:0] = [
             "images: " + ", ".join(f"{len(images.items)} {split}" for split, images in found.items()),
-            _class_line(found["train"]),
+            selection.class_line(found["train"]),
         ]
-        left_out = {path for images in found.values() for path in images.left_out}  # parts of a folder have all of it
+        left_out = {path for images in found.values() for path in images.left_out}
         if left_out:
-            self._lines.append(f"left out, as they are no images: {listed(sorted(left_out), 4)}")
-        self._check_sizes(found["train"])
-        transforms, normalisation = self._transforms(), self._normalisation()
+            self._lines.append(f"left out, since they are not images: {listed(sorted(left_out), 4)}")
+        if not self.upscale:
+            selection.check_sizes(found["train"], self._size(), self.model)
+        normalisation = self._normalisation()
         batches = {
             split: ImageBatches(
                 images,
@@ -176,82 +175,12 @@ class ImageClassification(Task):
         }
         return Splits(batches["train"], batches.get("validation"), batches.get("test"))
 
-    def _found(self, seed: int) -> dict[str, Images]:
-        from trainer_plugins.image_classification.files import find, split_off
-
-        assert self.data is not None  # noqa: S101  check() saw to it
-        found = find(self.data)
-        classes = found["train"].classes
-        for split, further in (("validation", self.validation_data), ("test", self.test_data)):
-            if further is not None:
-                own = find(further, classes)
-                found[split] = own.get(split, own["train"])
-        # Of what is left, the parts are of all images, not of each other's rest.
-        total = len(found["train"].items)
-        for split, part in (("test", self.test_split), ("validation", self.validation_split)):
-            if part and split not in found and total:
-                share = min(part * total / len(found["train"].items), 1 - 1e-9)
-                found["train"], found[split] = split_off(found["train"], share, seed, split)
-        return {split: found[split] for split in ("train", "validation", "test") if split in found}
-
     def _workers(self) -> int:
         if self.workers is not None:
             return self.workers
         from trainer.cpu import cores
 
         return min(cores(), MOST_WORKERS)
-
-    def _sound(self, images: Images, pool: Pool) -> Images:
-        """Without those that cannot be decoded, which are told."""
-        from trainer_plugins.image_classification.loading import Job
-        from trainer_plugins.image_classification.pool import load_all
-
-        size, record = 256, None if images.record is None else str(images.record)
-        starts = range(0, len(images.items), size)
-        jobs = [
-            Job(images.items[start : start + size], record, self._transforms(), only_check=True) for start in starts
-        ]
-        corrupt = [
-            (start + row, reason)
-            for start, answers in zip(starts, load_all(pool, jobs), strict=True)
-            for row, reason in answers
-        ]
-        if not corrupt:
-            return images
-        first, reason = corrupt[0]
-        more = f", and {len(corrupt) - 1} more" if len(corrupt) > 1 else ""
-        self._lines.append(f"corrupt images left out: {len(corrupt)} ({images.name(first)}: {reason}{more})")
-        kept = sorted(set(range(len(images.items))) - {row for row, _ in corrupt})
-        sound = images.take(kept)
-        missing = sorted(set(images.labels.tolist()) - set(sound.labels.tolist()))
-        if missing:
-            raise UsageError(f"all images of the class {images.classes[missing[0]]!r} are corrupt", where=images.where)
-        return sound
-
-    def _check_sizes(self, images: Images) -> None:
-        """Raises UsageError where most images are far smaller than the net's input."""
-        from trainer_plugins.image_classification import decode
-        from trainer_plugins.image_classification.files import some
-        from trainer_plugins.image_classification.loading import Files
-
-        files, sides = Files(), []
-        for row in some(images):
-            try:
-                source = files.source(images.items[row], None if images.record is None else str(images.record))
-                sides.append(min(decode.size(source)))
-            except decode.CorruptImageError:
-                continue  # told when its turn comes, with what to do about it
-        if not sides or self.upscale:
-            return
-        typical, size = int(np.median(sides)), self._size()
-        if typical * ENLARGED_AT_MOST < size:
-            raise UsageError(
-                f"the net's input is {size} × {size}, and the images' shorter side is {typical}: they would be "
-                f"enlarged {size / typical:.0f} times",
-                where=f"--model {self.model}",
-                fix=f"Use --image-size {max(32, typical)} or a net for small images (cifar_resnet20_v1), or pass "
-                "--upscale.",
-            )
 
     def _size(self) -> int:
         from trainer_plugins.image_classification.zoo import size_of
@@ -273,7 +202,7 @@ class ImageClassification(Task):
     # ---- the net ----------------------------------------------------------------------------------------------------
 
     def net(self) -> Any:
-        """The zoo's net for as many classes as there are, with weights from a file where one is given."""
+        """The zoo's net for the number of classes in the data, with weights from a file if one is given."""
         from trainer.mxnet import COMPUTING, autograd, mx
         from trainer_plugins.image_classification import zoo
 
@@ -295,9 +224,9 @@ class ImageClassification(Task):
             ) from error
         if shapes != [(1, len(self._classes))]:
             raise UsageError(
-                f"{self._name} gives {shapes} for an image, not one figure for each of {len(self._classes)} classes",
+                f"{self._name} returns {shapes} for an image, not one value for each of {len(self._classes)} classes",
                 where="--model",
-                fix="At this size of the images, or at all: choose another --image-size or net.",
+                fix="Choose another --image-size or another net.",
             )
         return net
 
@@ -308,7 +237,7 @@ class ImageClassification(Task):
         return gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
 
     def metrics(self) -> Sequence[Metric]:
-        """Accuracy, top-5 where there are more than five classes, macro F1, and each class's accuracy."""
+        """Accuracy, top-5 if there are more than five classes, macro F1, and the accuracy of each class."""
         from trainer.metrics import MulticlassClassification
 
         few = len(self._classes) <= CLASSES_IN_METRICS
@@ -327,18 +256,18 @@ class ImageClassification(Task):
     # ---- what others ask --------------------------------------------------------------------------------------------
 
     def class_names(self) -> Sequence[str]:
-        """As the folders are called."""
+        """The names of the folders."""
         return getattr(self, "_classes", ())
 
     def pictures(self, inputs: NDArray[Any]) -> NDArray[np.uint8]:
-        """The inputs as they were before they were normalised."""
+        """The inputs before normalisation."""
         from trainer_plugins.image_classification.transforms import as_pixels
 
         normalisation = self._normalisation()
         return as_pixels(inputs, normalisation.mean, normalisation.deviation)
 
     def model_info(self) -> Mapping[str, Any]:
-        """Classes, and what is done to an image."""
+        """The classes, and how an image is prepared."""
         transforms, normalisation = self._transforms(), self._normalisation()
         return {
             "classes": list(self._classes),
@@ -359,20 +288,11 @@ class ImageClassification(Task):
         return interface
 
     def describe(self) -> Sequence[str]:
-        """What was found, and where the weights are from."""
+        """What was found in the data, and where the weights come from."""
         return [*self._lines, *self._about_weights]
 
 
-def _class_line(images: Images) -> str:
-    from trainer_plugins.image_classification.files import counts
-
-    found = counts(images)
-    shown = ", ".join(f"{name} {count}" for name, count in list(found.items())[:SHOWN_CLASSES])
-    more = f" and {len(found) - SHOWN_CLASSES} more" if len(found) > SHOWN_CLASSES else ""
-    return f"classes: {len(found)}, training images of each: {shown}{more}"
-
-
 def _told(reason: str) -> str:
-    """What MXNet says of it, without the place in its source."""
+    """MXNet's reason, without the place in its source."""
     said = re.sub(r"^.*Error[^:]*: *", "", reason).strip()
     return f": {said}" if said and os.sep not in said else ""

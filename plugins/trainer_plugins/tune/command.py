@@ -109,8 +109,8 @@ def _parameters() -> Iterator[inspect.Parameter]:
 def _tune(task: str, given: dict[str, Any]) -> None:
     from trainer.cli.run import request_of
     from trainer_plugins.tune import search
+    from trainer_plugins.tune.asked import Asked
     from trainer_plugins.tune.running import StudyError, tune
-    from trainer_plugins.tune.study import Asked
 
     named = {parameter.name: given.pop(parameter.name) for parameter in _parameters()}
     asked = Asked(

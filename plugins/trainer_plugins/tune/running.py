@@ -9,7 +9,8 @@ from typing import Any
 
 from trainer import TrainerError, UsageError
 from trainer.atomic import shown
-from trainer_plugins.tune.study import Asked, Study
+from trainer_plugins.tune.asked import Asked
+from trainer_plugins.tune.study import Study
 
 SHOWN = 5
 """How many of the best trials are shown at the end."""

@@ -1,0 +1,5 @@
+"""Records a run in MLflow."""
+
+from trainer_plugins.mlflow.plugin import MLflow
+
+__all__ = ["MLflow"]

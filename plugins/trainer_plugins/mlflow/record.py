@@ -1,0 +1,56 @@
+"""What of a run is recorded in MLflow: parameters, tags and the model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from trainer import Plugin, Run
+from trainer.config.options import to_toml
+
+
+def newest_model(run_folder: Path, *, has_ended: bool = True) -> Path | None:
+    """The folder with a run's weights: `model` if there is one, otherwise the newest checkpoint; None if neither.
+
+    If the run did not shut down cleanly (`has_ended` is false), `model` may be left over from an earlier end of it, and
+    the newest checkpoint counts.
+    """
+    if has_ended and (run_folder / "model").is_dir():
+        return run_folder / "model"
+    # Of two checkpoints at the same step, the later one has the longer name.
+    checkpoints = [path for path in (run_folder / "checkpoints").glob("step-*") if path.is_dir()]
+    return max(checkpoints, key=lambda path: path.name, default=None)
+
+
+def parameters(run: Run, without: Plugin) -> dict[str, Any]:
+    """Every option of the run under a flat name, except those of `without`: the URI may hold a password."""
+    tree = {
+        **run.settings.to_toml(),
+        "task": {"name": run.task.name, **to_toml(run.task)},
+        **{plugin.name: to_toml(plugin) for plugin in run.plugins if plugin is not without},
+    }
+    if not run.resumed:
+        tree["optimizer"] = {"learning-rate": run.learning_rate, **tree["optimizer"]}
+    return dict(_flat(tree))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def about(run: Run) -> dict[str, str]:
+    """Tags to search by that are not options of the run."""
+    packages = ("gluon-trainer", "mxnet", "numpy")
+    tags = {"task": run.task.name, "version.python": sys.version.split()[0]}
+    tags |= {f"version.{package}": version(package) for package in packages}
+    tags["plugins"] = ", ".join(plugin.name for plugin in run.plugins)
+    if run.folder is not None:
+        tags["folder"] = str(run.folder)
+    return tags

@@ -1,0 +1,87 @@
+"""What a user asks of `trainer tune`, and whether a run would accept it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from trainer import UsageError
+from trainer.config.settings import FLAGS
+from trainer.launch.prepare import Launch, Request, prepare
+from trainer.runs.folder import folder_path
+from trainer_plugins.tune.search import Dimension
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked for. `trials` None: 20, or every combination of a grid."""
+
+    request: Request
+    dimensions: Sequence[Dimension]
+    trials: int | None
+    monitor: str
+    direction: Literal["auto", "max", "min"]
+    sampler: str
+    pruner: str
+    name: str
+    storage: str | None
+    minutes: float | None
+
+    def with_values(self, values: Mapping[str, str]) -> Request:
+        """The request with the values of a trial: keys without a dot as options, the others as `--set` entries."""
+        request = self.request
+        given = {key: value for key, value in values.items() if "." not in key}
+        sets = [f"{key}={value}" for key, value in values.items() if "." in key]
+        return dataclasses.replace(request, options={**request.options, **given}, sets=[*request.sets, *sets])
+
+    def checked(self) -> tuple[Launch, list[Dimension]]:
+        """The launch without any trial's values, and the dimensions; a range of integers may become one of fractions.
+
+        Raises UsageError for a search that a run would not accept.
+        """
+        request = self.request
+        folder_path(request.runs_dir or Path(), "none", self.name)
+        keys = [dimension.key for dimension in self.dimensions]
+        taken = {entry.partition("=")[0].strip() for entry in request.sets} | set(request.options)
+        full = {flag: ".".join(path) for flag, path in FLAGS.items()}
+        for key in keys:
+            if {key, full.get(key, key)} & {full.get(name, name) for name in taken} | ({key} & taken):
+                raise UsageError(f"{key!r} is both searched and set", where="--search", fix="Leave out one of them.")
+        base = prepare(dataclasses.replace(request, name=None))
+        for dimension in self.dimensions:
+            for end in dimension.ends:
+                try:
+                    prepare(self.with_values({dimension.key: end}))
+                except UsageError as error:
+                    where = f"--search {dimension.key}"
+                    raise UsageError(error.what, where=where, fix=error.fix) from error
+        return base, [self._fractional(dimension) for dimension in self.dimensions]
+
+    def best_is(self, base: Launch) -> Literal["max", "min"]:
+        """Whether the largest or the smallest value is the best. Raises UsageError if that is not known."""
+        if self.direction != "auto":
+            return self.direction
+        from trainer.metrics import as_metric, direction_of
+
+        name = self.monitor
+        found = direction_of(name, [as_metric(metric) for metric in base.task.metrics()])
+        if found is None:
+            raise UsageError(
+                f"it is not known whether a larger or a smaller {name!r} is better",
+                where="--monitor",
+                fix="Add --direction max, or --direction min.",
+            )
+        return found
+
+    def _fractional(self, dimension: Dimension) -> Dimension:
+        """A range written in integers, as a range of fractions if the setting accepts them."""
+        if not dimension.whole or dimension.step is not None:
+            return dimension
+        try:
+            prepare(self.with_values({dimension.key: repr(dimension.low + 0.5)}))
+        except UsageError:
+            return dimension
+        return dataclasses.replace(dimension, whole=False)
