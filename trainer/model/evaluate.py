@@ -1,4 +1,4 @@
-"""A model judged by labelled rows: every metric at the given and the tuned threshold, with intervals on request."""
+"""Evaluates a model on labelled rows: every metric at the given and the tuned threshold, optionally with intervals."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ GIVEN, TUNED = "given", "tuned"
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What `evaluate` found: `metrics["given"]["f1"]`, and `intervals["given"]["f1"] == (low, high)` where asked for.
+class Evaluation:
+    """The result of `evaluate_file`: `metrics["given"]["f1"]`, and `intervals["given"]["f1"]` (low, high) if requested.
 
-    `loss` stands among the metrics of both. A task that decides by no threshold has `given` alone, and so has a model
-    whose threshold was not tuned.
+    Both thresholds' metrics include `loss`. Only `given` is present if the task has no threshold or it was not tuned.
     """
 
     rows: int
@@ -42,16 +41,16 @@ class Judgement:
 
 @dataclass(frozen=True)
 class _Rows:
-    """All rows on the host: what the metrics and the mean loss are computed from."""
+    """All rows on the host; the metrics and the mean loss are computed from these."""
 
     scores: NDArray[Any]
     labels: NDArray[Any]
     weights: NDArray[Any] | None
     losses: NDArray[Any]
-    """The loss of each row, its weight included; empty where it cannot be computed."""
+    """The weighted loss of each row; empty if it cannot be computed."""
 
     def take(self, rows: NDArray[np.int64]) -> _Rows:
-        """Some of them, in that order; a row may be there more than once."""
+        """The given rows, in that order; a row may occur more than once."""
         weights = None if self.weights is None else self.weights[rows]
         losses = self.losses[rows] if len(self.losses) else self.losses
         return _Rows(self.scores[rows], self.labels[rows], weights, losses)
@@ -66,14 +65,14 @@ def evaluate_file(
     seed: int = 0,
     watch: Callable[[RowSource, int], None] | None = None,
     watch_bootstrap: Callable[[int], None] | None = None,
-) -> Judgement:
-    """Judges a model by the rows of a file that has the label column, and the weights where the run had some.
+) -> Evaluation:
+    """Evaluates a model on a file with the label column and, if the run used weights, the weight column.
 
-    Memory: the predictions, labels, weights and losses of all rows, 20 bytes a row for two classes; the rows themselves
-    are read a part at a time. `bootstrap` is how many times the rows are drawn anew, with replacement, for percentile
-    intervals (Efron, 1979) that hold with `confidence`; the same seed gives the same intervals.
+    The rows are read in parts. Memory holds the predictions, labels, weights and losses of all rows: 20 bytes per row
+    for two classes. `bootstrap` is the number of resamples, with replacement, for percentile intervals (Efron, 1979)
+    at the level `confidence`; the same seed gives the same intervals.
 
-    Raises UsageError for whatever does not fit.
+    Raises UsageError if the file does not fit the model.
     """
     rows, report = _read(model, source, watch)
     found = model.about.threshold
@@ -81,13 +80,13 @@ def evaluate_file(
     if found is not None and found.tuned is not None:
         thresholds[TUNED] = found.tuned
     metrics = build_metrics(model.task)
-    values = _judge(metrics, rows, thresholds)
+    values = _evaluate(metrics, rows, thresholds)
     intervals = {}
     if bootstrap:
         intervals = _intervals(
             metrics, rows, thresholds, draws=bootstrap, confidence=confidence, seed=seed, watch=watch_bootstrap
         )
-    return Judgement(report.rows, thresholds, values, intervals, confidence, report)
+    return Evaluation(report.rows, thresholds, values, intervals, confidence, report)
 
 
 def _read(model: Model, source: str, watch: Callable[[RowSource, int], None] | None) -> tuple[_Rows, Report]:
@@ -97,7 +96,7 @@ def _read(model: Model, source: str, watch: Callable[[RowSource, int], None] | N
     loss_of = _Loss(model)
     try:
         for encoded in opened:
-            assert encoded.labels is not None  # noqa: S101  asked for
+            assert encoded.labels is not None  # noqa: S101  requested above
             scores, losses = model.compute(encoded, loss_of.of(encoded))
             parts.append(_Rows(scores, encoded.labels, encoded.weights, losses))
             report.add(encoded)
@@ -120,14 +119,14 @@ def _read(model: Model, source: str, watch: Callable[[RowSource, int], None] | N
 
 
 class _Loss:
-    """The task's loss of each row; nothing for a loss with parameters of its own, which a model does not keep."""
+    """The task's loss of each row. A loss with parameters is unusable: the model folder does not store them."""
 
     def __init__(self, model: Model) -> None:
         self._loss = model.task.loss()
         self._usable = not (hasattr(self._loss, "collect_params") and self._loss.collect_params().keys())
 
     def of(self, encoded: Encoded) -> Callable[[Any, slice], Array] | None:
-        """A function of the net's outputs and of the rows of `encoded` that they belong to."""
+        """A function of the net's outputs and the slice of `encoded` they belong to; None if the loss is unusable."""
         if not self._usable:
             return None
         from trainer.mxnet import mx
@@ -136,17 +135,19 @@ class _Loss:
         def compute(outputs: Any, rows: slice) -> Array:
             first = outputs[0] if isinstance(outputs, list) else outputs
 
-            def there(values: NDArray[Any]) -> Array:
+            def on_device(values: NDArray[Any]) -> Array:
                 return mx.nd.array(values[rows], ctx=first.context, dtype=np.float32)
 
-            assert encoded.labels is not None  # noqa: S101  asked for
-            weights = [] if encoded.weights is None else [column(there(encoded.weights), first.ndim)]
-            return self._loss(outputs, there(encoded.labels), *weights)
+            assert encoded.labels is not None  # noqa: S101  requested in _read
+            weights = [] if encoded.weights is None else [column(on_device(encoded.weights), first.ndim)]
+            return self._loss(outputs, on_device(encoded.labels), *weights)
 
         return compute
 
 
-def _judge(metrics: list[Metric], rows: _Rows, thresholds: Mapping[str, float | None]) -> dict[str, dict[str, float]]:
+def _evaluate(
+    metrics: list[Metric], rows: _Rows, thresholds: Mapping[str, float | None]
+) -> dict[str, dict[str, float]]:
     """Every metric at every threshold; the loss first."""
     loss = {}
     if len(rows.losses):
@@ -160,7 +161,7 @@ def _judge(metrics: list[Metric], rows: _Rows, thresholds: Mapping[str, float | 
             if threshold is not None and hasattr(metric, "threshold"):
                 metric.threshold = threshold
             found[name].update(metric.compute())
-        # What was given is what the metric was built with.
+        # The metric was built with the given threshold.
         if thresholds[GIVEN] is not None and hasattr(metric, "threshold"):
             metric.threshold = thresholds[GIVEN]
     return found
@@ -176,15 +177,15 @@ def _intervals(
     seed: int,
     watch: Callable[[int], None] | None,
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """Percentiles of every value over resamples of the rows; NaN where a value is undefined in each of them."""
+    """Percentiles of every value over resamples of the rows; NaN if a value is undefined in all of them."""
     count = len(rows.labels)
-    # In the order of the scores, so that sorting a resample, which most metrics do, has little left to do.
+    # Sorted by score, because most metrics sort each resample, and sorting sorted rows is cheap.
     rows = rows.take(np.argsort(rows.scores, kind="stable") if rows.scores.ndim == 1 else np.arange(count))
     generator = np.random.default_rng(derive(seed, "bootstrap", 0))
     drawn: dict[str, dict[str, list[float]]] = {name: {} for name in thresholds}
     for draw in range(draws):
         times = np.bincount(generator.integers(0, count, count), minlength=count)
-        for name, values in _judge(metrics, rows.take(np.repeat(np.arange(count), times)), thresholds).items():
+        for name, values in _evaluate(metrics, rows.take(np.repeat(np.arange(count), times)), thresholds).items():
             for key, value in values.items():
                 drawn[name].setdefault(key, []).append(value)
         if watch is not None:
