@@ -35,8 +35,8 @@ def test_a_file_goes_in_and_a_file_comes_out(run, expected, folder, tmp_path):
     done = trainer("predict", "one", "--data", "test.csv", "--output", output, "--keep", "id,age", cwd=folder)
     assert (done.returncode, done.stdout) == (0, "")
     lines = done.stderr.splitlines()
-    assert lines[0] == "note: the model has no use for: weight, rich"
-    assert lines[1] == "note: missing values, taken as in training: age 16, job 50"
+    assert lines[0] == "note: not used by the model: weight, rich"
+    assert lines[1] == "note: missing values, treated as in training: age 16, job 50"
     assert lines[2].startswith(f"200 rows → {output} in ")
     table = pyarrow.parquet.read_table(output)
     assert table.column_names == ["id", "age", "probability", "class"]

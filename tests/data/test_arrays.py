@@ -265,7 +265,7 @@ FOUR = np.zeros((4, 2), np.float32)
         (Arrays(FOUR, np.zeros(3)), "different numbers of rows: 3, 4"),
         (Arrays((FOUR, np.zeros((5, 1))), np.zeros(4)), "different numbers of rows: 4, 5"),
         (Arrays(FOUR, np.zeros(4), np.ones(2)), "different numbers of rows: 2, 4"),
-        (Arrays(FOUR, np.zeros(4), np.ones((4, 2))), r"weights have shape \(4, 2\), not one a row"),
+        (Arrays(FOUR, np.zeros(4), np.ones((4, 2))), r"weights have shape \(4, 2\), not one per row"),
         (Arrays(np.zeros((0, 2)), np.zeros(0)), "no rows"),
         (Arrays([[1.0], [2.0]], np.zeros(2)), "a list is not an array of rows"),
         (Arrays(FOUR, [0, 1, 0, 1]), "a list is not an array of rows"),

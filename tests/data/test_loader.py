@@ -156,7 +156,7 @@ def giving(make):
         (lambda: giving(lambda rows: (np.zeros((2, 1)), np.zeros(2))), "yields a ndarray, not an NDArray"),
         (lambda: giving(lambda rows: (mx.nd.zeros((2, 1)), [0, 1])), "yields a list, not an NDArray"),
         (lambda: giving(lambda rows: (mx.nd.zeros((2, 1)), mx.nd.zeros(3))), "different numbers of rows: 2, 3"),
-        (lambda: giving(lambda rows: [mx.nd.zeros((2, 2))] * 3), "weights have shape (2, 2), not one a row"),
+        (lambda: giving(lambda rows: [mx.nd.zeros((2, 2))] * 3), "weights have shape (2, 2), not one per row"),
     ],
 )
 def test_an_odd_loader_is_a_users_mistake(made, message):

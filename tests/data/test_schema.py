@@ -212,7 +212,7 @@ def test_weights_that_cannot_weigh_are_an_error(weights, message):
         ({"ignore": ["agee"]}, "no column 'agee' for --ignore"),
         ({"categorical": ["agee"]}, "no column 'agee' for --categorical"),
         ({"sample_weight": "agee"}, "no column 'agee' for --sample-weight"),
-        ({"sample_weight": "y"}, "the label cannot be the weight too"),
+        ({"sample_weight": "y"}, "the label cannot also be the weight"),
         ({"features": ["age", "y"]}, "--features: 'y' is the label column"),
         ({"features": ["age", "job"], "sample_weight": "age"}, "--features: 'age' is the weight column"),
         ({"positive_class": "maybe"}, "'maybe' is not a class of column 'y'. Its classes are 'no', 'yes'"),
@@ -272,7 +272,7 @@ def test_another_table_needs_the_columns_and_no_others():
     rows = schema.encode(table(z=[9], b=["x"], a=[1.0]), where="new.csv")
     assert (rows.labels, rows.weights) == (None, None)
     assert rows.features.tolist() == [[-1, 1, 0]]
-    with pytest.raises(UsageError, match=r"new\.csv: it lacks the columns a, b\. It has: z"):
+    with pytest.raises(UsageError, match=r"new\.csv: columns are missing: a, b\. It has: z"):
         schema.encode(table(z=[9]), where="new.csv")
     with pytest.raises(UsageError, match=r"new\.csv: text 'q' in the numeric column 'a' at row 1"):
         schema.encode(table(a=["q"], b=["x"]), where="new.csv")

@@ -107,14 +107,14 @@ def gzipped(text):
         ("t.csv", b"a,b", "it has a header and no rows"),
         ("t.csv", b"a,b\n", "it has a header and no rows"),
         ("t.csv", b"a,,c\n1,2,3\n", "column 2 has no name"),
-        ("t.csv", b"a,a \n1,2\n", "two columns are called a"),
+        ("t.csv", b"a,a \n1,2\n", "two columns are named a"),
         ("t.csv", b"a,b\n1,2\n\n3\n", "row 2 has 1 values, the header names 2 columns. Add the missing ones"),
         ("t.csv", b"\na,b\n1,2,3\n", "row 1 has 3 values, the header names 2 columns. Put values"),
         ("t.csv", b'a,b\n"1,2\n3,4\n', "or the quote that ends a value"),
         ("t.csv", b"a,b\nJos\xe9,2\n3\n", "row 2 has 1 values"),
         ("t.csv", b"\xe9,b\n1,2\n", "it is not UTF-8 text"),
         ("t.csv", b"a,b\n" + b"x" * 200_000 + b",1\n1\n", "Expected 2 columns, got 1"),
-        ("t.csv", b"a;b\n1;2\n", "its one column is called 'a;b', as if ';' were to separate columns"),
+        ("t.csv", b"a;b\n1;2\n", "its only column is 'a;b', which looks like several columns separated by ';'"),
         ("t.csv", gzipped("a,b\n1,2\n"), "it is not text"),
         ("t.csv.gz", b"a,b\n1,2\n", "it is not a gzip file"),
         ("t.csv.gz", gzip.compress(b"PAR1"), "it is a Parquet file, not CSV"),
@@ -225,11 +225,11 @@ def test_without_splits_all_rows_train(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"label": None}, "--label: which column is to be predicted.*Columns: a, y"),
+        ({"label": None}, "--label: no label column is given. Columns: a, y"),
         ({"label": "z"}, "no column 'z' for --label.*Columns: a, y"),
         ({"label": "Y"}, "Did you mean 'y'"),
-        ({"validation_split": -0.1}, "--validation-split: -0.1 is no part of the rows"),
-        ({"test_split": float("nan")}, "--test-split: nan is no part"),
+        ({"validation_split": -0.1}, "--validation-split: -0.1 is not a fraction"),
+        ({"test_split": float("nan")}, "--test-split: nan is not a fraction"),
         ({"validation_split": 0.5, "test_split": 0.5}, "leave no rows to train on"),
         ({"test_split": 0.001}, "too few for a test split of 0 rows"),
     ],
@@ -258,7 +258,10 @@ def test_a_split_of_one_class_is_an_error(tmp_path, validation, test, message):
 def test_a_file_of_its_own_needs_the_label_and_the_weight(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("a,w,y\n" + "1,1,no\n2,3,yes\n" * 10)
-    for header, message in (("a,w,z", "lacks the label column 'y'"), ("a,z,y", "lacks the weight column 'w'")):
+    for header, message in (
+        ("a,w,z", "the label column 'y' is missing"),
+        ("a,z,y", "the weight column 'w' is missing"),
+    ):
         (tmp_path / "v.csv").write_text(f"{header}\n1,1,no\n2,3,yes\n")
         with pytest.raises(UsageError, match=message):
             load_splits(TableOptions(path, "y", sample_weight="w", validation_data=tmp_path / "v.csv"))

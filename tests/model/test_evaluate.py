@@ -1,4 +1,4 @@
-"""A model judged by rows of a file: the run's own figures again, at both thresholds, with intervals."""
+"""A model evaluated on the rows of a file: the run's metrics again, at both thresholds, with intervals."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ def model(run):
     return load_model(run.folder)
 
 
-def test_the_test_split_from_its_file_has_the_figures_that_the_run_logged(run, model, folder):
+def test_the_test_split_from_its_file_has_the_metrics_that_the_run_logged(run, model, folder):
     found = evaluate_file(model, str(folder / "test.csv"))
     assert found.thresholds == {"given": 0.5, "tuned": run.threshold}
     logged = {name: value for name, value in run.metrics.items() if name.startswith("test/")}
@@ -60,7 +60,7 @@ def test_labels_and_weights_have_to_be_there(model, folder, tmp_path):
     for column, what in (("rich", "label"), ("weight", "weight")):
         path = tmp_path / f"{column}.csv"
         pyarrow.csv.write_csv(table.drop([column]), path)
-        with pytest.raises(UsageError, match=rf"{column}\.csv: it lacks the {what} column '{column}'"):
+        with pytest.raises(UsageError, match=rf"{column}\.csv: the {what} column '{column}' is missing"):
             evaluate_file(model, str(path))
     path = tmp_path / "strange.csv"
     path.write_text((folder / "test.csv").read_text().replace(",no\n", ",never\n", 1))
@@ -131,8 +131,8 @@ def test_the_table_has_both_thresholds_side_by_side(command, run):
     assert f"{run.metrics['test/tuned-f1']:.4f} [" in next(line for line in lines if line.startswith("f1"))
     assert lines[-1] == "200 rows; intervals hold with 95%"
     assert err.splitlines() == [
-        "note: the model has no use for: id",
-        "note: missing values, taken as in training: age 16, job 50",
+        "note: not used by the model: id",
+        "note: missing values, treated as in training: age 16, job 50",
     ]
 
 

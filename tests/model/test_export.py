@@ -82,7 +82,7 @@ def test_raw_inputs_take_the_tables_numbers_with_gaps(tmp_path):
 
 
 def test_raw_inputs_of_texts_are_refused(model, tmp_path):
-    with pytest.raises(UsageError, match=r"--raw-inputs: this model's encoding is more than standardisation"):
+    with pytest.raises(UsageError, match=r"--raw-inputs: this model's encoding is not plain standardisation"):
         to_onnx(model, tmp_path / "raw.onnx", raw_inputs=True)
     assert list(tmp_path.iterdir()) == []
 
@@ -119,7 +119,7 @@ def test_a_file_that_computes_something_else_is_not_kept(model, tmp_path, monkey
 
     monkeypatch.setattr(export, "_build", spoiled)
     (tmp_path / "model.onnx").write_text("before")
-    with pytest.raises(TrainerError, match="onnxruntime does not compute what this program does: output of 1 rows"):
+    with pytest.raises(TrainerError, match="onnxruntime and this program disagree: output of 1 rows"):
         to_onnx(model, tmp_path / "model.onnx")
     assert (tmp_path / "model.onnx").read_text() == "before"
 
@@ -165,7 +165,7 @@ def test_a_copy_of_the_folder_is_a_model(model, folder, tmp_path):
         ("no/model.onnx", "onnx", "there is no folder"),
         ("folder", "onnx", "is a folder"),
         ("there.onnx", "onnx", r"there\.onnx exists\. Choose another name, or pass --force"),
-        ("folder", "mxnet", "exists and is no model folder"),
+        ("folder", "mxnet", "exists and is not a model folder"),
     ],
 )
 def test_an_output_that_cannot_be_is_refused(tmp_path, name, form, message):

@@ -117,7 +117,7 @@ def test_the_description_says_what_the_model_is(tmp_path):
     assert sorted(path.name for path in (run.folder / "model").iterdir()) == sorted([manifest.ABOUT, *said["files"]])
 
 
-def test_the_weights_are_those_that_the_figures_are_of(tmp_path):
+def test_the_weights_are_those_that_the_metrics_are_of(tmp_path):
     """Averaged ones where evaluations use the average, though the run ends with its own."""
     averaging = registry.create_plugin("weight-averaging", {"keep": False, "decay": 0.9}, where="here")
     rows = {"train": regression(12), "validation": regression(6)}
@@ -162,7 +162,7 @@ def test_a_net_without_a_symbol_keeps_its_parameters_and_says_why(tmp_path):
     task = Tiny(make_net=Plain)
     run = engine(task, folder=tmp_path / "run").fit()
     record = json.loads((run.folder / "run.json").read_text())
-    assert record["model_note"] == "parameters alone, without a symbol: the net (Plain) is not a HybridBlock"
+    assert record["model_note"] == "parameters only, no symbol: the net (Plain) is not a HybridBlock"
     assert sorted(path.name for path in (run.folder / "model").iterdir()) == [manifest.PARAMETERS, manifest.ABOUT]
     model = load_model(run.folder, task=task)
     given = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
@@ -188,7 +188,7 @@ def test_a_run_that_was_interrupted_has_none_and_the_way_on_is_named(tmp_path):
 def test_a_run_that_failed_has_none(tmp_path):
     with pytest.raises(PluginError):
         train(tmp_path, plugins=[plugin(epoch_end=lambda run: 1 / 0)])
-    with pytest.raises(UsageError, match=r"has failed .* and has no model\. Go on with: trainer resume"):
+    with pytest.raises(UsageError, match=r"has failed .* and has no model\. Resume it: trainer resume"):
         load_model(tmp_path / "runs" / "logreg" / "one")
 
 
@@ -270,7 +270,7 @@ def test_a_file_that_was_changed_is_refused(copied, name):
     content = bytearray((copied / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copied / name).write_bytes(content)
-    with pytest.raises(UsageError, match=f"{name}: it is damaged: its checksum differs"):
+    with pytest.raises(UsageError, match=f"{name}: it is damaged: its checksum does not match"):
         load_model(copied)
     (copied / name).write_bytes(bytes(content[:-3]))
     with pytest.raises(UsageError, match=rf"{name}: it is damaged: it has \d+ bytes instead of \d+"):
@@ -284,14 +284,14 @@ def test_a_file_that_was_changed_is_refused(copied, name):
     ("values", "message"),
     [
         ({"schema": 2}, "was written by a newer version of this program. Update gluon-trainer"),
-        ({"schema": "x"}, "it describes no model"),
+        ({"schema": "x"}, "it does not describe a model"),
         ({"inputs": []}, "it is damaged: inputs"),
         ({"threshold": {"given": "much"}}, "it is damaged: threshold.given"),
         ({"task": {"name": 3, "options": {}}}, "it is damaged: task.name"),
         ({"files": {"../../run.json": {"bytes": 1, "sha256": "0" * 64}}}, r"it is damaged: its files are"),
         ({"info": {"table": {"version": 1}, "weight_mean": 1.0}}, "it is damaged: info"),
         ({"info": {"table": None, "weight_mean": -1}}, "it is damaged: info: weight_mean"),
-        ({"task": {"name": "nonsense", "options": {}}}, "there is no task 'nonsense'. Install the package"),
+        ({"task": {"name": "nonsense", "options": {}}}, "there is no task 'nonsense'. Install the task's package"),
         ({"task": {"name": "logreg", "options": {"hidden": "x"}}}, "task: hidden"),
         ({"inputs": [{"name": "other", "shape": [8], "dtype": "float32"}]}, "symbol and parameters cannot be used"),
     ],
@@ -305,7 +305,7 @@ def test_a_description_that_cannot_be_right_is_refused(copied, values, message):
 @pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "\0", '{"schema": 1}', "null"])
 def test_a_description_that_is_none_is_refused(copied, content):
     (copied / manifest.ABOUT).write_text(content)
-    with pytest.raises(UsageError, match=r"model\.json: it (cannot be read|is damaged|describes no model)"):
+    with pytest.raises(UsageError, match=r"model\.json: it (cannot be read|is damaged|does not describe a model)"):
         load_model(copied)
 
 
@@ -318,6 +318,6 @@ def test_what_is_no_run_and_no_model_is_refused(tmp_path):
 
 def test_a_model_of_a_task_that_is_not_installed_needs_the_task(tmp_path):
     run = engine(Tiny(), folder=tmp_path / "run").fit()
-    with pytest.raises(UsageError, match=r"there is no task 'tiny'.*in Python, give load_model the task"):
+    with pytest.raises(UsageError, match=r"there is no task 'tiny'.*in Python, pass the task to load_model"):
         load_model(run.folder)
     assert load_model(run.folder, task=Tiny()).predict(np.zeros((2, 3)))["prediction"].to_pylist()

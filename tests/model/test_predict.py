@@ -91,16 +91,16 @@ def test_an_array_has_the_training_columns_in_their_order(folder):
     expected = model.predict({"age": [50.0, None], "size": [1.1e6, 9e5]})
     for array in (values, np.asfortranarray(values), values.tolist()):
         assert model.predict(array).equals(expected)
-    with pytest.raises(UsageError, match=r"shape \(2, 3\) has not the 2 columns .*have to be: size, age"):
+    with pytest.raises(UsageError, match=r"shape \(2, 3\) does not have the training table's 2 columns.*: size, age"):
         model.predict(np.zeros((2, 3)))
-    with pytest.raises(UsageError, match="cannot be taken for a table"):
+    with pytest.raises(UsageError, match="it is not a table"):
         model.predict("a.csv")
-    with pytest.raises(UsageError, match="has not the 2 columns"):
+    with pytest.raises(UsageError, match="does not have the training table's 2 columns"):
         model.predict([1.0, 2.0])
 
 
 def test_missing_columns_are_named_with_the_likely_ones(model, rows):
-    with pytest.raises(UsageError, match=r"it lacks the columns age, job\. It has: .* Did you mean 'Age'\?"):
+    with pytest.raises(UsageError, match=r"columns are missing: age, job\. It has: .* Did you mean 'Age'\?"):
         model.predict(rows.drop(["age", "job"]).append_column("Age", rows["age"]))
 
 
@@ -126,7 +126,7 @@ def test_a_threshold_can_be_given_and_has_to_be_a_probability(model, rows):
     assert set(model.predict(rows, threshold=0)["class"].to_pylist()) == {"yes"}
     assert set(model.predict(rows, threshold=1)["class"].to_pylist()) == {"no"}
     for wrong in (-0.1, 1.5, float("nan")):
-        with pytest.raises(UsageError, match="is no probability"):
+        with pytest.raises(UsageError, match="is not a probability"):
             model.predict(rows, threshold=wrong)
 
 
@@ -271,10 +271,10 @@ def test_a_mistake_in_the_last_row_is_named_by_its_row_and_leaves_nothing(model,
     [
         (b"", "it is empty"),
         (b"age,size,job,member\n", "a header and no rows"),
-        (b"age;size;job;member\n1;2;3;4\n", "as if ';' were to separate columns"),
-        (b"age,age\n1,2\n", "two columns are called age"),
+        (b"age;size;job;member\n1;2;3;4\n", "looks like several columns separated by ';'"),
+        (b"age,age\n1,2\n", "two columns are named age"),
         (b"age,size,job,member\n1,2,\xff\xfe,true\n", "it is not UTF-8 text"),
-        (b"age,size,job\n1,2,cook\n", "it lacks the columns member"),
+        (b"age,size,job\n1,2,cook\n", "columns are missing: member"),
         (b"\x89PNG\0\0", "it is not text"),
     ],
 )
@@ -311,13 +311,13 @@ def test_an_output_that_exists_is_kept_unless_force_is_given(model, folder, tmp_
         predict_file(model, str(source), str(output))
     assert output.read_text() == "mine"
     assert predict_file(model, str(source), str(output), force=True).rows == 200
-    with pytest.raises(UsageError, match="is what the rows are read from"):
+    with pytest.raises(UsageError, match="is the input file"):
         predict_file(model, str(output), str(tmp_path / "." / "out.csv"), force=True)
 
 
 @pytest.mark.parametrize(
     ("output", "message"),
-    [("out.txt.xyz", "says neither CSV nor Parquet"), ("no/out.csv", "there is no folder"), (".", "the ending of")],
+    [("out.txt.xyz", "is neither CSV's nor Parquet's"), ("no/out.csv", "there is no folder"), (".", "the suffix of")],
 )
 def test_an_output_that_cannot_be_is_refused(model, folder, tmp_path, monkeypatch, output, message):
     monkeypatch.chdir(tmp_path)

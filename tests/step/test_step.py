@@ -69,7 +69,7 @@ def both(make_task, **arguments):
     assert (first.step_kind, second.step_kind, second.step_why) == (
         "compiled",
         "recorded",
-        "asked for",
+        "requested",
     )
     return first, second
 
@@ -275,7 +275,7 @@ def test_gradients_that_would_add_up_start_anew_in_every_batch(compiled):
 @PATHS
 @pytest.mark.parametrize("loss", [MeanOverRows, PerElement])
 def test_a_loss_that_does_not_give_a_value_a_row_is_a_users_mistake(compiled, loss):
-    with pytest.raises(UsageError, match=r"for 4 rows.*has to give one value a row"):
+    with pytest.raises(UsageError, match=r"for 4 rows.*Return one value per row"):
         trained(Given(regression(8), make_loss=loss), compiled=compiled)
 
 
@@ -620,7 +620,7 @@ def test_batches_of_many_shapes_do_not_fill_the_memory():
 
 
 def test_an_optimizer_that_does_not_take_a_parameter_is_a_users_mistake():
-    with pytest.raises(UsageError, match=r"groupadagrad does not take the parameter bias of shape \(1,\)"):
+    with pytest.raises(UsageError, match=r"groupadagrad does not accept the parameter bias of shape \(1,\)"):
         engine(Tiny(), optimizer={"name": "groupadagrad"})
 
 

@@ -8,11 +8,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainer.model.evaluate import Judgement
+    from trainer.model.evaluate import FileEvaluation
     from trainer.model.model import Model
 
 
-def told(model: Model, data: str, found: Judgement) -> dict[str, Any]:
+def told(model: Model, data: str, found: FileEvaluation) -> dict[str, Any]:
     """What `--json` prints, as JSON values: what is not finite is null."""
 
     def number(value: float | None) -> float | None:
@@ -36,7 +36,7 @@ def told(model: Model, data: str, found: Judgement) -> dict[str, Any]:
     return values
 
 
-def write_csv(found: Judgement) -> None:
+def write_csv(found: FileEvaluation) -> None:
     """A line a metric; what is not a number is empty."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     header = ["metric"]
@@ -57,7 +57,7 @@ def write_csv(found: Judgement) -> None:
         writer.writerow(row)
 
 
-def as_lines(found: Judgement) -> list[str]:
+def as_lines(found: FileEvaluation) -> list[str]:
     """Aligned columns: the metric, and its value at each threshold."""
     heads = [
         name if found.thresholds[name] is None else f"{name}: {found.thresholds[name]:.4g}" for name in found.metrics

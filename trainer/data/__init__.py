@@ -1,1 +1,1 @@
-"""Where batches come from: arrays in memory, tables on disk, and Gluon's own DataLoader."""
+"""Sources of batches: arrays in memory, tables on disk, and Gluon's DataLoader."""

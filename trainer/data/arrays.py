@@ -1,4 +1,4 @@
-"""Arrays in memory: on the device once, gathered in an epoch's order chunk by chunk, and batches are slices of that."""
+"""Arrays in memory: copied to the device once and gathered in the epoch's order by chunks; batches are slices."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from trainer.mxnet import Array, Context
 
 CHUNK_BYTES = 64 << 20
-"""Rows are gathered in the epoch's order this many bytes at a time: small data at once, large data without a second
-copy of it in memory."""
+"""Rows are gathered in the epoch's order in chunks of this size: small data at once, large data without a full second
+copy in memory."""
 
 
 @dataclass(frozen=True)
 class Arrays:
     """A split in memory: numpy arrays or NDArrays with the rows along the first axis.
 
-    `features` is (rows, …), or a tuple of such arrays for a net of several inputs; `labels` (rows, …); `weights`
-    (rows,) or (rows, 1), or None where all rows count alike. Labels, weights, floating-point numbers and
-    truth values become float32; whole numbers among the features stay whole.
+    `features` is (rows, …), or a tuple of such arrays for a net with several inputs; `labels` is (rows, …); `weights`
+    is (rows,) or (rows, 1), or None if all rows count the same. Labels, weights, floating-point and boolean features
+    become float32; integer features stay integers.
     """
 
     features: Any
@@ -36,7 +36,7 @@ class Arrays:
 
     @property
     def inputs(self) -> tuple[Any, ...]:
-        """The features as a tuple, one entry an input of the net."""
+        """The features as a tuple, one entry per input of the net."""
         return self.features if isinstance(self.features, tuple) else (self.features,)
 
     def __len__(self) -> int:
@@ -46,8 +46,8 @@ class Arrays:
 class ArrayBatches:
     """Batches of `Arrays`, shuffled by (seed, epoch) or in order.
 
-    Memory on each context: the data (on the CPU shared with numpy's arrays, not copied), and where it is shuffled a
-    buffer of at most CHUNK_BYTES. The batches of an epoch are views; making one costs no copy.
+    Memory on each context: the data (on the CPU shared with the numpy arrays, not copied) and, if shuffled, a buffer
+    of at most CHUNK_BYTES. The batches of an epoch are views and need no copy.
     """
 
     def __init__(
@@ -80,15 +80,15 @@ class ArrayBatches:
 
     @property
     def batches_per_epoch(self) -> int:
-        """How many batches an epoch has, the last and possibly shorter one included."""
+        """Batches per epoch, including the last and possibly shorter one."""
         return -(-self.rows // self._size)
 
     def sample(self) -> tuple[Array, ...]:
-        """The first row of the inputs on the first context, each (1, …)."""
+        """The first row of each input on the first context, (1, …)."""
         return tuple(column[0:1] for column in self._columns[0][: self._inputs])
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, without the first `skip`, which cost nothing."""
+        """The batches of an epoch without the first `skip`; skipping is free."""
         return self._shuffled(epoch, skip) if self._shuffle else self._in_order(skip)
 
     def _in_order(self, skip: int) -> Iterator[Batch]:
@@ -114,7 +114,7 @@ class ArrayBatches:
                 yield Batch(self._view(number, size), size, chunk[start + begin : start + end])
 
     def _gather(self, chunk: NDArray[Any], chunk_batches: int) -> None:
-        """Copies the rows of the chunk, in its order, into every context's buffers: each the rows it computes."""
+        """Copies the chunk's rows, in its order, into the buffers of the contexts that compute them."""
         from trainer.mxnet import mx
 
         begin, whole = self._share.of(self._size)
@@ -141,10 +141,10 @@ class ArrayBatches:
                 mx.nd.take(column, index, out=buffer[0 : len(mine)])
 
     def _view(self, number: int, size: int) -> tuple[Shard, ...]:
-        """The shards of batch `number` of the chunk. The buffers stay where they are, so the views are made once."""
+        """The shards of batch `number` of the chunk. The buffers do not move, so the views are created once."""
         shards = self._views.get((number, size))
         if shards is None:
-            assert self._buffers is not None  # noqa: S101  _gather made them
+            assert self._buffers is not None  # noqa: S101  created by _gather
             _, whole = self._share.of(self._size)
             shards = tuple(
                 self._shard(context, buffers, number * full, rows)
@@ -185,11 +185,11 @@ def _check(arrays: Arrays, where: str) -> None:
     if lengths[0] == 0:
         raise UsageError("it has no rows", where=where)
     if arrays.weights is not None and int(np.prod(arrays.weights.shape)) != lengths[0]:
-        raise UsageError(f"its weights have shape {tuple(arrays.weights.shape)}, not one a row", where=where)
+        raise UsageError(f"its weights have shape {tuple(arrays.weights.shape)}, not one per row", where=where)
 
 
 def _floating(column: Any) -> Any:
-    """Labels and weights as float32: Gluon's losses multiply them with the outputs, and take class numbers so too."""
+    """Labels and weights as float32: Gluon's losses multiply them with the outputs, and accept float class numbers."""
     return column if np.dtype(column.dtype) == np.float32 else column.astype(np.float32)
 
 
@@ -203,13 +203,13 @@ def _on_device(column: Any, context: Context) -> Array:
     column = np.asarray(column)
     column = np.ascontiguousarray(column, dtype=_taken_as(column.dtype))
     if context == mx.cpu(0):
-        # from_numpy marks what it is given as read-only: it gets a view, so that the caller's array stays writable.
+        # from_numpy marks its argument as read-only; a view keeps the caller's array writable.
         return mx.nd.from_numpy(column.view(), zero_copy=True)
     return mx.nd.array(column, ctx=context, dtype=column.dtype)
 
 
 def _taken_as(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The type, of those that MXNet has, that holds the numbers of another, in the machine's byte order."""
+    """The MXNet type that holds values of `dtype`, in native byte order."""
     if dtype.kind in "fb":
         return np.dtype(np.float32)
     if dtype.name in ("uint8", "int32", "int64"):

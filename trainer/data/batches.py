@@ -1,4 +1,4 @@
-"""What the engine asks of data: batches in a reproducible order, cut into one shard a device."""
+"""The engine's interface to data: batches in a reproducible order, divided into one shard per device."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Shard:
-    """The part of a batch that one context computes. `rows` may be 0; the arrays then are None."""
+    """The part of a batch that one context computes. `rows` may be 0; `inputs` is then empty and `label` None."""
 
     context: Context
     inputs: tuple[Array, ...]
-    """What the net is called with, each (rows, …)."""
+    """The net's arguments, each (rows, …)."""
     label: Array
     weight: Array | None
     rows: int
@@ -26,12 +26,12 @@ class Shard:
 
     @property
     def arrays(self) -> tuple[Array, ...]:
-        """The inputs, the label, and the weight where there is one."""
+        """The inputs, the label and, if there is one, the weight."""
         return (*self.inputs, self.label) if self.weight is None else (*self.inputs, self.label, self.weight)
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Those of `arrays`; asked for once, since MXNet takes a microsecond to tell each."""
+        """The shapes of `arrays`, cached: MXNet takes a microsecond for each."""
         if self._shapes is None:
             self._shapes = tuple(part.shape for part in self.arrays)
         return self._shapes
@@ -41,17 +41,15 @@ class Shard:
 class Batch:
     """Consecutive rows of an epoch's order.
 
-    The arrays may be views of a buffer that the next epoch, or the next chunk of this one, is written into: copy what
-    is to be kept.
+    The arrays may be views of a buffer that a later chunk or epoch overwrites: copy what you want to keep.
     """
 
     shards: tuple[Shard, ...]
-    """What this process computes of it, one part a context."""
+    """The part that this process computes, one shard per context."""
     rows: int
-    """All rows, those of other processes included."""
+    """All rows, including those of other processes."""
     indices: NDArray[Any] | None
-    """The row numbers within the split, int64, of the rows in the shards, in their order; None where the data does not
-    know."""
+    """Row numbers within the split, int64, of the rows in the shards, in their order; None if unknown."""
 
     @property
     def data(self) -> Array:
@@ -66,45 +64,45 @@ class Batch:
 
 @runtime_checkable
 class Batches(Protocol):
-    """A split, cut into batches."""
+    """A split, divided into batches."""
 
     @property
     def rows(self) -> int | None:
-        """How many rows an epoch has; None where that is not known before it was read."""
+        """Rows per epoch; None if unknown before it was read."""
 
     @property
     def batches_per_epoch(self) -> int | None:
-        """How many batches an epoch has; None where that is not known."""
+        """Batches per epoch; None if unknown."""
 
     @property
     def weighted(self) -> bool:
         """Whether batches carry weights."""
 
     def sample(self) -> tuple[Array, ...]:
-        """One row of the inputs on the first context, for the net to learn its shapes from."""
+        """One row of each input on the first context, from which the net infers its shapes."""
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, without the first `skip`: a function of the seed and the epoch alone."""
+        """The batches of an epoch without the first `skip`; they depend only on the seed and the epoch."""
 
 
 def split_rows(rows: int, parts: int) -> list[int]:
-    """How many of `rows` each of the parts gets: as even as can be, the first ones more; may hold zeros."""
+    """The sizes of `parts` nearly equal parts of `rows`, larger ones first; some may be 0."""
     share, rest = divmod(rows, parts)
     return [share + (part < rest) for part in range(parts)]
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which rows of a batch a process computes: it is split by rows over processes, and each part over contexts."""
+    """Which rows of a batch a process computes: batches are divided over processes, and each part over contexts."""
 
     contexts: int = 1
     rank: int = 0
     processes: int = 1
     fixed: bool = False
-    """Whether all processes have as many parts, and a batch's parts are the same however many processes there are."""
+    """Whether a batch's parts do not depend on the number of processes; all processes then have equally many parts."""
 
     def of(self, rows: int) -> tuple[int, list[int]]:
-        """The first row of this process's part of a batch of `rows`, and how many rows each context has."""
+        """The first row of this process's part of a batch with `rows` rows, and the number of rows of each context."""
         if self.fixed:
             parts, first = split_rows(rows, self.processes * self.contexts), self.rank * self.contexts
             return sum(parts[:first]), parts[first : first + self.contexts]

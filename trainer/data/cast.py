@@ -1,4 +1,4 @@
-"""The texts of a table as the types that a schema has learned of its columns, row by row, without a guess."""
+"""Converts a table of text to the column types of a schema, without guessing types."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def as_learned(table: pa.Table, schema: Schema) -> pa.Table:
-    """The columns that a schema knows, their texts as the types that were learned, ready for `Schema.encode`.
+    """The table with its text converted to the schema's types, ready for `Schema.encode`.
 
-    Numbers in a column of text become numbers, `true` and `false` truth values, words for missing null; what cannot be
-    read stays, and `encode` complains of it. A category or a label that was learned from numbers is written as those
-    are, row by row: `1.0` is the category `1`.
+    Text becomes numbers, booleans (`true` and `false`) or null (words for missing). What cannot be parsed stays as it
+    is, and `encode` reports it. Categories and labels that were learned from numbers are normalised row by row: `1.0`
+    is the category `1`.
     """
     import pyarrow as pa
 
@@ -46,7 +46,7 @@ def as_learned(table: pa.Table, schema: Schema) -> pa.Table:
 
 
 def _numbers(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """Text as numbers, where every one can be read; one pass, and the usual case."""
+    """Text as numbers if every value can be parsed; usually in one pass."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -61,7 +61,7 @@ def _numbers(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 
 def _canonical(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Texts that read as numbers or truth values, written as `columns.as_text` writes those."""
+    """Text that reads as a number or a boolean, in the form of `columns.as_text`."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -76,7 +76,7 @@ def _written(text: str) -> str:
     if text.lower() in ("true", "false"):
         return text.lower()
     try:
-        # Python reads 1_000 as a number, a table does not.
+        # Python parses 1_000 as a number; a table does not.
         return text if "_" in text else columns.plain(float(text)) or text
     except (ValueError, OverflowError):
         return text

@@ -1,4 +1,4 @@
-"""Labels of two classes under any names, as 0 and 1."""
+"""Encodes the labels of two classes, whatever their names, as 0 and 1."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Labels:
 
     @classmethod
     def learn(cls, name: str, values: pa.ChunkedArray, positive_class: str | None, *, where: str) -> Labels:
-        """From the label column. Raises UsageError unless it has two classes and no missing value."""
+        """The classes in the label column. Raises UsageError unless it has two classes and no missing value."""
         text = as_text(values)
         _check_missing(name, text, where)
         counts = {entry["values"]: entry["counts"] for entry in text.value_counts().to_pylist()}
@@ -41,8 +41,8 @@ class Labels:
             )
         if positive_class is None:
             return cls(*classes)
-        alike = [value for value in classes if _same(value, positive_class)]
-        match = positive_class if positive_class in classes else next(iter(alike), None)
+        equal = [value for value in classes if _same(value, positive_class)]
+        match = positive_class if positive_class in classes else next(iter(equal), None)
         if match is None:
             raise UsageError(
                 f"{positive_class!r} is not a class of column {name!r}",
@@ -52,7 +52,7 @@ class Labels:
         return cls(next(value for value in classes if value != match), match)
 
     def encode(self, name: str, values: pa.ChunkedArray, *, where: str) -> NDArray[np.float32]:
-        """0 and 1, float32 (rows,). Raises UsageError for a missing label and for one that is neither class."""
+        """0 and 1 as float32 (rows,). Raises UsageError for a missing label and for an unknown class."""
         import pyarrow as pa
         from pyarrow import compute
 
@@ -74,7 +74,7 @@ class Labels:
 
 
 def in_order(classes: list[str]) -> list[str]:
-    """The classes, the one to be 1 last: yes and no by their meaning, numbers by size, text by alphabet."""
+    """The classes, the positive one last: yes and no by meaning, numbers by size, other text alphabetically."""
     words = {value.lower() for value in classes}
     if len(classes) == 2 and words & set(NEGATIVE_WORDS) and words & set(POSITIVE_WORDS):
         return sorted(classes, key=lambda value: value.lower() in POSITIVE_WORDS)
@@ -84,7 +84,7 @@ def in_order(classes: list[str]) -> list[str]:
         return sorted(classes)
     if any(map(math.isnan, numbers.values())):
         return sorted(classes)
-    # The text decides between 1 and 01, so that the order of the rows never does.
+    # The text breaks ties such as 1 and 01, so that the order of the rows does not matter.
     return sorted(classes, key=lambda value: (numbers[value], value))
 
 

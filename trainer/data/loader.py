@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class LoaderBatches:
-    """Takes a `gluon.data.DataLoader` that yields (data, label) or (data, label, weight) batches.
+    """Batches from a `gluon.data.DataLoader` that yields (data, label) or (data, label, weight).
 
-    Its own batch size and order hold. A DataLoader shuffles with numpy's global generator, which is seeded from (seed,
-    epoch) at the start of every epoch, so that a run can be repeated. Of several processes each loads whole
-    batches, and computes its rows of them.
+    The loader determines batch size and order. It shuffles with numpy's global generator, which is seeded from (seed,
+    epoch) at the start of every epoch, so runs are reproducible. With several processes, each loads whole batches and
+    computes its rows of them.
     """
 
     def __init__(self, loader: Any, *, contexts: Sequence[Context], seed: int, share: Share | None = None) -> None:
@@ -28,7 +28,7 @@ class LoaderBatches:
         self._contexts = list(contexts)
         self._share = share or Share(len(self._contexts))
         self._seed = seed
-        # What the net is built for shall be the same row every time, and in every process.
+        # The net's shapes come from this batch, so it must be the same in every run and process.
         np.random.seed(derive(seed, "order", 0))  # noqa: NPY002  see epoch()
         first = next(iter(loader), None)
         if first is None:
@@ -45,24 +45,23 @@ class LoaderBatches:
 
     @property
     def rows(self) -> int | None:
-        """Unknown: a batch sampler may leave rows out."""
+        """Unknown: a batch sampler may skip rows."""
         return None
 
     @property
     def batches_per_epoch(self) -> int | None:
-        """As many as the loader says; None where it does not."""
+        """The loader's length; None if it has none."""
         try:
             return len(self._loader)
         except (TypeError, NotImplementedError):
             return None
 
     def sample(self) -> tuple[Array, ...]:
-        """One row of the inputs on the first context."""
         return tuple(_moved(part, 0, 1, self._contexts[0]) for part in self._sample)
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch. The `skip` first ones have to be loaded, and are dropped."""
-        # The legacy generator is the point here: it is the one that DataLoader(shuffle=True) draws from.
+        """The batches of an epoch without the first `skip`, which are loaded and discarded."""
+        # DataLoader(shuffle=True) draws from the legacy generator.
         np.random.seed(derive(self._seed, "order", epoch))  # noqa: NPY002
         for number, parts in enumerate(self._loader):
             if number >= skip:
@@ -97,14 +96,14 @@ def _inputs(data: Any) -> tuple[Any, ...]:
 
 
 def _check(parts: Sequence[Any]) -> None:
-    """Raises UsageError unless the parts of a batch are NDArrays of as many rows."""
+    """Raises UsageError unless the parts of a batch are NDArrays with the same number of rows."""
     arrays = [*_inputs(parts[0]), *parts[1:]]
     for array in arrays:
         if not hasattr(array, "as_in_context"):
             raise UsageError(
                 f"the DataLoader yields a {type(array).__name__}, not an NDArray",
                 where="the task's splits()",
-                fix="Make mx.nd.array of it in the loader's batchify_fn.",
+                fix="Convert it with mx.nd.array in the loader's batchify_fn.",
             )
     lengths = sorted({int(array.shape[0]) for array in arrays})
     if len(lengths) > 1:
@@ -113,11 +112,11 @@ def _check(parts: Sequence[Any]) -> None:
             where="the task's splits()",
         )
     if len(parts) == 3 and parts[2].size != lengths[0]:
-        raise UsageError(f"its weights have shape {parts[2].shape}, not one a row", where="the task's splits()")
+        raise UsageError(f"its weights have shape {parts[2].shape}, not one per row", where="the task's splits()")
 
 
 def _moved(part: Array, start: int, end: int, context: Context) -> Array:
-    """Rows start to end on the context. With workers the arrays lie in cpu_shared memory, which a net refuses."""
+    """Rows start to end on the context. With workers the arrays are in cpu_shared memory, which nets do not accept."""
     part = part if (start, end) == (0, part.shape[0]) else part[start:end]
     part = part.as_in_context(context)
     return part.astype("float32") if part.dtype in (np.float64, np.float16) else part

@@ -1,8 +1,8 @@
-"""Standard input that an interrupt ends.
+"""Standard input that Ctrl-C can interrupt.
 
-pyarrow reads on threads of its own while the main thread waits in C++, where no Python signal handler runs: Ctrl-C
-would be heard only when the next row comes, which from a pipe may be never. The signal's number also goes to a wake-up
-descriptor at once, whatever the main thread does, so the reading thread waits for that as well as for rows.
+pyarrow reads on its own threads while the main thread waits in C++, where no Python signal handler runs: Ctrl-C would
+take effect only when the next row arrives, which on a pipe may be never. But the signal's number is also written to a
+wake-up descriptor at once, so the reading thread waits for that as well as for rows.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 
 
 class StandardInput(io.RawIOBase):
-    """The bytes of standard input; reading them raises InterruptedError once a signal has come that Python handles.
+    """The bytes of standard input; reading raises InterruptedError after a signal that Python handles.
 
-    To be made on the main thread, and closed: in between, the process's wake-up descriptor is this one's.
+    Create it on the main thread and close it: in between it owns the process's wake-up descriptor.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -29,18 +29,17 @@ class StandardInput(io.RawIOBase):
         self._before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
 
     def readable(self) -> bool:
-        """Always."""
         return True
 
     def readinto(self, buffer: Any) -> int:
         """Waits for bytes, or for a signal."""
         ready, _, _ = select.select([self._descriptor, self._woken], [], [])
         if self._woken in ready:
-            raise InterruptedError("a signal came")
+            raise InterruptedError("a signal arrived")
         return os.readv(self._descriptor, [buffer])
 
     def close(self) -> None:
-        """Gives the wake-up descriptor back."""
+        """Restores the wake-up descriptor."""
         if not self.closed:
             signal.set_wakeup_fd(self._before)
             os.close(self._wake)
@@ -49,11 +48,11 @@ class StandardInput(io.RawIOBase):
 
 
 def standard_input() -> Any:
-    """Standard input as a buffered file that may be closed; the process's own stays open."""
+    """Standard input as a buffered file; closing it leaves the process's standard input open."""
     try:
         descriptor = sys.stdin.fileno()
     except (OSError, ValueError, AttributeError):
-        # Replaced by something in Python, or closed.
+        # Replaced by a Python object, or closed.
         descriptor = -1
     if descriptor < 0 or threading.current_thread() is not threading.main_thread():
         return io.BytesIO() if sys.stdin is None else _Kept(sys.stdin.buffer)

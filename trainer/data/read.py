@@ -1,4 +1,4 @@
-"""Tables from CSV and Parquet files, with every complaint that a file can give rise to."""
+"""Reads tables from CSV and Parquet files, with an error message for everything that can be wrong with a file."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 CSV_ENDINGS = (".csv", ".tsv", ".txt")
 PARQUET_ENDINGS = (".parquet", ".pq")
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
-"""What stands for a missing value in a text field, white space around it left out."""
+"""Text that means a missing value, without surrounding white space."""
 
 PARQUET_MAGIC = b"PAR1"
 OTHER_SEPARATORS = (",", ";", "\t", "|")
 BLOCK_BYTES = 8 << 20
-"""Types are guessed from the first so many bytes: large enough that few files prove the guess wrong further down."""
+"""Types are guessed from this many bytes at the beginning: large enough that few files refute the guess later."""
 WIDER = {"int64": "float64", "bool": "string", "null": "string"}
-"""What a column is read as where the type guessed from its beginning does not hold; anything else becomes text."""
+"""The type to read a column as if a later row refutes the guess; other types become text."""
 
 
 def read_table(path: Path, *, text: Collection[str] = ()) -> pa.Table:
-    """The table in a file, its names and texts stripped of white space, its missing values null.
+    """The table in a file; names and text are stripped of white space, and missing values are null.
 
-    Columns of a CSV file that are named in `text` are read as they are written: `007` and `True` stay so, where a
-    number and a truth value would be guessed. In memory: the table, and little more while it is read.
+    Columns of a CSV file that are named in `text` are read verbatim: `007` and `True` stay text instead of becoming a
+    number and a boolean. Memory: the table, and little more while it is read.
 
-    Raises UsageError for a file that is missing, empty, not what its name says, or not a table of rows of equal length
-    under unique names.
+    Raises UsageError if the file is missing, empty, of another format than its name says, or not a table with unique
+    names and rows of equal length.
     """
     check_file(path)
     table = _read_csv(path, text) if is_csv(path) else _read_parquet(path)
@@ -48,13 +48,13 @@ def read_table(path: Path, *, text: Collection[str] = ()) -> pa.Table:
 
 
 def is_csv(path: Path) -> bool:
-    """Whether the name says so; anything else is Parquet."""
+    """Whether the name is that of a CSV file; anything else is Parquet."""
     name = path.name.lower().removesuffix(".gz")
     return name.endswith(CSV_ENDINGS)
 
 
 def check_file(path: Path) -> None:
-    """Raises UsageError for a file that is missing, empty, or not what its name says."""
+    """Raises UsageError if the file is missing, empty, or of another format than its name says."""
     where = str(path)
     try:
         if path.is_dir():
@@ -66,7 +66,7 @@ def check_file(path: Path) -> None:
             )
         if not is_csv(path) and path.suffix.lower() not in PARQUET_ENDINGS:
             raise UsageError(
-                f"its ending {path.suffix!r} says neither CSV nor Parquet",
+                f"its suffix {path.suffix!r} is neither CSV's nor Parquet's",
                 where=where,
                 fix=f"Use {listed([*CSV_ENDINGS, *PARQUET_ENDINGS])}.",
             )
@@ -95,7 +95,7 @@ def check_names(names: Sequence[str], where: str | Path) -> None:
     """Raises UsageError for a name that is empty or given twice."""
     twice = sorted({name for name in names if names.count(name) > 1 and name})
     if twice:
-        raise UsageError(f"two columns are called {listed(twice)}", where=str(where), fix="Rename one of them.")
+        raise UsageError(f"two columns are named {listed(twice)}", where=str(where), fix="Rename one of them.")
     if "" in names:
         raise UsageError(
             f"column {names.index('') + 1} has no name", where=str(where), fix="Give it one in the first line."
@@ -103,7 +103,7 @@ def check_names(names: Sequence[str], where: str | Path) -> None:
 
 
 def _read_csv(path: Path, text: Collection[str]) -> pa.Table:
-    """Reads with the types that pyarrow guesses from the beginning, and with wider ones where a later row needs it."""
+    """Reads with the types that pyarrow guesses from the beginning; retries with wider ones if a later row needs it."""
     import pyarrow as pa
     from pyarrow import csv as pa_csv
 
@@ -116,7 +116,7 @@ def _read_csv(path: Path, text: Collection[str]) -> pa.Table:
             column_types=types, null_values=list(MISSING), strings_can_be_null=True, quoted_strings_can_be_null=True
         )
         try:
-            # Not read_csv: to mend its guesses it keeps the text of the whole file in memory until the end.
+            # Not read_csv: to correct its guesses it keeps the text of the whole file in memory until the end.
             with pa_csv.open_csv(
                 path,
                 read_options=pa_csv.ReadOptions(block_size=BLOCK_BYTES),
@@ -140,7 +140,7 @@ def _read_csv(path: Path, text: Collection[str]) -> pa.Table:
 
 
 def _header(path: Path, delimiter: str) -> list[str]:
-    """The names as they are written. Raises UsageError for names that make no table."""
+    """The names as written in the file. Raises UsageError if they cannot be a table's."""
     try:
         _, names = next(_lines(path, delimiter), (0, []))
     except (csv.Error, OSError, EOFError, zlib.error) as error:
@@ -150,7 +150,7 @@ def _header(path: Path, delimiter: str) -> list[str]:
 
 
 def check_header(names: Sequence[str], delimiter: str, where: str) -> None:
-    """Raises UsageError for names, as they are written in the first line, that make no table."""
+    """Raises UsageError if the names, as written in the first line, cannot be a table's."""
     check_names([name.strip() for name in names], where)
     try:
         "".join(names).encode()
@@ -159,14 +159,14 @@ def check_header(names: Sequence[str], delimiter: str, where: str) -> None:
     other = [separator for separator in OTHER_SEPARATORS if separator in "".join(names) and separator != delimiter]
     if len(names) == 1 and other:
         raise UsageError(
-            f"its one column is called {names[0]!r}, as if {other[0]!r} were to separate columns",
+            f"its only column is {names[0]!r}, which looks like several columns separated by {other[0]!r}",
             where=where,
-            fix="Separate them by tabs in a .tsv file, by commas in any other.",
+            fix="Use tabs as separators in a .tsv file, and commas in any other.",
         )
 
 
 def _misfit(message: str, path: Path, delimiter: str) -> tuple[int, str]:
-    """The column, and its guessed type, that a conversion failed for. Raises UsageError for any other complaint."""
+    """The column whose conversion failed, and its guessed type. Raises UsageError for any other message."""
     where = str(path)
     if "invalid UTF8" in message:
         raise not_utf8(path)
@@ -176,14 +176,14 @@ def _misfit(message: str, path: Path, delimiter: str) -> tuple[int, str]:
     if "Empty CSV" in message:
         raise UsageError("it has a header and no rows" if _header(path, delimiter) else "it is empty", where=where)
     if "Expected" in message and "columns" in message:
-        # Python's reader refuses some files that pyarrow reads; then pyarrow's words have to do.
+        # Python's reader rejects some files that pyarrow reads; then pyarrow's message has to do.
         with suppress(csv.Error):
             check_lengths(path, delimiter)
     raise UsageError(f"it cannot be read as CSV: {message.splitlines()[0]}", where=where)
 
 
 def check_lengths(path: Path, delimiter: str) -> None:
-    """Raises UsageError that names the first row of another length than the header."""
+    """Raises UsageError naming the first row whose length differs from the header's."""
     width = 0
     for number, row in _lines(path, delimiter):
         width = width or len(row)
@@ -192,7 +192,7 @@ def check_lengths(path: Path, delimiter: str) -> None:
             raise UsageError(
                 f"row {number} has {len(row)} values, the header names {width} columns",
                 where=str(path),
-                fix="Put values that hold a comma in quotes." if len(row) > width else missing,
+                fix="Put values that contain a comma in quotes." if len(row) > width else missing,
             )
 
 
@@ -203,12 +203,12 @@ def _lines(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def not_utf8(where: str | Path) -> UsageError:
-    """The error for bytes that are no text."""
+    """The error for bytes that are not text."""
     return UsageError("it is not UTF-8 text", where=str(where), fix="Save it as UTF-8.")
 
 
 def _text(path: Path) -> Any:
-    """The file as text; what is not UTF-8 is kept as surrogates, so that it stops nobody from counting values."""
+    """The file as text; invalid UTF-8 becomes surrogates, so that values can still be counted."""
     if path.suffix.lower() == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="")
     return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
@@ -228,7 +228,7 @@ def _read_parquet(path: Path) -> pa.Table:
 
 
 def stripped(table: pa.Table) -> pa.Table:
-    """Texts without the white space around them, and null where only a word for missing is left."""
+    """Strips text of white space, and replaces words for missing by null."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -243,7 +243,7 @@ def stripped(table: pa.Table) -> pa.Table:
 
 
 def with_truth_values(table: pa.Table, text: Collection[str]) -> pa.Table:
-    """Texts that are all true or false, such as ` True` with white space before it, as truth values."""
+    """Converts text columns whose values are all true or false, such as ` True`, to booleans."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -251,7 +251,7 @@ def with_truth_values(table: pa.Table, text: Collection[str]) -> pa.Table:
         if not pa.types.is_string(field.type) or field.name.strip() in text:
             continue
         lower = compute.utf8_lower(table.column(number))
-        # `all` is null where every value is missing: such a column stays as it is.
+        # `all` is null if every value is missing: such a column stays as it is.
         if compute.all(compute.is_in(lower.drop_null(), pa.array(["true", "false"])), min_count=1).as_py():
             table = table.set_column(number, field.name, compute.equal(lower, "true"))
     return table

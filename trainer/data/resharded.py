@@ -1,4 +1,4 @@
-"""A task's own batches, cut anew: for one of several processes, or into micro-batches."""
+"""Divides a task's own batches again: for several processes, or into micro-batches."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class SharedBatches:
-    """The part of each batch that one process computes, of Batches that know of one process and one cut only.
+    """Selects one process's part of each batch, from Batches that were made for a single process.
 
-    Every process reads the whole batch. Rows that lie on the context that computes them are not copied.
+    Every process reads the whole batch. Rows that are already on the context that computes them are not copied.
     """
 
     def __init__(self, source: Batches, contexts: Sequence[Context], share: Share) -> None:
@@ -24,25 +24,21 @@ class SharedBatches:
 
     @property
     def rows(self) -> int | None:
-        """As the source says."""
         return self._source.rows
 
     @property
     def batches_per_epoch(self) -> int | None:
-        """As the source says."""
         return self._source.batches_per_epoch
 
     @property
     def weighted(self) -> bool:
-        """As the source says."""
         return self._source.weighted
 
     def sample(self) -> tuple[Array, ...]:
-        """As the source says."""
         return self._source.sample()
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """The source's batches, cut to this process's rows."""
+        """The source's batches, reduced to this process's rows."""
         for batch in self._source.epoch(epoch, skip):
             first, counts = self._share.of(batch.rows)
             shards, start = [], first
@@ -60,7 +56,7 @@ def _cut(batch: Batch, start: int, end: int, context: Context) -> Shard:
         first, last = max(start - before, 0), min(end - before, shard.rows)
         before += shard.rows
         if last > first:
-            # In the order of Shard's own fields: inputs, label, weight.
+            # In the order of Shard's fields: inputs, label, weight.
             columns = [*shard.inputs, shard.label, *([] if shard.weight is None else [shard.weight])]
             pieces.append([column[first:last].as_in_context(context) for column in columns])
     if not pieces:

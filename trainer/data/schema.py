@@ -1,4 +1,4 @@
-"""Schema: what is learned of a table on its training rows, and applied to every other row ever after."""
+"""The schema of a table: learned from the training rows, applied to all others."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Rows:
-    """Encoded rows on the host: features (n, d) and, where the table has them, labels and weights (n,), all float32."""
+    """Encoded rows on the host: features (n, d) and, if the table has them, labels and weights (n,), all float32."""
 
     features: NDArray[np.float32]
     labels: NDArray[np.float32] | None
     weights: NDArray[np.float32] | None
     unseen: Mapping[str, int]
-    """How many values of each text column the training rows do not have."""
+    """How many values of each text column do not occur in the training rows."""
     missing: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """How many values of each column were missing."""
 
 
 @dataclass(frozen=True)
 class Schema:
-    """The columns in order, the labels and their meaning; a JSON value and back."""
+    """The columns in order, and the label's classes. Converts to a JSON value and back."""
 
     columns: tuple[Column, ...]
     label: str
@@ -62,10 +62,9 @@ class Schema:
         where: str = "the table",
         rows: Indices | None = None,
     ) -> Schema:
-        """From the training rows alone: all of the table, or the `rows` (n,) of it, from 0, and no other.
+        """Learns from the training rows only: the whole table, or its `rows` (n,), counted from 0.
 
-        Raises UsageError for everything that cannot be understood or learned from; a row that it names is the table's,
-        from 1.
+        Raises UsageError for options and values that cannot be used; row numbers in messages are the table's, from 1.
         """
         known = table.column_names
         check_column(label, known, option="--label", where=where)
@@ -75,10 +74,10 @@ class Schema:
         if sample_weight is not None:
             check_column(sample_weight, known, option="--sample-weight", where=where)
         if sample_weight == label:
-            raise UsageError("the label cannot be the weight too", where="--sample-weight")
+            raise UsageError("the label cannot also be the weight", where="--sample-weight")
         for taken, what in ((label, "label"), (sample_weight, "weight")):
             if taken in features:
-                raise UsageError(f"{taken!r} is the {what} column", where="--features", fix="Leave it out.")
+                raise UsageError(f"{taken!r} is the {what} column", where="--features", fix="Remove it.")
         left_out = {*ignore, label, sample_weight}
         chosen = [name for name in dict.fromkeys(features or known) if name not in left_out]
         if not chosen:
@@ -98,26 +97,26 @@ class Schema:
 
     @property
     def text_names(self) -> list[str]:
-        """The columns that `read_table` has to leave as they are written, for its `text`.
+        """The columns that `read_table` has to read verbatim, for its argument `text`.
 
-        Where the training file has `007` and `A1`, another that has only `007` would be read as the number 7, which is
-        none of the categories that were learned.
+        If the training file has `007` and `A1`, a file with only `007` would be read as the number 7, which is not one
+        of the learned categories.
         """
         written = {column.name: column.categories for column in self.columns if column.kind == "text"}
         written[self.label] = (self.labels.negative, self.labels.positive)
         return [name for name, values in written.items() if not all(map(_reads_as_itself, values))]
 
     def encode(self, table: pa.Table, *, where: str, rows: Indices | None = None) -> Rows:
-        """All rows of a table, or the `rows` (n,) of it, from 0; it has these columns, others are ignored.
+        """Encodes all rows of a table, or its `rows` (n,), counted from 0. Extra columns are ignored.
 
-        The label and the weight may be absent. Memory: the result, and one column at a time. Raises UsageError, with
-        the row of the table from 1, for missing columns, text among numbers, infinite values, unknown labels, unusable
-        weights.
+        The label and the weight may be absent. Memory: the result, and one column at a time. Raises UsageError for
+        missing columns, text among numbers, infinite values, unknown labels and invalid weights; row numbers in
+        messages are the table's, from 1.
         """
         absent = [column.name for column in self.columns if column.name not in table.column_names]
         if absent:
             raise UsageError(
-                f"it lacks the columns {listed(absent)}", where=where, fix=f"It has: {listed(table.column_names)}."
+                f"columns are missing: {listed(absent)}", where=where, fix=f"It has: {listed(table.column_names)}."
             )
         size = table.num_rows if rows is None else len(rows)
         features = np.zeros((size, sum(column.width for column in self.columns)), np.float32)
@@ -130,11 +129,11 @@ class Schema:
                 start += column.width
                 if column.kind == "text":
                     check_flat(column.name, values, where=where)
-                    strange, gone = _encode_text(column, values, target)
+                    unknown, absent_values = _encode_text(column, values, target)
                 else:
-                    strange, gone = 0, self._encode_number(column, values, target[:, 0], where)
-                unseen.update({column.name: strange} if strange else {})
-                missing.update({column.name: gone} if gone else {})
+                    unknown, absent_values = 0, self._encode_number(column, values, target[:, 0], where)
+                unseen.update({column.name: unknown} if unknown else {})
+                missing.update({column.name: absent_values} if absent_values else {})
             labels = weights = None
             if self.label in table.column_names:
                 labels = self.labels.encode(self.label, labels_of(table, self.label, rows, where=where), where=where)
@@ -144,8 +143,8 @@ class Schema:
 
     def _encode_number(self, column: Column, values: Any, target: NDArray[np.float32], where: str) -> int:
         numbers = columns.numbers_of(column.name, as_float(values), where=where)
-        gone = np.isnan(numbers)
-        numbers = np.where(gone, column.mean, numbers)
+        missing = np.isnan(numbers)
+        numbers = np.where(missing, column.mean, numbers)
         if self.standardize and column.kind == "numeric":
             numbers = (numbers - column.mean) / column.deviation
         too_large = np.flatnonzero(np.abs(numbers) > LARGEST)
@@ -157,20 +156,20 @@ class Schema:
                 fix="Scale the column down, or correct the value.",
             )
         target[:] = numbers
-        return int(gone.sum())
+        return int(missing.sum())
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The schema as a JSON value."""
         return {"version": VERSION, **dataclasses.asdict(self)}
 
     @classmethod
     def from_json(cls, value: Any) -> Schema:
-        """Back from `to_json`; raises UsageError for anything else."""
+        """The schema that `to_json` returned; raises UsageError for anything else."""
         if not isinstance(value, dict) or "version" not in value:
             raise UsageError("it is not a schema", where="schema")
         if value["version"] != VERSION:
             raise UsageError(
-                f"its version is {value['version']!r}, known is {VERSION}", where="schema", fix="Update gluon-trainer."
+                f"its version is {value['version']!r}, not {VERSION}", where="schema", fix="Update gluon-trainer."
             )
         try:
             schema: Schema = TypeAdapter(cls).validate_python({key: value[key] for key in value if key != "version"})
@@ -184,14 +183,14 @@ class Schema:
             if len(set(column.categories)) < len(column.categories):
                 raise UsageError(f"column {column.name!r} has a category twice", where="schema")
         if len({column.name for column in schema.columns}) < len(schema.columns) or not schema.columns:
-            raise UsageError("its columns need names, each another", where="schema")
+            raise UsageError("its columns need unique names", where="schema")
         if schema.labels.negative == schema.labels.positive:
             raise UsageError("its two classes are the same", where="schema")
         return schema
 
 
 def check_column(name: str, known: Sequence[str], *, option: str, where: str) -> None:
-    """Raises UsageError, with the columns that there are, for a name that is none of them."""
+    """Raises UsageError listing the columns if `name` is not one of them."""
     if name not in known:
         hint = did_you_mean(name, known)
         raise UsageError(
@@ -215,7 +214,7 @@ def _learn_column(name: str, values: pa.ChunkedArray, *, categorical: bool, wher
 
 
 def _reads_as_itself(text: str) -> bool:
-    """Whether a field is the same, read as a number or a truth value and written again."""
+    """Whether text stays the same if it is parsed as a number or a boolean and written again."""
     try:
         return text in ("true", "false") or columns.plain(float(text)) == text
     except (ValueError, OverflowError):
@@ -223,30 +222,30 @@ def _reads_as_itself(text: str) -> bool:
 
 
 def _encode_text(column: Column, values: Any, target: NDArray[np.float32]) -> tuple[int, int]:
-    """Sets the ones; returns how many values were unseen and how many missing."""
+    """One-hot encodes a text column into `target`; returns the number of unseen and of missing values."""
     import pyarrow as pa
     from pyarrow import compute
 
     text = columns.as_text(values)
     place = compute.index_in(text, pa.array(column.categories, pa.string()))
     numbers = compute.fill_null(place, -1).to_numpy(zero_copy_only=False)
-    gone = compute.is_null(text).to_numpy(zero_copy_only=False).astype(bool)
+    missing = compute.is_null(text).to_numpy(zero_copy_only=False).astype(bool)
     rows = np.flatnonzero(numbers >= 0)
     target[rows, numbers[rows]] = 1.0
     if column.missing_category:
-        target[gone, len(column.categories)] = 1.0
-    return int(((numbers < 0) & ~gone).sum()), int(gone.sum())
+        target[missing, len(column.categories)] = 1.0
+    return int(((numbers < 0) & ~missing).sum()), int(missing.sum())
 
 
 def _weights(name: str, values: Any, *, where: str) -> NDArray[np.float32]:
     import pyarrow as pa
 
     if pa.types.is_string(values.type):
-        strange = np.flatnonzero(~columns.readable(values) & ~values.is_null().to_numpy().astype(bool))
-        if len(strange):
+        invalid = np.flatnonzero(~columns.readable(values) & ~values.is_null().to_numpy().astype(bool))
+        if len(invalid):
             raise UsageError(
-                f"the weight in column {name!r} is {values[int(strange[0])].as_py()!r}",
-                row=int(strange[0]) + 1,
+                f"the weight in column {name!r} is {values[int(invalid[0])].as_py()!r}",
+                row=int(invalid[0]) + 1,
                 where=where,
                 fix="Weights are numbers ≥ 0.",
             )

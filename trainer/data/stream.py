@@ -1,8 +1,7 @@
-"""Tables that may be larger than memory: read from the first row to the last, a part at a time, from files or a pipe.
+"""Streams tables that may be larger than memory, in parts, from files or a pipe.
 
-A CSV file is read as text throughout, and `trainer.data.cast` makes numbers of each part by what was learned of its
-columns. Guessing types, as `trainer.data.read` does, would need the whole file: what the first part says of a column, a
-later one may refute.
+A CSV file is read as text, and `trainer.data.cast` converts each part to the schema's types. Guessing types, as
+`trainer.data.read` does, needs the whole file: a later part may refute a guess from the first one.
 """
 
 from __future__ import annotations
@@ -33,45 +32,45 @@ if TYPE_CHECKING:
 
 STANDARD_INPUT = "-"
 BLOCK_BYTES = 4 << 20
-"""Of a CSV file at a time. Some copies of a block are in memory at once."""
+"""Block size for CSV files. Several copies of a block are in memory at once."""
 BATCH_ROWS = 1 << 15
-"""Of a Parquet file at a time."""
+"""Rows per part of a Parquet file."""
 PAGE_BYTES = 1 << 20
-"""Of each column of a Parquet file at a time: a row group as a whole may be larger than memory."""
+"""Read buffer for each column of a Parquet file: a whole row group may be larger than memory."""
 HEADER_BYTES = 16 << 20
-"""A first line that is longer than that is none."""
+"""A longer first line is not taken for a header."""
 
 
 class TableStream(Protocol):
-    """A table that is read once, from its first row to its last."""
+    """A table that is read once, from the first row to the last."""
 
     where: str
     """The file's name, or `standard input`."""
     total: int | None
-    """How much there is to read, in units of its own; None where that is not known."""
+    """How much there is to read, in the source's own unit; None if unknown."""
 
     @property
     def names(self) -> Sequence[str]:
-        """Its columns, without white space around them."""
+        """The column names, stripped of white space."""
 
     @property
     def done(self) -> int:
-        """How much of it was read."""
+        """How much was read, in the unit of `total`."""
 
     def parts(self, wanted: Sequence[str]) -> Iterator[pa.Table]:
-        """The wanted columns, some thousand rows at a time. To be called once.
+        """The wanted columns, some thousands of rows at a time. Call it once.
 
-        Text stays as it is written. Raises UsageError for what is no table of rows of equal length.
+        Text is not changed. Raises UsageError unless the source is a table with rows of equal length.
         """
 
     def close(self) -> None:
-        """Gives the file free."""
+        """Releases the file."""
 
 
 def open_stream(source: str) -> TableStream:
     """The table in a CSV or Parquet file, or the CSV on standard input (`-`).
 
-    Raises UsageError for a source that is missing, empty, not what its name says, or has no usable header.
+    Raises UsageError if the source is missing, empty, of another format than its name says, or has no valid header.
     """
     if source == STANDARD_INPUT:
         return CsvStream(standard_input(), "standard input")
@@ -81,7 +80,7 @@ def open_stream(source: str) -> TableStream:
 
 
 class CsvStream:
-    """A CSV file: its header is read at once, its rows as they are asked for, all columns as text."""
+    """A CSV file. The header is read at once, the rows on demand; all columns are text."""
 
     def __init__(
         self,
@@ -106,7 +105,7 @@ class CsvStream:
 
     @classmethod
     def of_file(cls, path: Path) -> CsvStream:
-        """The file at a path; `.gz` is unpacked on the way."""
+        """Opens the file at a path; `.gz` is decompressed on the fly."""
         counted = _Counted(path)
         raw = io.BufferedReader(counted, 1 << 20)
         file: Any = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
@@ -114,7 +113,7 @@ class CsvStream:
 
     @property
     def done(self) -> int:
-        """The bytes that were read, before unpacking."""
+        """The bytes read so far, before decompression."""
         return self._counted.bytes if self._counted is not None else 0
 
     def close(self) -> None:
@@ -124,7 +123,7 @@ class CsvStream:
             self._counted.close()
 
     def _read_header(self) -> tuple[bytes, list[str], str]:
-        """What was read so far, the names in it as they are written, and what separates them."""
+        """The bytes read so far, the names as written in the file, and the delimiter."""
         beginning = b""
         while True:
             more = self._read_some(1 << 16)
@@ -138,7 +137,7 @@ class CsvStream:
                 names = next((row for row in csv.reader(lines, delimiter=delimiter) if row), [])
             except csv.Error as error:
                 raise UsageError(f"its header cannot be read: {error}", where=self.where) from error
-            # A line that goes on behind what was read so far may be a part of a name in quotes.
+            # A line that continues beyond the bytes read so far may be part of a quoted name.
             if not more or (names and (lines.tell() < len(text) or text.endswith("\n"))):
                 break
             if len(beginning) > HEADER_BYTES:
@@ -155,23 +154,22 @@ class CsvStream:
 
     def _read_some(self, size: int) -> bytes:
         try:
-            # What is there: a pipe may not have more than the header for a long time.
+            # Only what is available: a pipe may have nothing beyond the header for a long time.
             data: bytes = self._file.read1(size)
         except (OSError, EOFError, zlib.error) as error:
             raise UsageError(f"it cannot be read: {error}", where=self.where) from error
         return data
 
     def parts(self, wanted: Sequence[str]) -> Iterator[pa.Table]:
-        """As the protocol has it."""
         import pyarrow as pa
         from pyarrow import csv as pa_csv
 
         written = dict(zip(self.names, self._header, strict=True))
         chosen = [written[name] for name in wanted]
-        odd: list[Any] = []
+        invalid: list[Any] = []
 
         def note(row: Any) -> str:
-            odd.append(row)
+            invalid.append(row)
             return "error"
 
         try:
@@ -191,35 +189,35 @@ class CsvStream:
                     if batch.num_rows:
                         yield pa.Table.from_batches([batch]).rename_columns(list(wanted))
         except pa.ArrowInvalid as error:
-            raise self._complaint(str(error), odd) from error
+            raise self._error(str(error), invalid) from error
         except UnicodeDecodeError as error:
             raise not_utf8(self.where) from error
         except (OSError, EOFError, zlib.error) as error:
             raise UsageError(f"it cannot be read: {error}", where=self.where) from error
 
-    def _complaint(self, message: str, odd: Sequence[Any]) -> UsageError:
-        """A word of our own for what pyarrow complains of in a file that is no table."""
+    def _error(self, message: str, invalid: Sequence[Any]) -> UsageError:
+        """A readable error for pyarrow's message about a file that is not a table."""
         if "UTF8" in message:
             return not_utf8(self.where)
-        if odd and self._path is not None:
-            # Python's reader counts the rows; it refuses some files that pyarrow reads.
+        if invalid and self._path is not None:
+            # Python's reader finds the row number; it rejects some files that pyarrow reads.
             try:
                 with suppress(csv.Error):
                     check_lengths(self._path, self._delimiter)
             except UsageError as error:
                 return error
-        if odd:
+        if invalid:
             return UsageError(
-                f"a row has {odd[0].actual_columns} values, the header names {len(self.names)} columns: "
-                f"{odd[0].text[:80]!r}",
+                f"a row has {invalid[0].actual_columns} values, the header names {len(self.names)} columns: "
+                f"{invalid[0].text[:80]!r}",
                 where=self.where,
-                fix="Put values that hold a comma in quotes.",
+                fix="Put values that contain a comma in quotes.",
             )
         return UsageError(f"it cannot be read as CSV: {message.splitlines()[0]}", where=self.where)
 
 
 class ParquetStream:
-    """A Parquet file, a page of each wanted column at a time."""
+    """A Parquet file, read page by page."""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -231,14 +229,13 @@ class ParquetStream:
             self._written = list(self._file.schema_arrow.names)
             self.total: int | None = int(self._file.metadata.num_rows)
         except (pa.ArrowException, OSError) as error:
-            raise self._complaint(error) from error
+            raise self._error(error) from error
         self.names = [name.strip() for name in self._written]
         check_names(self.names, self.where)
         self.done = 0
-        """The rows that were read."""
+        """The rows read so far."""
 
     def parts(self, wanted: Sequence[str]) -> Iterator[pa.Table]:
-        """As the protocol has it."""
         import pyarrow as pa
 
         written = dict(zip(self.names, self._written, strict=True))
@@ -246,21 +243,20 @@ class ParquetStream:
             for batch in self._file.iter_batches(BATCH_ROWS, columns=[written[name] for name in wanted]):
                 self.done += batch.num_rows
                 table = pa.Table.from_batches([batch])
-                # The file gives its columns in an order of its own.
+                # iter_batches returns the columns in the file's order.
                 yield table.select([written[name] for name in wanted]).rename_columns(list(wanted))
         except (pa.ArrowException, OSError) as error:
-            raise self._complaint(error) from error
+            raise self._error(error) from error
 
     def close(self) -> None:
-        """Closes the file."""
         self._file.close()
 
-    def _complaint(self, error: Exception) -> UsageError:
+    def _error(self, error: Exception) -> UsageError:
         return UsageError(f"it cannot be read as Parquet: {next(iter(str(error).splitlines()), '')}", where=self.where)
 
 
 class _Counted(io.RawIOBase):
-    """A file that counts what is read of it."""
+    """A file that counts the bytes read."""
 
     def __init__(self, path: Path) -> None:
         self._raw = path.open("rb", buffering=0)
@@ -280,7 +276,7 @@ class _Counted(io.RawIOBase):
 
 
 class _Chained(io.RawIOBase):
-    """What was read of a file already, and then the rest of it."""
+    """The bytes already read from a file, followed by the rest of it."""
 
     def __init__(self, beginning: bytes, rest: Any) -> None:
         self._beginning = io.BytesIO(beginning)

@@ -1,4 +1,4 @@
-"""The splits of a table: read, cut by the seed, encoded by what the training rows taught."""
+"""The splits of a table: reads it, splits it by the seed, and encodes it with the schema of the training rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = {"train": "training", "validation": "validation", "test": "test"}
 
 @dataclass(frozen=True)
 class TableOptions:
-    """Which files and columns, and how the rows are cut; fractions are of all rows of `data`, 0 for no such split."""
+    """The files and columns, and how to split the rows. Fractions are of all rows of `data`; 0 means no split."""
 
     data: Path
     label: str | None
@@ -43,7 +43,7 @@ class TableOptions:
 
 @dataclass(frozen=True)
 class TableSplits:
-    """The encoded splits, and the rows of `data` (from 0) that each was cut from; None for a file of its own."""
+    """The encoded splits, and the rows of `data` (from 0) in each; the rows are None for a split with its own file."""
 
     train: Rows
     validation: Rows | None
@@ -55,19 +55,21 @@ class TableSplits:
 
 
 def load_splits(options: TableOptions) -> TableSplits:
-    """Reads, cuts with the same share of both classes in every part, learns on the training rows, encodes.
+    """Reads the table, splits it stratified by class, learns the schema from the training rows, and encodes.
 
-    Raises UsageError for everything that `read_table` and `Schema` complain of, for too few rows to cut, and for a
-    split with one class, on which nothing could be judged.
+    Raises UsageError like `read_table` and `Schema`, and if there are too few rows to split or a split has only one
+    class, on which a model cannot be evaluated.
     """
     where = str(options.data)
     table = read_table(options.data)
     if options.label is None:
         raise UsageError(
-            "which column is to be predicted?", where="--label", fix=f"Columns: {listed(table.column_names)}."
+            "no label column is given",
+            where="--label",
+            fix=f"Columns: {listed(table.column_names)}.",
         )
     check_column(options.label, table.column_names, option="--label", where=where)
-    # The classes are looked at over the whole file: a split by class needs them, and they are no estimate.
+    # The classes come from the whole file: the stratified split needs them, and nothing is estimated from them.
     values = labels_of(table, options.label, None, where=where)
     labels = Labels.learn(options.label, values, options.positive_class, where=where)
     parts = _cut(options, labels.encode(options.label, values, where=where))
@@ -109,33 +111,35 @@ def load_splits(options: TableOptions) -> TableSplits:
 def _encoded(schema: Schema, table: pa.Table, where: str, split: str, indices: Indices | None = None) -> Rows:
     rows = schema.encode(table, where=where, rows=indices)
     if rows.labels is None:
-        raise UsageError(f"it lacks the label column {schema.label!r}", where=where)
+        raise UsageError(f"the label column {schema.label!r} is missing", where=where)
     if split != "train" and len(np.unique(rows.labels)) < 2:
         only = schema.labels.positive if rows.labels[0] else schema.labels.negative
         raise UsageError(
-            f"all of its {len(rows.labels)} rows are of the class {only!r}, so nothing can be judged by them",
+            f"all of its {len(rows.labels)} rows are of the class {only!r}, so a model cannot be evaluated on them",
             where=where,
             fix=f"Use a larger --{split}-split, or a --{split}-data file with both classes.",
         )
     if schema.weight is not None and rows.weights is None:
-        raise UsageError(f"it lacks the weight column {schema.weight!r}", where=where)
+        raise UsageError(f"the weight column {schema.weight!r} is missing", where=where)
     return rows
 
 
 def _cut(options: TableOptions, classes: NDArray[np.float32]) -> dict[str, Indices]:
-    """The rows of each part, in the file's order."""
+    """The rows of each split, in the file's order."""
     wanted = {
         "validation": 0.0 if options.validation_data is not None else options.validation_split,
         "test": 0.0 if options.test_data is not None else options.test_split,
     }
     for split, fraction in wanted.items():
         if not 0 <= fraction < 1:
-            raise UsageError(f"{fraction:g} is no part of the rows", where=f"--{split}-split", fix="Use 0 to below 1.")
+            raise UsageError(
+                f"{fraction:g} is not a fraction", where=f"--{split}-split", fix="Use a number ≥ 0 and < 1."
+            )
     if sum(wanted.values()) >= 1:
         raise UsageError(
             f"validation ({wanted['validation']:g}) and test ({wanted['test']:g}) leave no rows to train on",
             where="--validation-split, --test-split",
-            fix="Together they have to stay below 1.",
+            fix="Their sum has to be < 1.",
         )
     left: Indices = np.arange(len(classes))
     parts: dict[str, Indices] = {}
@@ -154,7 +158,7 @@ def _cut(options: TableOptions, classes: NDArray[np.float32]) -> dict[str, Indic
 def _split_off(
     rows: Indices, size: int, classes: NDArray[np.float32], options: TableOptions, split: str
 ) -> tuple[Indices, Indices]:
-    """`size` rows taken off, by the seed, with the same share of both classes on either side."""
+    """Splits off `size` rows by the seed, stratified by class; returns the remaining rows and those."""
     from sklearn.model_selection import train_test_split
 
     try:
@@ -162,16 +166,16 @@ def _split_off(
     except ValueError as error:
         counts = np.bincount(classes.astype(int), minlength=2)
         raise UsageError(
-            f"{len(classes)} rows, {counts.min()} of the rarer class, are too few for a {split} split of {size} rows "
+            f"{len(classes)} rows ({counts.min()} of the rarer class) are too few for a {split} split of {size} rows "
             "with both classes",
             where=str(options.data),
-            fix=f"Use another --{split}-split (0 for none), or a file with --{split}-data.",
+            fix=f"Change --{split}-split (0 for none), or name a file with --{split}-data.",
         ) from error
     return np.sort(rest), np.sort(taken)
 
 
 def describe(splits: TableSplits) -> list[str]:
-    """What was read and how it was understood, in a few lines for a person."""
+    """What was read and how it was interpreted, in a few lines for the user."""
     schema = splits.schema
     parts = {name: getattr(splits, split) for split, name in NAMES.items()}
     present: dict[str, Rows] = {name: rows for name, rows in parts.items() if rows is not None}
@@ -184,7 +188,7 @@ def describe(splits: TableSplits) -> list[str]:
     ]
     for what, counts in (
         ("missing values", _total(present, "missing")),
-        ("texts that the training rows do not have", _total(present, "unseen")),
+        ("texts that do not occur in the training rows", _total(present, "unseen")),
     ):
         if counts:
             lines.append(f"{what}: " + listed((f"{name} {count}" for name, count in counts.items()), limit=8))

@@ -1,8 +1,7 @@
-"""Metrics whose values never depend on how the rows were cut into batches, devices or processes, or ordered.
+"""Metrics whose values do not depend on the order of the rows or their division into batches, devices or processes.
 
-The definitions are scikit-learn's, and the tests hold them to scikit-learn. The code is our own for the sake of
-start-up: importing `sklearn.metrics` costs 1.1 s of CPU time where importing MXNet costs 2.2 s, and most runs would use
-nothing else of it.
+The definitions are scikit-learn's, and the tests compare with it. The code is our own to keep start-up short: importing
+`sklearn.metrics` takes 1.1 s of CPU time (importing MXNet takes 2.2 s), and most runs need nothing else of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every metric has in common."""
+"""The interface of every metric."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ Direction = Literal["max", "min"]
 
 
 class Metric(ABC):
-    """Adds up over the batches of one evaluation.
+    """Accumulates over the batches of one evaluation.
 
-    Several processes each see some of the rows: `state` is what one of them knows, as arrays, and `add_state` takes in
-    what another knows, so that `compute` is over all rows.
+    With several processes each sees some of the rows. `state` returns what one process has accumulated, and `add_state`
+    merges it into another, so that `compute` covers all rows.
     """
 
     directions: ClassVar[Mapping[str, Direction]] = {}
-    """For the names of `compute` that have one: whether more (`max`) or less (`min`) is better."""
+    """Whether higher (`max`) or lower (`min`) is better, for the names of `compute` that have a direction."""
 
     @abstractmethod
     def reset(self) -> None:
-        """Forgets every row."""
+        """Discards all rows."""
 
     @abstractmethod
     def update(self, predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None) -> None:
-        """Takes in one batch: arrays on the host with the rows along the first axis; weights (rows,) or None."""
+        """Adds one batch: arrays on the host with the rows along the first axis; weights (rows,) or None."""
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """The values over all rows since `reset`, by names in kebab-case without the split; NaN where undefined."""
+        """The values over all rows since `reset`, by kebab-case names without the split; NaN if undefined."""
 
     @abstractmethod
     def state(self) -> dict[str, NDArray[Any]]:
-        """What this process knows of the rows it has seen."""
+        """What this process has accumulated, as arrays."""
 
     @abstractmethod
     def add_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Takes in the `state` of another process."""
+        """Merges the `state` of another process."""
 
 
 def direction_of(name: str, metrics: Iterable[Metric]) -> Direction | None:
-    """Whether more or less of a logged `split/name` is better; None where nobody says."""
+    """Whether a higher or lower value of a logged `split/name` is better; None if no metric declares it."""
     name = name.rpartition("/")[2]
     if name == "loss":
         return "min"

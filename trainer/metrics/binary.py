@@ -1,4 +1,4 @@
-"""Two classes, told apart by a probability and a threshold."""
+"""Metrics of binary classification."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ Vector = NDArray[np.float64]
 
 
 class BinaryClassification(Metric):
-    """Everything usual for probabilities of class 1 and labels of 0 and 1.
+    """The usual metrics for probabilities of class 1 and labels 0 and 1.
 
-    `accuracy`, `f1`, `precision`, `recall`, `matthews-correlation` and the four counts of the confusion matrix at
-    `threshold`; `roc-auc`, `average-precision`, `log-loss` and `brier-score` without one. A row is class 1 where its
-    probability is above the threshold, compared in float64; at exactly the threshold it is class 0, and so is one whose
-    probability is NaN. With weights, the counts are sums of weights. `threshold` may be changed between `reset` and
-    `compute`.
+    At `threshold`: `accuracy`, `f1`, `precision`, `recall`, `matthews-correlation` and the four counts of the confusion
+    matrix. Independent of it: `roc-auc`, `average-precision`, `log-loss` and `brier-score`. A row is class 1 if its
+    probability is above the threshold, compared in float64; at exactly the threshold, or if it is NaN, the row is class
+    0. With weights, the counts are sums of weights. `threshold` may be changed between `reset` and `compute`.
 
     The Brier score is the mean squared difference of probability and label (Brier, 1950); the log loss is the mean
-    negative log-likelihood. Both are NaN where a probability is, and so are the two that rank.
+    negative log-likelihood. These two, `roc-auc` and `average-precision` are NaN if any probability is NaN.
     """
 
     directions: ClassVar[Mapping[str, Direction]] = {
@@ -44,15 +43,14 @@ class BinaryClassification(Metric):
         self.reset()
 
     def reset(self) -> None:
-        """Forgets every row."""
         self._parts: list[tuple[Vector, Vector, Vector]] = []
         self._resolution = float(np.finfo(np.float64).eps)
 
     def update(self, predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None) -> None:
-        """Takes in a batch of n rows: probabilities, labels and weights of n elements each, of any shape.
+        """Adds a batch of n rows: probabilities, labels and weights with n elements each, in any shape.
 
-        Raises UsageError where they are not one a row, which is what a net with two output neurons looks like, and for
-        labels other than 0 and 1.
+        Raises UsageError unless there is one of each per row (a net with two output neurons gives two), and for labels
+        other than 0 and 1.
         """
         # Copies: the caller may write its next batch into the same arrays.
         columns = _columns(np.array(predictions), np.array(labels), None if weights is None else np.array(weights))
@@ -65,7 +63,6 @@ class BinaryClassification(Metric):
             self._resolution = max(self._resolution, float(np.finfo(dtype).eps))
 
     def compute(self) -> dict[str, float]:
-        """All values over the rows since `reset`."""
         probabilities, labels, weights = self._joined()
         ranked = Ranked(probabilities, labels, weights)
         return {
@@ -78,12 +75,12 @@ class BinaryClassification(Metric):
 
     @property
     def confusion(self) -> Vector:
-        """Rows are the actual class, columns the predicted one: [[true −, false +], [false −, true +]]."""
+        """[[true −, false +], [false −, true +]]: rows are the actual class, columns the predicted class."""
         probabilities, labels, weights = self._joined()
         return _confusion(probabilities > self.threshold, labels, weights)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """The collected rows, three arrays (rows,) of float64; and `resolution`, (1,), which float64 does not tell."""
+        """The rows so far, as three float64 arrays (rows,), and `resolution` (1,), their type's machine epsilon."""
         probabilities, labels, weights = self._joined()
         return {
             "probabilities": probabilities,
@@ -93,12 +90,11 @@ class BinaryClassification(Metric):
         }
 
     def add_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Adds the rows of another process."""
         self._parts.append(_columns(state["probabilities"], state["labels"], state["weights"]))
         self._resolution = max(self._resolution, float(state["resolution"][0]))
 
     def _joined(self) -> tuple[Vector, Vector, Vector]:
-        """All rows. They replace the parts, so that the next call has nothing left to join."""
+        """All rows. They replace the parts, so the next call need not join them again."""
         if not self._parts:
             return np.empty(0), np.empty(0), np.empty(0)
         if len(self._parts) > 1:
@@ -110,11 +106,11 @@ class BinaryClassification(Metric):
 def binary_metrics_at(
     threshold: float, probabilities: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None = None
 ) -> dict[str, float]:
-    """What depends on the threshold: accuracy, f1, precision, recall, matthews-correlation and the four counts.
+    """The metrics that depend on the threshold: accuracy, f1, precision, recall, matthews-correlation, the four counts.
 
-    Probabilities, labels (0 and 1) and weights of one element a row, of any shape; raises UsageError for anything else.
-    Precision, recall and F1 are 0 where nothing is predicted, or nothing is there to be found, and the correlation is 0
-    where it is undefined, as scikit-learn has it. Without rows everything is NaN but the counts.
+    Probabilities, labels (0 and 1) and weights have one element per row, in any shape; raises UsageError otherwise.
+    As in scikit-learn, precision, recall, F1 and the correlation are 0 if their denominator is 0. Without rows,
+    everything but the counts is NaN.
     """
     probabilities, labels, weights = _columns(probabilities, labels, weights)
     (tn, fp), (fn, tp) = _confusion(probabilities > threshold, labels, weights).tolist()
@@ -136,27 +132,28 @@ def binary_metrics_at(
 
 
 def roc_auc(probabilities: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
-    """The area under the receiver operating characteristic; NaN unless there are rows of both classes.
+    """The area under the receiver operating characteristic; NaN unless both classes have rows.
 
-    By the trapezoidal rule over the distinct scores, so a tie between the classes counts one half (Hanley and McNeil,
-    1982). Any scores will do. Arrays and errors as for `binary_metrics_at`; NaN where a score is.
+    Computed by the trapezoidal rule over the distinct scores, so a tie between the classes counts one half (Hanley and
+    McNeil, 1982). Scores need not be probabilities. Arrays and errors as in `binary_metrics_at`; NaN if a score is NaN.
     """
     return Ranked(probabilities, labels, weights).roc_auc()
 
 
 def average_precision(probabilities: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
-    """The sum over thresholds of precision × gain in recall, not interpolated; NaN where there is no row of class 1.
+    """The sum over thresholds of precision × gain in recall, not interpolated; NaN if no row is of class 1.
 
-    As scikit-learn defines it. Any scores will do. Arrays and errors as for `binary_metrics_at`; NaN where a score is.
+    As scikit-learn defines it. Scores need not be probabilities. Arrays and errors as in `binary_metrics_at`; NaN if a
+    score is NaN.
     """
     return Ranked(probabilities, labels, weights).average_precision()
 
 
 class Ranked:
-    """Rows in falling order of probability: what lies at or above each distinct one.
+    """Cumulative class weights over the rows in descending order of probability.
 
-    `probabilities` are the distinct ones, falling; `true` and `false` the sums of the weights of the rows of either
-    class at or above each, all (distinct,). Arrays and errors as for `binary_metrics_at`.
+    `probabilities` are the distinct ones, descending; `true` and `false` are the summed weights of the rows of class 1
+    and 0 at or above each. All are (distinct,). Arrays and errors as in `binary_metrics_at`.
     """
 
     def __init__(self, probabilities: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None = None) -> None:
@@ -164,7 +161,7 @@ class Ranked:
         self._unordered = bool(np.isnan(scores).any())
         order = np.argsort(-scores, kind="stable")
         ranked = scores[order]
-        # Rows of the same probability change sides together, so the curves have a point a distinct probability.
+        # Rows of equal probability change sides together, so the curves have one point per distinct probability.
         last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else np.empty(0, int)
         positive = (labels > 0.5)[order]
         self.probabilities: Vector = ranked[last]
@@ -173,18 +170,18 @@ class Ranked:
 
     @property
     def has_both_classes(self) -> bool:
-        """Whether there are curves to be drawn: rows of both classes, and a number for every one."""
+        """Whether the curves are defined: both classes have rows, and no probability is NaN."""
         return bool(not self._unordered and len(self.true) and self.true[-1] > 0 and self.false[-1] > 0)
 
     @property
     def precision(self) -> Vector:
-        """The part of the rows at or above each probability that is of class 1."""
+        """The share of class 1 among the rows at or above each probability, (distinct,)."""
         above = self.true + self.false
         precision: Vector = np.divide(self.true, above, out=np.zeros_like(above), where=above > 0)
         return precision
 
     def roc_auc(self) -> float:
-        """As the function of that name."""
+        """See the function `roc_auc`."""
         if not self.has_both_classes:
             return float("nan")
         heights = self.true + np.concatenate([[0.0], self.true[:-1]])
@@ -192,7 +189,7 @@ class Ranked:
         return float(np.dot(heights, widths) / (2 * self.true[-1] * self.false[-1]))
 
     def average_precision(self) -> float:
-        """As the function of that name."""
+        """See the function `average_precision`."""
         if self._unordered or not len(self.true) or self.true[-1] <= 0:
             return float("nan")
         return float(np.dot(self.precision, np.diff(self.true, prepend=0.0)) / self.true[-1])
@@ -201,13 +198,13 @@ class Ranked:
 def _columns(
     probabilities: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None
 ) -> tuple[Vector, Vector, Vector]:
-    """One element a row, in float64; without weights each row counts 1. Copies only what is of another type."""
+    """One element per row, in float64; without weights each row counts 1. Copies only arrays of another type."""
     probabilities, labels = (np.asarray(part, np.float64).ravel() for part in (probabilities, labels))
     if probabilities.size != labels.size:
         raise UsageError(
             f"{probabilities.size} predictions for {labels.size} rows",
             where="binary metrics",
-            fix="The net has to end in one neuron, and predictions() to give one probability a row.",
+            fix="The net needs one output neuron, and predictions() has to return one probability per row.",
         )
     weights = np.ones(labels.size) if weights is None else np.asarray(weights, np.float64).ravel()
     if weights.size != labels.size:
@@ -221,7 +218,7 @@ def _confusion(predicted: NDArray[np.bool_], labels: Vector, weights: Vector) ->
 
 
 def _log_loss(probabilities: Vector, labels: Vector, weights: Vector, resolution: float) -> float:
-    """The mean negative log-likelihood; probabilities are kept `resolution` away from 0 and 1, as scikit-learn does."""
+    """The mean negative log-likelihood; as in scikit-learn, probabilities are clipped `resolution` from 0 and 1."""
     kept = np.clip(probabilities, resolution, 1 - resolution)
     return _mean(-np.where(labels > 0.5, np.log(kept), np.log1p(-kept)), weights)
 

@@ -1,4 +1,4 @@
-"""MXNet's own metrics, as they are."""
+"""An adapter for MXNet's own metrics."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ KNOWN: Mapping[str, Direction] = {
 
 
 class EvalMetricAdapter(Metric):
-    """An `mx.metric.EvalMetric` with its own definition.
+    """Wraps an `mx.metric.EvalMetric`.
 
-    Its values may depend on how the rows were cut into batches: `mx.metric.F1` averages over batches. Weights are not
-    passed on: MXNet's metrics take none.
+    Its values may depend on the division into batches: `mx.metric.F1` averages over batches. Weights are ignored,
+    because MXNet's metrics take none.
     """
 
     def __init__(self, metric: Any) -> None:
@@ -29,17 +29,16 @@ class EvalMetricAdapter(Metric):
 
     @property
     def directions(self) -> Mapping[str, Direction]:  # type: ignore[override]
-        """For the names that are well known."""
+        """Directions of well-known names."""
         names = [_kebab(name) for name, _ in self._metric.get_name_value()]
         known: dict[str, Direction] = {name: KNOWN[name] for name in names if name in KNOWN}
         return known | {name: "max" for name in names if name.startswith("top-k-accuracy")}
 
     def reset(self) -> None:
-        """Forgets every row."""
         self._metric.reset()
 
     def update(self, predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None) -> None:
-        """Passes one batch on, in float32 and in the shapes that it has; which ones will do is the metric's to say."""
+        """Passes one batch to the metric as float32 arrays of the same shapes."""
         from trainer.mxnet import mx
 
         self._metric.update([mx.nd.array(labels)], [mx.nd.array(predictions)])
@@ -49,18 +48,18 @@ class EvalMetricAdapter(Metric):
         return {_kebab(name): float(value) for name, value in self._metric.get_name_value()}
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Raises TrainerError: MXNet's metrics keep no state that could be added up."""
+        """Raises TrainerError: MXNet's metrics have no state that can be merged."""
         raise TrainerError(
-            f"{type(self._metric).__name__} cannot be added up over processes; use one of trainer.metrics"
+            f"{type(self._metric).__name__} cannot be merged across processes; use a metric of trainer.metrics"
         )
 
     def add_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Raises TrainerError, as `state` does."""
+        """Raises TrainerError, like `state`."""
         self.state()
 
 
 def as_metric(metric: Any) -> Metric:
-    """A Metric as it is, an `EvalMetric` adapted; raises UsageError for anything else."""
+    """Returns a Metric unchanged and wraps an `EvalMetric`; raises UsageError for anything else."""
     if isinstance(metric, Metric):
         return metric
     if isinstance(metric, type):
@@ -70,9 +69,9 @@ def as_metric(metric: Any) -> Metric:
     if all(callable(getattr(metric, name, None)) for name in ("update", "reset", "get_name_value")):
         return EvalMetricAdapter(metric)
     raise UsageError(
-        f"a {type(metric).__name__} is no metric",
+        f"a {type(metric).__name__} is not a metric",
         where="the task's metrics()",
-        fix="Use those of trainer.metrics, or an mx.metric.EvalMetric.",
+        fix="Use a metric of trainer.metrics, or an mx.metric.EvalMetric.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Several classes, one of which is right."""
+"""Metrics of multi-class classification."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ WHERE = "multi-class metrics"
 
 
 class MulticlassClassification(Metric):
-    """`accuracy`, and `top-k-accuracy` for every other k asked for (`top-5-accuracy`), as sums: nothing is kept a row.
+    """`accuracy` for k = 1 and `top-k-accuracy` (such as `top-5-accuracy`) for every other k in `top_k`.
 
-    Predictions are scores (rows, classes), the highest of which is the prediction; labels are class numbers (rows,), or
-    (rows, classes), of which the highest counts. Among equal scores the lower class number goes first. A row with a NaN
-    among its scores is wrong for every k, and predicts no class: it is not in `confusion`.
+    It keeps sums only, nothing per row. Predictions are scores (rows, classes); the highest one is the predicted class.
+    Labels are class numbers (rows,), or (rows, classes) with the highest value at the class. Among equal scores the
+    lower class number ranks first. A row with a NaN score is wrong for every k and is not counted in `confusion`.
 
-    With `macro_f1` also the mean of the classes' F1, each of which counts alike, as scikit-learn's
-    `f1_score(average="macro")` over all classes has it; a class that has no row and is never predicted counts 0. With
-    the names of the `classes` also `class-accuracy/NAME`, the share of a class's rows that are right (its recall), NaN
-    for a class without rows. Raises UsageError for a k below 1.
+    `macro_f1` adds the unweighted mean of the classes' F1, like scikit-learn's `f1_score(average="macro")` over all
+    classes; a class that has no rows and is never predicted counts 0. `classes`, the names of the classes, adds
+    `class-accuracy/NAME`: the share of a class's rows that are right (its recall), NaN for a class without rows. Raises
+    UsageError for a k below 1.
     """
 
     def __init__(self, top_k: Sequence[int] = (1,), *, macro_f1: bool = False, classes: Sequence[str] = ()) -> None:
         if not top_k or min(top_k) < 1:
-            raise UsageError(f"top_k is {tuple(top_k)}", fix="Use numbers from 1.")
+            raise UsageError(f"top_k is {tuple(top_k)}", fix="Use numbers ≥ 1.")
         self._names = {k: "accuracy" if k == 1 else f"top-{k}-accuracy" for k in top_k}
         self._macro_f1 = macro_f1
         self._classes = tuple(classes)
@@ -37,12 +37,10 @@ class MulticlassClassification(Metric):
 
     @property
     def directions(self) -> Mapping[str, Direction]:  # type: ignore[override]
-        """More is better for all."""
         further = ["macro-f1"] * self._macro_f1 + [f"class-accuracy/{name}" for name in self._classes]
         return dict.fromkeys([*self._names.values(), *further], "max")
 
     def reset(self) -> None:
-        """Forgets every row."""
         self._hits = dict.fromkeys(self._names, 0.0)
         self._total = 0.0
         self._confusion: NDArray[np.float64] = np.zeros((0, 0))
@@ -50,17 +48,16 @@ class MulticlassClassification(Metric):
 
     @property
     def confusion(self) -> NDArray[np.float64]:
-        """Sums of weights, (classes, classes): rows are the actual class, columns the predicted; (0, 0) before a row.
+        """Sums of weights (classes, classes): rows are the actual class, columns the predicted class.
 
-        It takes classes² × 8 bytes: 8 MB for a thousand classes.
+        (0, 0) before the first row. Takes classes² × 8 bytes: 8 MB for a thousand classes.
         """
         return self._confusion.copy()
 
     def update(self, predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None) -> None:
-        """Takes in a batch of (rows, classes) scores, (rows,) or (rows, classes) labels and (rows,) weights or None.
+        """Adds a batch: scores (rows, classes), labels (rows,) or (rows, classes), and weights (rows,) or None.
 
-        Raises UsageError for other shapes, for labels that are no class numbers, and where the number of classes
-        changes.
+        Raises UsageError for other shapes, for labels that are not class numbers, and if the number of classes changes.
         """
         classes = _class_numbers(predictions, labels)
         weights = np.ones(len(classes)) if weights is None else np.asarray(weights, np.float64).ravel()
@@ -69,7 +66,7 @@ class MulticlassClassification(Metric):
         if not len(classes):
             return
         self._allow(predictions.shape[1])
-        # Comparisons with NaN are all false, which would put a diverged net's own class first.
+        # Comparisons with NaN are false, which would rank the true class of a diverged net first.
         ordered = ~np.isnan(predictions).any(axis=1)
         own = predictions[np.arange(len(classes)), classes][:, None]
         numbers = np.arange(predictions.shape[1])
@@ -83,11 +80,10 @@ class MulticlassClassification(Metric):
         np.add.at(self._actual, classes, weights)
 
     def compute(self) -> dict[str, float]:
-        """The share of the rows (of their weights) that were right, and what else was asked for."""
         found = {name: self._hits[k] / self._total if self._total else float("nan") for k, name in self._names.items()}
         right = self._confusion.diagonal()
         if self._macro_f1:
-            # Rows with a NaN are in no cell, and count as rows of their class all the same.
+            # Rows with a NaN are in no cell, but they count as rows of their class.
             both = self._actual + self._confusion.sum(axis=0)
             found["macro-f1"] = float(np.mean(2 * right / np.where(both, both, 1))) if len(right) else float("nan")
         for number, name in enumerate(self._classes):
@@ -96,8 +92,9 @@ class MulticlassClassification(Metric):
         return found
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """The sums: `hits` (one for each k), `total` (1,), `confusion` (classes, classes), or (0, 0) before a row,
-        `actual` (classes,).
+        """The sums: `hits` (k,), `total` (1,), `confusion` (classes, classes) and `actual` (classes,).
+
+        The last two have no elements before the first row.
         """
         return {
             "actual": self._actual.copy(),
@@ -107,7 +104,7 @@ class MulticlassClassification(Metric):
         }
 
     def add_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Adds the sums of another process; raises UsageError where it counted another number of classes."""
+        """Merges the sums of another process; raises UsageError if its number of classes differs."""
         confusion = state["confusion"]
         if len(confusion):
             self._allow(len(confusion))
@@ -118,7 +115,7 @@ class MulticlassClassification(Metric):
         self._total += float(state["total"][0])
 
     def _allow(self, classes: int) -> None:
-        """The first rows say how many classes there are; a process may have had none."""
+        """Checks the number of classes, which the first rows set; a process may have had no rows."""
         if not len(self._confusion):
             if self._classes and len(self._classes) != classes:
                 raise UsageError(f"{len(self._classes)} names for {classes} classes", where=WHERE)
@@ -128,10 +125,10 @@ class MulticlassClassification(Metric):
 
 
 def _class_numbers(predictions: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
-    """The labels as integers, (rows,), each of them a column of the predictions."""
+    """The labels as integers (rows,), each a column number of the predictions."""
     if labels.ndim == 2 and labels.shape == predictions.shape and labels.shape[1] > 1:
         if not np.isfinite(labels).all():
-            raise UsageError("a label is not finite", where=WHERE)
+            raise UsageError("a label is NaN or infinite", where=WHERE)
         numbers: NDArray[np.int64] = labels.argmax(axis=1)
         return numbers
     labels = np.ravel(labels)
@@ -144,7 +141,7 @@ def _class_numbers(predictions: NDArray[Any], labels: NDArray[Any]) -> NDArray[n
     inside = (labels >= 0) & (labels < predictions.shape[1]) & (labels == np.floor(labels))
     if not inside.all():
         raise UsageError(
-            f"a label is {labels[~inside][0]:g}, and there are {predictions.shape[1]} classes",
+            f"a label is {labels[~inside][0]:g}, but there are only {predictions.shape[1]} classes",
             where=WHERE,
             fix="Labels are class numbers from 0.",
         )

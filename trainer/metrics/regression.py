@@ -1,4 +1,4 @@
-"""Numbers predicted by numbers."""
+"""Metrics of regression."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from trainer.metrics.base import Direction, Metric
 class Regression(Metric):
     """`mean-absolute-error`, `root-mean-squared-error` and `r2`, over all elements of predictions and labels.
 
-    `r2` is 1 − the sum of squared errors ÷ the sum of squared differences of the labels from their mean. It is NaN
-    where the labels are all equal; scikit-learn says 1 or 0 there.
+    `r2` is 1 − the sum of squared errors ÷ the sum of squared differences of the labels from their mean. It is NaN if
+    all labels are equal; scikit-learn returns 1 or 0 then.
     """
 
     directions: ClassVar[Mapping[str, Direction]] = {
@@ -29,12 +29,11 @@ class Regression(Metric):
         self.reset()
 
     def reset(self) -> None:
-        """Forgets every row."""
         self._weight = self._absolute = self._squared = self._mean = self._spread = 0.0
         self._lowest, self._highest = float("inf"), float("-inf")
 
     def update(self, predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None) -> None:
-        """Takes in a batch: predictions and labels (rows, …) of the same number of elements, weights (rows,) or None.
+        """Adds a batch: predictions and labels (rows, …) with equally many elements, weights (rows,) or None.
 
         Raises UsageError for other shapes.
         """
@@ -47,12 +46,12 @@ class Regression(Metric):
         predicted, actual = (np.asarray(part, np.float64).ravel() for part in (predictions, labels))
         repeats = labels.size // max(len(labels), 1)
         spread = np.ones(labels.size) if weights is None else np.repeat(np.ravel(weights).astype(np.float64), repeats)
-        # A weight of 0 leaves a row out, its NaN or infinity too.
+        # A weight of 0 excludes a row, even one with NaN or infinity.
         counted = spread > 0
         predicted, actual, spread = predicted[counted], actual[counted], spread[counted]
         if not spread.size:
             return
-        # A net that has diverged predicts infinities, which the values show; a warning would only repeat it.
+        # A diverged net predicts infinities, which the values show; a warning would only repeat that.
         with np.errstate(over="ignore", invalid="ignore"):
             total = float(spread.sum())
             error = np.abs(predicted - actual)
@@ -62,13 +61,13 @@ class Regression(Metric):
         self._merge((total, absolute, squared, mean, around, float(actual.min()), float(actual.max())))
 
     def _merge(self, sums: Sequence[float]) -> None:
-        """Adds sums; the labels' spread around their mean by Chan, Golub and LeVeque (1979), which does not cancel."""
+        """Adds sums; the labels' spread is updated without cancellation (Chan, Golub and LeVeque, 1979)."""
         weight, absolute, squared, mean, spread, lowest, highest = sums
         if weight == 0:
             return
         both = self._weight + weight
         apart = mean - self._mean
-        # Not apart**2, which raises where it overflows.
+        # Not apart**2, which raises on overflow.
         self._spread += spread + apart * apart * (self._weight * weight / both)
         self._mean += apart * weight / both
         self._absolute += absolute
@@ -77,8 +76,7 @@ class Regression(Metric):
         self._lowest, self._highest = min(self._lowest, lowest), max(self._highest, highest)
 
     def compute(self) -> dict[str, float]:
-        """The values over all rows since `reset`; NaN without rows."""
-        # The spread of equal labels is what rounding left of 0, and differs by batches: their range tells for certain.
+        # For equal labels the spread is a rounding error that depends on the batches; their range is exact.
         differ = self._lowest < self._highest and self._spread > 0
         weight = self._weight or float("nan")
         return {
@@ -88,10 +86,9 @@ class Regression(Metric):
         }
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """`sums`, (7,): weight, absolute and squared errors; the labels' mean, spread, lowest and highest."""
+        """`sums` (7,): weight, absolute and squared errors; the labels' mean, spread, minimum and maximum."""
         errors = [self._weight, self._absolute, self._squared]
         return {"sums": np.array([*errors, self._mean, self._spread, self._lowest, self._highest])}
 
     def add_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Adds the sums of another process."""
         self._merge(state["sums"].tolist())

@@ -1,4 +1,4 @@
-"""The trained model: a folder that a run leaves, and what can be done with it without the run."""
+"""The trained model: the folder that a run writes, and what you can do with it without the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model judged by labelled rows: every metric at the given and the tuned threshold, with intervals on request."""
+"""Evaluates a model on labelled rows: every metric at the given and the tuned threshold, optionally with intervals."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ GIVEN, TUNED = "given", "tuned"
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What `evaluate` found: `metrics["given"]["f1"]`, and `intervals["given"]["f1"] == (low, high)` where asked for.
+class FileEvaluation:
+    """The result of `evaluate_file`: `metrics["given"]["f1"]`, and `intervals["given"]["f1"]` (low, high) if requested.
 
-    `loss` stands among the metrics of both. A task that decides by no threshold has `given` alone, and so has a model
-    whose threshold was not tuned.
+    Both thresholds' metrics include `loss`. Only `given` is present if the task has no threshold or it was not tuned.
     """
 
     rows: int
@@ -50,14 +49,14 @@ def evaluate_file(
     seed: int = 0,
     watch: Callable[[RowSource, int], None] | None = None,
     watch_bootstrap: Callable[[int], None] | None = None,
-) -> Judgement:
-    """Judges a model by the rows of a file that has the label column, and the weights where the run had some.
+) -> FileEvaluation:
+    """Evaluates a model on a file with the label column and, if the run used weights, the weight column.
 
-    Memory: the predictions, labels, weights and losses of all rows, 20 bytes a row for two classes; the rows themselves
-    are read a part at a time. `bootstrap` is how many times the rows are drawn anew, with replacement, for percentile
-    intervals (Efron, 1979) that hold with `confidence`; the same seed gives the same intervals.
+    The rows are read in parts. Memory holds the predictions, labels, weights and losses of all rows: 20 bytes per row
+    for two classes. `bootstrap` is the number of resamples, with replacement, for percentile intervals (Efron, 1979)
+    at the level `confidence`; the same seed gives the same intervals.
 
-    Raises UsageError for whatever does not fit.
+    Raises UsageError if the file does not fit the model.
     """
     rows, report = _read(model, source, watch)
     found = model.about.threshold
@@ -65,13 +64,13 @@ def evaluate_file(
     if found is not None and found.tuned is not None:
         thresholds[TUNED] = found.tuned
     metrics = [as_metric(metric) for metric in model.task.metrics()]
-    values = _judge(metrics, rows, thresholds)
+    values = _evaluate(metrics, rows, thresholds)
     intervals = {}
     if bootstrap:
         intervals = _intervals(
             metrics, rows, thresholds, draws=bootstrap, confidence=confidence, seed=seed, watch=watch_bootstrap
         )
-    return Judgement(report.rows, thresholds, values, intervals, confidence, report)
+    return FileEvaluation(report.rows, thresholds, values, intervals, confidence, report)
 
 
 def _read(model: Model, source: str, watch: Callable[[RowSource, int], None] | None) -> tuple[Rows, Report]:
@@ -81,7 +80,7 @@ def _read(model: Model, source: str, watch: Callable[[RowSource, int], None] | N
     loss_of = _Loss(model)
     try:
         for encoded in opened:
-            assert encoded.labels is not None  # noqa: S101  asked for
+            assert encoded.labels is not None  # noqa: S101  requested above
             scores, losses = model.compute(encoded, loss_of.of(encoded))
             parts.append(Rows(scores, encoded.labels, encoded.weights, losses))
             report.add(encoded)
@@ -95,14 +94,14 @@ def _read(model: Model, source: str, watch: Callable[[RowSource, int], None] | N
 
 
 class _Loss:
-    """The task's loss of each row; nothing for a loss with parameters of its own, which a model does not keep."""
+    """The task's loss of each row. A loss with parameters is unusable: the model folder does not store them."""
 
     def __init__(self, model: Model) -> None:
         self._loss = model.task.loss()
         self._usable = not (hasattr(self._loss, "collect_params") and self._loss.collect_params().keys())
 
     def of(self, encoded: Encoded) -> Callable[[Any, slice], Array] | None:
-        """A function of the net's outputs and of the rows of `encoded` that they belong to."""
+        """A function of the net's outputs and the slice of `encoded` they belong to; None if the loss is unusable."""
         if not self._usable:
             return None
         from trainer.mxnet import mx
@@ -111,17 +110,17 @@ class _Loss:
         def compute(outputs: Any, rows: slice) -> Array:
             first = outputs[0] if isinstance(outputs, list) else outputs
 
-            def there(values: NDArray[Any]) -> Array:
+            def on_device(values: NDArray[Any]) -> Array:
                 return mx.nd.array(values[rows], ctx=first.context, dtype=np.float32)
 
-            assert encoded.labels is not None  # noqa: S101  asked for
-            weights = [] if encoded.weights is None else [column(there(encoded.weights), first.ndim)]
-            return self._loss(outputs, there(encoded.labels), *weights)
+            assert encoded.labels is not None  # noqa: S101  requested in _read
+            weights = [] if encoded.weights is None else [column(on_device(encoded.weights), first.ndim)]
+            return self._loss(outputs, on_device(encoded.labels), *weights)
 
         return compute
 
 
-def _judge(metrics: list[Metric], rows: Rows, thresholds: Mapping[str, float | None]) -> dict[str, dict[str, float]]:
+def _evaluate(metrics: list[Metric], rows: Rows, thresholds: Mapping[str, float | None]) -> dict[str, dict[str, float]]:
     """Every metric at every threshold; the loss first."""
     loss = {}
     if len(rows.losses):
@@ -136,7 +135,7 @@ def _judge(metrics: list[Metric], rows: Rows, thresholds: Mapping[str, float | N
             if threshold is not None and hasattr(metric, "threshold"):
                 metric.threshold = threshold
             found[name].update(metric.compute())
-        # What was given is what the metric was built with.
+        # The metric was built with the given threshold.
         if thresholds[GIVEN] is not None and hasattr(metric, "threshold"):
             metric.threshold = thresholds[GIVEN]
     return found
@@ -152,15 +151,15 @@ def _intervals(
     seed: int,
     watch: Callable[[int], None] | None,
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """Percentiles of every value over resamples of the rows; NaN where a value is undefined in each of them."""
+    """Percentiles of every value over resamples of the rows; NaN if a value is undefined in all of them."""
     count = len(rows.labels)
-    # In the order of the scores, so that sorting a resample, which most metrics do, has little left to do.
+    # Sorted by score, because most metrics sort each resample, and sorting sorted rows is cheap.
     rows = rows.take(np.argsort(rows.predictions, kind="stable") if rows.predictions.ndim == 1 else np.arange(count))
     generator = np.random.default_rng(derive(seed, "bootstrap", 0))
     drawn: dict[str, dict[str, list[float]]] = {name: {} for name in thresholds}
     for draw in range(draws):
         times = np.bincount(generator.integers(0, count, count), minlength=count)
-        for name, values in _judge(metrics, rows.take(np.repeat(np.arange(count), times)), thresholds).items():
+        for name, values in _evaluate(metrics, rows.take(np.repeat(np.arange(count), times)), thresholds).items():
             for key, value in values.items():
                 drawn[name].setdefault(key, []).append(value)
         if watch is not None:

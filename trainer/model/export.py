@@ -1,4 +1,4 @@
-"""A model in the formats of other programs, written only once it was found to compute what ours does."""
+"""Exports a model to other programs' formats, after checking that the exported model computes the same."""
 
 from __future__ import annotations
 
@@ -23,43 +23,43 @@ if TYPE_CHECKING:
 Format = Literal["onnx", "mxnet"]
 FORMATS: tuple[Format, ...] = ("onnx", "mxnet")
 OPSET = 13
-"""The newest version of ONNX's operators that MXNet 1.9.1 writes; left alone it labels its file with the newest that
-the installed onnx knows, whose operators may mean something else."""
+"""The newest ONNX operator set that MXNet 1.9.1 writes. By default it labels the file with the newest set that the
+installed onnx knows, whose operators may have another meaning."""
 IR_VERSION = 8
-"""Of the file format; that of ONNX 1.12, which every runtime since reads."""
+"""The file format's version: that of ONNX 1.12, which every later runtime reads."""
 OUTPUT, SCORES = "output", "prediction"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an ONNX file takes and gives."""
+    """The inputs and outputs of an ONNX file."""
 
     inputs: Sequence[tuple[str, str, str]]
     """Name, type and shape."""
     outputs: Sequence[str]
     features: Sequence[str]
     difference: float
-    """The largest that was found between onnxruntime and this program."""
+    """The largest difference between onnxruntime's outputs and this program's."""
 
 
 def check_target(output: Path, form: Format, *, force: bool) -> None:
-    """Raises UsageError where the export could not be written later; reads and writes nothing."""
+    """Raises UsageError if the export could not be written later; writes nothing."""
     where = "--output"
     if not output.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {output.absolute().parent}", where=where, fix="Make it first.")
+        raise UsageError(f"there is no folder {output.absolute().parent}", where=where, fix="Create it first.")
     if form == "onnx":
         if output.is_dir():
             raise UsageError(f"{output} is a folder", where=where, fix="Name a file in it.")
         _import_onnx()
     elif output.exists() and not (output / ABOUT).is_file():
-        # Replacing a folder removes it: one that was never a model may be somebody's home.
-        raise UsageError(f"{output} exists and is no model folder", where=where, fix="Choose another name.")
+        # Replacing a folder deletes it, and a folder that is not a model may hold anything.
+        raise UsageError(f"{output} exists and is not a model folder", where=where, fix="Choose another name.")
     if output.exists() and not force:
         raise UsageError(f"{output} exists", where=where, fix="Choose another name, or pass --force to replace it.")
 
 
 def copy_folder(model: Model, output: Path) -> None:
-    """Copies the model folder, whole or not at all. Raises UsageError where the disk refuses."""
+    """Copies the model folder, completely or not at all. Raises UsageError if it cannot be written."""
     output = output.absolute()
     if output == model.folder or model.folder in output.parents:
         raise UsageError(f"{output} is the model itself", where="--output", fix="Choose another name.")
@@ -72,15 +72,15 @@ def copy_folder(model: Model, output: Path) -> None:
 
 
 def to_onnx(model: Model, output: Path, *, raw_inputs: bool = False) -> Exported:
-    """Writes one ONNX file for any number of rows, after onnxruntime has computed the same from it.
+    """Writes one ONNX file for any number of rows, after checking that onnxruntime computes the same from it.
 
-    Its outputs are the net's (`output`, or `output0`, …) and, where the task's predictions can be traced,
-    `prediction`: the probabilities. Its inputs are the net's: what `Model.encode` gives. `raw_inputs` puts
-    standardisation and the filling of missing values (NaN) into the graph, computed in float64 as `encode` does; that
-    needs columns that are all numbers. The metadata holds threshold, classes and feature names.
+    Its outputs are the net's (`output`, or `output0`, …) and, if the task's predictions can be traced, `prediction`
+    (the probabilities). Its inputs are the net's, as `Model.encode` returns them. `raw_inputs` adds standardisation and
+    the filling of missing values (NaN) to the graph, in float64 like `encode`; all columns must be numeric. The
+    metadata holds threshold, classes and feature names.
 
-    Raises UsageError where onnx is not installed, for a net with operators that ONNX does not have, and for raw inputs
-    that cannot be; TrainerError where onnxruntime computes something else.
+    Raises UsageError if onnx is not installed, the net has operators that ONNX lacks, or the encoding does not allow
+    raw inputs; TrainerError if onnxruntime computes something else.
     """
     onnx, runtime = _import_onnx()
     if not model.about.symbol:
@@ -98,9 +98,9 @@ def to_onnx(model: Model, output: Path, *, raw_inputs: bool = False) -> Exported
     except (TrainerError, OSError):
         raise
     except Exception as error:
-        # onnx, protobuf and onnxruntime each have errors of their own.
+        # onnx, protobuf and onnxruntime each raise their own errors.
         first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise TrainerError(f"the ONNX file that MXNet makes of this net cannot be used: {first}") from error
+        raise TrainerError(f"MXNet's ONNX file for this net cannot be used: {first}") from error
     try:
         write_atomic(output.absolute(), content)
     except OSError as error:
@@ -118,7 +118,7 @@ def to_onnx(model: Model, output: Path, *, raw_inputs: bool = False) -> Exported
 
 
 def _import_onnx() -> tuple[Any, Any]:
-    """The packages onnx and onnxruntime. Raises UsageError where they are not installed."""
+    """The packages onnx and onnxruntime. Raises UsageError if they are not installed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -126,7 +126,7 @@ def _import_onnx() -> tuple[Any, Any]:
             import onnxruntime
     except ImportError as error:
         raise UsageError(
-            f"onnx, or onnxruntime, cannot be imported: {error}",
+            f"onnx or onnxruntime cannot be imported: {error}",
             where="--format onnx",
             fix='Install them: pip install "gluon-trainer[onnx]".',
         ) from error
@@ -134,7 +134,7 @@ def _import_onnx() -> tuple[Any, Any]:
 
 
 def _build(onnx: Any, model: Model) -> Any:
-    """The graph by MXNet's own converter, without the dress that newer runtimes complain of."""
+    """The graph from MXNet's converter, cleaned of what newer runtimes warn about."""
     from trainer.mxnet import mx
 
     symbol, outputs = _with_scores(mx, model)
@@ -144,7 +144,7 @@ def _build(onnx: Any, model: Model) -> Any:
     disabled = logging.root.manager.disable
     try:
         with warnings.catch_warnings():
-            # Its own deprecated helpers.
+            # The converter uses deprecated helpers.
             warnings.simplefilter("ignore")
             logging.disable(logging.CRITICAL)
             graph = mx.onnx.mx2onnx._export_onnx.MXNetGraph().create_onnx_graph_proto(  # noqa: SLF001
@@ -157,12 +157,12 @@ def _build(onnx: Any, model: Model) -> Any:
                 dynamic_input_shapes=[("rows", *entry.shape) for entry in inputs],
             )
     except Exception as error:
-        # It raises AttributeError for an operator that it does not know, and anything else for one it half knows.
+        # It raises AttributeError for an unknown operator, and anything for one that it supports in part.
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UsageError(f"MXNet cannot write this net as ONNX: {first}", where="--format onnx") from error
     finally:
         logging.disable(disabled)
-    # Since version 4 of the format the parameters are no inputs, and only then a runtime may fold them.
+    # Runtimes fold only parameters that are not listed as inputs, which the format allows since version 4.
     named = {tensor.name for tensor in graph.initializer}
     kept = [each for each in graph.input if each.name not in named]
     del graph.input[:]
@@ -173,7 +173,7 @@ def _build(onnx: Any, model: Model) -> Any:
 
 
 def _with_scores(mx: Any, model: Model) -> tuple[Any, list[str]]:
-    """The net's outputs under names that say so and, where they can be traced, the task's predictions."""
+    """The net's outputs under readable names and, if they can be traced, the task's predictions."""
     net = mx.sym.load(str(model.folder / SYMBOL))
     count = model.about.outputs
     names = [OUTPUT] if count == 1 else [f"{OUTPUT}{number}" for number in range(count)]
@@ -183,13 +183,13 @@ def _with_scores(mx: Any, model: Model) -> tuple[Any, list[str]]:
         if isinstance(scores, mx.sym.Symbol) and len(scores.list_outputs()) == 1 and scores is not net:
             parts.append(mx.sym.identity(scores, name=SCORES))
             names.append(SCORES)
-    except Exception:  # noqa: BLE001  written for arrays, it may do anything with a symbol
-        logging.getLogger("trainer").info("the task's predictions cannot be traced, so the file has none")
+    except Exception:  # noqa: BLE001  predictions() is written for arrays; with a symbol it may raise anything
+        logging.getLogger("trainer").info("the task's predictions cannot be traced; the file has none")
     return mx.sym.Group(parts), names
 
 
 def _order_outputs(graph: Any, names: Sequence[str]) -> None:
-    """The outputs in our order, and all for any number of rows."""
+    """Puts the outputs in the order of `names` and makes their number of rows variable."""
     found = {each.name: each for each in graph.output}
     del graph.output[:]
     for name in names:
@@ -200,14 +200,17 @@ def _order_outputs(graph: Any, names: Sequence[str]) -> None:
 
 
 def _standardise_inside(onnx: Any, built: Any, model: Model) -> None:
-    """Puts (value - offset) / divisor, and the offset for NaN, before the net. Raises UsageError where it cannot be."""
+    """Inserts (value - offset) / divisor before the net, with NaN replaced by the offset.
+
+    Raises UsageError if the model's encoding is something else.
+    """
     scaling = model.interface.scaling()
     if scaling is None or len(model.about.inputs) != 1:
         raise UsageError(
-            "this model's encoding is more than standardisation: it has columns that are text or true and false, or "
-            "takes numbers as they are",
+            "this model's encoding is not plain standardisation: it has text or boolean columns, or does not "
+            "standardise its numbers",
             where="--raw-inputs",
-            fix="Leave it out, and encode the rows with load_model(path).encode.",
+            fix="Omit it, and encode the rows with load_model(path).encode.",
         )
     graph, name = built.graph, model.about.inputs[0].name
     helper, kind = onnx.helper, onnx.TensorProto
@@ -233,9 +236,9 @@ def _standardise_inside(onnx: Any, built: Any, model: Model) -> None:
 
 
 def _describe(onnx: Any, built: Any, model: Model, *, raw_inputs: bool) -> None:
-    """What a program that loads the file has to know, as metadata: text by name."""
+    """Adds what a program that loads the file has to know as metadata: text by name."""
     card, info = model.about.card, model.about.info
-    told: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "task": model.about.task.name,
         "threshold": model.threshold,
         "classes": card.get("classes"),
@@ -247,7 +250,7 @@ def _describe(onnx: Any, built: Any, model: Model, *, raw_inputs: bool) -> None:
     }
     texts = {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in told.items()
+        for name, value in facts.items()
         if value is not None
     }
     onnx.helper.set_model_props(built, texts)

@@ -1,4 +1,4 @@
-"""How rows come into a model and predictions come out of it: what a task adds to what the engine knows."""
+"""How a task reads rows for its model and presents the predictions."""
 
 from __future__ import annotations
 
@@ -14,69 +14,68 @@ from trainer.errors import UsageError
 
 @dataclass(frozen=True)
 class Encoded:
-    """Some rows as the net takes them, and what goes with them."""
+    """Rows as the net takes them, with their labels, weights and counts."""
 
     inputs: tuple[NDArray[Any], ...]
-    """One array an input of the net, each (rows, …)."""
+    """One array per input of the net, each (rows, …)."""
     rows: int
     labels: NDArray[Any] | None = None
-    """What the metrics compare with, (rows, …); None where the source has none."""
+    """What the metrics compare with, (rows, …); None if the source has none."""
     weights: NDArray[Any] | None = None
-    """(rows,), to the scale of the run's own; None where rows count alike."""
+    """(rows,), on the scale of the run's weights; None if all rows count the same."""
     kept: Mapping[str, Any] = field(default_factory=dict)
-    """Columns that go into the output as they are: Arrow arrays of `rows` values by name."""
+    """Columns that are copied to the output: Arrow arrays of `rows` values by name."""
     missing: Mapping[str, int] = field(default_factory=dict)
     """How many values of each column were missing."""
     unseen: Mapping[str, int] = field(default_factory=dict)
-    """How many values of each column the training rows did not have."""
+    """How many values of each column do not occur in the training rows."""
 
 
 class RowSource(Protocol):
-    """A file or a pipe of rows, read once and a part at a time, so that it may be larger than memory."""
+    """A file or a pipe of rows, read once and in parts, so it may be larger than memory."""
 
     where: str
-    """What to call it in a message."""
+    """Its name in messages."""
     total: int | None
-    """How much there is to read, in units of its own; None where that is not known."""
+    """How much there is to read, in the source's own unit; None if unknown."""
 
     @property
     def ignored(self) -> Sequence[str]:
-        """What it holds and the model has no use for, such as further columns."""
+        """What the model does not use, such as extra columns."""
 
     @property
     def done(self) -> int:
-        """How much was read."""
+        """How much was read, in the unit of `total`."""
 
     def __iter__(self) -> Iterator[Encoded]:
-        """The rows, some thousand at a time. Raises UsageError for what does not fit the model."""
+        """The rows, some thousands at a time. Raises UsageError if they do not fit the model."""
 
     def close(self) -> None:
-        """Gives the file free."""
+        """Releases the file."""
 
 
 class ModelInterface:
-    """How rows come into a model and predictions come out of it; a task returns one from `model_interface`.
+    """How a model reads rows and presents predictions; a task returns one from `model_interface`.
 
-    This one is what a task gets that says nothing: arrays come in, and a column `prediction` comes out (`prediction-0`,
-    … where a row has several numbers).
+    This default takes arrays and returns a column `prediction` (`prediction-0`, … if there are several values per row).
     """
 
     def open(self, source: str, *, keep: Sequence[str] | None, judged: bool) -> RowSource:
         """The rows of a file, or of standard input (`-`).
 
-        `keep` names what is to be in `Encoded.kept`; None for all there is. `judged` asks for labels, and for weights
-        where the run had some. Raises UsageError where the source does not fit the model.
+        `keep` names the columns for `Encoded.kept`; None means all. `judged` asks for labels and, if the run used
+        weights, for weights. Raises UsageError if the source does not fit the model.
         """
         raise UsageError(
             "the model's task reads no files",
             where=source,
-            fix="In Python, load_model(path).predict takes its arrays.",
+            fix="In Python, pass arrays to load_model(path).predict.",
         )
 
     def encode(self, data: Any) -> Encoded:
-        """Rows in memory: an array (rows, …), or a tuple of them for a net of several inputs.
+        """Rows in memory: an array (rows, …), or a tuple of them for a net with several inputs.
 
-        Raises UsageError for what does not fit the model.
+        Raises UsageError if they do not fit the model.
         """
         parts = data if isinstance(data, tuple) else (data,)
         arrays = tuple(part.asnumpy() if hasattr(part, "asnumpy") else np.asarray(part) for part in parts)
@@ -88,7 +87,7 @@ class ModelInterface:
         return Encoded(arrays, len(arrays[0]))
 
     def columns(self, predictions: NDArray[Any], threshold: float | None) -> dict[str, Any]:
-        """The columns of the output, by name: arrays of as many values as `predictions` (rows, …) has rows."""
+        """The columns of the output by name: arrays with one value per row of `predictions` (rows, …)."""
         flat = predictions.reshape(len(predictions), -1) if len(predictions) else predictions.reshape(0, 1)
         names = ["prediction"] if flat.shape[1] == 1 else [f"prediction-{number}" for number in range(flat.shape[1])]
         found: dict[str, Any] = {name: flat[:, number] for number, name in enumerate(names)}
@@ -97,12 +96,12 @@ class ModelInterface:
         return found
 
     def card(self) -> Mapping[str, Any]:
-        """What the model card says of inputs and outputs, as JSON values: `predicts`, `columns`, `classes`, …"""
+        """The model card's entries on inputs and outputs, as JSON values: `predicts`, `columns`, `classes`, …"""
         return {}
 
     def scaling(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Offset and divisor (inputs,) where `encode` makes (value - offset) / divisor of each input, in float64.
+        """Offset and divisor (inputs,) if `encode` computes (value - offset) / divisor for each input, in float64.
 
-        A missing value is then the offset. None where encoding is something else.
+        A missing value is replaced by the offset. None if the encoding is anything else.
         """
         return None

@@ -1,4 +1,4 @@
-"""From a path or a run's name to a model, with a word for every reason why there is none."""
+"""Finds and loads a model by a path or a run's name, and explains why if there is none."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ log = logging.getLogger("trainer")
 
 
 def load_model(path: str | Path, *, device: str = "cpu", task: Task | None = None) -> Model:
-    """The model in a run's folder, or in a model folder that was copied elsewhere.
+    """Loads the model from a run's folder, or from a model folder that was copied elsewhere.
 
-    `device` is `cpu`, `gpu` or `gpu:1`. A model of a task that is not installed, because it was given to `fit` as an
-    instance, needs the instance again. What is read runs no code of the folder's, only the installed task's.
+    `device` is `cpu`, `gpu` or `gpu:1`. If you passed `fit` a task instance that is not installed as an entry point,
+    pass it here as `task` again. Loading runs the installed task's code only, never code from the folder.
 
     Raises UsageError for a run without a model, and for a folder that is damaged, of a newer version, or not a model.
     """
@@ -36,14 +36,14 @@ def load_model(path: str | Path, *, device: str = "cpu", task: Task | None = Non
 
 
 def load_from(folder: Path, *, device: str = "cpu", task: Task | None = None) -> Model:
-    """The model in a model folder. Raises UsageError as `load_model` does."""
-    said = manifest.read(folder)
-    built = _task(folder, said) if task is None else task
-    return Model(folder, said, built, _context(device))
+    """The model in a model folder. Raises UsageError like `load_model`."""
+    about = manifest.read(folder)
+    built = _task(folder, about) if task is None else task
+    return Model(folder, about, built, _context(device))
 
 
 def _context(device: str) -> Context:
-    """The one context that a device's name means. Raises UsageError for none or several."""
+    """The context of a single device. Raises UsageError if the name means none or several."""
     from trainer.devices import contexts
 
     try:
@@ -51,12 +51,12 @@ def _context(device: str) -> Context:
     except UsageError as error:
         raise UsageError(error.what, where="--device", fix=error.fix.replace("--devices", "--device")) from error
     if len(found) > 1 and device.strip() != "auto":
-        raise UsageError(f"{device!r} names {len(found)} devices", where="--device", fix="A model takes one.")
+        raise UsageError(f"{device!r} names {len(found)} devices", where="--device", fix="A model runs on one.")
     return found[0]
 
 
 def find_model(run: str | Path, runs_dir: Path = DEFAULT_RUNS) -> Path:
-    """The model folder of a run (by path or name), or the one that the path itself is. Raises UsageError."""
+    """The model folder of a run (by path or name), or the path itself if it is one. Raises UsageError."""
     path = Path(run)
     if (path / manifest.ABOUT).is_file():
         _check_run(path.absolute().parent, only_warn=True)
@@ -67,7 +67,7 @@ def find_model(run: str | Path, runs_dir: Path = DEFAULT_RUNS) -> Path:
 
 
 def _check_run(path: Path, *, only_warn: bool) -> None:
-    """Says how the run stands that a model would be of: one that has not ended has none, or that of an earlier end."""
+    """Refuses or warns about a run that has not ended: it has no model, or that of an earlier end."""
     if not (path / RUN).is_file():
         return
     record = read_record(path)
@@ -75,31 +75,31 @@ def _check_run(path: Path, *, only_warn: bool) -> None:
     if entry.status in ("finished", "stopped"):
         if not only_warn:
             raise UsageError(
-                f"the run {shown(path)} has no model; it may be of a version that wrote none",
+                f"the run {shown(path)} has no model; its version of gluon-trainer may not have written one",
                 where="RUN",
-                fix="trainer resume with a higher --epochs trains on and writes one.",
+                fix="trainer resume with a higher --epochs continues training and writes one.",
             )
         return
     epoch, step = entry.reached
     verb = {"running": "is", "interrupted": "was"}.get(entry.status, "has")
-    stands = f"the run {shown(path)} {verb} {entry.status} (epoch {epoch}, step {step})"
-    fix = "Wait for its end." if entry.status == "running" else f"Go on with: trainer resume {shown(path)}"
+    state = f"the run {shown(path)} {verb} {entry.status} (epoch {epoch}, step {step})"
+    fix = "Wait until it ends." if entry.status == "running" else f"Resume it: trainer resume {shown(path)}"
     if not only_warn:
-        raise UsageError(f"{stands} and has no model", where="RUN", fix=fix)
-    log.warning("%s; its model is older than that. %s", stands, fix)
+        raise UsageError(f"{state} and has no model", where="RUN", fix=fix)
+    log.warning("%s; its model is older than that. %s", state, fix)
 
 
-def _task(folder: Path, said: manifest.About) -> Task:
-    """The task, as it was. Raises UsageError where it is not installed, or has other options by now."""
+def _task(folder: Path, about: manifest.About) -> Task:
+    """The task with its recorded options. Raises UsageError if it is not installed or its options have changed."""
     where = str(folder / manifest.ABOUT)
     try:
-        cls: type[Task] = registry.load(registry.TASKS, said.task.name)
+        cls: type[Task] = registry.load(registry.TASKS, about.task.name)
     except UsageError as error:
         raise UsageError(
             error.what,
             where=where,
-            fix="Install the package that it comes from, or, in Python, give load_model the task. " + error.fix,
+            fix="Install the task's package or, in Python, pass the task to load_model. " + error.fix,
         ) from error
-    task = options.build(cls, said.task.options, where=f"{where}: task")
-    task.name = said.task.name
+    task = options.build(cls, about.task.options, where=f"{where}: task")
+    task.name = about.task.name
     return task

@@ -1,4 +1,4 @@
-"""`model.json`: what a model folder says of itself, checked before anything else in the folder is believed."""
+"""`model.json` describes a model folder. It is checked before anything else in the folder is used."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ FOLDER = "model"
 ABOUT = "model.json"
 SYMBOL = "model-symbol.json"
 PARAMETERS = "model-0000.params"
-"""The names that MXNet's own loaders expect of a prefix `model` and epoch 0."""
+"""The names that MXNet's loaders expect for the prefix `model` and epoch 0."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Part(BaseModel):
-    """JSON values alone; what a newer version may have added to the same schema is passed over."""
+    """JSON values only; keys that a newer version has added to the same schema are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
@@ -35,7 +35,7 @@ class FileEntry(_Part):
 
 
 class InputEntry(_Part):
-    """An input of the net: `shape` is that of one row, without the axis of the rows."""
+    """An input of the net; `shape` is one row's, without the row axis."""
 
     name: Annotated[str, Field(min_length=1)]
     shape: list[Annotated[int, Field(ge=0)]]
@@ -43,14 +43,14 @@ class InputEntry(_Part):
 
 
 class TaskEntry(_Part):
-    """The task that was trained, by the name of its entry point, with its options as a TOML file has them."""
+    """The trained task: the name of its entry point, and its options as in a TOML file."""
 
     name: str
     options: dict[str, Any]
 
 
 class Thresholds(_Part):
-    """The decision threshold that was given, and the one that was tuned in its place, if any."""
+    """The given decision threshold, and the tuned one that replaces it, if any."""
 
     given: Annotated[float, Field(strict=False)]
     tuned: Annotated[float, Field(strict=False)] | None = None
@@ -63,16 +63,16 @@ class About(_Part):
     task: TaskEntry
     inputs: Annotated[list[InputEntry], Field(min_length=1)]
     outputs: Annotated[int, Field(ge=1)]
-    """How many arrays the net gives."""
+    """How many arrays the net returns."""
     symbol: bool
     """Whether there is a symbol; without one the task's code has to build the net."""
     symbol_why: str = ""
-    """Why there is none."""
+    """Why there is no symbol."""
     batch_size: Annotated[int, Field(ge=1)]
-    """Rows that are computed at a time."""
+    """Rows per batch."""
     threshold: Thresholds | None = None
     info: dict[str, Any]
-    """What the task's `model_info` gave."""
+    """What the task's `model_info` returned."""
     metrics: dict[str, Annotated[float, Field(strict=False)] | None]
     card: dict[str, Any]
     seed: int
@@ -88,7 +88,7 @@ class About(_Part):
 
 
 def read(folder: Path) -> About:
-    """Checks a model folder, every byte of it. Raises UsageError for one that is damaged or of another version."""
+    """Checks a model folder, including checksums. Raises UsageError if it is damaged or of another version."""
     where = str(folder / ABOUT)
     try:
         value = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
@@ -100,7 +100,7 @@ def read(folder: Path) -> About:
     if isinstance(version, int) and version > SCHEMA:
         raise UsageError("it was written by a newer version of this program", where=where, fix="Update gluon-trainer.")
     if version != SCHEMA:
-        raise UsageError("it describes no model", where=where)
+        raise UsageError("it does not describe a model", where=where)
     try:
         about = About.model_validate(value)
     except ValidationError as error:
@@ -109,7 +109,7 @@ def read(folder: Path) -> About:
         raise UsageError(f"it is damaged: {place}: {first['msg']}", where=where) from error
     if set(about.files) != set(about.names):
         raise UsageError(f"it is damaged: its files are {sorted(about.files)}", where=where)
-    # The names are ours, never the file's: what it says must not lead anywhere else.
+    # Names come from this module, never from the file, which must not point outside the folder.
     for name in about.names:
         _check(folder / name, about.files[name])
     return about
@@ -121,6 +121,6 @@ def _check(path: Path, entry: FileEntry) -> None:
         if found != entry.bytes:
             raise UsageError(f"it is damaged: it has {found} bytes instead of {entry.bytes}", where=str(path))
         if digest(path) != entry.sha256:
-            raise UsageError("it is damaged: its checksum differs", where=str(path))
+            raise UsageError("it is damaged: its checksum does not match", where=str(path))
     except OSError as error:
         raise UsageError(f"it cannot be read: {error.strerror or error}", where=str(path)) from error

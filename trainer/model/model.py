@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class Model:
-    """A trained model; `trainer.load_model` makes it from its folder.
+    """A trained model; `trainer.load_model` creates it from its folder.
 
-    `net` is a Gluon block on one device, `about` what `model.json` says, `task` the task that was trained. May be used
-    by several threads; they take turns on the device.
+    `net` is a Gluon block on one device, `about` the content of `model.json`, `task` the trained task. Several threads
+    may use it; they take turns on the device.
     """
 
     def __init__(self, folder: Path, about: About, task: Task, context: Context) -> None:
@@ -37,22 +37,22 @@ class Model:
         self._context = context
         self._lock = Lock()
         self.net = _load_net(folder, about, task, context)
-        """Takes the encoded inputs, each (rows, …), and gives what the task calls outputs: logits, say."""
+        """Takes the encoded inputs, each (rows, …), and returns the outputs, such as logits."""
 
     @property
     def threshold(self) -> float | None:
-        """The one that it decides by: tuned where it was, otherwise as it was given; None for a task without."""
+        """The decision threshold: the tuned one if there is one, otherwise the given one; None if the task has none."""
         found = self.about.threshold
         if found is None:
             return None
         return found.given if found.tuned is None else found.tuned
 
     def predict(self, data: Any, *, threshold: float | None = None) -> pa.Table:
-        """Predictions for rows in memory, as a table with a row each, in their order.
+        """Predictions for rows in memory: a table with one row each, in the same order.
 
-        `data` is whatever the task takes: for tables a pyarrow Table, a data frame, a dict of columns, or an array
-        (rows, columns). The columns of the result are the task's: `probability` and `class` for two classes. A
-        `threshold` takes the place of the model's. Raises UsageError for what does not fit.
+        `data` is what the task takes; for tables a pyarrow Table, a data frame, a dict of columns, or an array
+        (rows, columns). The task names the result's columns: `probability` and `class` for two classes. `threshold`
+        replaces the model's. Raises UsageError if the data or the threshold does not fit the model.
         """
         import pyarrow as pa
 
@@ -61,19 +61,25 @@ class Model:
         return pa.table(self.interface.columns(self.scores(encoded), threshold))
 
     def encode(self, data: Any) -> Encoded:
-        """Rows in memory as the net takes them, with counts of missing and unseen values. Raises UsageError."""
+        """Rows in memory as the net takes them, with counts of missing and unseen values.
+
+        Raises UsageError if they do not fit the model.
+        """
         encoded = self.interface.encode(data)
         self._check(encoded)
         return encoded
 
     def scores(self, encoded: Encoded) -> NDArray[Any]:
-        """What the task makes of the net's outputs, (rows, …): probabilities, say. Waits for the device."""
+        """The task's predictions from the net's outputs, (rows, …), such as probabilities. Waits for the device."""
         return self.compute(encoded)[0]
 
     def compute(
         self, encoded: Encoded, loss: Callable[[Any, slice], Array] | None = None
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """The scores, and what `loss` gives for outputs and the rows that they are of, (rows,); empty without it."""
+        """The scores, and the result of `loss` (called with the outputs and their slice of rows), (rows,).
+
+        The second array is empty without `loss`.
+        """
         from trainer.mxnet import autograd
 
         scores, losses = [], []
@@ -106,17 +112,17 @@ class Model:
         wanted = [tuple(entry.shape) for entry in self.about.inputs]
         found = [part.shape[1:] for part in encoded.inputs]
         if wanted != found:
-            raise UsageError(f"the rows have shape {found}, the model wants {wanted}", where="the data")
+            raise UsageError(f"the rows have shape {found}, the model takes {wanted}", where="the data")
 
 
 def check_threshold(given: float | None, own: float | None) -> float | None:
-    """The threshold to decide by. Raises UsageError for one that means nothing."""
+    """The threshold to use. Raises UsageError if it is not a probability or the model has no threshold."""
     if given is None:
         return own
     if own is None:
-        raise UsageError("the model decides by no threshold", where="threshold")
+        raise UsageError("the model has no decision threshold", where="threshold")
     if not 0 <= given <= 1:
-        raise UsageError(f"{given!r} is no probability", where="threshold", fix="Give a number from 0 to 1.")
+        raise UsageError(f"{given!r} is not a probability", where="threshold", fix="Use a number from 0 to 1.")
     return given
 
 
@@ -128,7 +134,7 @@ def _interface(folder: Path, about: About, task: Task) -> ModelInterface:
 
 
 def _load_net(folder: Path, about: About, task: Task, context: Context) -> Any:
-    """The net with its weights. Raises UsageError where the files do not fit each other."""
+    """The net with its weights. Raises UsageError if the files do not match."""
     from trainer.mxnet import gluon, mx
 
     names = [entry.name for entry in about.inputs]
@@ -136,7 +142,7 @@ def _load_net(folder: Path, about: About, task: Task, context: Context) -> Any:
     try:
         if about.symbol:
             with warnings.catch_warnings():
-                # That the inputs' types are not known: they follow from the parameters'.
+                # It warns that the inputs' types are unknown; they follow from the parameters.
                 warnings.simplefilter("ignore")
                 net = gluon.SymbolBlock.imports(str(folder / SYMBOL), names, str(folder / PARAMETERS), ctx=context)
             net.hybridize(static_alloc=True)
@@ -148,7 +154,7 @@ def _load_net(folder: Path, about: About, task: Task, context: Context) -> Any:
     except UsageError:
         raise
     except Exception as error:
-        # MXNet raises its own errors, and whatever Python raises for names and shapes that do not fit.
+        # MXNet raises its own errors, and Python's for names and shapes that do not match.
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UsageError(f"symbol and parameters cannot be used: {first}", where=str(folder)) from error
     return net

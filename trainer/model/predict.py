@@ -1,4 +1,4 @@
-"""A file of rows through a model into a table of predictions, a part at a time: memory does not grow with the file."""
+"""Predicts for a file of rows, in parts, so memory does not grow with the file."""
 
 from __future__ import annotations
 
@@ -29,58 +29,57 @@ STANDARD_OUTPUT = "-"
 
 @dataclass
 class Report:
-    """What was seen on the way."""
+    """Counts of the rows read so far."""
 
     rows: int = 0
     ignored: Sequence[str] = ()
-    """Columns, or files, that the model has no use for."""
+    """Columns or files that the model does not use."""
     missing: dict[str, int] = field(default_factory=dict)
     """How many values of each column were missing."""
     unseen: dict[str, int] = field(default_factory=dict)
-    """How many values of each column the training rows did not have."""
+    """How many values of each column do not occur in the training rows."""
     not_finite: int = 0
-    """Rows whose prediction is no number."""
+    """Rows whose prediction is NaN or infinite."""
 
     def add(self, encoded: Encoded) -> None:
-        """Counts a part."""
         self.rows += encoded.rows
         for total, part in ((self.missing, encoded.missing), (self.unseen, encoded.unseen)):
             for name, count in part.items():
                 total[name] = total.get(name, 0) + count
 
     def notes(self) -> list[str]:
-        """What a person should know, a line each."""
+        """What the user should know, one line each."""
         counted = {
-            "missing values, taken as in training": self.missing,
-            "values that the training rows do not have": self.unseen,
+            "missing values, treated as in training": self.missing,
+            "values that do not occur in the training rows": self.unseen,
         }
-        lines = [f"the model has no use for: {listed(self.ignored, 10)}"] if self.ignored else []
+        lines = [f"not used by the model: {listed(self.ignored, 10)}"] if self.ignored else []
         lines += [
             f"{what}: {listed((f'{name} {count}' for name, count in counts.items()), 10)}"
             for what, counts in counted.items()
             if counts
         ]
-        return [*lines, *([f"{self.not_finite} predictions are no numbers"] if self.not_finite else [])]
+        return [*lines, *([f"{self.not_finite} predictions are not finite numbers"] if self.not_finite else [])]
 
 
 def check_output(output: str, *, source: str, force: bool) -> None:
-    """Raises UsageError where the predictions could not be written later; reads and writes nothing."""
+    """Raises UsageError if the predictions could not be written later; writes nothing."""
     if output == STANDARD_OUTPUT:
         return
     path, where = Path(output), "--output"
     if not is_csv(path) and path.suffix.lower() not in PARQUET_ENDINGS:
         raise UsageError(
-            f"the ending of {output!r} says neither CSV nor Parquet",
+            f"the suffix of {output!r} is neither CSV's nor Parquet's",
             where=where,
             fix=f"Use {listed([*CSV_ENDINGS, *PARQUET_ENDINGS])}, or - for CSV on standard output.",
         )
     if path.is_dir():
         raise UsageError(f"{path} is a folder", where=where, fix="Name a file in it.")
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {path.absolute().parent}", where=where, fix="Make it first.")
+        raise UsageError(f"there is no folder {path.absolute().parent}", where=where, fix="Create it first.")
     if path.exists():
         if Path(source).exists() and path.samefile(source):
-            raise UsageError(f"{path} is what the rows are read from", where=where, fix="Choose another name.")
+            raise UsageError(f"{path} is the input file", where=where, fix="Choose another name.")
         if not force:
             raise UsageError(f"{path} exists", where=where, fix="Choose another name, or pass --force to replace it.")
 
@@ -95,13 +94,13 @@ def predict_file(
     force: bool = False,
     watch: Callable[[RowSource, int], None] | None = None,
 ) -> Report:
-    """Writes predictions for every row of a file (or of `-`, standard input), in their order; returns what it saw.
+    """Writes predictions for every row of a file (or of `-`, standard input), in the same order; returns the counts.
 
-    `output` is a CSV or Parquet file, or `-` for CSV on standard output. It appears under its name when it is whole; a
-    full disk or a mistake in the last row leaves what was there before. `keep` names columns of the source that stand
-    before the predictions, None for all of them. `watch` is called after each part with the source and the rows so far.
+    `output` is a CSV or Parquet file, or `-` for CSV on standard output. The file appears once it is complete; after a
+    full disk or an error in the last row an older one is unchanged. `keep` names the columns of the source to write
+    before the predictions; None means all. `watch` is called after each part with the source and the rows so far.
 
-    Raises UsageError for whatever does not fit, and for an output that exists, unless `force` is set.
+    Raises UsageError if the source does not fit the model, or `output` exists and `force` is not set.
     """
     check_output(output, source=source, force=force)
     threshold = check_threshold(threshold, model.threshold)
@@ -128,14 +127,14 @@ Write = Callable[[Mapping[str, Any]], None]
 
 @contextmanager
 def _writing(output: str) -> Iterator[Write]:
-    """A function that takes the columns of one part after the other."""
+    """A function that writes the columns of one part; call it part by part."""
     if output == STANDARD_OUTPUT:
         try:
             sys.stdout.flush()
             yield _CsvWriter(sys.stdout.buffer).write
             sys.stdout.buffer.flush()
         except BrokenPipeError:
-            # Whoever read it has seen enough.
+            # The reader has closed the pipe, which is not a mistake.
             raise
         except OSError as error:
             raise UsageError(f"it cannot be written: {error.strerror or error}", where="standard output") from error
@@ -167,7 +166,7 @@ def _delimiter(path: Path) -> str:
 
 
 class _CsvWriter:
-    """CSV with quotes where a value needs them."""
+    """CSV, quoted only if a value needs it."""
 
     def __init__(self, file: Any, *, delimiter: str = ",") -> None:
         self._file = file
@@ -210,7 +209,7 @@ class _CsvWriter:
 
 
 class _ParquetWriter:
-    """A Parquet file, a row group a part."""
+    """A Parquet file with one row group per part."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -231,6 +230,6 @@ class _ParquetWriter:
     def __exit__(self, *error: object) -> None:
         if self._writer is None:
             return
-        # After an error too: it would close itself later, when the file is gone.
+        # After an error too: otherwise it closes itself later, when the file is gone.
         with nullcontext() if error[0] is None else suppress(Exception):
             self._writer.close()

@@ -1,4 +1,4 @@
-"""Writes the model folder at the end of a run: complete, or not at all."""
+"""Writes the model folder at the end of a run, completely or not at all."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from trainer.step.parameters import Parameters
 
 ROWS_AT_A_TIME = 256
-"""For a task that does not say how many rows it evaluates at a time: a training batch may be far smaller."""
+"""The least batch size for prediction if the task names none; training batches may be far smaller."""
 
 
 def write_model(run: Run, parameters: Parameters) -> Path:
-    """The folder `model` in the run's folder, with the weights that its evaluations use; an older one is replaced.
+    """Writes the folder `model` in the run's folder, with the weights used for evaluation; replaces an older one.
 
-    A net without a symbolic form gets its parameters alone, and `run.model_note` says why. Raises TrainerError where
-    the disk refuses; nothing is left of the new folder then, and the older one is whole.
+    For a net without a symbolic form only the parameters are saved, and `run.model_note` says why. Raises TrainerError
+    if it cannot be written; the new folder is then removed, and an older one is intact.
     """
     assert run.folder is not None  # noqa: S101
     target = run.folder / FOLDER
@@ -48,12 +48,12 @@ def write_model(run: Run, parameters: Parameters) -> Path:
 
 
 def _write_net(run: Run, parameters: Parameters, temporary: Path) -> dict[str, Any]:
-    """The symbol and the parameters; returns what `model.json` says of them."""
+    """Writes the symbol and the parameters; returns their entries for `model.json`."""
     from trainer.model.symbol import NoSymbol, trace_net
     from trainer.mxnet import mx
 
     sample = run.train.sample()
-    # Parameters of the loss are no part of the model.
+    # Parameters of the loss are not part of the model.
     places = {place: parameter for place, parameter in parameters.named.items() if not place.startswith("loss:")}
     context = run.contexts[0]
     values = {place: parameter.data(context) for place, parameter in places.items()}
@@ -63,7 +63,7 @@ def _write_net(run: Run, parameters: Parameters, temporary: Path) -> dict[str, A
     except NoSymbol as reason:
         why = str(reason)
         names, outputs = [f"data{number}" for number in range(len(sample))], 1
-        run.model_note = f"parameters alone, without a symbol: {why}"
+        run.model_note = f"parameters only, no symbol: {why}"
     else:
         auxiliary = set(symbol.list_auxiliary_states())
         used = {*symbol.list_arguments(), *auxiliary}
@@ -83,7 +83,7 @@ def _write_net(run: Run, parameters: Parameters, temporary: Path) -> dict[str, A
 
 
 def _save_arrays(mx: Any, path: Path, values: Mapping[str, Any]) -> None:
-    """MXNet's own format, read back and compared: MXNet says nothing of a disk that was full when it closed a file.
+    """Saves in MXNet's format, then reads back and compares: MXNet does not report a disk that is full on closing.
 
     Raises OSError.
     """
@@ -99,7 +99,7 @@ def _save_arrays(mx: Any, path: Path, values: Mapping[str, Any]) -> None:
     except mx.MXNetError:
         whole = False
     if not whole:
-        raise OSError(f"{path.name} is not what was written (is the disk full?)")
+        raise OSError(f"{path.name} differs from what was written (is the disk full?)")
 
 
 def _about(run: Run, parameters: Parameters) -> dict[str, Any]:
@@ -127,16 +127,16 @@ def _thresholds(run: Run) -> dict[str, float | None] | None:
 
 
 def _card(run: Run, parameters: Parameters, info: Mapping[str, Any]) -> dict[str, Any]:
-    """What a person wants to know who is given this folder."""
+    """What the recipient of this folder wants to know."""
     splits = {split: getattr(run, split) for split in ("train", "validation", "test")}
     rows = {split: batches.rows for split, batches in splits.items() if batches is not None}
-    said = dict(run.task.model_interface(info).card())
+    task_card = dict(run.task.model_interface(info).card())
     return {
         "trained": {"began": _date(run.started), "ended": _date(time.time()), "status": run.status},
         "rows": rows,
         "parameters": sum(int(np.prod(each.shape)) for each in parameters.all),
-        **said,
-        "limits": "It knows nothing but its training rows: judge it on rows of your own before you rely on it.",
+        **task_card,
+        "limits": "It knows only its training rows: evaluate it on rows of your own before you rely on it.",
     }
 
 

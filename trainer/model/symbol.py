@@ -1,4 +1,4 @@
-"""A net as a symbol of its own: inference alone, its parameters called by their places in the net."""
+"""Traces a net into a symbol for inference, with parameters named after their place in the net."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Any
 from trainer.mxnet import gluon, mx
 
 
-class NoSymbol(Exception):  # noqa: N818  a condition with a reason, caught at once
+class NoSymbol(Exception):  # noqa: N818  not an error: it carries a reason and is caught at once
     """The net has no symbolic form; the message says why."""
 
 
 def trace_net(net: Any, places: Mapping[str, Any], inputs: int) -> tuple[Any, list[str], int]:
-    """The net's symbol, the names of its inputs, and how many outputs it has; raises NoSymbol.
+    """The net's symbol, the names of its inputs, and its number of outputs; raises NoSymbol.
 
-    `places` are the net's parameters by their place. Gluon's own names count up with every net that a process builds
-    (`dense7_weight`), so the same model would have other names in each run; places (`0.weight`) say what they are.
+    `places` maps places (`0.weight`) to the net's parameters. Gluon numbers its own names over all nets that a process
+    builds (`dense7_weight`), so they would differ from run to run.
     """
     if not isinstance(net, gluon.HybridBlock):
         raise NoSymbol(f"the net ({type(net).__name__}) is not a HybridBlock")
     names = _input_names(inputs, places)
-    # Names that no parameter has, while Gluon's are still in use.
+    # Names that cannot clash with Gluon's, which are still in use here.
     variables = [mx.sym.var(f"model:{name}") for name in names]
     try:
         given = net(*variables)
     except Exception as error:
-        # A hybrid_forward that asks for a shape or a value is fine under autograd, and raises anything it likes here.
+        # A hybrid_forward that reads a shape or a value works under autograd, but may raise anything here.
         first = next(iter(str(error).splitlines()), "")
         raise NoSymbol(f"the net cannot be traced ({type(error).__name__}: {first})") from error
     parts = given if isinstance(given, (list, tuple)) else [given]
     if not all(isinstance(part, mx.sym.Symbol) for part in parts):
-        raise NoSymbol("the net gives nested outputs")
+        raise NoSymbol("the net returns nested outputs")
     symbol = mx.sym.Group(list(parts)) if len(parts) > 1 else parts[0]
     renamed = {parameter.name: place for place, parameter in places.items()}
     renamed |= {f"model:{name}": name for name in names}
@@ -40,7 +40,7 @@ def trace_net(net: Any, places: Mapping[str, Any], inputs: int) -> tuple[Any, li
 
 
 def _input_names(count: int, taken: Mapping[str, Any]) -> list[str]:
-    """`data`, or `data0`, `data1`, … as Gluon's own export has it."""
+    """`data`, or `data0`, `data1`, … as in Gluon's export."""
     stem = "data"
     while any(place.startswith(stem) for place in taken):
         stem = f"input_{stem}"
@@ -48,7 +48,7 @@ def _input_names(count: int, taken: Mapping[str, Any]) -> list[str]:
 
 
 def _renamed(symbol: Any, names: Mapping[str, str]) -> Any:
-    """The symbol with its variables called by `names`, and its operators by what they do and their number."""
+    """The symbol with its variables renamed by `names`, and its operators named by kind and number."""
     graph = json.loads(symbol.tojson())
     nodes: Sequence[dict[str, Any]] = graph["nodes"]
     counts: dict[str, int] = {}
@@ -57,7 +57,7 @@ def _renamed(symbol: Any, names: Mapping[str, str]) -> Any:
         if node["op"] == "null":
             node["name"] = names.get(node["name"], node["name"])
         elif not nested:
-            # What stands in a subgraph refers to names outside of it.
+            # Subgraphs refer to names outside of them.
             kind = node["op"].lower().strip("_")
             node["name"] = f"{kind}{counts.setdefault(kind, 0)}"
             counts[kind] += 1

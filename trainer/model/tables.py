@@ -1,4 +1,4 @@
-"""Tables into a model of two classes, and probabilities and classes out of it."""
+"""Binary classification of tables: rows of a table in, probabilities and classes out."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PROBABILITY, CLASS = "probability", "class"
 
 
 class BinaryTable(ModelInterface):
-    """Rows of a table, encoded by the schema of the training rows; the probability of class 1 and the class come out.
+    """Encodes table rows with the schema of the training rows; returns the probability of class 1 and the class.
 
-    `weight_mean` is what the run divided the weights by.
+    `weight_mean` is the mean that the run divided its weights by.
     """
 
     def __init__(self, schema: Schema, *, weight_mean: float = 1.0) -> None:
@@ -37,19 +37,19 @@ class BinaryTable(ModelInterface):
 
     @classmethod
     def info(cls, schema: Schema, *, weight_mean: float = 1.0) -> dict[str, Any]:
-        """What `model.json` has to hold for `from_info`."""
+        """The JSON value for `from_info`, which `model.json` stores."""
         return {"table": schema.to_json(), "weight_mean": weight_mean}
 
     @classmethod
     def from_info(cls, info: Mapping[str, Any]) -> BinaryTable:
-        """Back from `info`; raises UsageError for anything else."""
+        """The interface that `info` describes; raises UsageError for anything else."""
         mean = info.get("weight_mean")
         if not isinstance(mean, (int, float)) or isinstance(mean, bool) or not 0 < mean < float("inf"):
-            raise UsageError(f"weight_mean is {mean!r}, not a number above 0")
+            raise UsageError(f"weight_mean is {mean!r}, not a number > 0")
         return cls(Schema.from_json(info.get("table")), weight_mean=float(mean))
 
     def open(self, source: str, *, keep: Sequence[str] | None, judged: bool) -> TableRows:
-        """A CSV or Parquet file, or CSV on standard input; its columns in any order."""
+        """The rows of a CSV or Parquet file, or of CSV on standard input; columns may be in any order."""
         stream = open_stream(source)
         try:
             return TableRows(self, stream, keep=keep, judged=judged)
@@ -60,20 +60,20 @@ class BinaryTable(ModelInterface):
     def encode(self, data: Any) -> Encoded:
         """Rows in memory: a pyarrow Table or RecordBatch, a data frame, a dict of columns, or an array (rows, columns).
 
-        Columns may be in any order, and others are ignored; those of an array without names are taken to be the
-        training columns in their order.
+        Columns may be in any order, and extra ones are ignored. An array without column names must have the training
+        columns in their order.
         """
         table, where = _as_table(data, self._columns), "the data"
         self.check(table.column_names, where)
-        # Without the label, which need not be one that was learned.
+        # Without the label, whose values need not be known.
         return self.encode_table(table.select(self._columns), where=where)
 
     def encode_table(
         self, table: pa.Table, *, where: str, before: int = 0, kept: Mapping[str, Any] | None = None
     ) -> Encoded:
-        """A table, or the part of one that has `before` rows before it, which row numbers in messages count.
+        """Encodes a table, or a part of one; `before` is the number of earlier rows, for row numbers in messages.
 
-        Its labels and weights are encoded where it has them.
+        Labels and weights are encoded if the table has them.
         """
         with rows_of_the_table(np.arange(before, before + table.num_rows)):
             rows = self.schema.encode(as_learned(table, self.schema), where=where)
@@ -89,29 +89,29 @@ class BinaryTable(ModelInterface):
         )
 
     def check(self, names: Sequence[str], where: str) -> None:
-        """Raises UsageError where a table with these columns lacks one of the training columns."""
+        """Raises UsageError if `names` lacks one of the training columns."""
         absent = [name for name in self._columns if name not in names]
         if absent:
             hints = {name: did_you_mean(name, names) for name in absent}
             hint = " ".join(dict.fromkeys(hint for hint in hints.values() if hint))
             raise UsageError(
-                f"it lacks the columns {listed(absent)}", where=where, fix=f"It has: {listed(names)}. {hint}".strip()
+                f"columns are missing: {listed(absent)}", where=where, fix=f"It has: {listed(names)}. {hint}".strip()
             )
 
     def columns(self, predictions: NDArray[Any], threshold: float | None) -> dict[str, Any]:
-        """`probability`, of class 1; `class`, as the training table has it, 1 where the probability is above."""
+        """`probability` of class 1, and `class` as written in the training table: class 1 above the threshold."""
         import pyarrow as pa
 
         probability = predictions.reshape(-1)
         found: dict[str, Any] = {PROBABILITY: pa.array(probability)}
         if threshold is not None:
-            # In float64, as the metrics compare; the threshold has more digits than a float32.
+            # In float64, as in the metrics: the threshold has more digits than a float32.
             above = probability.astype(np.float64) > threshold
             found[CLASS] = pa.array(self._classes).take(pa.array(above.astype(np.int8)))
         return found
 
     def card(self) -> Mapping[str, Any]:
-        """The columns it wants, and what its probability is of."""
+        """The model's columns, and what its probability refers to."""
         labels = self.schema.labels
         return {
             "predicts": f"the probability that {self.schema.label} is {labels.positive!r} rather than "
@@ -123,7 +123,7 @@ class BinaryTable(ModelInterface):
         }
 
     def scaling(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Where every column is one of numbers, and is standardised."""
+        """Means and deviations, if every column is numeric and standardised."""
         known = self.schema.columns
         if not self.schema.standardize or any(column.kind != "numeric" for column in known):
             return None
@@ -131,7 +131,7 @@ class BinaryTable(ModelInterface):
 
 
 class TableRows:
-    """The rows of a table stream, encoded a part at a time."""
+    """The rows of a table stream, encoded in parts."""
 
     def __init__(
         self, interface: BinaryTable, stream: TableStream, *, keep: Sequence[str] | None, judged: bool
@@ -146,27 +146,25 @@ class TableRows:
                 raise UsageError(f"there is no column {name!r} to keep", where=self.where, fix=hint)
             if name in (PROBABILITY, CLASS):
                 raise UsageError(
-                    f"the column {name!r} cannot be kept: the output has one of its own",
+                    f"the column {name!r} cannot be kept: the output has a column of that name",
                     where=self.where,
-                    fix="Rename it, or name the columns to keep with --keep.",
+                    fix="Rename it, or list the columns to keep with --keep.",
                 )
         interface.check(names, self.where)
         if judged:
             for column, what in ((schema.label, "label"), (schema.weight, "weight")):
                 if column is not None and column not in names:
                     hint = did_you_mean(column, names) or f"It has: {listed(names)}."
-                    raise UsageError(f"it lacks the {what} column {column!r}", where=self.where, fix=hint)
-        judging = [name for name in (schema.label, schema.weight) if name is not None] if judged else []
-        self._wanted = [*(column.name for column in schema.columns), *judging]
+                    raise UsageError(f"the {what} column {column!r} is missing", where=self.where, fix=hint)
+        targets = [name for name in (schema.label, schema.weight) if name is not None] if judged else []
+        self._wanted = [*(column.name for column in schema.columns), *targets]
         self.ignored = [name for name in names if name not in {*self._wanted, *self._keep}]
 
     @property
     def done(self) -> int:
-        """How much of the file was read."""
         return self._stream.done
 
     def __iter__(self) -> Iterator[Encoded]:
-        """The rows; those of a message are counted from the beginning of the table."""
         before = 0
         for part in self._stream.parts(list(dict.fromkeys([*self._wanted, *self._keep]))):
             kept = {name: part.column(name) for name in self._keep}
@@ -174,7 +172,6 @@ class TableRows:
             before += part.num_rows
 
     def close(self) -> None:
-        """Closes the file."""
         self._stream.close()
 
 
@@ -186,7 +183,7 @@ def _is_whole(text: str) -> bool:
 
 
 def _as_table(data: Any, columns: Sequence[str]) -> pa.Table:
-    """What a caller has in memory as a table. Raises UsageError for what is none."""
+    """The caller's data as a table. Raises UsageError if it is not one."""
     import pyarrow as pa
 
     try:
@@ -203,33 +200,33 @@ def _as_table(data: Any, columns: Sequence[str]) -> pa.Table:
         if not isinstance(data, (np.ndarray, list, tuple)) and hasattr(data, "columns"):
             return pa.table({str(name): _as_column(data[name]) for name in data.columns})
         if not isinstance(data, (np.ndarray, list, tuple)):
-            raise TypeError(f"a {type(data).__name__} is no table")
+            raise TypeError(f"a {type(data).__name__} is not a table")
         return _of_array(np.asarray(data), columns)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise UsageError(
-            f"it cannot be taken for a table: {next(iter(str(error).splitlines()), type(error).__name__)}",
+            f"it is not a table: {next(iter(str(error).splitlines()), type(error).__name__)}",
             where="the data",
-            fix="Give a pyarrow Table, a data frame, a dict of columns, or an array (rows, columns).",
+            fix="Pass a pyarrow Table, a data frame, a dict of columns, or an array (rows, columns).",
         ) from error
 
 
 def _of_array(array: NDArray[Any], columns: Sequence[str]) -> pa.Table:
-    """An array of the training columns in their order; NaN is missing."""
+    """An array with the training columns in their order; NaN is missing."""
     import pyarrow as pa
 
     if array.ndim != 2 or array.shape[1] != len(columns):
         raise UsageError(
-            f"an array of shape {array.shape} has not the {len(columns)} columns of the training table",
+            f"an array of shape {array.shape} does not have the training table's {len(columns)} columns",
             where="the data",
             fix=f"Its columns have to be: {listed(columns)}.",
         )
-    # By column in memory once: each is then taken over without a copy.
+    # One copy to column order, so that no column needs its own.
     array = np.asfortranarray(array)
     return pa.table({name: _as_column(array[:, number]) for number, name in enumerate(columns)})
 
 
 def _as_column(values: Any) -> Any:
-    """A column of a dict, an array or a data frame as Arrow has it."""
+    """A column of a dict, an array or a data frame as an Arrow array."""
     import pyarrow as pa
 
     if isinstance(values, (pa.Array, pa.ChunkedArray)):

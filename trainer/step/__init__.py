@@ -1,7 +1,7 @@
-"""One optimisation step: `forward_backward(batch)`, then `update(rows)`; plugins live between them.
+"""One optimisation step: `forward_backward(batch)`, then `update()`; plugins run between them.
 
-Two ways to compute it give the same results. The compiled step turns net and loss into one symbol, bound to the
-parameters' own arrays; the recorded step runs them under autograd, and is there for everything that cannot be bound.
+There are two implementations with the same results. The compiled step turns net and loss into one symbol, bound to the
+parameters' own arrays. The recorded step runs them under autograd, for everything that cannot be bound.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ if TYPE_CHECKING:
 
 
 class Step(Protocol):
-    """What the loop needs of a step."""
+    """The interface that the loop uses."""
 
     kind: str
     """`compiled` or `recorded`."""
     why: str
-    """Why it is recorded; empty where it is compiled."""
+    """Why it is recorded; empty if it is compiled."""
     parameters: Parameters
     gradients: Gradients
     loss: TrainingLoss
     symbol: Any
-    """Losses and outputs as an MXNet symbol; None where the step is recorded."""
+    """Losses and outputs as an MXNet symbol; None if the step is recorded."""
     draws_random_numbers: bool
-    """Whether training may draw random numbers from MXNet's generator; true where it cannot be known."""
+    """Whether training may draw random numbers from MXNet's generator; true if unknown."""
     draws_in_inference: bool
-    """Whether evaluating is known to draw some too."""
+    """Whether evaluation is known to draw random numbers too."""
 
     def forward_backward(self, batch: Batch) -> None:
-        """Loss and gradients of a batch, summed over its rows and over the contexts."""
+        """Computes loss and gradients of a batch, summed over its rows and the contexts."""
 
     def update(self) -> None:
-        """Moves the weights by the gradients of the newest batch."""
+        """Updates the weights from the latest batch's gradients."""
 
     def forward(self, batch: Batch) -> tuple[list[Array], list[Array]]:
-        """Outputs and per-row losses, one array a context that has rows, as in inference."""
+        """Outputs and per-row losses in inference mode, one array per context with rows."""
 
     def outputs(self) -> list[Array]:
-        """The outputs of the newest training batch, one array a context."""
+        """The outputs of the latest training batch, one array per context with rows."""
 
 
 def make_step(
@@ -63,12 +63,12 @@ def make_step(
     parts: Sequence[Context] | None = None,
     change: Callable[[Graph], Graph] | None = None,
 ) -> Step:
-    """The compiled step where net and loss can be bound, the recorded one otherwise.
+    """The compiled step if net and loss can be bound, otherwise the recorded one.
 
-    `sample` holds one row of every input; it gave the parameters their shapes. `compiled=False` asks for the recorded
-    step, for comparison and for debugging inside a net. `parts` are the contexts of a batch's micro-batches, in turn;
-    None for one part a context. `change` may change the graph that is bound. Raises UsageError for an optimizer that
-    does not take the net's parameters.
+    `sample` holds one row of each input; the parameters' shapes come from it. `compiled=False` requests the recorded
+    step, to compare the two or to debug inside a net. `parts` lists the contexts of a batch's micro-batches in order;
+    None means one part per context. `change` may change the graph before it is bound. Raises UsageError if the
+    optimizer does not accept the net's parameters.
     """
     if compiled:
         try:
@@ -81,7 +81,7 @@ def make_step(
             parameters = Parameters(net, loss, optimizer=optimizer, contexts=contexts, flat=not graph.has_convolution)
             return _in_parts(CompiledStep(graph, parameters, contexts), contexts, parts)
     else:
-        why = "asked for"
+        why = "requested"
     parameters = Parameters(net, loss, optimizer=optimizer, contexts=contexts, flat=False)
     return _in_parts(RecordedStep(net, loss, parameters, contexts, why=why), contexts, parts)
 

@@ -1,8 +1,8 @@
 """Operator calls whose arguments are prepared once.
 
-What a step does, it does to the same arrays. MXNet's Python functions build the C arguments anew at each call
-(10 to 20 µs, of which starting the operator takes 4 to 7), and on a small net that is most of a step. This is MXNet's
-public C interface, `MXImperativeInvokeEx`, with arguments that are kept.
+Every step works on the same arrays. MXNet's Python functions rebuild the C arguments at each call (10 to 20 µs, of
+which starting the operator takes 4 to 7), which is most of a small net's step. This module calls MXNet's public C
+interface, `MXImperativeInvokeEx`, and keeps the arguments.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _library: Any = mx.base._LIB  # noqa: SLF001  the C library that MXNet has loade
 _check: Any = mx.base.check_call
 
 _FAILED = -1
-"""What makes `_check` raise the error that the library has noted."""
+"""The return code for which `_check` raises the library's last error."""
 
 
 class Call:
-    """One operator on given arrays: `Call("_copyto", [source], target)()`.
+    """One operator on fixed arrays: `Call("_copyto", [source], target)()`.
 
-    Like MXNet's functions it returns before the device is done. The attributes are written as MXNet writes them, so the
-    results are the same bits. Not for use under `autograd.record`.
+    Like MXNet's functions it returns before the device is done. Attributes are formatted as in MXNet, so results are
+    identical to the bit. Not for use under `autograd.record`.
     """
 
     __slots__ = ("_arguments", "_inputs", "_invoke", "_kept", "_values", "_written")
@@ -51,19 +51,19 @@ class Call:
         self._kept = [*inputs, output]
 
     def __call__(self) -> None:
-        """Starts the operator. Raises MXNetError where it does not take its arguments."""
+        """Starts the operator. Raises MXNetError if it rejects its arguments."""
         if self._invoke(*self._arguments):
             _check(_FAILED)
 
     def on(self, number: int, array: Array) -> None:
-        """Starts the operator with another array, of the same shape and type, as one of its inputs."""
+        """Starts the operator with input `number` replaced by an array of the same shape and type."""
         self._inputs[number] = array.handle
         self._kept[number] = array
         if self._invoke(*self._arguments):
             _check(_FAILED)
 
     def having(self, *values: Any) -> None:
-        """Starts the operator with these values of all its attributes, in the order in which they were first given."""
+        """Starts the operator with new values for all attributes, in the order of the constructor's."""
         for number, (value, held) in enumerate(zip(values, self._values, strict=True)):
             if value != held:
                 self._values[number] = value
@@ -73,7 +73,7 @@ class Call:
 
 
 class Executor:
-    """A bound symbol, run without the new list of outputs that MXNet's own class makes in every pass."""
+    """Runs a bound symbol without building a new list of outputs in every pass, as MXNet's own class does."""
 
     __slots__ = ("_backward", "_bound", "_evaluate", "_train", "outputs")
 
@@ -87,12 +87,12 @@ class Executor:
         """The same arrays after every pass, with new values."""
 
     def forward(self) -> None:
-        """A forward pass as in inference, of a symbol that was bound for that."""
+        """A forward pass in inference mode; the symbol must be bound for inference."""
         if _library.MXExecutorForward(*self._evaluate):
             _check(_FAILED)
 
     def forward_backward(self) -> None:
-        """A forward pass in training and the backward pass, from gradients of one."""
+        """A forward pass in training mode and the backward pass, with head gradients of one."""
         if _library.MXExecutorForward(*self._train) or _library.MXExecutorBackwardEx(*self._backward):
             _check(_FAILED)
 

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from trainer.mxnet import Array, Context
 
 KEPT_SHAPES = 16
-"""Bound executors kept per context. Batches of one size need two (the last batch is shorter); data whose shapes vary
-without end must not fill the memory."""
+"""Bound executors kept per context. Batches of one size need two (the last batch is shorter); the limit keeps data of
+ever new shapes from filling the memory."""
 
 
 class Bound:
-    """A symbol bound to arrays of one shape: copy a shard into them, then run."""
+    """A symbol bound to input arrays of fixed shapes: `load` a shard, then run `executor`."""
 
     __slots__ = ("_copies", "executor", "outputs")
 
@@ -30,16 +30,15 @@ class Bound:
         self._copies = [Call("_copyto", [held], held) for held in inputs]
 
     def load(self, shard: Shard) -> None:
-        """Copies the shard into the bound arrays."""
         for part, copy in zip(shard.arrays, self._copies, strict=True):
             copy.on(0, part)
 
 
 class CompiledStep:
-    """Forward and backward as one bound symbol a context; 4 to 6 times faster than autograd on small nets.
+    """Forward and backward as one bound symbol per context; 4 to 6 times faster than autograd on small nets.
 
-    Evaluation has executors of its own over the same weights: running an executor that is bound for training with
-    is_train=False gives wrong values, and disturbs the training that follows.
+    Evaluation has its own executors over the same weights: an executor that is bound for training gives wrong values
+    with is_train=False, and disturbs the training that follows.
     """
 
     kind = "compiled"
@@ -58,7 +57,6 @@ class CompiledStep:
         self.draws_in_inference = draws_in_inference(graph.inference)
 
     def forward_backward(self, batch: Batch) -> None:
-        """Loss and gradients of a batch, summed over its rows and over the contexts."""
         self._newest = []
         for number, shard in enumerate(batch.shards):
             if shard.rows:
@@ -70,23 +68,22 @@ class CompiledStep:
         self.gradients.factor = 1.0
 
     def train(self, number: int, shard: Shard) -> tuple[Any, Array]:
-        """Gradients of one shard into context `number`'s arrays; its outputs and losses, until the next call."""
+        """Computes one shard's gradients on context `number`. Returns outputs and losses, valid until the next call."""
         bound = self._train(number, shard)
         return self._outputs(bound), bound.outputs[0]
 
     def infer(self, number: int, shard: Shard) -> tuple[Any, Array]:
-        """Outputs and losses of one shard on context `number`, until the next call."""
+        """Outputs and losses of one shard on context `number`, valid until the next call."""
         bound = self._executor(number, shard, train=False)
         bound.load(shard)
         bound.executor.forward()
         return self._outputs(bound), bound.outputs[0]
 
     def update(self) -> None:
-        """Moves the weights by the gradients of the newest batch."""
         self.parameters.update()
 
     def forward(self, batch: Batch) -> tuple[list[Array], list[Array]]:
-        """Outputs and per-row losses, one array a context that has rows; overwritten by the next call."""
+        """Outputs and per-row losses, one array per context with rows; the next call overwrites them."""
         outputs, losses = [], []
         for number, shard in enumerate(batch.shards):
             if shard.rows:
@@ -96,7 +93,6 @@ class CompiledStep:
         return outputs, losses
 
     def outputs(self) -> list[Array]:
-        """The outputs of the newest training batch, one array a context."""
         return [self._outputs(bound) for bound in self._newest]
 
     def _outputs(self, bound: Bound) -> Any:

@@ -1,7 +1,7 @@
-"""A step that several processes compute together: each its rows, and one sum over the network before the update.
+"""Data-parallel training: each process computes its rows, and the gradients are summed before the update.
 
-Every process holds the same weights and optimizer states, moves them by the same summed gradients, and so keeps holding
-the same bits: nothing but gradients travels, and rank 0 can save a checkpoint without asking anybody.
+Every process holds the same weights and optimizer states and updates them with the same summed gradients, so they stay
+identical to the bit. Only gradients are exchanged, and rank 0 can save a checkpoint without the others.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from trainer.step import Step
 
 SMALL = 8192
-"""Gradients of at most so many elements travel as float64, with everything else: one exchange a step. On two processes
-of one machine an exchange of that size takes some tens of microseconds, of which most are there for any size."""
+"""Up to this many gradient elements are sent as float64 together with everything else: one exchange per step. Between
+two processes of one machine an exchange of that size takes some tens of microseconds, most of them fixed overhead."""
 
 
 class SharedLoss(TrainingLoss):
-    """The losses over the rows of all processes. They come with the gradients, so they are numbers already."""
+    """The losses over the rows of all processes. They arrive with the gradients, as numbers on the host."""
 
     def __init__(self) -> None:
         super().__init__(())
         self._own: Sequence[Array] = ()
 
     def add(self, losses: Sequence[Array], rows: Sequence[int]) -> None:
-        """Takes this process's losses of a batch; `settle` has to follow."""
+        """Takes this process's losses of a batch; call `settle` next."""
         self._own = losses
 
     def own(self) -> float:
@@ -45,13 +45,13 @@ class SharedLoss(TrainingLoss):
         return total
 
     def settle(self, total: float, rows: int) -> None:
-        """The sum of a batch's losses over all processes, and how many rows it has."""
+        """Takes the sum of a batch's losses over all processes, and its number of rows."""
         self._mean = total / rows
         self._total += total
 
 
 class SharedStep:
-    """One of the other steps, for this process's part of each batch, and the sum over all processes."""
+    """Runs another step on this process's part of each batch, and sums over all processes."""
 
     def __init__(self, step: Step, processes: Processes) -> None:
         self._step = step
@@ -66,7 +66,7 @@ class SharedStep:
         self._network = Network(step.parameters.groups, step.parameters.measured, processes)
 
     def forward_backward(self, batch: Batch) -> None:
-        """Loss and gradients of a batch, summed over the rows of all contexts and processes. Waits for the device."""
+        """Computes loss and gradients, summed over the rows of all contexts and processes. Waits for the device."""
         rows = sum(shard.rows for shard in batch.shards)
         self._has_rows = rows > 0
         if rows:
@@ -79,24 +79,23 @@ class SharedStep:
         self.gradients.factor = 1.0
 
     def update(self) -> None:
-        """Moves the weights by the gradients of the newest batch."""
         self._step.update()
 
     def forward(self, batch: Batch) -> tuple[list[Array], list[Array]]:
-        """Outputs and per-row losses of this process's rows, one array a context that has some."""
+        """Outputs and per-row losses of this process's rows, one array per context with rows."""
         return self._step.forward(batch)
 
     def outputs(self) -> list[Array]:
-        """The outputs of the newest training batch for this process's rows, one array a context."""
+        """The outputs of the latest training batch for this process's rows, one array per context with rows."""
         return self._step.outputs() if self._has_rows else []
 
 
 class Network:
-    """Gradients, what was measured, rows and loss: packed into as few buffers as possible, and summed.
+    """Packs gradients, running statistics, rows and loss into as few buffers as possible, and sums them.
 
-    Dense float32 gradients lie in one host buffer, which MXNet copies into without a detour. What else there is goes
-    into a short float64 one: rows, loss, measured statistics times rows (so that what is equal everywhere stays as it
-    is to the last bit), gradients of other types; and the float32 ones, where there are few.
+    Dense float32 gradients lie in one host buffer, which MXNet copies into directly. A short float64 buffer takes the
+    rest: rows, loss, statistics times rows (so that equal ones stay identical to the bit), gradients of other types,
+    and the float32 gradients if there are few.
     """
 
     def __init__(self, groups: Sequence[Group], measured: Sequence[Any], processes: Processes) -> None:
@@ -107,7 +106,7 @@ class Network:
         plain = [group for group in groups if _is_plain(group)]
         self._others = [group for group in groups if not _is_plain(group)]
         self._host = np.zeros(sum(group.weights[0].size for group in plain), np.float32)
-        # A view, since from_numpy marks what it is given as read-only.
+        # A view, because from_numpy marks its argument as read-only.
         self._shared = mx.nd.from_numpy(self._host.view(), zero_copy=True) if self._host.size else None
         self._places = list(self._placed(plain))
         self._is_small = self._host.size <= SMALL
@@ -116,9 +115,9 @@ class Network:
         self._wide = np.zeros(2 + rest + (self._host.size if self._is_small else 0), np.float64)
 
     def reduce(self, loss: float, rows: int) -> tuple[float, int]:
-        """Sums this process's gradients, statistics, loss and rows with the others'; gives loss and rows of all.
+        """Sums gradients, statistics, loss and rows over all processes; returns the total loss and rows.
 
-        A process without rows holds old gradients, and adds nothing.
+        A process without rows holds old gradients, and contributes zeros.
         """
         self._collect(loss, rows)
         self._processes.sum(self._wide)
@@ -127,11 +126,11 @@ class Network:
         return self._distribute()
 
     def _placed(self, groups: Sequence[Group]) -> Iterator[tuple[Array, Array]]:
-        """Each gradient on the first context, with its part of the host's buffer."""
+        """Each gradient on the first context, with its slice of the host buffer."""
         start = 0
         for group in groups:
             gradient = group.gradients[0]
-            assert self._shared is not None  # noqa: S101  it has the size of what is placed in it
+            assert self._shared is not None  # noqa: S101  there are groups, so it has elements
             yield gradient, self._shared[start : start + gradient.size].reshape(gradient.shape)
             start += gradient.size
 
@@ -185,7 +184,7 @@ def _is_plain(group: Group) -> bool:
 
 
 def _put(values: NDArray[Any], gradient: Array) -> None:
-    """Writes values into a gradient of any type; a sparse one keeps the rows that are not zero."""
+    """Writes values into a gradient of any type; a sparse one stores the non-zero rows."""
     from trainer.mxnet import mx
 
     dense = mx.nd.array(values.reshape(gradient.shape), ctx=gradient.context, dtype=gradient.dtype)

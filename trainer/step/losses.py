@@ -1,4 +1,4 @@
-"""The training loss: of the newest batch, and of an epoch, added up on the device."""
+"""The training loss of the latest batch and of the epoch, summed on the device."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from trainer.mxnet import Array, Context
 
 FLUSH_EVERY = 512
-"""After so many additions the sums go to the host as float64. In float32 rounding would grow with the epoch's length;
-reading waits for the device, so it must stay rare."""
+"""After this many additions the sums move to the host as float64. In float32, rounding errors would grow with the
+epoch's length; reading waits for the device, so it must stay rare."""
 
 
 class _Sum:
-    """The sum of the losses of batches of one size on one context."""
+    """The summed losses of batches of one size on one context."""
 
     __slots__ = ("add", "empty", "total")
 
@@ -30,9 +30,9 @@ class _Sum:
 
 
 class TrainingLoss:
-    """The losses of the newest batch, and their sum over an epoch, kept without waiting for the device.
+    """The losses of the latest batch, and their sum over an epoch, collected without waiting for the device.
 
-    Costs one addition a step and context; reading either of them waits.
+    Costs one addition per step and context; reading the values waits.
     """
 
     def __init__(self, contexts: Sequence[Context]) -> None:
@@ -46,7 +46,7 @@ class TrainingLoss:
         self._total = 0.0
 
     def add(self, losses: Sequence[Array], rows: Sequence[int]) -> None:
-        """Takes a batch's losses: an array (rows on it,) of each context that has rows; `rows` has all contexts'."""
+        """Takes a batch's losses: one array (rows,) per context with rows; `rows` counts them for every context."""
         self._newest, self._rows, self._mean = losses, sum(rows), None
         parts = iter(losses)
         for number, count in enumerate(rows):
@@ -66,7 +66,7 @@ class TrainingLoss:
             self._flush()
 
     def newest(self) -> float:
-        """The mean loss of the newest batch; NaN before the first. Waits for the device, once a batch."""
+        """The mean loss of the latest batch; NaN before the first. Waits for the device, once per batch."""
         if self._mean is None:
             with waiting:
                 self._mean = sum(float(part.asnumpy().sum(dtype="float64")) for part in self._newest) / self._rows
@@ -74,17 +74,17 @@ class TrainingLoss:
 
     @property
     def by_row(self) -> Sequence[Array]:
-        """The losses of the newest batch, one array (rows on it,) a context that has rows; does not wait."""
+        """The losses of the latest batch, one array (rows,) per context with rows; does not wait."""
         return self._newest
 
     def take_sum(self) -> float:
-        """The losses of all rows since the last call, added up. Waits for the device."""
+        """The sum of the losses of all rows since the last call. Waits for the device."""
         self._flush()
         total, self._total = self._total, 0.0
         return total
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums as they stand: adding them up here would round otherwise than a run that is not saved."""
+        """The separate sums: adding them up here would round differently from a run that is not saved."""
         sums = {key: held for key, held in self._sums.items() if not held.empty}
         return {
             "newest": self.newest(),
@@ -95,7 +95,7 @@ class TrainingLoss:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes the state back; sums of contexts that this run does not have are added to the total."""
+        """Restores the state; sums of contexts that this run does not have are added to the total."""
         from trainer.mxnet import mx
 
         self._newest, self._mean = (), state["newest"]
@@ -119,25 +119,25 @@ class TrainingLoss:
 
 
 def _nth(contexts: Sequence[Context], number: int) -> str:
-    """What to call a part: its context, and the how manieth part it is on it from the second on."""
+    """A part's name: its context and, from the context's second part on, the part number."""
     before = sum(context == contexts[number] for context in contexts[:number])
     return f"{contexts[number]}/{before}" if before else str(contexts[number])
 
 
 def column(weights: Any, axes: int) -> Any:
-    """Weights (rows,) or (rows, 1) as (rows, 1, …), with as many axes as the outputs have.
+    """Weights (rows,) or (rows, 1) as (rows, 1, …), with as many axes as the outputs.
 
-    Gluon's losses multiply them with the loss of each output before they average it over a row; (rows,) times
-    (rows, 1) would broadcast to (rows, rows), and every row would silently get the weights of all.
+    Gluon's losses multiply them with the loss of each output before averaging over a row. (rows,) times (rows, 1) would
+    broadcast to (rows, rows), and silently give every row the weights of all.
     """
     return weights.reshape((-1,) + (1,) * (axes - 1))
 
 
 def check_rows(losses: Array, rows: int) -> None:
-    """Raises UsageError unless the loss gave one value a row: only then can batches be weighted by their rows."""
+    """Raises UsageError unless the loss returned one value per row, which weighting batches by their rows requires."""
     if losses.shape != (rows,):
         raise UsageError(
-            f"the loss gives shape {losses.shape} for {rows} rows",
+            f"the loss returns shape {losses.shape} for {rows} rows",
             where="the task's loss()",
-            fix=f"It has to give one value a row, shape ({rows},): average over the other axes, not over the rows.",
+            fix=f"Return one value per row, shape ({rows},): average over the other axes, not over the rows.",
         )

@@ -1,8 +1,8 @@
-"""A batch computed in micro-batches: parts that do not depend on how many devices there are to compute them.
+"""Computes a batch in micro-batches: parts that do not depend on the number of devices.
 
-Each part is computed by itself, on whichever device has its turn, by the same kernels on arrays of the same shapes;
-then the parts' gradients are added up in their order. So one device, two and four come to the same bits, nets included
-that measure their rows, as BatchNorm does. And a device needs the memory of one part at a time.
+The devices take turns. Each part is computed separately, by the same kernels on arrays of the same shapes, and the
+gradients are summed in the order of the parts. So one, two and four devices give identical bits, even for nets that
+compute statistics over their rows, such as BatchNorm. A device needs memory for one part at a time.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 def parts_on(contexts: Sequence[Context], micro_batches: int, processes: int) -> list[Context]:
-    """The context of each of this process's parts of a batch, in turn. Raises UsageError for an odd number of parts."""
+    """The contexts of this process's parts of a batch, in order. Raises UsageError if they are not evenly divisible."""
     if micro_batches % (len(contexts) * processes):
         devices = f"{len(contexts)} devices" + (f" in each of {processes} processes" if processes > 1 else "")
         raise UsageError(
-            f"{micro_batches} micro-batches cannot be shared out evenly among {devices}",
+            f"{micro_batches} micro-batches cannot be divided evenly among {devices}",
             where="--micro-batches",
             fix=f"Use a multiple of {len(contexts) * processes}.",
         )
@@ -34,7 +34,7 @@ def parts_on(contexts: Sequence[Context], micro_batches: int, processes: int) ->
 
 
 class MicroBatchStep:
-    """One of the other steps, once for each part of a batch."""
+    """Runs another step once per part of a batch."""
 
     def __init__(
         self, step: CompiledStep | RecordedStep, contexts: Sequence[Context], parts: Sequence[Context]
@@ -49,7 +49,6 @@ class MicroBatchStep:
         self._sums = _Sums(step.parameters)
 
     def forward_backward(self, batch: Batch) -> None:
-        """Loss and gradients of a batch, summed over its rows, part by part."""
         rows = [shard.rows for shard in batch.shards]
         self._outputs = []
         losses: list[Array] = []
@@ -66,11 +65,10 @@ class MicroBatchStep:
         self.gradients.factor = 1.0
 
     def update(self) -> None:
-        """Moves the weights by the gradients of the newest batch."""
         self._step.update()
 
     def forward(self, batch: Batch) -> tuple[list[Array], list[Array]]:
-        """Outputs and per-row losses, one array a part that has rows."""
+        """Outputs and per-row losses, one array per part with rows."""
         outputs, losses = [], []
         for number, shard in zip(self._on, batch.shards, strict=True):
             if shard.rows:
@@ -80,17 +78,17 @@ class MicroBatchStep:
         return outputs, losses
 
     def outputs(self) -> list[Array]:
-        """The outputs of the newest training batch, one array a part that has rows."""
+        """The outputs of the latest training batch, one array per part with rows."""
         return self._outputs
 
 
 def _kept(outputs: Any) -> Any:
-    """A copy: the next part on the same device overwrites what the step gave."""
+    """A copy: the next part on the same device overwrites the step's outputs."""
     return [output.copy() for output in outputs] if isinstance(outputs, (list, tuple)) else outputs.copy()
 
 
 class _Sums:
-    """What the parts of a batch come to: gradients added up on the first context, statistics by the parts' rows."""
+    """Combines a batch's parts: gradients summed on the first context, statistics averaged by rows."""
 
     def __init__(self, parameters: Parameters) -> None:
         self._parameters = parameters
@@ -105,7 +103,7 @@ class _Sums:
             measured.begin()
 
     def add(self, number: int, share: float) -> None:
-        """Takes in what context `number` has computed; `share` of the batch's rows were in that part."""
+        """Adds the part that context `number` has computed, with `share` of the batch's rows."""
         gradients = [group.gradients[number] for group in self._parameters.groups]
         if not self._gradients:
             self._gradients = [group.gradients[0].copy() for group in self._parameters.groups]
@@ -119,7 +117,7 @@ class _Sums:
         self._is_first = False
 
     def finish(self) -> None:
-        """After the last part: the sums take the place of what the first context has computed."""
+        """After the last part: writes the sums to the first context's arrays."""
         for group, total in zip(self._parameters.groups, self._gradients, strict=True):
             total.copyto(group.gradients[0])
         for measured in self._measured:
@@ -127,7 +125,7 @@ class _Sums:
 
 
 class _Measured:
-    """Running means or variances, which every part moves from the same values."""
+    """Running means or variances. Every part starts from the same values, and the changes are averaged."""
 
     def __init__(self, arrays: Sequence[Array]) -> None:
         self._arrays = arrays
@@ -140,8 +138,8 @@ class _Measured:
 
     def add(self, number: int, share: float) -> None:
         array, before = self._arrays[number], self._before
-        # BatchNorm's backward pass writes it, but tells MXNet's scheduler that it only reads it: whoever reads it next
-        # would not wait. A write waits for reads, even one that changes nothing.
+        # BatchNorm's backward pass writes it, but tells MXNet's scheduler that it only reads it, so the next read would
+        # not wait. A write waits for earlier reads, even one that changes nothing.
         array *= 1
         self._change += (array.as_in_context(before.context) - before) * share
         before.copyto(array)

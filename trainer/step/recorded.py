@@ -1,4 +1,4 @@
-"""The recorded step: autograd, for every net that runs at all."""
+"""The recorded step: autograd, which works for every net."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ class RecordedStep:
         self._adding = [parameter for parameter in parameters.trained if parameter.grad_req == "add"]
 
     def forward_backward(self, batch: Batch) -> None:
-        """Loss and gradients of a batch, summed over its rows and over the contexts."""
         losses: list[Array]
         self._outputs, losses = self._train([shard for shard in batch.shards if shard.rows])
         rows = [shard.rows for shard in batch.shards]
@@ -42,7 +41,7 @@ class RecordedStep:
         self.gradients.factor = 1.0
 
     def train(self, number: int, shard: Shard) -> tuple[Any, Array]:
-        """Gradients of one shard into context `number`'s arrays; its outputs and losses."""
+        """Computes one shard's gradients on context `number`. Returns its outputs and losses."""
         (outputs,), (losses,) = self._train([shard])
         return outputs, losses
 
@@ -51,16 +50,13 @@ class RecordedStep:
         return self._run(shard)
 
     def update(self) -> None:
-        """Moves the weights by the gradients of the newest batch."""
         self.parameters.update()
 
     def forward(self, batch: Batch) -> tuple[list[Array], list[Array]]:
-        """Outputs and per-row losses, one array a context that has rows."""
         computed = [self._run(shard) for shard in batch.shards if shard.rows]
         return [outputs for outputs, _ in computed], [losses for _, losses in computed]
 
     def outputs(self) -> list[Array]:
-        """The outputs of the newest training batch, one array a context."""
         return self._outputs
 
     def _train(self, shards: Sequence[Shard]) -> tuple[list[Any], list[Array]]:
@@ -76,10 +72,10 @@ class RecordedStep:
         return outputs, losses
 
     def _clear_stale(self) -> None:
-        """Zeroes the gradients of parameters that this batch did not use, which still hold an older batch's."""
+        """Zeroes the gradients of parameters that this batch did not use; they still hold an earlier batch's."""
         for parameter in self.parameters.trained:
             for weight, gradient in zip(parameter.list_data(), parameter.list_grad(), strict=True):
-                if not weight._fresh_grad:  # noqa: SLF001  what gluon.Trainer asks too; there is no public way
+                if not weight._fresh_grad:  # noqa: SLF001  gluon.Trainer reads it too; there is no public way
                     gradient[:] = 0
                 weight._fresh_grad = False  # noqa: SLF001
 

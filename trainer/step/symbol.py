@@ -1,4 +1,4 @@
-"""Net and loss as symbols: what the compiled step binds."""
+"""Traces net and loss into the symbols that the compiled step binds."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from trainer.step.losses import column
 from trainer.step.parameters import is_dense
 
 
-class CannotCompile(Exception):  # noqa: N818  a condition with a reason, caught at once
+class CannotCompile(Exception):  # noqa: N818  not an error: it carries a reason and is caught at once
     """Net or loss cannot become a symbol; the message says why."""
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The symbols of one step. Each gives the per-row losses first, then the outputs."""
+    """The symbols of one step. Each returns the per-row losses first, then the outputs."""
 
     training: Any
     inference: Any
@@ -26,27 +26,27 @@ class Graph:
     weight: str | None
     outputs: int
     arguments: Mapping[str, Callable[[Any], Array]] = field(default_factory=dict)
-    """For variables of the training symbol that are neither data nor parameters: from a context to their array."""
+    """Makes the array on a context for variables of the training symbol that are neither data nor parameters."""
 
     def with_training(self, symbol: Any, arguments: Mapping[str, Callable[[Any], Array]]) -> Graph:
-        """The same with another symbol to train, which has so many outputs as this one's."""
+        """A copy with another training symbol, which must have the same number of outputs."""
         return replace(self, training=symbol, arguments={**self.arguments, **arguments})
 
     @property
     def has_convolution(self) -> bool:
-        """Whether oneDNN may reorder a weight in place, which a slice of a flat buffer does not bear."""
+        """Whether oneDNN may reorder a weight in place, which a slice of a flat buffer does not survive."""
         return _has_operator(self.inference, ("Convolution", "Deconvolution"))
 
 
 def trace(net: Any, loss: Any, *, sample: Sequence[Array], weighted: bool) -> Graph:
-    """The symbols of net and loss; raises CannotCompile where either has no symbolic form.
+    """The symbols of net and loss; raises CannotCompile if either has no symbolic form.
 
-    `sample` holds one row of every input.
+    `sample` holds one row of each input.
     """
     for block, word in ((net, "net"), (loss, "loss")):
         if not isinstance(block, gluon.HybridBlock):
             raise CannotCompile(f"the {word} ({type(block).__name__}) is not a HybridBlock")
-    # Names that no parameter has: a Dense with prefix="" calls its own "weight".
+    # Names that cannot clash with a parameter's: a Dense with prefix="" calls its own "weight".
     names = tuple(f"batch:input{number}" for number in range(len(sample)))
     try:
         outputs = net(*[mx.sym.var(name) for name in names])
@@ -56,15 +56,15 @@ def trace(net: Any, loss: Any, *, sample: Sequence[Array], weighted: bool) -> Gr
     except CannotCompile:
         raise
     except Exception as error:
-        # A hybrid_forward that asks for a shape or a value is fine under autograd, and raises anything it likes here.
+        # A hybrid_forward that reads a shape or a value works under autograd, but may raise anything here.
         raise CannotCompile(f"it cannot be traced ({type(error).__name__}: {_first_line(error)})") from error
     if not isinstance(rows, mx.sym.Symbol) or len(rows.list_outputs()) != 1:
-        raise CannotCompile("the loss gives more than one output")
+        raise CannotCompile("the loss returns more than one output")
     for parameter in [*net.collect_params().values(), *loss.collect_params().values()]:
         if not is_dense(parameter):
             raise CannotCompile(f"the parameter {parameter.name} is sparse")
     return Graph(
-        # make_loss starts the backward pass with ones; BlockGrad keeps the outputs out of it.
+        # make_loss starts the backward pass with ones; BlockGrad excludes the outputs from it.
         training=mx.sym.Group([mx.sym.make_loss(rows), *[mx.sym.BlockGrad(output) for output in listed]]),
         inference=mx.sym.Group([rows, *listed]),
         inputs=names,
@@ -75,10 +75,10 @@ def trace(net: Any, loss: Any, *, sample: Sequence[Array], weighted: bool) -> Gr
 
 
 def _listed(outputs: Any) -> list[Any]:
-    """The outputs one by one; a symbol such as that of a split has several."""
+    """The outputs one by one; a single symbol, such as a split's, may have several."""
     parts = outputs if isinstance(outputs, (list, tuple)) else [outputs]
     if not all(isinstance(part, mx.sym.Symbol) for part in parts):
-        raise CannotCompile("the net gives nested outputs")
+        raise CannotCompile("the net returns nested outputs")
     return [output for part in parts for output in part]
 
 
@@ -96,14 +96,14 @@ def draws_random_numbers(symbol: Any) -> bool:
 
 
 def draws_in_inference(symbol: Any) -> bool:
-    """Whether evaluating a net with this symbol draws random numbers: not with a dropout that is for training alone."""
+    """Whether evaluating a net with this symbol draws random numbers; ordinary dropout does so in training only."""
     return any(
         node["op"].startswith(RANDOM) or node.get("attrs", {}).get("mode") == "always" for node in _nodes(symbol)
     )
 
 
 RANDOM = ("_random", "_sample", "_np_random", "_npi_random", "_npi_bernoulli")
-"""How the names of operators begin that draw random numbers whenever they run."""
+"""Name prefixes of operators that draw random numbers whenever they run."""
 
 
 def _has_operator(symbol: Any, prefixes: tuple[str, ...]) -> bool:
