@@ -1,7 +1,7 @@
 """Calls the plugins: tables of handlers built once, and one place where a handler runs.
 
-At start-up every plugin is checked and the order is fixed. From then on an event is a list and a `for`; an event that
-nobody listens to costs one look at an empty list. Each call is timed into the ledger.
+At start-up every plugin is checked and the order is fixed. From then on an event is a list and a `for`; an event
+without handlers costs one look at an empty list. Each call is timed into the ledger.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Hook:
     def _call(self, run: Run, errors: list[Exception] | None = None) -> None:
         """Calls every handler and puts its time on its account: from the end of the one before to its own.
 
-        An error that has to end the run goes into `errors`, or is raised at once where there is no such list. Only
+        An error that has to end the run goes into `errors`, or is raised at once without such a list. Only
         `Exception` is caught: an interrupt at the keyboard passes through to the engine, which ends the run.
         """
         began, waited = perf_counter(), waiting.seconds
@@ -136,7 +136,7 @@ class Dispatch:
         """What an error of a plugin comes to: the error that ends the run, or None if the plugin was switched off."""
         where = f"plugin {plugin.name!r} in {method} at epoch {run.epoch}, step {run.step}"
         if isinstance(error, UsageError):
-            return error  # it says by itself what the user can do, so it is not for the run to go on without
+            return error  # its message says what the user can do, so the run does not continue without the plugin
         if plugin.on_error == "disable":
             self.remove(plugin)
             reason = f"{method} raised {type(error).__name__}: {error}"
@@ -201,7 +201,7 @@ def ordered(plugins: Sequence[Plugin]) -> list[Plugin]:
                     f"the plugins {listed(sorted(left))} each want to go before the other",
                     fix="Take one of the names out of their before= and after=.",
                 )
-            # By identity: two instances with the same options are equal, since a name is no option.
+            # By identity: two instances with the same options are equal, since a name is not an option.
             waiting = [plugin for plugin in waiting if plugin is not ready]
             result.append(ready)
     return result

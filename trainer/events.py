@@ -1,6 +1,6 @@
 """The events of a run, and the contract of a plugin.
 
-A run is this loop; every line that is marked fires an event, and a plugin listens by having a method of that name:
+A run is this loop. Every line that starts with `on_` fires an event; a plugin listens by having a method of that name:
 
     on_setup                                   the net, the data and the run's folder exist; nothing was trained yet
     on_fit_begin
@@ -16,7 +16,7 @@ A run is this loop; every line that is marked fires an event, and a plugin liste
             on_evaluate_begin
             for each batch:
                 on_evaluate_batch_end
-            on_evaluate_end                    run.evaluation holds predictions and labels, run.metrics the figures
+            on_evaluate_end                    run.evaluation holds predictions and labels, run.metrics the metrics
         on_epoch_end
     on_fit_end                                 always fires: training is over, whatever ended it
     if training was not cut short by an error or an interrupt, and there is a test split:
@@ -27,8 +27,8 @@ A run is this loop; every line that is marked fires an event, and a plugin liste
     the model is written, if training was not cut short and the run has a folder
     on_teardown                                always fires: close files
 
-    on_checkpoint                              after a checkpoint is complete on disk: behind on_batch_end where a
-                                               batch asked for it, behind on_epoch_end or on_fit_end otherwise
+    on_checkpoint                              once a checkpoint is complete on disk: after on_batch_end if a
+                                               batch asked for it, otherwise after on_epoch_end or on_fit_end
     on_exception                               run.exception is what went wrong; before on_fit_end and on_teardown
 
 An epoch that a request ends early is evaluated and has its on_epoch_end; one that an interrupt ends has neither, since
@@ -67,7 +67,7 @@ EVENTS = (
 """Every event, in the order in which a run first comes to it (the two at the side stand before the endings)."""
 
 EVERY_PLUGIN = frozenset({"on_error", "name", "phase", "before", "after", "api", "varying"})
-"""What every plugin has: a dataclass field of that name would be an option that nobody could reach."""
+"""Attributes of every plugin: a dataclass field of that name would be an option that no flag or file could set."""
 
 ENDINGS = ("exception", "fit_end", "teardown")
 """Events whose handlers all run, whatever one of them raises."""
@@ -79,9 +79,9 @@ class Phase(IntEnum):
     TRANSFORM = 1
     """Changes what is trained: the batch, the gradients, the learning rate."""
     MEASURE = 2
-    """Computes figures and logs them."""
+    """Computes metrics and logs them."""
     TUNE = 3
-    """Chooses something by those figures, such as the decision threshold."""
+    """Chooses something by those metrics, such as the decision threshold."""
     DECIDE = 4
     """Asks for things by what was measured and tuned: stop, save, evaluate."""
     SAVE = 5
@@ -107,11 +107,11 @@ class Plugin:
     - `phase`: when its turn comes within an event.
     - `before`, `after`: names of plugins of the same phase that it goes ahead of, or behind; names that a run does not
       use are passed over.
-    - `api`: the version of `trainer.API_VERSION` that it was written for; empty where it does not say.
-    - `varying`: what in its state, its attributes and its figures differs between equal runs, such as a time or an id
+    - `api`: the version of `trainer.API_VERSION` that it was written for; empty for none in particular.
+    - `varying`: what in its state, its attributes and its metrics differs between equal runs, such as a time or an id
       from elsewhere: names, or patterns with `*`. The conformance kit (`trainer.testing`) passes over them.
     - `on_error`: `"abort"` ends the run when a hook raises; `"disable"`, for plugins that only watch, switches the
-      plugin off, says so, and lets the run go on. A run's configuration can set it for each plugin.
+      plugin off, says so, and lets the run continue. A run's configuration can set it for each plugin.
     """
 
     phase: ClassVar[Phase] = Phase.MEASURE
@@ -121,14 +121,14 @@ class Plugin:
     varying: ClassVar[tuple[str, ...]] = ()
     on_error: Literal["abort", "disable"] = "abort"
     name: str = ""
-    """The name in this run, such as `my-plugin` or `my-plugin@first`; whoever creates the plugin sets it."""
+    """The name in this run, such as `my-plugin` or `my-plugin@first`; set by the code that creates the plugin."""
 
     def state_dict(self) -> Mapping[str, Any]:
         """What a continued run needs to behave as if it had never stopped: JSON values and numpy arrays."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
+        """Restores what `state_dict` gave."""
 
     def change_symbol(self, run: Run, symbol: Any) -> Changed:
         """What becomes of the symbol that is trained, before it is bound; `on_setup` comes later.

@@ -30,7 +30,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a run of the task uses where nobody says otherwise."""
+    """What a run of the task uses unless told otherwise."""
 
     epochs: int = 10
     batch_size: int = 32
@@ -53,9 +53,9 @@ class Task:
     """
 
     name: str = ""
-    """The name of the entry point; whoever creates the task sets it."""
+    """The name of the entry point; set by the code that creates the task."""
     api: ClassVar[str] = ""
-    """The version of `trainer.API_VERSION` that it was written for; empty where it does not say."""
+    """The version of `trainer.API_VERSION` that it was written for; empty for none in particular."""
     defaults: ClassVar[Defaults] = Defaults()
     headline: ClassVar[Sequence[str]] = ("train/loss", "validation/loss")
     """The metrics that one line about an epoch should show."""
@@ -74,9 +74,9 @@ class Task:
         raise NotImplementedError
 
     def work(self, batch_size: int) -> float | None:
-        """Roughly how many multiplications a forward pass of a batch takes, None where that is not known.
+        """Roughly how many multiplications a forward pass of a batch takes; None if that is not known.
 
-        The command line asks before MXNet is imported, and chooses by it how the CPU computes.
+        The command line asks before MXNet is imported, and chooses by the answer how the CPU computes.
         """
         return None
 
@@ -85,15 +85,15 @@ class Task:
         raise NotImplementedError
 
     def initializer(self) -> Any:
-        """How parameters start that do not say it themselves."""
+        """The initializer of parameters that have none of their own."""
         from trainer.mxnet import mx
 
         return mx.init.Xavier()
 
     def loss(self) -> Any:
-        """A Gluon loss, or any function of (outputs, labels[, weights]) that gives one value a row, (rows,).
+        """A Gluon loss, or any function of (outputs, labels[, weights]) that gives one value per row, (rows,).
 
-        The weights are passed where the data has them.
+        The weights are passed if the data has them.
         """
         raise NotImplementedError
 
@@ -108,30 +108,30 @@ class Task:
     def model_info(self) -> Mapping[str, Any]:
         """What a saved model has to know of the data to take other rows, as JSON values; asked for after training.
 
-        It is kept in `model.json` and given back to `model_interface`: what was learned of columns and labels, say.
+        Such as what was learned of columns and labels. It is kept in `model.json` and passed to `model_interface`.
         """
         return {}
 
     def model_interface(self, info: Mapping[str, Any]) -> ModelInterface:
         """How files and other rows become inputs of the model, and predictions columns of a table.
 
-        `info` is what `model_info` gave, in this process or in another one, long ago: raise UsageError for one that
-        cannot be right. The task's `splits` was not called.
+        `info` is what `model_info` gave, in this process or an earlier one: raise UsageError if it cannot be right. The
+        task's `splits` was not called.
         """
         from trainer.model.interface import ModelInterface
 
         return ModelInterface()
 
     def describe(self) -> Sequence[str]:
-        """Lines about the data that a person wants to read before training; asked for after `splits`."""
+        """Lines about the data, shown before training; asked for after `splits`."""
         return ()
 
     def feature_names(self) -> Sequence[str]:
-        """What the columns of the net's input are called, where it is a table; asked for after `splits`."""
+        """The names of the input's columns, if it is a table; asked for after `splits`."""
         return ()
 
     def class_names(self) -> Sequence[str]:
-        """What the classes are called, in the order of the net's outputs; asked for after `splits`."""
+        """The names of the classes, in the order of the net's outputs; asked for after `splits`."""
         return ()
 
     def pictures(self, inputs: NDArray[Any]) -> NDArray[Any] | None:
@@ -139,4 +139,4 @@ class Task:
         return None
 
     def check(self) -> None:
-        """Raises UsageError where options contradict each other; called before MXNet is imported."""
+        """Raises UsageError if options contradict each other; called before MXNet is imported."""

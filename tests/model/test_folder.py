@@ -226,7 +226,7 @@ def test_a_disk_that_takes_half_a_file_fails_the_run_and_leaves_the_older_model(
 
     monkeypatch.setattr(mx.nd, "save", half)
     with pytest.raises(TrainerError, match=r"the model cannot be written: .*is the disk full"):
-        save.write_model(run)
+        save.write_model(run, run._state.step.parameters)
     assert {path.name: path.read_bytes() for path in (run.folder / "model").iterdir()} == before
     made = engine(folder=tmp_path / "other")
     with pytest.raises(TrainerError, match="the model cannot be written"):
