@@ -290,7 +290,7 @@ class Run:
         """Puts other values into `moving_weights`, on every context, and what was there into them."""
         self._state.step.parameters.swap(values)
 
-    # ---- position and cost --------------------------------------------------------------------------------------------
+    # ---- position and cost -------------------------------------------------------------------------------------------
 
     @property
     def plugins(self) -> list[Any]:

@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from nets import Given, Plain, apart, dense, regression
+from processor import needs_bfloat16
 from soft import in_the_middle
 from tiny import engine, plugin
 
@@ -18,11 +18,6 @@ from trainer_plugins.gradient_accumulation import GradientAccumulation
 from trainer_plugins.gradient_clipping import GradientClipping
 from trainer_plugins.mixed_precision import LARGEST_SCALE, MixedPrecision
 
-CPU = Path("/proc/cpuinfo")
-needs_bfloat16 = pytest.mark.skipif(
-    not CPU.exists() or "avx512bw" not in CPU.read_text(encoding="utf-8"),
-    reason="oneDNN computes in bfloat16 on CPUs with avx512bw alone",
-)
 STEPS = {
     "epochs": 100,
     "steps": 30,

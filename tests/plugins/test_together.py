@@ -4,6 +4,7 @@ import json
 import math
 
 import numpy as np
+from processor import HAS_BFLOAT16
 
 from trainer import fit
 from trainer.catalog import registry
@@ -83,6 +84,8 @@ def test_all_of_them_at_once_run_to_the_end_and_the_ledger_has_each(tmp_path):
     (tmp_path / "table.csv").write_text("\n".join(lines))
     names = [e.name for e in registry.installed(registry.PLUGINS) if e.distribution == "gluon-trainer"]
     names.remove("cutmix")  # It is for images alone; tests/plugins/test_mixing.py has it.
+    if not HAS_BFLOAT16:
+        names.remove("mixed-precision")
     plugins = [registry.create_plugin(name, NEEDED.get(name, {}), where="here") for name in names]
     run = fit(
         "logreg",

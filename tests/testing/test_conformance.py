@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import pytest
 from packages import install, trainer
+from processor import needs_bfloat16
 from pydantic import Field
 
 from trainer import Arrays, Phase, Plugin, Splits, UsageError
@@ -45,6 +46,7 @@ def ours(group):
 def promises_of_ours():
     for name in ours(PLUGINS):
         marks = [pytest.mark.slow] if name in SLOW else []
+        marks += [needs_bfloat16] if name == "mixed-precision" else []
         task = {"task": TinyImages} if name in ON_IMAGES else {}
         checks = plugin_checks(lambda name=name: registry.create_plugin(name, NEEDED.get(name, {}), where=""), **task)
         yield from (pytest.param(check, id=f"{name}-{check.name}", marks=marks) for check in checks)
