@@ -8,6 +8,7 @@ from processor import HAS_BFLOAT16
 
 from trainer import fit
 from trainer.catalog import registry
+from trainer.dispatch import Dispatch
 from trainer.events import EVENTS, Phase
 from trainer.runs import checkpoint
 
@@ -32,6 +33,7 @@ def trained(tmp_path):
 
 def test_they_act_by_phase_whatever_the_order_of_their_listing(tmp_path):
     run = trained(tmp_path)
+    dispatch = Dispatch(run.plugins)
     assert [plugin.name for plugin in run.plugins] == [
         "threshold-tuner",
         "early-stopping",
@@ -39,7 +41,7 @@ def test_they_act_by_phase_whatever_the_order_of_their_listing(tmp_path):
         "metrics-log",
     ]
     for event in EVENTS:
-        phases = [handler.plugin.phase for handler in run.dispatch.hook(event).handlers]
+        phases = [handler.plugin.phase for handler in dispatch.hook(event).handlers]
         assert phases == sorted(phases)
     assert Phase.TUNE < Phase.DECIDE < Phase.SAVE < Phase.REPORT
 
