@@ -296,7 +296,7 @@ def test_smoothing_comes_first_in_whatever_order_they_are_given(mixing):
         engine(task(), *given, **STEPS).fit() for given in ((mixing(), LabelSmoothing()), (LabelSmoothing(), mixing()))
     ]
     assert apart(*runs) == 0
-    order = [each.name for each in runs[0].dispatch.plugins]
+    order = [each.name for each in runs[0].plugins]
     assert order.index("label-smoothing") < order.index("mixup" if mixing is Mixup else "cutmix")
 
 
