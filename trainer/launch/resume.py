@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from trainer.catalog.registry import name_of
 from trainer.config.settings import read_config
 from trainer.errors import UsageError, did_you_mean, listed
 from trainer.events import Plugin
-from trainer.launch.prepare import DEFAULT_RUNS, Launch, Request, prepare
+from trainer.launch.launch import Launch
+from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare
 from trainer.run import Run
 from trainer.runs import checkpoint, folder
 from trainer.runs.checkpoint import Checkpoint, CheckpointError
+from trainer.runs.find import find_run, read_record
 from trainer.task import Task
 
 log = logging.getLogger("trainer")
@@ -61,31 +62,6 @@ def prepare_resume(
     if not to_verify:
         _check_end(path, launch, extended=epochs is not None or steps is not None)
     return launch
-
-
-def find_run(run: str | Path, runs_dir: Path = DEFAULT_RUNS) -> Path:
-    """The folder of a run, given by its path, or as `name` or `task/name` in `runs_dir`.
-
-    Raises UsageError where there is none, and where several tasks have a run of that name.
-    """
-    path = Path(run)
-    if not path.is_dir() and (runs_dir / path / folder.RUN).is_file():
-        path = runs_dir / path
-    elif not path.is_dir() and path.name == str(run):
-        matches = sorted(each.parent for each in runs_dir.glob(f"*/*/{folder.RUN}") if each.parent.name == path.name)
-        if len(matches) > 1:
-            names = listed(f"{each.parent.name}/{each.name}" for each in matches)
-            raise UsageError(
-                f"there are {len(matches)} runs called {str(run)!r}", where="RUN", fix=f"Name one: {names}."
-            )
-        path = next(iter(matches), path)
-    if (path / folder.CONFIG).is_file():
-        return path.absolute()
-    if path.is_dir():
-        raise UsageError(f"{path} is not the folder of a run: it has no {folder.CONFIG}", where="RUN")
-    known = [found.parent.name for found in sorted(runs_dir.glob(f"*/*/{folder.RUN}"))]
-    hint = did_you_mean(path.name, known) or (f"In {runs_dir} there are: {listed(known[-5:])}." if known else "")
-    raise UsageError(f"there is no run {str(run)!r}", where="RUN", fix=hint or "Give the path of a run's folder.")
 
 
 def _chosen(path: Path, name: str | None) -> Checkpoint | Literal["from the start"]:
@@ -149,17 +125,6 @@ def _check_end(path: Path, launch: Launch, *, extended: bool) -> None:
     if settings.steps is not None and settings.steps <= at.step:
         raise UsageError(f"{at.step} steps are done already", where="--steps", fix="Ask for more.")
     launch.drops_stop = True
-
-
-def read_record(path: Path) -> Mapping[str, Any]:
-    """What `run.json` says. Raises UsageError where it cannot be read."""
-    try:
-        record = json.loads((path / folder.RUN).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"it cannot be read: {error}", where=str(path / folder.RUN)) from error
-    if not isinstance(record, dict):
-        raise UsageError("it holds no record of a run", where=str(path / folder.RUN))
-    return record
 
 
 def resume(

@@ -12,7 +12,7 @@ import numpy as np
 from trainer.engine import Engine
 from trainer.errors import UsageError
 from trainer.events import Phase, Plugin
-from trainer.launch.prepare import Launch
+from trainer.launch.launch import Launch
 from trainer.processes import Processes, connect
 from trainer.run import Run
 

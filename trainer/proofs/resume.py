@@ -13,7 +13,7 @@ from pathlib import Path
 from trainer.engine import Engine
 from trainer.errors import PluginError, UsageError
 from trainer.events import Phase, Plugin
-from trainer.launch.prepare import Launch
+from trainer.launch.launch import Launch
 from trainer.processes import launched
 from trainer.run import Run
 from trainer.runs import checkpoint

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config.settings import kebab
-from trainer.launch.prepare import Launch, Request, prepare
+from trainer.launch.launch import Launch
+from trainer.launch.prepare import Request, prepare
 from trainer.runs.state import differences
 from trainer.task import Task
 from trainer.testing.checks import (

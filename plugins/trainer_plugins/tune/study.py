@@ -19,7 +19,8 @@ from trainer.catalog import registry
 from trainer.config.options import as_text
 from trainer.config.settings import FLAGS
 from trainer.errors import listed
-from trainer.launch.prepare import Launch, Request, prepare
+from trainer.launch.launch import Launch
+from trainer.launch.prepare import Request, prepare
 from trainer.runs import folder
 from trainer.runs.comparison import flat, rows
 from trainer.runs.folder import CONFIG, check_writable, folder_path, this_process

@@ -1,0 +1,122 @@
+"""A checked request that can be trained: everything but the data and the net is known."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from trainer import cpu, devices
+from trainer.config import options
+from trainer.config.settings import Settings
+from trainer.events import Plugin
+from trainer.run import Run
+from trainer.runs import folder
+from trainer.runs.checkpoint import Checkpoint
+from trainer.task import Task
+
+log = logging.getLogger("trainer")
+
+SCHEMA = 1
+"""The version of the format of `config.toml`."""
+
+
+@dataclass
+class Launch:
+    """A checked request: everything but the data and the net is known."""
+
+    task: Task
+    settings: Settings
+    plugins: list[Plugin]
+    run_folder: Path | None
+    optimizer_from: str = "[optimizer]"
+    """Where the optimizer's settings were given, for complaints: MXNet alone knows whether they fit."""
+    continues: Checkpoint | Literal["from the start"] | None = None
+    """What it goes on from, in a folder that is there already; None for a new run."""
+    drops_stop: bool = False
+    """Whether a request to stop that the checkpoint holds is over, since the user has asked for more."""
+
+    def config(self) -> dict[str, Any]:
+        """What `config.toml` holds: every option with the value it has."""
+        return {
+            "schema": SCHEMA,
+            **self.settings.to_toml(),
+            "task": {"name": self.task.name, **options.to_toml(self.task)},
+            "plugins": {plugin.name: self._plugin(plugin) for plugin in self.plugins},
+        }
+
+    @staticmethod
+    def _plugin(plugin: Plugin) -> dict[str, Any]:
+        common = {} if plugin.on_error == type(plugin).on_error else {"on-error": plugin.on_error}
+        return {**options.to_toml(plugin), **common}
+
+    def choose_computing(self) -> None:
+        """Decides what the settings leave open about how the CPU computes, by the size of a step.
+
+        For whoever owns the process, as the command line does: what MXNet was imported with holds until its end, so
+        this does nothing where it has been.
+        """
+        if cpu.is_settled():
+            return
+        on_cpu = devices.parse(self.settings.devices)[0] == "cpu"
+        best = cpu.best_for(self.task.work(self.settings.batch_size) if on_cpu else None)
+        onednn, threads = self.settings.onednn, self.settings.threads
+        self._compute(
+            onednn=("on" if best.onednn else "off") if onednn == "auto" else onednn,
+            threads=best.threads if threads == "auto" else int(threads),
+        )
+
+    def settle_computing(self) -> None:
+        """Makes MXNet compute as the settings say, and the settings say how it does; warns where it is too late."""
+        asked = self.settings
+        settled = cpu.settle(onednn=asked.onednn, threads=asked.threads)
+        self._compute(onednn="on" if settled.onednn else "off", threads=settled.threads)
+        for name in ("onednn", "threads"):
+            wanted, holds = getattr(asked, name), getattr(self.settings, name)
+            if wanted not in ("auto", holds):
+                log.warning(
+                    "%s = %s has no effect, since MXNet was imported before with %s; the last bits may differ.",
+                    name,
+                    wanted,
+                    holds,
+                )
+
+    def _compute(self, *, onednn: str, threads: int) -> None:
+        self.settings = self.settings.model_copy(update={"onednn": onednn, "threads": threads})
+
+    def train(self, *, dry_run: bool = False, compiled: bool = True) -> Run:
+        """Builds the engine and trains, or, for a dry run, computes one batch and writes nothing."""
+        from trainer.processes import connect
+
+        # Before MXNet is loaded, which reads how many threads this process may have.
+        processes = connect()
+        self.settle_computing()
+        run_folder = None if dry_run else self.run_folder
+        takes_lock = run_folder is not None and self.continues and processes.is_first
+        with processes.together(), folder.locked(run_folder) if run_folder and takes_lock else nullcontext():
+            from trainer.engine import Engine
+
+            engine = Engine(
+                self.task,
+                self.settings,
+                self.plugins,
+                run_folder=run_folder,
+                config=self.resolved(),
+                resume_from=self.continues if isinstance(self.continues, Checkpoint) else None,
+                start_over=self.continues == "from the start",
+                compiled=compiled,
+                processes=processes,
+            )
+            if self.drops_stop:
+                engine.run.take_request("stop")
+            return engine.dry_run() if dry_run else engine.fit()
+
+    def resolved(self) -> dict[str, Any]:
+        """The configuration with the optimizer's own learning rate filled in where nobody named one."""
+        config = self.config()
+        rate = float(self.settings.optimizer.build(self.optimizer_from).learning_rate)
+        name = config["optimizer"].pop("name")
+        config["optimizer"] = {"name": name, "learning-rate": rate, **config["optimizer"]}
+        return config
