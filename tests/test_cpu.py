@@ -109,8 +109,8 @@ def test_python_programs_keep_what_mxnet_was_imported_with_and_are_told(tmp_path
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("--threads", "0", "'0' is no number of threads (--threads)"),
-        ("--threads", "many", "'many' is no number of threads"),
+        ("--threads", "0", "'0' is not a thread count (--threads)"),
+        ("--threads", "many", "'many' is not a thread count"),
         ("--onednn", "maybe", "'maybe' does not fit"),
     ],
 )

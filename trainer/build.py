@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainer import devices
-from trainer.catalog import registry
 from trainer.config import options
 from trainer.config.settings import Settings
 from trainer.data.batches import Batches, as_batches
-from trainer.dispatch import Dispatch, check
+from trainer.dispatch import Dispatch
 from trainer.errors import UsageError
 from trainer.events import Phase, Plugin
 from trainer.metrics import Metric, as_metric
@@ -55,11 +54,9 @@ def build_run(
     from trainer.step.distributed import SharedStep
     from trainer.step.micro_batches import parts_on
 
-    for plugin in plugins:
-        check(plugin)
-        plugin.name = registry.name_of(plugin)
     processes = processes or Processes()
-    dispatch = Dispatch([each for each in plugins if processes.is_first or each.phase < Phase.SAVE])
+    # The first of several processes saves and reports for all of them.
+    dispatch = Dispatch(plugins, until=None if processes.is_first else Phase.SAVE)
     options.check_instance(task, where=f"task {task.name!r}")
     task.check()
     contexts = devices.contexts(settings.devices, processes.local_rank, processes.local_size)

@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from trainer.catalog.class_check import check_class
+from trainer.catalog.registry import name_of
 from trainer.config.options import check_instance
 from trainer.device_time import waiting
 from trainer.errors import PluginError, UsageError, listed
@@ -102,8 +103,9 @@ class Hook:
 class Dispatch:
     """The hooks of one run: `dispatch.batch_end(run)` and so on, one attribute an event.
 
-    Raises UsageError for a plugin that cannot work: an unknown or misdeclared hook, a name that is used twice, an order
-    that contradicts itself.
+    Checks and names the plugins; those of the phase `until` and of later phases are not called. Raises UsageError for a
+    plugin that cannot work: an unknown or misdeclared hook, a name that is used twice, an order that contradicts
+    itself.
     """
 
     setup: Hook
@@ -124,10 +126,11 @@ class Dispatch:
     test_end: Hook
     teardown: Hook
 
-    def __init__(self, plugins: Sequence[Plugin]) -> None:
+    def __init__(self, plugins: Sequence[Plugin], *, until: Phase | None = None) -> None:
         for plugin in plugins:
             check(plugin)
-        self.plugins = ordered(plugins)
+            plugin.name = name_of(plugin)
+        self.plugins = ordered([plugin for plugin in plugins if until is None or plugin.phase < until])
         self._ledger: list[Handler] = []
         self._removed: set[str] = set()
         self._charges: dict[tuple[str, str], Charge] = {}

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
-from pathlib import Path
 from typing import Any, cast
 
 from trainer.errors import UsageError, did_you_mean, listed
@@ -219,27 +218,21 @@ def split_name(instance: str) -> tuple[str, str]:
     return plugin, label
 
 
-def parse_plugin(instance: str, values: Mapping[str, Any], *, where: str, base: Path | None = None) -> dict[str, Any]:
-    """The options of a plugin in their own types; `on-error` is one that every plugin has."""
-    from trainer.config.options import parse_all
+def create_plugin(instance: str, values: Mapping[str, Any], *, where: str) -> Plugin:
+    """A plugin by its instance name, with its options and `on-error`, which every plugin has.
 
-    own = {name: value for name, value in values.items() if name != "on-error"}
-    parsed = parse_all(load(PLUGINS, split_name(instance)[0]), own, where=where, base=base)
-    return parsed | {name: value for name, value in values.items() if name == "on-error"}
-
-
-def create_plugin(instance: str, values: Mapping[str, Any], *, where: str, base: Path | None = None) -> Plugin:
-    """A plugin by its instance name, with its options."""
-    from trainer.config.options import build
-    from trainer.dispatch import check
+    The values are those of `trainer.config.options.build`. Raises UsageError for a plugin that cannot be loaded, and
+    for options that do not fit.
+    """
+    from trainer.config.options import ON_ERROR, build, parse_one
 
     cls: type[Plugin] = load(PLUGINS, split_name(instance)[0])
-    own = {name: value for name, value in values.items() if name != "on-error"}
-    plugin = build(cls, own, where=where, base=base)
+    own = dict(values)
+    on_error = own.pop(ON_ERROR.name, None)
+    plugin = build(cls, own, where=where)
     plugin.name = instance
-    if "on-error" in values:
-        plugin.on_error = values["on-error"]
-    check(plugin)
+    if on_error is not None:
+        plugin.on_error = parse_one(ON_ERROR, on_error, where=where)
     return plugin
 
 

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from trainer.config.given import Given, joined
 from trainer.config.settings import kebab, usage_error
 from trainer.errors import UsageError, did_you_mean, listed
 
@@ -98,7 +99,7 @@ class Option:
         try:
             parsed = TypeAdapter(self.type).validate_python(value)
         except ValidationError as error:
-            raise usage_error(error, known=[], where=_join(where, self.name)) from error
+            raise usage_error(error, known=[], where=joined(where, self.name)) from error
         if isinstance(parsed, (tuple, list)):
             return type(parsed)(_absolute(part, base) for part in parsed)
         return _absolute(parsed, base)
@@ -125,10 +126,6 @@ def as_text(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return ",".join(as_text(part) for part in value)
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _join(where: str, name: str) -> str:
-    return f"{where}{name}" if where.endswith(("-", ".")) or not where else f"{where}: {name}"
 
 
 def _type_name(member: Any) -> str:
@@ -198,25 +195,45 @@ def _help(annotation: Any) -> str:
     return next((m.description for m in _metadata(annotation) if getattr(m, "description", None)), "")
 
 
-def parse_all(cls: type, values: Mapping[str, Any], *, where: str, base: Path | None = None) -> dict[str, Any]:
-    """The options, by their kebab-case names, in their own types; what is parsed already stays as it is.
+ON_ERROR = Option(
+    field="on_error",
+    type=Literal["abort", "disable"],
+    default="abort",
+    help="What an error in one of its hooks does: end the run, or switch the plugin off.",
+    required=False,
+)
+"""The option that every plugin has, beside its own."""
 
-    Raises UsageError, with `where`, for an unknown option (did you mean) and a value that does not fit.
+
+def parse_all(cls: type, values: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """The options, by their kebab-case names, in their own types.
+
+    A value may be a `Given`, which brings its own place; `where` is the place of the others. Raises UsageError, naming
+    the place, for an unknown option and for a value that does not fit.
     """
     options = {option.name: option for option in options_of(cls)}
-    for name in values:
+    for name, value in values.items():
         if name not in options:
+            place = value.origin.section if isinstance(value, Given) else where.rstrip("-. ")
             fix = did_you_mean(name, options) or f"It has: {listed(options, 99)}."
-            raise UsageError(f"there is no option {name!r}", where=where.rstrip("-. "), fix=fix)
-    return {name: options[name].parse(value, where=where, base=base) for name, value in values.items()}
+            raise UsageError(f"there is no option {name!r}", where=place, fix=fix)
+    return {name: parse_one(options[name], value, where=where) for name, value in values.items()}
 
 
-def build(cls: type[T], values: Mapping[str, Any], *, where: str, base: Path | None = None) -> T:
-    """An instance with its options from flags (as text) or TOML values, by their kebab-case names.
+def parse_one(option: Option, value: Any, *, where: str) -> Any:
+    """One option in its own type, from a `Given`, or from a plain value given at `where`. Raises UsageError."""
+    if isinstance(value, Given):
+        return option.parse(value.value, where=value.origin.place, base=value.origin.folder)
+    return option.parse(value, where=where)
 
-    Raises UsageError for what `parse_all` refuses, and for an option that is missing.
+
+def build(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
+    """An instance of a plugin's or a task's class, with its options by their kebab-case names.
+
+    The values are those of `parse_all`, and `where` names the instance. Raises UsageError for what `parse_all` refuses,
+    and for an option that is missing.
     """
-    parsed = parse_all(cls, values, where=where, base=base)
+    parsed = parse_all(cls, values, where=where)
     options = options_of(cls)
     missing = [option.name for option in options if option.required and option.name not in parsed]
     if missing:

@@ -12,15 +12,13 @@ from trainer import cpu, devices
 from trainer.config import options
 from trainer.config.settings import Settings
 from trainer.events import Plugin
+from trainer.launch.layers import SCHEMA, Merged
 from trainer.run import Run
 from trainer.runs import folder
 from trainer.runs.checkpoint import Checkpoint
 from trainer.task import Task
 
 log = logging.getLogger("trainer")
-
-SCHEMA = 1
-"""The version of the format of `config.toml`."""
 
 
 @dataclass
@@ -31,8 +29,8 @@ class Launch:
     settings: Settings
     plugins: list[Plugin]
     run_folder: Path | None
-    optimizer_from: str = "[optimizer]"
-    """Where the optimizer's settings were given, for complaints: MXNet alone knows whether they fit."""
+    given: Merged
+    """The values that all this was built from, each with its origin."""
     continues: Checkpoint | Literal["from the start"] | None = None
     """What it goes on from, in a folder that is there already; None for a new run."""
     drops_stop: bool = False
@@ -116,7 +114,8 @@ class Launch:
     def resolved(self) -> dict[str, Any]:
         """The configuration with the optimizer's own learning rate filled in where nobody named one."""
         config = self.config()
-        rate = float(self.settings.optimizer.build(self.optimizer_from).learning_rate)
+        places = {name: given.section for name, given in self.given.optimizer.items()}
+        rate = float(self.settings.optimizer.build(places).learning_rate)
         name = config["optimizer"].pop("name")
         config["optimizer"] = {"name": name, "learning-rate": rate, **config["optimizer"]}
         return config
