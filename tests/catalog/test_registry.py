@@ -251,7 +251,7 @@ def test_on_the_command_line_that_is_one_message_without_a_traceback(broken, tmp
     assert done.returncode == 2
     assert done.stderr == (
         "error: plugin 'raises' (package-raises 0.3): raising:Class cannot be imported: "
-        "RuntimeError: no license found. Mend or uninstall package-raises.\n"
+        "RuntimeError: no license found. Fix or uninstall package-raises.\n"
     )
     assert (done.stdout, list(tmp_path.glob("runs"))) == ("", [])
 

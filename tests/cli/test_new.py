@@ -49,7 +49,7 @@ def test_what_it_writes_installs_is_listed_runs_and_passes_its_own_tests(tmp_pat
         ("a--b", "beginning with a letter: a-b."),
         ("progress", "there is already a plugin of that name: plugin 'progress' (gluon-trainer"),
         ("logreg", "there is already a task of that name"),
-        ("task", "is what configurations call something else"),
+        ("task", "means something else in configurations"),
         ("json", "a module json would hide one of Python's own"),
         ("class", "a module class would hide"),
         ("numpy", "a module numpy would hide"),

@@ -308,7 +308,7 @@ def test_a_task_whose_options_have_the_names_of_common_ones_is_refused():
         seed: int = 0
         plugin: str = ""
 
-    assert "its options plugin, seed have the names of common ones. Rename the fields." in refused(task=Shadowing())
+    assert "its options plugin, seed have the names of common options. Rename the fields." in refused(task=Shadowing())
 
 
 # ---- the folder ------------------------------------------------------------------------------------------------------

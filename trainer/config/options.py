@@ -1,4 +1,4 @@
-"""Options: the fields of a plugin's or a task's dataclass, as the command line, TOML files and help texts see them."""
+"""Options: the fields of a plugin's or a task's dataclass, as flags, TOML files and help texts show them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Option:
 
     @property
     def takes_none(self) -> bool:
-        """Whether None is a value of it."""
+        """Whether it can be None."""
         return types.NoneType in self.members
 
     @property
@@ -105,12 +105,12 @@ class Option:
         return _absolute(parsed, base)
 
     def _from_text(self, text: str) -> Any:
-        """What the text of a flag stands for, as far as pydantic would not know it."""
+        """The value of a flag's text, if pydantic would not understand the text itself."""
         if types.NoneType in self.members and (text == "" or (text.lower() == "none" and str not in self.members)):
             return None
         if self.is_list:
             return tuple(part.strip() for part in text.split(",") if part.strip())
-        # Pydantic takes the words of a choice as they are, so a number among them has to be one already.
+        # Pydantic does not convert the words of a choice, so a number among them has to be a number here.
         words = [word for m in self.members if typing.get_origin(m) is typing.Literal for word in typing.get_args(m)]
         return next((word for word in words if as_text(word) == text), text)
 
@@ -120,7 +120,7 @@ def _absolute(value: Any, base: Path | None) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """A value as a flag takes it."""
+    """A value as the text of a flag."""
     if value is None:
         return ""
     if isinstance(value, (tuple, list)):
@@ -141,7 +141,7 @@ def _type_name(member: Any) -> str:
 
 
 def _metadata(annotation: Any) -> list[Any]:
-    """What stands behind the types of an annotation, the inner ones of a union or a sequence included."""
+    """The metadata of an annotation, including that of the inner types of a union or a sequence."""
     if typing.get_origin(annotation) is typing.Annotated:
         inner, *metadata = typing.get_args(annotation)
         return metadata + _metadata(inner)
@@ -151,8 +151,8 @@ def _metadata(annotation: Any) -> list[Any]:
 def options_of(cls: type) -> list[Option]:
     """The options of a plugin or a task class, in the order of its fields.
 
-    A field for what neither a flag nor TOML can hold, such as an array or a function, is none: it is for Python alone.
-    A class that is no dataclass has none. Raises UsageError where an annotation cannot be read.
+    A field that neither a flag nor TOML can hold, such as an array or a function, is not an option: only Python can
+    give it. A class that is not a dataclass has no options. Raises UsageError if an annotation cannot be read.
     """
     if not dataclasses.is_dataclass(cls):
         return []
@@ -169,7 +169,7 @@ def options_of(cls: type) -> list[Option]:
 
 
 def _can_be_written(annotation: Any) -> bool:
-    """Whether a flag or a TOML value can hold what has this type."""
+    """Whether a flag or a TOML value can hold a value of this type."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return _can_be_written(inner[0])
@@ -242,7 +242,7 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
     for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
         if field.init and field.name not in known and _required(field):
             raise UsageError(
-                f"{kebab(field.name)!r} can be given in Python alone: no flag or file can hold it",
+                f"{kebab(field.name)!r} can only be given in Python: no flag or file can hold it",
                 where=where.rstrip("-. "),
                 fix="Give an instance to trainer.fit.",
             )
@@ -253,9 +253,9 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
 
 
 def check_instance(instance: Any, *, where: str) -> None:
-    """Puts the options of an instance that was made in Python into their own types (text as a path, say).
+    """Converts the options of an instance that was made in Python to their own types, such as text to a path.
 
-    Raises UsageError, with `where`, for a value that no flag or file could have given it either.
+    Raises UsageError, with `where`, for a value that would not fit from a flag or a file either.
     """
     for option in options_of(type(instance)):
         given = getattr(instance, option.field)
@@ -265,7 +265,7 @@ def check_instance(instance: Any, *, where: str) -> None:
 
 
 def to_toml(instance: Any) -> dict[str, Any]:
-    """The options of an instance as TOML values; None is left out, since it is what leaving out means."""
+    """The options of an instance as TOML values; None is left out, since TOML has no null."""
     values = {}
     for option in options_of(type(instance)):
         value = getattr(instance, option.field)

@@ -25,11 +25,10 @@ FLAGS = {
     "learning-rate": ("optimizer", "learning-rate"),
     "weight-decay": ("optimizer", "weight-decay"),
 }
-"""Common options whose value lies deeper in the configuration than their name says."""
-
+"""Common options that belong to a table of the configuration."""
 
 NO_KVSTORE = "No kvstore is used: --devices names the devices, mpirun -n the processes, and the engine sums over both."
-"""For people who come from MXNet's own way to train on several."""
+"""For people who know MXNet's own way to train on several devices."""
 
 
 def kebab(name: str) -> str:
@@ -38,7 +37,7 @@ def kebab(name: str) -> str:
 
 
 class OptimizerSettings(BaseModel):
-    """Any optimizer that MXNet registers; keys beyond these go to it as they are, such as `momentum` or `beta1`."""
+    """Any optimizer that MXNet registers; further keys, such as `momentum` or `beta1`, are passed on to it."""
 
     model_config = ConfigDict(extra="allow", alias_generator=kebab, populate_by_name=True, frozen=True)
 
@@ -80,7 +79,7 @@ class OptimizerSettings(BaseModel):
 
 
 def _arguments(cls: type) -> dict[str, Any]:
-    """What the constructors of a class and its bases take, with the defaults."""
+    """The arguments of the constructors of a class and its bases, with their defaults."""
     return {
         name: parameter.default
         for base in reversed(cls.__mro__[:-1])
@@ -113,7 +112,7 @@ def _check_argument(optimizer: str, name: str, value: Any, known: Mapping[str, A
 
 
 def scalar(value: Any) -> Any:
-    """A value that came as text (from the command line) as the number or the truth value that it spells."""
+    """The number or boolean that a text from the command line spells, otherwise the value as it is."""
     if not isinstance(value, str):
         return value
     words = {"true": True, "false": False, "none": None}
@@ -128,26 +127,26 @@ def scalar(value: Any) -> Any:
 
 
 class Settings(BaseModel):
-    """What every run has. The field names in kebab-case are the options, the TOML keys and the names for `--set`."""
+    """The settings of every run. Their names in kebab-case are the flags, the TOML keys and the keys of `--set`."""
 
     model_config = ConfigDict(extra="forbid", alias_generator=kebab, populate_by_name=True, frozen=True)
 
-    epochs: Annotated[int, Field(ge=1, description="How often the training rows are gone through.")]
+    epochs: Annotated[int, Field(ge=1, description="Passes over the training rows.")]
     batch_size: Annotated[int, Field(ge=1, description="Rows per step, over all devices and processes together.")]
     devices: Annotated[str, Field(description=f"Where to compute: {FORMS}.")] = "cpu"
     micro_batches: Annotated[
         Annotated[int, Field(ge=1)] | None,
-        Field(description="Parts that each batch is computed in: the same results on any number of devices."),
+        Field(description="Parts in which each batch is computed: gives the same results on any number of devices."),
     ] = None
-    seed: Annotated[int, Field(ge=0, lt=2**31, description="Where all randomness comes from.")]
-    steps: Annotated[Annotated[int, Field(ge=1)] | None, Field(description="Stop after so many batches.")] = None
+    seed: Annotated[int, Field(ge=0, lt=2**31, description="The seed of all random numbers.")]
+    steps: Annotated[Annotated[int, Field(ge=1)] | None, Field(description="Stop after this many batches.")] = None
     onednn: Annotated[
         Literal["auto", "on", "off"],
-        Field(description="Whether the CPU computes with oneDNN; auto: not where a step is small."),
+        Field(description="Whether the CPU computes with oneDNN; auto: not if a step is small."),
     ] = "auto"
     threads: Annotated[
         int | str,
-        Field(description="Threads that the CPU computes with; auto: more than one where a step is large."),
+        Field(description="Threads that the CPU computes with; auto: more than one if a step is large."),
     ] = "auto"
     optimizer: OptimizerSettings = OptimizerSettings()
 
@@ -197,7 +196,7 @@ class Settings(BaseModel):
             raise UsageError(error.what, where=wrong.where if wrong else error.where, fix=error.fix) from error
 
     def to_toml(self) -> dict[str, Any]:
-        """Plain values for a TOML file; what is None is left out, since TOML has no word for it."""
+        """Plain values for a TOML file; None is left out, since TOML has no null."""
         return self.model_dump(by_alias=True, exclude_none=True, mode="json")
 
 
@@ -225,7 +224,7 @@ def _misfit(complaint: ErrorDetails) -> str:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises UsageError for one that is missing or is not TOML."""
+    """The tables of a TOML file. Raises UsageError for a file that is missing or is not TOML."""
     try:
         config: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

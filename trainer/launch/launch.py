@@ -32,12 +32,12 @@ class Launch:
     given: Merged
     """The values that all this was built from, each with its origin."""
     continues: Checkpoint | Literal["from the start"] | None = None
-    """What it goes on from, in a folder that is there already; None for a new run."""
+    """What it resumes from, in a folder that exists; None for a new run."""
     drops_stop: bool = False
-    """Whether a request to stop that the checkpoint holds is over, since the user has asked for more."""
+    """Whether the checkpoint's request to stop is dropped, since the user has asked for more training."""
 
     def config(self) -> dict[str, Any]:
-        """What `config.toml` holds: every option with the value it has."""
+        """What `config.toml` holds: every option with its value."""
         return {
             "schema": SCHEMA,
             **self.settings.to_toml(),
@@ -51,10 +51,10 @@ class Launch:
         return {**options.to_toml(plugin), **common}
 
     def choose_computing(self) -> None:
-        """Decides what the settings leave open about how the CPU computes, by the size of a step.
+        """Chooses by the size of a step how the CPU computes, if the settings leave that open.
 
-        For whoever owns the process, as the command line does: what MXNet was imported with holds until its end, so
-        this does nothing where it has been.
+        For the owner of the process, such as the command line. Does nothing once MXNet is imported: how it computes is
+        then fixed until the process ends.
         """
         if cpu.is_settled():
             return
@@ -67,25 +67,28 @@ class Launch:
         )
 
     def settle_computing(self) -> None:
-        """Makes MXNet compute as the settings say, and the settings say how it does; warns where it is too late."""
+        """Makes MXNet compute as the settings say, or warns if it is too late.
+
+        The settings then say how MXNet computes.
+        """
         asked = self.settings
         settled = cpu.settle(onednn=asked.onednn, threads=asked.threads)
         self._compute(onednn="on" if settled.onednn else "off", threads=settled.threads)
         for name in ("onednn", "threads"):
-            wanted, holds = getattr(asked, name), getattr(self.settings, name)
-            if wanted not in ("auto", holds):
+            wanted, actual = getattr(asked, name), getattr(self.settings, name)
+            if wanted not in ("auto", actual):
                 log.warning(
-                    "%s = %s has no effect, since MXNet was imported before with %s; the last bits may differ.",
+                    "%s = %s has no effect, since MXNet is already imported with %s; the last bits may differ.",
                     name,
                     wanted,
-                    holds,
+                    actual,
                 )
 
     def _compute(self, *, onednn: str, threads: int) -> None:
         self.settings = self.settings.model_copy(update={"onednn": onednn, "threads": threads})
 
     def train(self, *, dry_run: bool = False, compiled: bool = True) -> Run:
-        """Builds the engine and trains, or, for a dry run, computes one batch and writes nothing."""
+        """Builds the engine and trains; a dry run computes one batch and writes nothing."""
         from trainer.processes import connect
 
         # Before MXNet is loaded, which reads how many threads this process may have.
@@ -112,7 +115,7 @@ class Launch:
             return engine.dry_run() if dry_run else engine.fit()
 
     def resolved(self) -> dict[str, Any]:
-        """The configuration with the optimizer's own learning rate filled in where nobody named one."""
+        """The configuration, with the optimizer's own learning rate if none was given."""
         config = self.config()
         places = {name: given.section for name, given in self.given.optimizer.items()}
         rate = float(self.settings.optimizer.build(places).learning_rate)

@@ -1,4 +1,4 @@
-"""Goes on with an earlier run from its newest checkpoint, as if it had never stopped; and proves that it would."""
+"""Resumes an earlier run from its newest checkpoint, as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def prepare_resume(
     runs_dir: Path = DEFAULT_RUNS,
     to_verify: bool = False,
 ) -> Launch:
-    """What it takes to go on with a run: its own configuration, with a new end or other devices where they are given.
+    """The launch that resumes a run: its own configuration, with a new end or other devices if they are given.
 
-    `run` is the run's folder, or its name in `runs_dir`. Without a checkpoint the run starts over in its folder, unless
-    it has finished. `to_verify` leaves the run alone, so it may have ended. Raises UsageError for what cannot be
-    continued.
+    `run` is the run's folder, or its name in `runs_dir`. A run without a checkpoint starts over in its folder, unless
+    it has finished. `to_verify` also accepts a run that has ended, which is then not changed. Raises UsageError for a
+    run that cannot be resumed.
     """
     path = find_run(run, runs_dir)
     options = {"epochs": epochs, "steps": steps, "devices": devices}
@@ -46,7 +46,7 @@ def prepare_resume(
     config = read_config(path / folder.CONFIG)
     name = config.get("task", {}).get("name")
     if not isinstance(name, str):
-        raise UsageError("it names no task", where=str(path / folder.CONFIG))
+        raise UsageError("it does not name a task", where=str(path / folder.CONFIG))
     launch = prepare(
         Request(
             task or name,
@@ -65,7 +65,7 @@ def prepare_resume(
 
 
 def _chosen(path: Path, name: str | None) -> Checkpoint | Literal["from the start"]:
-    """The newest checkpoint that is whole and exact, or the one that was asked for; says which were passed over."""
+    """The newest checkpoint that is whole and exact, or the one called `name`. Warns about those that it skips."""
     found = list(checkpoint.find(path))
     if name is not None:
         named = {each.folder.name: each for each in found if isinstance(each, Checkpoint)}
@@ -76,7 +76,7 @@ def _chosen(path: Path, name: str | None) -> Checkpoint | Literal["from the star
     inexact = None
     for each in found:
         if isinstance(each, CheckpointError):
-            log.warning("passed over: %s", each)
+            log.warning("skipped: %s", each)
             continue
         if not each.is_exact:
             inexact = inexact or each.folder.name
@@ -84,11 +84,11 @@ def _chosen(path: Path, name: str | None) -> Checkpoint | Literal["from the star
         try:
             each.read()
         except CheckpointError as error:
-            log.warning("passed over: %s", error)
+            log.warning("skipped: %s", error)
             continue
         if inexact is not None:
             log.warning(
-                "%s is newer, but was written in the middle of a step that failed; --from %s goes on from it",
+                "%s is newer, but was written in the middle of a step that failed; --from %s resumes from it",
                 inexact,
                 inexact,
             )
@@ -96,34 +96,34 @@ def _chosen(path: Path, name: str | None) -> Checkpoint | Literal["from the star
     if found:
         raise UsageError(
             f"none of the {len(found)} checkpoints in {path / checkpoint.FOLDER} can be used",
-            fix=f"Run {path / folder.CONFIG} anew with --config"
-            + (f", or go on with --from {inexact}." if inexact else "."),
+            fix=f"Start again with --config {path / folder.CONFIG}"
+            + (f", or resume with --from {inexact}." if inexact else "."),
         )
     return "from the start"
 
 
 def _check_end(path: Path, launch: Launch, *, extended: bool) -> None:
-    """Raises UsageError where there is nothing left to train."""
+    """Raises UsageError if there is nothing left to train."""
     record, settings, at = read_record(path), launch.settings, launch.continues
     status = record.get("status")
     over = status in ("finished", "stopped")
     if over and not isinstance(at, Checkpoint):
         raise UsageError(
-            f"the run has {status} and has no checkpoint to go on from",
-            fix=f"Run it anew: trainer run {launch.task.name} --config {path / folder.CONFIG}.",
+            f"the run has {status} and has no checkpoint to resume from",
+            fix=f"Start it again: trainer run {launch.task.name} --config {path / folder.CONFIG}.",
         )
     if over and not extended:
         why = f" ({record['reason']})" if record.get("reason") else ""
         steps = f", or --steps with more than {settings.steps}," if settings.steps else ""
-        fix = f"Pass --epochs with more than {settings.epochs}{steps} to go on."
+        fix = f"Pass --epochs with more than {settings.epochs}{steps} to train on."
         raise UsageError(f"the run has {status}{why}", fix=fix)
     if not extended or not isinstance(at, Checkpoint):
         return
     done = int(at.manifest["epoch"])
     if settings.epochs < done or (settings.epochs == done and at.is_epoch_end):
-        raise UsageError(f"the run has come to epoch {done} already", where="--epochs", fix="Ask for more.")
+        raise UsageError(f"the run has already reached epoch {done}", where="--epochs", fix="Ask for more.")
     if settings.steps is not None and settings.steps <= at.step:
-        raise UsageError(f"{at.step} steps are done already", where="--steps", fix="Ask for more.")
+        raise UsageError(f"{at.step} steps are already done", where="--steps", fix="Ask for more.")
     launch.drops_stop = True
 
 
@@ -137,10 +137,11 @@ def resume(
     task: Task | None = None,
     plugins: Sequence[Plugin] = (),
 ) -> Run:
-    """Goes on with a run from its newest complete checkpoint, and returns it when it is over.
+    """Resumes a run from its newest complete checkpoint, and returns it when training has ended.
 
-    `run` is the folder. `epochs` or `steps` give it a new end. A task or plugins that were given as instances have to
-    be given again. The result equals that of a run that never stopped, bit for bit. Raises as `fit` does.
+    `run` is the run's folder. `epochs` or `steps` set a new end, counted from the start of the run. A task or plugins
+    that were given as instances have to be given again. The result equals that of a run that never stopped, bit for
+    bit. Raises as `fit` does.
     """
     return prepare_resume(
         run,
