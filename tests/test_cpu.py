@@ -99,7 +99,7 @@ def test_python_programs_keep_what_mxnet_was_imported_with_and_are_told(tmp_path
     code, out, err = process(tmp_path, "program.py")
     assert code == 0, err
     assert out.splitlines()[-1] == "on"
-    assert "onednn = off has no effect, since MXNet was imported before with on" in err
+    assert "onednn = off has no effect, since MXNet is already imported with on" in err
     (tmp_path / "mxnet_first.py").write_text("")
     code, out, err = process(tmp_path, "program.py")
     assert out.splitlines()[-1] == "off"
@@ -109,8 +109,8 @@ def test_python_programs_keep_what_mxnet_was_imported_with_and_are_told(tmp_path
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("--threads", "0", "'0' is no number of threads (--threads)"),
-        ("--threads", "many", "'many' is no number of threads"),
+        ("--threads", "0", "'0' is not a thread count (--threads)"),
+        ("--threads", "many", "'many' is not a thread count"),
         ("--onednn", "maybe", "'maybe' does not fit"),
     ],
 )

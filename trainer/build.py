@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer import devices
-from trainer.catalog import registry
 from trainer.config import options
 from trainer.config.settings import Settings
 from trainer.data.batches import Batches
 from trainer.data.sources import as_batches
-from trainer.dispatch import Dispatch, check
+from trainer.dispatch import Dispatch
 from trainer.engine_state import EngineState
 from trainer.errors import UsageError
 from trainer.events import Phase, Plugin
@@ -61,11 +60,9 @@ def build_run(
     from trainer.step.micro_batches import parts_on
 
     processes = processes or Processes()
-    for plugin in plugins:
-        check(plugin)
-        plugin.name = registry.name_of(plugin)
     state = EngineState()
-    dispatch = Dispatch([each for each in plugins if processes.is_first or each.phase < Phase.SAVE], state)
+    # The first of several processes saves and reports for all of them.
+    dispatch = Dispatch(plugins, state, until=None if processes.is_first else Phase.SAVE)
     options.check_instance(task, where=f"task {task.name!r}")
     task.check()
     contexts = devices.contexts(settings.devices, processes.local_rank, processes.local_size)

@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from trainer.catalog.class_check import check_class
+from trainer.catalog.registry import name_of
 from trainer.config.options import check_instance
 from trainer.device_time import waiting
 from trainer.engine_state import EngineState
@@ -91,8 +92,9 @@ class Hook:
 class Dispatch:
     """The hooks of one run: `dispatch.batch_end(run)` and so on, one attribute an event.
 
-    Raises UsageError for a plugin that cannot work: an unknown or misdeclared hook, a name that is used twice, an order
-    that contradicts itself.
+    Checks and names the plugins; those of the phase `until` and of later phases are not called. Raises UsageError for a
+    plugin that cannot work: an unknown or misdeclared hook, a name that is used twice, an order that contradicts
+    itself.
     """
 
     setup: Hook
@@ -113,11 +115,14 @@ class Dispatch:
     test_end: Hook
     teardown: Hook
 
-    def __init__(self, plugins: Sequence[Plugin], state: EngineState | None = None) -> None:
+    def __init__(
+        self, plugins: Sequence[Plugin], state: EngineState | None = None, *, until: Phase | None = None
+    ) -> None:
         self._state = state = EngineState() if state is None else state
         for plugin in plugins:
             check(plugin)
-        self.plugins = ordered(plugins)
+            plugin.name = name_of(plugin)
+        self.plugins = ordered([plugin for plugin in plugins if until is None or plugin.phase < until])
         state.plugins, state.plugin_failed = self.plugins, self.failed
         for event in EVENTS:
             handlers = [

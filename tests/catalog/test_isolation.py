@@ -35,8 +35,8 @@ VISIBLE = {
     "unlicensed": ("unlicensed:Class", {"unlicensed": "raise OSError('no license')"}, "raises OSError('no license')"),
     "deaf": ("deaf:Class", {"deaf": PLUGIN.format(body="def on_epoch_ends(self, run): ...")}, "'on_epoch_end'"),
     "hiding": ("hiding:Class", {"hiding": PLUGIN.format(body="on_error: str = ''")}, "on-error has the name of"),
-    "odd.name": ("odd:Class", {"odd": PLUGIN.format(body="pass")}, "is no name"),
-    "optimizer": ("opt:Class", {"opt": PLUGIN.format(body="pass")}, "is what configurations call something else"),
+    "odd.name": ("odd:Class", {"odd": PLUGIN.format(body="pass")}, "is not a valid name"),
+    "optimizer": ("opt:Class", {"opt": PLUGIN.format(body="pass")}, "means something else in configurations"),
 }
 ONLY_WHEN_LOADED = {
     "dividing": ("dividing:Class", {"dividing": "1 / 0"}, "ZeroDivisionError: division by zero"),
@@ -205,7 +205,7 @@ def test_a_class_that_was_written_for_this_api_or_an_older_one_of_its_kind_fits(
     [
         (f"{MAJOR}.{MINOR + 1}", "Update gluon-trainer."),
         (f"{MAJOR + 1}.0", "Update gluon-trainer."),
-        (f"{MAJOR - 1}.9", "Update the package that it comes from."),
+        (f"{MAJOR - 1}.9", "Update its package."),
         (1, "two numbers"),
         ("1", "two numbers"),
         ("one.two", "two numbers"),

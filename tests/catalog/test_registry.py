@@ -251,7 +251,7 @@ def test_on_the_command_line_that_is_one_message_without_a_traceback(broken, tmp
     assert done.returncode == 2
     assert done.stderr == (
         "error: plugin 'raises' (package-raises 0.3): raising:Class cannot be imported: "
-        "RuntimeError: no license found. Mend or uninstall package-raises.\n"
+        "RuntimeError: no license found. Fix or uninstall package-raises.\n"
     )
     assert (done.stdout, list(tmp_path.glob("runs"))) == ("", [])
 
@@ -341,8 +341,8 @@ def test_two_instances_of_one_plugin_have_options_of_their_own(working, path):
 def test_every_plugin_has_the_option_on_error(working, path):
     path(working)
     assert registry.create_plugin("counter", {"on-error": "disable"}, where="").on_error == "disable"
-    with pytest.raises(UsageError, match=r"'counter': its on_error is 'ignore'\. It is 'abort' or 'disable'"):
-        registry.create_plugin("counter", {"on-error": "ignore"}, where="")
+    with pytest.raises(UsageError, match=r"^here: on-error: 'ignore' does not fit: it should be 'abort' or 'disable'"):
+        registry.create_plugin("counter", {"on-error": "ignore"}, where="here")
 
 
 def test_a_plugin_made_in_python_is_named_after_its_class_or_its_entry_point(working, path):

@@ -257,7 +257,7 @@ def test_a_stopped_run_goes_on_with_more_steps(command):
     assert (code, err) == (
         2,
         "error: the run has stopped (it has done the 14 steps that were asked for). Pass --epochs with more than 3, or "
-        "--steps with more than 14, to go on.\n",
+        "--steps with more than 14, to train on.\n",
     )
     code, out, _ = command("resume", "run", "--steps", "20")
     assert code == 0
@@ -288,8 +288,8 @@ def test_a_run_without_a_checkpoint_starts_over_in_its_folder(command):
     [
         (["resume", "rum"], "RUN: there is no run 'rum'. Did you mean 'run'?"),
         (["resume", "runs"], "RUN: runs is not the folder of a run: it has no config.toml"),
-        (["resume", "run"], "the run has finished. Pass --epochs with more than 3 to go on."),
-        (["resume", "run", "--epochs", "2"], "--epochs: the run has come to epoch 3 already. Ask for more."),
+        (["resume", "run"], "the run has finished. Pass --epochs with more than 3 to train on."),
+        (["resume", "run", "--epochs", "2"], "--epochs: the run has already reached epoch 3. Ask for more."),
         (["resume", "run", "--epochs", "x"], "'x' does not fit"),
         (["resume", "run", "--epochs", "5", "--from", "step-1"], "--from: there is no checkpoint 'step-1'"),
         (["resume", "run", "--epochs", "5", "--devices", "gpu"], "gpu"),
@@ -311,7 +311,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(command, finis
     code, out, _ = command("resume", finished, "--epochs", "4")
     assert code == 0
     assert out.splitlines()[0] == "goes on from step-00000020-epoch-0002: epoch 2, step 20"
-    assert "passed over: " in caplog.text
+    assert "skipped: " in caplog.text
     assert "arrays.npz is damaged" in caplog.text
     assert [line["epoch"] for line in figures(finished)] == [1, 2, 3, 4, 4]
 

@@ -287,5 +287,5 @@ def test_a_field_that_neither_a_flag_nor_a_file_can_hold_is_no_option():
 
 
 def test_one_that_has_to_be_given_is_said_to_be_for_python():
-    with pytest.raises(UsageError, match="here: 'rows' can be given in Python alone"):
+    with pytest.raises(UsageError, match="here: 'rows' can only be given in Python"):
         build(ForPython, {"number": 3}, where="here")

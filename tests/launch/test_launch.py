@@ -226,8 +226,8 @@ def test_what_is_resolved_is_a_configuration_that_resolves_to_the_same(config, t
         ("[plugins.wach]", "given.toml: [plugins.wach]: there is no plugin 'wach'. Installed: "),
         ("epochs = 0", "given.toml: epochs: 0 does not fit: it should be greater than or equal to 1"),
         ("seed = 1.5", "given.toml: seed: 1.5 does not fit: it should be a valid integer"),
-        ("[optimizer]\nlearning-rate = 'fast'", "given.toml: optimizer.learning-rate: 'fast' does not fit"),
-        ("devices = 'tpu'", "'tpu' names no devices"),
+        ("[optimizer]\nlearning-rate = 'fast'", "given.toml: [optimizer]: learning-rate: 'fast' does not fit"),
+        ("devices = 'tpu'", "given.toml: devices: 'tpu' names no devices"),
         ("schema = 2", "given.toml: it was written by a newer version of this program. Update gluon-trainer."),
         ("[task]\nname = 'logreg'", "given.toml: it is for another task than 'toy'"),
         ("epochs 3", "given.toml: it is not TOML: "),
@@ -258,7 +258,7 @@ def test_a_file_that_is_not_there_is_told_with_the_likely_one(config, tmp_path):
     [
         ("epochs", "--set: 'epochs' has no value. Write it as KEY=VALUE."),
         ("epoch=3", "--set: there is no option 'epoch'. Did you mean 'epochs'?"),
-        ("epochs=x", "epochs: 'x' does not fit: it should be a valid integer"),
+        ("epochs=x", "--set epochs: 'x' does not fit: it should be a valid integer"),
         ("optimizer=adam", "--set: there is no option 'optimizer'. Did you mean 'optimizer.name'?"),
         ("learning-rate=1", "--set: there is no option 'learning-rate'. Did you mean 'optimizer.learning-rate'?"),
         ("size=3", "--set: there is no option 'size'. "),
@@ -270,7 +270,7 @@ def test_a_file_that_is_not_there_is_told_with_the_likely_one(config, tmp_path):
         ("wach.limit=3", "--set: there is no option 'wach.limit'. Did you mean 'watch.limit'?"),
         ("other.limit=3", "--set: the run does not use the plugin 'other'. Add --plugin other to use it."),
         ("watch@b.limit=3", "--set: the run does not use the plugin 'watch@b'. Add --plugin watch@b to use it."),
-        ("watch.on-error=x", "its on_error is 'x'. It is 'abort' or 'disable'."),
+        ("watch.on-error=x", "--set watch.on-error: 'x' does not fit: it should be 'abort' or 'disable'"),
         ("=3", "--set: there is no option ''."),
     ],
 )
@@ -284,15 +284,15 @@ def test_a_mistake_in_set_is_told_with_the_likely_key(entry, complaint):
         ({"task": "tyo"}, "there is no task 'tyo'. Installed: toy, image-classification, logreg"),
         ({"options": {"sise": "3"}}, "toy has no option 'sise'. Did you mean 'size'?"),
         ({"options": {"size": "x"}}, "--size: 'x' does not fit: it should be a valid integer"),
-        ({"options": {"epochs": "0"}}, "epochs: '0' does not fit: it should be greater than or equal to 1"),
-        ({"options": {"batch-size": "-1"}}, "batch-size: '-1' does not fit"),
-        ({"options": {"seed": "-1"}}, "seed: '-1' does not fit"),
-        ({"options": {"steps": "0"}}, "steps: '0' does not fit"),
-        ({"options": {"learning-rate": "-1"}}, "optimizer.learning-rate: '-1' does not fit"),
-        ({"options": {"learning-rate": "nan"}}, "optimizer.learning-rate: 'nan' does not fit"),
-        ({"options": {"weight-decay": "inf"}}, "optimizer.weight-decay: 'inf' does not fit"),
+        ({"options": {"epochs": "0"}}, "--epochs: '0' does not fit: it should be greater than or equal to 1"),
+        ({"options": {"batch-size": "-1"}}, "--batch-size: '-1' does not fit"),
+        ({"options": {"seed": "-1"}}, "--seed: '-1' does not fit"),
+        ({"options": {"steps": "0"}}, "--steps: '0' does not fit"),
+        ({"options": {"learning-rate": "-1"}}, "--learning-rate: '-1' does not fit"),
+        ({"options": {"learning-rate": "nan"}}, "--learning-rate: 'nan' does not fit"),
+        ({"options": {"weight-decay": "inf"}}, "--weight-decay: 'inf' does not fit"),
         ({"options": {"devices": "tpu"}}, "--devices: 'tpu' names no devices. Write cpu, gpu, auto"),
-        ({"plugins": ["wach"]}, "there is no plugin 'wach'. Installed: "),
+        ({"plugins": ["wach"]}, "--plugin: there is no plugin 'wach'. Installed: "),
         ({"plugins": ["watch@"]}, "'watch@' is not an instance name"),
         ({"without": ["wach"]}, "--no-plugin: the run does not use a plugin 'wach'. Did you mean 'watch'?"),
         ({"without": ["other"]}, "--no-plugin: the run does not use a plugin 'other'. It uses: watch."),
@@ -302,14 +302,13 @@ def test_a_mistake_in_an_option_is_told_with_its_flag_or_the_likely_one(more, co
     assert complaint in refused(**more)
 
 
-def test_a_task_whose_options_have_the_names_of_common_ones_is_refused(monkeypatch):
+def test_a_task_whose_options_have_the_names_of_common_ones_is_refused():
     @dataclass
     class Shadowing(Tiny):
         seed: int = 0
         plugin: str = ""
 
-    monkeypatch.setattr(registry, "load", lambda group, name: Shadowing)
-    assert "its options plugin, seed have the names of common ones. Rename the fields." in refused()
+    assert "its options plugin, seed have the names of common options. Rename the fields." in refused(task=Shadowing())
 
 
 # ---- the folder ------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The version of what plugins and tasks are written against."""
+"""The version of the API that plugins and tasks are written for."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 
 API_VERSION = "2.0"
 """The version of the engine's API: the events and their order, what the names in `trainer.__all__` do, and the entry
-points. The second number counts what was added; the first changes when something that was there is gone or different.
-A plugin or a task that names another first number, or a later second one, as its `api` is refused."""
+points. The second number grows with each addition; the first one with each removal or incompatible change. A plugin or
+a task whose `api` has another first number, or a later second one, is refused."""
 
 
 def why_unfit(wanted: object) -> tuple[str, str]:
-    """What is wrong with a class that was written for the API version `wanted`, and what to do; empty texts if nothing.
+    """What is wrong with a class that was written for the API version `wanted`, and the fix; both empty if it fits.
 
-    An empty `wanted` fits: not naming a version is no promise.
+    An empty `wanted` fits: the class does not name a version.
     """
     if wanted == "":
         return "", ""
@@ -25,4 +25,4 @@ def why_unfit(wanted: object) -> tuple[str, str]:
     what = f"it was written for version {wanted} of the engine's API, and this is {API_VERSION}"
     if (major, minor) > (our_major, our_minor):
         return what, "Update gluon-trainer."
-    return what, "Update the package that it comes from."
+    return what, "Update its package."

@@ -1,4 +1,4 @@
-"""What a class has to be like to be a plugin or a task: checked before anything of it is used."""
+"""Checks the class of a plugin or a task before it is used."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ COMMON_OPTIONS = (
 
 
 def check_class(cls: type[Any], *, where: str) -> None:
-    """Raises UsageError, with `where`, for a plugin's or a task's class that cannot work as it is written.
+    """Raises UsageError, with `where`, for the class of a plugin or a task that cannot work.
 
-    That is: a version of the API that is not ours, an option that hides a common one or whose type cannot be read, a
-    hook that would never be called or could not be.
+    The reason is another version of the API, an option that hides a common one or whose type cannot be read, or a hook
+    that would never be called or cannot be.
     """
     what, fix = why_unfit(getattr(cls, "api", ""))
     if what:
@@ -47,7 +47,7 @@ def check_class(cls: type[Any], *, where: str) -> None:
 def _refuse_shadowing(shadowed: set[str], where: str) -> None:
     if shadowed:
         raise UsageError(
-            f"its options {listed(sorted(shadowed))} have the names of common ones",
+            f"its options {listed(sorted(shadowed))} have the names of common options",
             where=where,
             fix="Rename the fields.",
         )

@@ -1,4 +1,4 @@
-"""Finds plugins and tasks through entry points. Listing reads metadata alone; a module is imported when it is used."""
+"""Finds plugins and tasks through entry points. Listing reads only metadata; a module is imported when it is used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
-from pathlib import Path
 from typing import Any, cast
 
 from trainer.errors import UsageError, did_you_mean, listed
@@ -29,10 +28,10 @@ BASES: dict[str, type] = {PLUGINS: Plugin, TASKS: Task}
 OURS = "gluon-trainer"
 
 BLOCK_LIST = "TRAINER_DISABLE_PLUGINS"
-"""The environment variable that names what is not to be used: plugins, tasks or whole packages, with commas between."""
+"""The environment variable that lists what must not be used: plugins, tasks or whole packages, comma-separated."""
 
 RESERVED = frozenset({"task", "optimizer", "plugins", "schema"})
-"""Names that a configuration and `--set` use for other things."""
+"""Names that mean something else in a configuration and in `--set`."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Installed:
 
     @property
     def origin(self) -> str:
-        """Where it comes from: `gluon-trainer 0.1.0`."""
+        """The distribution and its version: `gluon-trainer 0.1.0`."""
         return f"{self.distribution} {self.version}".rstrip()
 
     @property
@@ -61,33 +60,33 @@ class Installed:
 
 @cache
 def installed(group: str) -> tuple[Installed, ...]:
-    """Every entry point of the group on this machine, by name. Imports none of them."""
+    """Every installed entry point of the group, sorted by name. Imports none of them."""
     found = {Installed(group, entry.name, entry.value, *_named(entry.dist)) for entry in _entry_points(group)}
     return tuple(sorted(found, key=lambda entry: (entry.name, entry.distribution)))
 
 
 @cache
 def _named(distribution: metadata.Distribution | None) -> tuple[str, str]:
-    """Name and version; a folder that an uninstallation left behind may have entry points and nothing that says whose.
+    """Name and version; a folder left behind by an uninstallation may have entry points and no metadata.
 
-    Cached, because each look reads the whole METADATA file.
+    Cached, because each call reads the whole METADATA file.
     """
     try:
         about: Any = distribution.metadata if distribution else {}
-    except Exception:  # noqa: BLE001  where the backport importlib_metadata is imported, it raises an error of its own
+    except Exception:  # noqa: BLE001  the backport importlib_metadata, if it is imported, raises an error of its own
         about = {}
     return about.get("Name") or "unknown", about.get("Version") or ""
 
 
 def _entry_points(group: str) -> Iterator[metadata.EntryPoint]:
-    """The group's entry points; a package whose list of them cannot be read is passed over, with a warning."""
+    """The group's entry points; a package whose list of them cannot be read is skipped with a warning."""
     try:
         yield from metadata.entry_points(group=group)
-    except Exception:  # noqa: BLE001  the standard library reads all packages' lists or none, and checks no syntax
+    except Exception:  # noqa: BLE001  the standard library reads the lists of all packages or of none, and does not check syntax
         seen = set()
         for distribution in metadata.distributions():
             name = _named(distribution)[0]
-            # As in an import, what comes first on the path hides later ones.
+            # As in an import, the first on the path hides later ones.
             if name in seen:
                 continue
             seen.add(name)
@@ -98,21 +97,21 @@ def _entry_points(group: str) -> Iterator[metadata.EntryPoint]:
 
 
 def blocked_names() -> tuple[str, ...]:
-    """What the block list names, as it is written there."""
+    """The entries of the block list, as they are written there."""
     return tuple(filter(None, re.split(r"[,\s]+", os.environ.get(BLOCK_LIST, ""))))
 
 
 def block_of(instance: str, group: str = PLUGINS) -> str | None:
-    """The word of the block list that a plugin (by its name, or an instance's) or a task falls under, or None."""
+    """The entry of the block list that blocks a plugin (by its name or an instance's) or a task, or None."""
     name = instance.partition("@")[0]
     claiming = [entry for entry in installed(group) if entry.name == name]
     words = [blocking(entry) for entry in claiming] or [word for word in blocked_names() if word == name]
-    # Where two packages claim a name, blocking one of them leaves the other.
+    # If two packages claim a name, blocking one of them leaves the other.
     return words[0] if all(words) and words else None
 
 
 def blocking(entry: Installed) -> str | None:
-    """The word of the block list that one entry point falls under, or None."""
+    """The entry of the block list that blocks one entry point, or None."""
     folded = _folded(entry.distribution)
     return next((word for word in blocked_names() if word == entry.name or _folded(word) == folded), None)
 
@@ -123,10 +122,10 @@ def _folded(distribution: str) -> str:
 
 
 def find(group: str, name: str) -> Installed:
-    """The entry point of that name; ours, where another package claims it too. Imports nothing.
+    """The entry point of that name; ours, if another package claims it too. Imports nothing.
 
-    Raises UsageError where there is none, where two other packages claim the name, where it is no name that options
-    could have, or where the block list names it.
+    Raises UsageError if there is none, if two other packages claim the name, if options cannot have that name, or if
+    the block list names it.
     """
     word = KINDS[group]
     claiming = [entry for entry in installed(group) if entry.name == name]
@@ -139,21 +138,21 @@ def find(group: str, name: str) -> Installed:
         raise UsageError(
             f"it is switched off, since {BLOCK_LIST} names {blocking(claiming[0])!r}",
             where=str(claiming[0]),
-            fix="Take it out of that list to use it.",
+            fix="Remove it from that list to use it.",
         )
     ours = [entry for entry in matches if entry.is_ours]
     if len(matches) > 1 and not ours:
         raise UsageError(claim_on(matches[0]), fix=f"Uninstall all but one of them, or name them in {BLOCK_LIST}.")
-    # A stranger that takes a name of ours is named by `plugins list`, and shall not stop every run that uses ours.
+    # `plugins list` shows a package that takes one of our names; it must not stop every run that uses ours.
     entry = (ours or matches)[0]
     wrong = wrong_name(name)
     if wrong:
-        raise UsageError(wrong, where=str(entry), fix=f"Mend or uninstall {entry.distribution}.")
+        raise UsageError(wrong, where=str(entry), fix=f"Fix or uninstall {entry.distribution}.")
     return entry
 
 
 def claim_on(entry: Installed) -> str:
-    """What is wrong with the name of an entry point that another package claims, too; empty where none does."""
+    """What is wrong with the name of an entry point if another package claims it too; otherwise empty."""
     claiming = [each for each in installed(entry.group) if each.name == entry.name and not blocking(each)]
     if len(claiming) < 2 or entry not in claiming:
         return ""
@@ -165,9 +164,9 @@ def claim_on(entry: Installed) -> str:
 def wrong_name(name: str) -> str:
     """What is wrong with the name of an entry point, or empty."""
     if name in RESERVED:
-        return f"{name!r} is what configurations call something else"
+        return f"{name!r} means something else in configurations"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        return f"{name!r} is no name: it takes letters, digits, dashes and underscores"
+        return f"{name!r} is not a valid name: use letters, digits, dashes and underscores"
     return ""
 
 
@@ -175,7 +174,7 @@ def wrong_name(name: str) -> str:
 def load(group: str, name: str) -> type:
     """The class of a plugin or a task.
 
-    Raises UsageError, naming distribution, version and error, where it cannot be imported or is not what it claims.
+    Raises UsageError, naming distribution, version and error, if it cannot be imported or is not a plugin or a task.
     """
     entry = find(group, name)
     cls = imported(entry)
@@ -184,7 +183,7 @@ def load(group: str, name: str) -> type:
 
 
 def check_loaded(cls: Any, entry: Installed) -> None:
-    """Raises UsageError, naming the distribution, where what an entry point leads to is no working plugin or task."""
+    """Raises UsageError, naming the distribution, if an entry point does not lead to a working plugin or task."""
     from trainer.catalog.class_check import check_class
 
     base = BASES[entry.group]
@@ -196,15 +195,15 @@ def check_loaded(cls: Any, entry: Installed) -> None:
 
 
 def imported(entry: Installed) -> Any:
-    """What an entry point stands for. Raises UsageError, naming distribution and error, where that cannot be had."""
+    """The object of an entry point. Raises UsageError, naming distribution and error, if it cannot be imported."""
     try:
         return metadata.EntryPoint(entry.name, entry.value, entry.group).load()
     except (Exception, SystemExit) as error:
-        # A stranger's module may raise anything at all while it is imported.
+        # Other people's modules may raise anything while they are imported.
         raise UsageError(
             f"{entry.value} cannot be imported: {type(error).__name__}: {error}",
             where=str(entry),
-            fix=f"Mend or uninstall {entry.distribution}.",
+            fix=f"Fix or uninstall {entry.distribution}.",
         ) from error
 
 
@@ -214,32 +213,26 @@ def split_name(instance: str) -> tuple[str, str]:
     if at and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", label):
         raise UsageError(
             f"{instance!r} is not an instance name",
-            fix="After the @ comes a label of letters, digits, dots, dashes and underscores.",
+            fix="The label after the @ takes letters, digits, dots, dashes and underscores.",
         )
     return plugin, label
 
 
-def parse_plugin(instance: str, values: Mapping[str, Any], *, where: str, base: Path | None = None) -> dict[str, Any]:
-    """The options of a plugin in their own types; `on-error` is one that every plugin has."""
-    from trainer.config.options import parse_all
+def create_plugin(instance: str, values: Mapping[str, Any], *, where: str) -> Plugin:
+    """A plugin by its instance name, with its options and `on-error`, which every plugin has.
 
-    own = {name: value for name, value in values.items() if name != "on-error"}
-    parsed = parse_all(load(PLUGINS, split_name(instance)[0]), own, where=where, base=base)
-    return parsed | {name: value for name, value in values.items() if name == "on-error"}
-
-
-def create_plugin(instance: str, values: Mapping[str, Any], *, where: str, base: Path | None = None) -> Plugin:
-    """A plugin by its instance name, with its options."""
-    from trainer.config.options import build
-    from trainer.dispatch import check
+    The values are those of `trainer.config.options.build`. Raises UsageError for a plugin that cannot be loaded, and
+    for options that do not fit.
+    """
+    from trainer.config.options import ON_ERROR, build, parse_one
 
     cls: type[Plugin] = load(PLUGINS, split_name(instance)[0])
-    own = {name: value for name, value in values.items() if name != "on-error"}
-    plugin = build(cls, own, where=where, base=base)
+    own = dict(values)
+    on_error = own.pop(ON_ERROR.name, None)
+    plugin = build(cls, own, where=where)
     plugin.name = instance
-    if "on-error" in values:
-        plugin.on_error = values["on-error"]
-    check(plugin)
+    if on_error is not None:
+        plugin.on_error = parse_one(ON_ERROR, on_error, where=where)
     return plugin
 
 
@@ -256,7 +249,7 @@ def name_of(part: Plugin | Task) -> str:
 
 
 def origin_of(plugin: Plugin) -> Mapping[str, str]:
-    """What `plugins.json` says of where a plugin comes from."""
+    """What `plugins.json` says about the origin of a plugin."""
     name = split_name(plugin.name)[0]
     cls = type(plugin)
     value = f"{cls.__module__}:{cls.__qualname__}"

@@ -1,7 +1,7 @@
-"""Reads the source of entry points without running it: what can be seen to be wrong before anything is imported.
+"""Reads the source of entry points without running it, and finds what is wrong before anything is imported.
 
-Nothing here runs a line of a stranger's code, so a listing stays fast and safe; what only running it would show, such
-as an error from a library that it loads, `trainer plugins list --load` and `trainer doctor` find out.
+No line of other people's code runs here, so a listing stays fast and safe. Errors that only appear when the code runs,
+such as those of a library that it loads, are found by `trainer plugins list --load` and `trainer doctor`.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from trainer.events import EVENTS, EVERY_PLUGIN
 
 
 def visible_fault(entry: Installed) -> str:
-    """What is wrong with an entry point, as far as its source shows it; empty where nothing is."""
+    """What is wrong with an entry point, as far as its source shows it; empty if nothing is."""
     wrong = wrong_name(entry.name)
     if wrong:
         return wrong
     module, colon, attribute = entry.value.partition(":")
     if not colon or not attribute.strip():
-        return f"{entry.value!r} names no class: it has to be MODULE:CLASS"
+        return f"{entry.value!r} does not name a class: it has to be MODULE:CLASS"
     try:
         return _in_module(module.strip(), attribute.strip(), entry.group)
     except SyntaxError as error:
         return f"{module.strip()} cannot be imported: SyntaxError: {error.msg} (line {error.lineno})"
-    except Exception:  # noqa: BLE001  other people's import hooks may raise anything; whoever imports it will hear
+    except Exception:  # noqa: BLE001  other people's import hooks may raise anything; an import will report it
         return ""
 
 
 def _find(module: str) -> ModuleSpec | None:
-    """Where a module is, without importing the packages above it, as importlib's own function would."""
+    """The spec of a module. Unlike importlib's own function, this does not import the packages above it."""
     top, *parts = module.split(".")
     spec = None if top in sys.modules and sys.modules[top] is None else util.find_spec(top)
     path = top
@@ -78,7 +78,7 @@ def _in_module(module: str, attribute: str, group: str) -> str:
 
 
 def _while_importing(tree: ast.Module) -> str:
-    """What stops an import for certain: an error that is raised at the top, or a package that is not there."""
+    """What is certain to stop an import: an error that is raised at the top, or a package that is missing."""
     for statement in tree.body:
         if isinstance(statement, ast.Raise):
             return f"it raises {ast.unparse(statement.exc) if statement.exc else 'an error'}"
@@ -89,7 +89,7 @@ def _while_importing(tree: ast.Module) -> str:
 
 
 def _imported(statement: ast.stmt) -> Iterator[str]:
-    """The packages that a statement at the top of a module has to find: those of relative imports are its own."""
+    """The packages that a statement at the top of a module imports; relative imports are left out."""
     if isinstance(statement, ast.Import):
         yield from (alias.name.partition(".")[0] for alias in statement.names)
     elif isinstance(statement, ast.ImportFrom) and not statement.level and statement.module:
@@ -97,7 +97,7 @@ def _imported(statement: ast.stmt) -> Iterator[str]:
 
 
 def _bound(tree: ast.Module) -> set[str] | _Anything:
-    """Every name that a module binds; whatever it asks for, where that cannot be read."""
+    """Every name that a module binds; all names, if they cannot be read from the source."""
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
@@ -112,7 +112,7 @@ def _bound(tree: ast.Module) -> set[str] | _Anything:
 
 
 class _Anything:
-    """Holds every name."""
+    """Contains every name."""
 
     def __contains__(self, name: object) -> bool:
         return True
@@ -130,5 +130,5 @@ def _in_class(cls: ast.ClassDef, group: str) -> str:
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             name = node.target.id
             if name in EVERY_PLUGIN and "ClassVar" not in ast.unparse(node.annotation):
-                return f"its option {name.replace('_', '-')} has the name of a common one"
+                return f"its option {name.replace('_', '-')} has the name of a common option"
     return ""

@@ -57,7 +57,7 @@ def _made(name: str) -> Any:
         raise UsageError(
             f"{entry.value} cannot be a command: {type(error).__name__}: {error}",
             where=str(entry),
-            fix=f"Mend or uninstall {entry.distribution}.",
+            fix=f"Fix or uninstall {entry.distribution}.",
         ) from error
     built.name = name
     return built

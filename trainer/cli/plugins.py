@@ -125,7 +125,7 @@ def new(
     Example: trainer plugins new my-plugin
     """
     from trainer.atomic import shown
-    from trainer.catalog.scaffold import write_package
+    from trainer.catalog.scaffold.write import write_package
 
     folder = write_package(name, into.absolute(), is_task=task)
     module = name.replace("-", "_")

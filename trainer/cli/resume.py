@@ -10,7 +10,7 @@ import typer
 from trainer.cli.completion import DEFAULT_RUNS, run_names
 
 if TYPE_CHECKING:
-    from trainer.launch.prepare import Launch
+    from trainer.launch.launch import Launch
 
 
 def resume(  # noqa: PLR0917  Typer passes them by name

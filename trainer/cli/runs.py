@@ -102,8 +102,8 @@ def show(
     import json
 
     from trainer.cli.run_text import as_values, described
-    from trainer.launch.resume import find_run
     from trainer.runs.comparison import contents
+    from trainer.runs.find import find_run
     from trainer.runs.listing import entry_of
 
     told = contents(entry_of(find_run(run, runs_dir)))
@@ -129,8 +129,8 @@ def compare(
 
     from trainer.cli.run_text import side_by_side
     from trainer.errors import UsageError
-    from trainer.launch.resume import find_run
     from trainer.runs.comparison import contents, rows
+    from trainer.runs.find import find_run
     from trainer.runs.listing import entry_of
 
     if len(runs) < 2:
@@ -164,7 +164,7 @@ def remove(
     from trainer.atomic import shown
     from trainer.cli.run_text import size_of
     from trainer.errors import UsageError
-    from trainer.launch.resume import find_run
+    from trainer.runs.find import find_run
     from trainer.runs.listing import check_removable
     from trainer.runs.listing import remove as remove_all
 

@@ -1,4 +1,4 @@
-"""Options: the fields of a plugin's or a task's dataclass, as the command line, TOML files and help texts see them."""
+"""Options: the fields of a plugin's or a task's dataclass, as flags, TOML files and help texts show them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from trainer.config.given import Given, joined
 from trainer.config.settings import kebab, usage_error
 from trainer.errors import UsageError, did_you_mean, listed
 
@@ -51,7 +52,7 @@ class Option:
 
     @property
     def takes_none(self) -> bool:
-        """Whether None is a value of it."""
+        """Whether it can be None."""
         return types.NoneType in self.members
 
     @property
@@ -98,18 +99,18 @@ class Option:
         try:
             parsed = TypeAdapter(self.type).validate_python(value)
         except ValidationError as error:
-            raise usage_error(error, known=[], where=_join(where, self.name)) from error
+            raise usage_error(error, known=[], where=joined(where, self.name)) from error
         if isinstance(parsed, (tuple, list)):
             return type(parsed)(_absolute(part, base) for part in parsed)
         return _absolute(parsed, base)
 
     def _from_text(self, text: str) -> Any:
-        """What the text of a flag stands for, as far as pydantic would not know it."""
+        """The value of a flag's text, if pydantic would not understand the text itself."""
         if types.NoneType in self.members and (text == "" or (text.lower() == "none" and str not in self.members)):
             return None
         if self.is_list:
             return tuple(part.strip() for part in text.split(",") if part.strip())
-        # Pydantic takes the words of a choice as they are, so a number among them has to be one already.
+        # Pydantic does not convert the words of a choice, so a number among them has to be a number here.
         words = [word for m in self.members if typing.get_origin(m) is typing.Literal for word in typing.get_args(m)]
         return next((word for word in words if as_text(word) == text), text)
 
@@ -119,16 +120,12 @@ def _absolute(value: Any, base: Path | None) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """A value as a flag takes it."""
+    """A value as the text of a flag."""
     if value is None:
         return ""
     if isinstance(value, (tuple, list)):
         return ",".join(as_text(part) for part in value)
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _join(where: str, name: str) -> str:
-    return f"{where}{name}" if where.endswith(("-", ".")) or not where else f"{where}: {name}"
 
 
 def _type_name(member: Any) -> str:
@@ -144,7 +141,7 @@ def _type_name(member: Any) -> str:
 
 
 def _metadata(annotation: Any) -> list[Any]:
-    """What stands behind the types of an annotation, the inner ones of a union or a sequence included."""
+    """The metadata of an annotation, including that of the inner types of a union or a sequence."""
     if typing.get_origin(annotation) is typing.Annotated:
         inner, *metadata = typing.get_args(annotation)
         return metadata + _metadata(inner)
@@ -154,8 +151,8 @@ def _metadata(annotation: Any) -> list[Any]:
 def options_of(cls: type) -> list[Option]:
     """The options of a plugin or a task class, in the order of its fields.
 
-    A field for what neither a flag nor TOML can hold, such as an array or a function, is none: it is for Python alone.
-    A class that is no dataclass has none. Raises UsageError where an annotation cannot be read.
+    A field that neither a flag nor TOML can hold, such as an array or a function, is not an option: only Python can
+    give it. A class that is not a dataclass has no options. Raises UsageError if an annotation cannot be read.
     """
     if not dataclasses.is_dataclass(cls):
         return []
@@ -172,7 +169,7 @@ def options_of(cls: type) -> list[Option]:
 
 
 def _can_be_written(annotation: Any) -> bool:
-    """Whether a flag or a TOML value can hold what has this type."""
+    """Whether a flag or a TOML value can hold a value of this type."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return _can_be_written(inner[0])
@@ -198,25 +195,45 @@ def _help(annotation: Any) -> str:
     return next((m.description for m in _metadata(annotation) if getattr(m, "description", None)), "")
 
 
-def parse_all(cls: type, values: Mapping[str, Any], *, where: str, base: Path | None = None) -> dict[str, Any]:
-    """The options, by their kebab-case names, in their own types; what is parsed already stays as it is.
+ON_ERROR = Option(
+    field="on_error",
+    type=Literal["abort", "disable"],
+    default="abort",
+    help="What an error in one of its hooks does: end the run, or switch the plugin off.",
+    required=False,
+)
+"""The option that every plugin has, beside its own."""
 
-    Raises UsageError, with `where`, for an unknown option (did you mean) and a value that does not fit.
+
+def parse_all(cls: type, values: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """The options, by their kebab-case names, in their own types.
+
+    A value may be a `Given`, which brings its own place; `where` is the place of the others. Raises UsageError, naming
+    the place, for an unknown option and for a value that does not fit.
     """
     options = {option.name: option for option in options_of(cls)}
-    for name in values:
+    for name, value in values.items():
         if name not in options:
+            place = value.origin.section if isinstance(value, Given) else where.rstrip("-. ")
             fix = did_you_mean(name, options) or f"It has: {listed(options, 99)}."
-            raise UsageError(f"there is no option {name!r}", where=where.rstrip("-. "), fix=fix)
-    return {name: options[name].parse(value, where=where, base=base) for name, value in values.items()}
+            raise UsageError(f"there is no option {name!r}", where=place, fix=fix)
+    return {name: parse_one(options[name], value, where=where) for name, value in values.items()}
 
 
-def build(cls: type[T], values: Mapping[str, Any], *, where: str, base: Path | None = None) -> T:
-    """An instance with its options from flags (as text) or TOML values, by their kebab-case names.
+def parse_one(option: Option, value: Any, *, where: str) -> Any:
+    """One option in its own type, from a `Given`, or from a plain value given at `where`. Raises UsageError."""
+    if isinstance(value, Given):
+        return option.parse(value.value, where=value.origin.place, base=value.origin.folder)
+    return option.parse(value, where=where)
 
-    Raises UsageError for what `parse_all` refuses, and for an option that is missing.
+
+def build(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
+    """An instance of a plugin's or a task's class, with its options by their kebab-case names.
+
+    The values are those of `parse_all`, and `where` names the instance. Raises UsageError for what `parse_all` refuses,
+    and for an option that is missing.
     """
-    parsed = parse_all(cls, values, where=where, base=base)
+    parsed = parse_all(cls, values, where=where)
     options = options_of(cls)
     missing = [option.name for option in options if option.required and option.name not in parsed]
     if missing:
@@ -225,7 +242,7 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str, base: Path | N
     for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
         if field.init and field.name not in known and _required(field):
             raise UsageError(
-                f"{kebab(field.name)!r} can be given in Python alone: no flag or file can hold it",
+                f"{kebab(field.name)!r} can only be given in Python: no flag or file can hold it",
                 where=where.rstrip("-. "),
                 fix="Give an instance to trainer.fit.",
             )
@@ -236,9 +253,9 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str, base: Path | N
 
 
 def check_instance(instance: Any, *, where: str) -> None:
-    """Puts the options of an instance that was made in Python into their own types (text as a path, say).
+    """Converts the options of an instance that was made in Python to their own types, such as text to a path.
 
-    Raises UsageError, with `where`, for a value that no flag or file could have given it either.
+    Raises UsageError, with `where`, for a value that would not fit from a flag or a file either.
     """
     for option in options_of(type(instance)):
         given = getattr(instance, option.field)
@@ -248,7 +265,7 @@ def check_instance(instance: Any, *, where: str) -> None:
 
 
 def to_toml(instance: Any) -> dict[str, Any]:
-    """The options of an instance as TOML values; None is left out, since it is what leaving out means."""
+    """The options of an instance as TOML values; None is left out, since TOML has no null."""
     values = {}
     for option in options_of(type(instance)):
         value = getattr(instance, option.field)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
+from trainer.config.given import Given
 from trainer.devices import FORMS, parse
 from trainer.errors import UsageError, did_you_mean, listed
 
@@ -23,11 +25,10 @@ FLAGS = {
     "learning-rate": ("optimizer", "learning-rate"),
     "weight-decay": ("optimizer", "weight-decay"),
 }
-"""Common options whose value lies deeper in the configuration than their name says."""
-
+"""Common options that belong to a table of the configuration."""
 
 NO_KVSTORE = "No kvstore is used: --devices names the devices, mpirun -n the processes, and the engine sums over both."
-"""For people who come from MXNet's own way to train on several."""
+"""For people who know MXNet's own way to train on several devices."""
 
 
 def kebab(name: str) -> str:
@@ -36,7 +37,7 @@ def kebab(name: str) -> str:
 
 
 class OptimizerSettings(BaseModel):
-    """Any optimizer that MXNet registers; keys beyond these go to it as they are, such as `momentum` or `beta1`."""
+    """Any optimizer that MXNet registers; further keys, such as `momentum` or `beta1`, are passed on to it."""
 
     model_config = ConfigDict(extra="allow", alias_generator=kebab, populate_by_name=True, frozen=True)
 
@@ -44,10 +45,16 @@ class OptimizerSettings(BaseModel):
     learning_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
-    def build(self, where: str = "[optimizer]") -> Any:
-        """The MXNet optimizer. Raises UsageError, with `where`, for a name or an argument that it does not have."""
+    def build(self, places: Mapping[str, str] | None = None) -> Any:
+        """The MXNet optimizer.
+
+        `places` says where each setting was given, by its kebab-case name; it is `[optimizer]` for the others. Raises
+        UsageError, naming the place, for a name or an argument that MXNet does not have.
+        """
         from trainer.mxnet import mx
 
+        places = places or {}
+        where = places.get("name", "[optimizer]")
         registry = {name: cls for name, cls in mx.optimizer.Optimizer.opt_registry.items() if name != "test"}
         cls = registry.get(self.name.lower())
         if cls is None:
@@ -56,20 +63,13 @@ class OptimizerSettings(BaseModel):
                 where=where,
                 fix=did_you_mean(self.name, registry) or f"It has: {listed(sorted(registry), 99)}.",
             )
-        arguments = {name.replace("-", "_"): value for name, value in (self.model_extra or {}).items()}
         ours = {"wd", "learning_rate", "lr_scheduler", "param_dict", "param_idx2name", "rescale_grad"}
-        known = {name: default for name, default in _arguments(cls).items() if name not in ours}
-        for name, value in arguments.items():
-            if name not in known and "kvstore" in name:
-                raise UsageError(f"there is no option {kebab(name)!r}", where=where, fix=NO_KVSTORE)
-            if name not in known:
-                raise UsageError(
-                    f"{self.name} has no argument {kebab(name)!r}",
-                    where=where,
-                    fix=did_you_mean(kebab(name), map(kebab, known))
-                    or f"It has: {listed(sorted(map(kebab, known)), 99)}.",
-                )
-            _check_kind(kebab(name), value, known[name], where)
+        known = {kebab(name): default for name, default in _arguments(cls).items() if name not in ours}
+        arguments = {}
+        for field, value in (self.model_extra or {}).items():
+            name = kebab(field)
+            _check_argument(self.name, name, value, known, where=places.get(name, "[optimizer]"))
+            arguments[name.replace("-", "_")] = value
         if self.learning_rate is not None:
             arguments["learning_rate"] = self.learning_rate
         try:
@@ -79,7 +79,7 @@ class OptimizerSettings(BaseModel):
 
 
 def _arguments(cls: type) -> dict[str, Any]:
-    """What the constructors of a class and its bases take, with the defaults."""
+    """The arguments of the constructors of a class and its bases, with their defaults."""
     return {
         name: parameter.default
         for base in reversed(cls.__mro__[:-1])
@@ -89,11 +89,18 @@ def _arguments(cls: type) -> dict[str, Any]:
     }
 
 
-def _check_kind(name: str, value: Any, default: Any, where: str) -> None:
-    """Raises UsageError for what is neither a number nor a truth value where the default says that it is one.
+def _check_argument(optimizer: str, name: str, value: Any, known: Mapping[str, Any], where: str) -> None:
+    """Raises UsageError for an argument that the optimizer does not have, and for a value of another kind.
 
-    MXNet would notice at the first update, or never: a text counts as true.
+    `known` are its arguments with their defaults. MXNet would notice a wrong kind at the first update, or never: any
+    text counts as true.
     """
+    if name not in known and "kvstore" in name:
+        raise UsageError(f"there is no option {name!r}", where=where, fix=NO_KVSTORE)
+    if name not in known:
+        fix = did_you_mean(name, known) or f"It has: {listed(sorted(known), 99)}."
+        raise UsageError(f"{optimizer} has no argument {name!r}", where=where, fix=fix)
+    default = known[name]
     if isinstance(default, bool):
         fits, kind = isinstance(value, bool), "true or false"
     elif isinstance(default, (int, float)):
@@ -105,7 +112,7 @@ def _check_kind(name: str, value: Any, default: Any, where: str) -> None:
 
 
 def scalar(value: Any) -> Any:
-    """A value that came as text (from the command line) as the number or the truth value that it spells."""
+    """The number or boolean that a text from the command line spells, otherwise the value as it is."""
     if not isinstance(value, str):
         return value
     words = {"true": True, "false": False, "none": None}
@@ -120,26 +127,26 @@ def scalar(value: Any) -> Any:
 
 
 class Settings(BaseModel):
-    """What every run has. The field names in kebab-case are the options, the TOML keys and the names for `--set`."""
+    """The settings of every run. Their names in kebab-case are the flags, the TOML keys and the keys of `--set`."""
 
     model_config = ConfigDict(extra="forbid", alias_generator=kebab, populate_by_name=True, frozen=True)
 
-    epochs: Annotated[int, Field(ge=1, description="How often the training rows are gone through.")]
+    epochs: Annotated[int, Field(ge=1, description="Passes over the training rows.")]
     batch_size: Annotated[int, Field(ge=1, description="Rows per step, over all devices and processes together.")]
     devices: Annotated[str, Field(description=f"Where to compute: {FORMS}.")] = "cpu"
     micro_batches: Annotated[
         Annotated[int, Field(ge=1)] | None,
-        Field(description="Parts that each batch is computed in: the same results on any number of devices."),
+        Field(description="Parts in which each batch is computed: gives the same results on any number of devices."),
     ] = None
-    seed: Annotated[int, Field(ge=0, lt=2**31, description="Where all randomness comes from.")]
-    steps: Annotated[Annotated[int, Field(ge=1)] | None, Field(description="Stop after so many batches.")] = None
+    seed: Annotated[int, Field(ge=0, lt=2**31, description="The seed of all random numbers.")]
+    steps: Annotated[Annotated[int, Field(ge=1)] | None, Field(description="Stop after this many batches.")] = None
     onednn: Annotated[
         Literal["auto", "on", "off"],
-        Field(description="Whether the CPU computes with oneDNN; auto: not where a step is small."),
+        Field(description="Whether the CPU computes with oneDNN; auto: not if a step is small."),
     ] = "auto"
     threads: Annotated[
         int | str,
-        Field(description="Threads that the CPU computes with; auto: more than one where a step is large."),
+        Field(description="Threads that the CPU computes with; auto: more than one if a step is large."),
     ] = "auto"
     optimizer: OptimizerSettings = OptimizerSettings()
 
@@ -155,21 +162,41 @@ class Settings(BaseModel):
         if value == "auto":
             return value
         if not str(value).isdecimal() or int(value) < 1:
-            raise UsageError(
-                f"{value!r} is no number of threads", where="--threads", fix="Write a number from 1 on, or auto."
-            )
+            raise UsageError(f"{value!r} is not a thread count", where="--threads", fix="Use an integer ≥ 1 or auto.")
         return int(value)
 
     @classmethod
-    def checked(cls, values: Mapping[str, Any], where: str = "") -> Settings:
-        """The settings from plain values, with a UsageError for the first that does not fit."""
+    def checked(cls, values: Mapping[str, Any]) -> Settings:
+        """The settings from plain values. Raises UsageError for the first that does not fit."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise usage_error(error, known=known_keys(), where=where) from error
+            raise usage_error(error, known=known_keys()) from error
+
+    @classmethod
+    def of(cls, given: Mapping[str, Given], optimizer: Mapping[str, Given]) -> Settings:
+        """The settings and the optimizer's from given values, by their kebab-case names.
+
+        Raises UsageError for the first that does not fit, naming the place where it was given.
+        """
+        values: dict[str, Any] = {name: each.value for name, each in given.items()}
+        values["optimizer"] = {name: each.value for name, each in optimizer.items()}
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key, *deeper = map(str, first["loc"])
+            wrong = optimizer.get(deeper[0]) if key == "optimizer" and deeper else given.get(key)
+            if wrong is None:
+                raise usage_error(error, known=known_keys()) from error
+            raise UsageError(_misfit(first), where=wrong.where) from error
+        except UsageError as error:
+            # A setting that has a syntax of its own, such as --devices, complains as its flag.
+            wrong = given.get(error.where.removeprefix("--"))
+            raise UsageError(error.what, where=wrong.where if wrong else error.where, fix=error.fix) from error
 
     def to_toml(self) -> dict[str, Any]:
-        """Plain values for a TOML file; what is None is left out, since TOML has no word for it."""
+        """Plain values for a TOML file; None is left out, since TOML has no null."""
         return self.model_dump(by_alias=True, exclude_none=True, mode="json")
 
 
@@ -179,22 +206,25 @@ def known_keys() -> list[str]:
     return [kebab(name) for name in Settings.model_fields if name != "optimizer"] + optimizer
 
 
-def usage_error(error: ValidationError, *, known: list[str], where: str = "", prefix: str = "") -> UsageError:
-    """Pydantic's first complaint as one of ours: which key, what is wrong with its value, what is meant instead."""
+def usage_error(error: ValidationError, *, known: list[str], where: str = "") -> UsageError:
+    """Pydantic's first complaint as a UsageError: which key, what is wrong with its value, what was probably meant."""
     first = error.errors()[0]
-    key = prefix + ".".join(str(part) for part in first["loc"] if isinstance(part, str) and "[" not in part)
+    key = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and "[" not in part)
     if first["type"] == "extra_forbidden":
         fix = NO_KVSTORE if "kvstore" in key else did_you_mean(key, known) or f"Known: {listed(known, 99)}."
         return UsageError(f"there is no option {key!r}", where=where, fix=fix)
     if first["type"] == "missing":
         return UsageError(f"{key!r} is missing" if key else f"{first['input']!r} has too few values", where=where)
-    message = first["msg"].replace("Input should be", "it should be")
-    place = f"{where}: {key}" if where and key else where or key
-    return UsageError(f"{first['input']!r} does not fit: {message}", where=place)
+    return UsageError(_misfit(first), where=f"{where}: {key}" if where and key else where or key)
+
+
+def _misfit(complaint: ErrorDetails) -> str:
+    message = complaint["msg"].replace("Input should be", "it should be")
+    return f"{complaint['input']!r} does not fit: {message}"
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises UsageError for one that is missing or is not TOML."""
+    """The tables of a TOML file. Raises UsageError for a file that is missing or is not TOML."""
     try:
         config: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""From what a user asks for to a run: a new one, or one that is resumed."""
+"""From what a user asks for to a run, new or resumed."""

@@ -11,9 +11,9 @@ from trainer.catalog import registry
 from trainer.config import options
 from trainer.errors import UsageError
 from trainer.launch.prepare import DEFAULT_RUNS
-from trainer.launch.resume import find_run, read_record
 from trainer.model import manifest
 from trainer.model.model import Model
+from trainer.runs.find import find_run, read_record
 from trainer.runs.folder import RUN
 from trainer.runs.listing import RunEntry
 

@@ -1,1 +1,1 @@
-"""Proofs on the user's machine: exact resume, equal devices, a sound installation."""
+"""Proofs on the user's machine: exact resume, equal results on all devices, a working installation."""

@@ -1,4 +1,4 @@
-"""Trains the same steps on one context and on several, and compares what comes out: a proof on the user's machine."""
+"""Trains the same steps on one context and on several, and compares the results: a proof on the user's machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from trainer.engine import Engine
 from trainer.errors import UsageError
 from trainer.events import Phase, Plugin
-from trainer.launch.prepare import Launch
+from trainer.launch.launch import Launch
 from trainer.processes import Processes, connect
 from trainer.run import Run
 
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from trainer.step import Step
 
 TOLERANCE = 1e-5
-"""Of a difference, relative to the largest value that it belongs to. Sums over other groups of rows round otherwise."""
+"""The largest difference, relative to the largest value, that rounding explains: sums over other groups of rows round
+differently."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest difference of one kind, relative to the largest value; `where` says of which."""
+    """The largest difference of one kind, relative to the largest value; `where` names the array."""
 
     kind: str
     size: float
@@ -39,14 +40,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a run on several contexts and one on the first of them differ in."""
+    """How a run on several contexts differs from a run on the first of them."""
 
     one: str
     several: str
     steps: int
     differences: list[Difference]
     notes: list[str]
-    """Why the two may rightly differ, where something in the net says so."""
+    """Reasons in the net why the two may differ."""
 
 
 @dataclass
@@ -60,20 +61,20 @@ class _Watch(Plugin):
     phase = Phase.TRANSFORM
 
     def on_backward_end(self, run: Run) -> None:
-        """Before anything else changes them."""
+        """Keeps the gradients before another plugin changes them."""
         rows = max(run.gradients.rows, 1)
         self.gradients.append({name: array.asnumpy() / rows for name, array in run.named_gradients()})
 
     def on_fit_end(self, run: Run) -> None:
-        """As training has left them."""
+        """Keeps the final weights."""
         self.weights = run.copy_weights()
 
 
 def compare(launch: Launch, *, steps: int) -> Comparison:
     """Trains `steps` steps on the launch's devices and on the first of them alone, and compares the two.
 
-    Of several processes all train the first time together, and each trains the second time by itself. Nothing is
-    written. Plugins that only report are left out. Raises UsageError for a single device in a single process.
+    Several processes train together the first time, and each by itself the second time. Nothing is written. Plugins
+    that only report are left out. Raises UsageError for a single device in a single process.
     """
     processes = connect()
     launch.settle_computing()
@@ -111,13 +112,13 @@ def _arrays(metrics: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _largest(kind: str, one: dict[str, Any], several: dict[str, Any], at: str = "") -> Difference:
-    """The largest difference among arrays of the same names, relative to the array's largest value or 1."""
+    """The largest difference between arrays of the same names, relative to the array's largest value or 1."""
     sizes = {
         name: float(np.max(np.abs(value - several[name]), initial=0.0) / max(1.0, np.max(np.abs(value), initial=0.0)))
         for name, value in one.items()
         if np.isfinite(value).all() or not np.array_equal(value, several[name], equal_nan=True)
     }
-    # NaN here means that only one of the two is not finite, which no tolerance covers.
+    # NaN means that only one of the two is not finite, which no tolerance covers.
     worst = max(sizes, key=lambda name: np.nan_to_num(sizes[name], nan=np.inf), default="")
     return Difference(
         kind, float(np.nan_to_num(sizes.get(worst, 0.0), nan=np.inf)), f"{worst}{at}" if worst else "none"
@@ -128,7 +129,7 @@ def _notes(run: Run, step: Step) -> list[str]:
     notes = []
     if step.parameters.measures and run.settings.micro_batches is None:
         notes.append(
-            "BatchNorm measures each device's rows by themselves, so its outputs differ by device; with "
+            "BatchNorm normalises each device's rows separately, so its outputs depend on the devices; with "
             "--micro-batches they do not"
         )
     if step.draws_random_numbers and step.kind == "compiled":

@@ -1,4 +1,4 @@
-"""Looks at everything that a run depends on, and says what is wrong with it."""
+"""Checks everything that a run depends on, and says what is wrong."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trainer.processes import launched
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report; `wrong` says what does not work and what to do about it, or is empty."""
+    """One line of the report; `wrong` says what does not work and how to fix it, or is empty."""
 
     topic: str
     text: str
@@ -30,7 +30,7 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """The findings, one after another. Imports MXNet and every plugin, each guarded."""
+    """Yields the findings. Imports MXNet and every plugin, and survives the errors of each."""
     yield Finding("python", f"{sys.version.split()[0]} on {platform.system()} {platform.machine()}")
     yield Finding("gluon-trainer", version("gluon-trainer"))
     yield Finding("numpy", version("numpy"))
@@ -69,7 +69,7 @@ def _gpus() -> Iterator[Finding]:
     try:
         seen = devices.gpus()
     except UsageError:
-        return  # MXNet cannot be loaded, which was said
+        return  # MXNet cannot be loaded, which is reported above
     wrong = ""
     if reported and not seen:
         wrong = "the driver reports GPUs that MXNet does not see: it may be built without CUDA (see mxnet above)"
@@ -77,7 +77,7 @@ def _gpus() -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[str]:
-    """What is installed of the packages that the extras name, those for development left out."""
+    """The installed packages of the extras, without those for development."""
     for requirement in requires("gluon-trainer") or ():
         name = re.match(r"[\w.-]+", requirement)
         extra = re.search(r"extra == ['\"](\w+)['\"]", requirement)
@@ -92,10 +92,10 @@ MPI_LIBRARY = "import mpi4py; mpi4py.rc.initialize = False; from mpi4py import M
 
 
 def _mpi() -> Finding:
-    """What several processes would be connected and launched by, and whether the two belong together."""
+    """The library and the launcher of several processes, and whether the two belong together."""
     start = launched()
     place = f"; started by {start.by} as rank {start.rank} of {start.size}" if start.size > 1 else ""
-    # That of the extra lies beside the interpreter, which need not be on PATH.
+    # The launcher of the extra is in the interpreter's folder, which need not be on PATH.
     beside = str(Path(sys.executable).parent)
     launcher = shutil.which("mpirun") or shutil.which("mpiexec") or shutil.which("mpirun", path=beside)
     where = f"launcher {launcher}" if launcher else "no launcher"
@@ -123,7 +123,7 @@ def _mpi() -> Finding:
 
 
 def _said(command: list[str]) -> str:
-    """What a program prints; empty where it fails. It is not to think that it is one of a job's processes."""
+    """What a program prints; empty if it fails. The job's variables are hidden, so that it does not join the job."""
     job = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "SLURM_")
     alone = {name: value for name, value in os.environ.items() if not name.startswith(job)}
     try:
@@ -154,7 +154,7 @@ def _plugins() -> Iterator[Finding]:
                 yield Finding(word, f"{entry.name} ({entry.origin})")
     unknown = [name for name in registry.blocked_names() if name not in blocked]
     if unknown:
-        what = f"nothing of the name {', '.join(unknown)} is installed"
+        what = f"nothing called {', '.join(unknown)} is installed"
         yield Finding(registry.BLOCK_LIST, ", ".join(registry.blocked_names()), wrong=what)
 
 

@@ -1,4 +1,4 @@
-"""Proves that a run can be continued exactly: the same steps, with and without a save and a load in between."""
+"""Proves that a run resumes exactly: the same steps, with and without a save and a load in between."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from trainer.engine import Engine
 from trainer.errors import PluginError, UsageError
 from trainer.events import Phase, Plugin
-from trainer.launch.prepare import Launch
+from trainer.launch.launch import Launch
 from trainer.processes import launched
 from trainer.run import Run
 from trainer.runs import checkpoint
@@ -31,16 +31,16 @@ class Report:
     steps: int
     middle: int
     differences: list[str]
-    """The paths, within a checkpoint's state, of whatever differs in any bit; empty where all is equal."""
+    """The paths, within a checkpoint's state, of all values that differ in any bit; empty if all are equal."""
 
 
 class _Enough(Exception):  # noqa: N818  not an error, but the way out
-    """Training has come to the step that was wanted."""
+    """Training has reached the wanted step."""
 
 
 @dataclass
 class _SaveAt(Plugin):
-    """Saves at a step, and ends the run there as abruptly as a plugin can."""
+    """Saves at a step, and then ends the run as abruptly as a plugin can."""
 
     at: int
 
@@ -48,21 +48,21 @@ class _SaveAt(Plugin):
     phase = Phase.SAVE
 
     def on_batch_end(self, run: Run) -> None:
-        """Asks for the checkpoint."""
+        """Requests the checkpoint."""
         if run.step == self.at:
             run.save("to be compared")
 
     def on_checkpoint(self, run: Run) -> None:
-        """It is on disk."""
+        """Ends the run once the checkpoint is on disk."""
         if run.step == self.at:
             raise _Enough
 
 
 def verify(launch: Launch, steps: int = STEPS) -> Report:
-    """Trains `steps` steps from where the launch goes on, twice, in temporary folders; the run's own is left alone.
+    """Trains `steps` steps from the launch's checkpoint, twice, in temporary folders; the run's own is not changed.
 
-    Where the run has fewer left, it starts from the beginning. Plugins that only report are left out: they write to
-    places that are not the run's. Raises UsageError for a run of fewer than two steps.
+    A run that has already had all its epochs starts from the beginning. Plugins that only report are left out: they
+    write outside the run's folder. Raises UsageError for a run of fewer than two steps.
     """
     if launched().size > 1:
         raise UsageError("it compares runs of one process", where="--verify", fix="Start it without mpirun or srun.")
@@ -88,7 +88,7 @@ def verify(launch: Launch, steps: int = STEPS) -> Report:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without warnings: the plugins that are left out are missed by every checkpoint."""
+    """Hides warnings: every checkpoint would report the plugins that are left out."""
     log = logging.getLogger("trainer")
     before = log.level
     log.setLevel(logging.ERROR)
@@ -99,7 +99,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _train(launch: Launch, folder: Path, begin: Checkpoint | None, at: int) -> int:
-    """Trains up to step `at` and saves there; returns the last step, which is earlier where training ends before."""
+    """Trains up to step `at` and saves there; returns the last step, which is earlier if training ends before."""
     plugins: list[Plugin] = [deepcopy(plugin) for plugin in launch.plugins if plugin.phase is not Phase.REPORT]
     if begin is not None:
         folder.mkdir()

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config.settings import kebab
-from trainer.launch.prepare import Launch, Request, prepare
+from trainer.launch.launch import Launch
+from trainer.launch.prepare import Request, prepare
 from trainer.task import Task
 from trainer.testing.trials import Trial, train
 

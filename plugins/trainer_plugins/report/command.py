@@ -30,7 +30,7 @@ def report(
     """
     from trainer.atomic import shown, write_atomic
     from trainer.errors import UsageError
-    from trainer.launch.resume import find_run
+    from trainer.runs.find import find_run
     from trainer_plugins.report.document import HTML, read
     from trainer_plugins.report.page import page
 

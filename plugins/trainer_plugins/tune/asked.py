@@ -10,7 +10,8 @@ from typing import Literal
 
 from trainer import UsageError
 from trainer.config.settings import FLAGS
-from trainer.launch.prepare import Launch, Request, prepare
+from trainer.launch.launch import Launch
+from trainer.launch.prepare import Request, prepare
 from trainer.runs.folder import folder_path
 from trainer_plugins.tune.search import Dimension
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from benchmark.worker import Clock, Job
 from trainer import Arrays, Phase, Plugin, Run, Splits
-from trainer.launch.prepare import Launch, Request, prepare
+from trainer.launch.launch import Launch
+from trainer.launch.prepare import Request, prepare
 from trainer_plugins.logreg import LogisticRegression
 
 

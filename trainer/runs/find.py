@@ -1,0 +1,47 @@
+"""Finds a run by its path or its name, and reads its record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainer.errors import UsageError, did_you_mean, listed
+from trainer.runs.folder import CONFIG, RUN
+
+
+def find_run(run: str | Path, runs_dir: Path) -> Path:
+    """The folder of a run, given by its path, or as `name` or `task/name` in `runs_dir`.
+
+    Raises UsageError if there is no such run, and if several tasks have a run of that name.
+    """
+    path = Path(run)
+    if not path.is_dir() and (runs_dir / path / RUN).is_file():
+        path = runs_dir / path
+    elif not path.is_dir() and path.name == str(run):
+        matches = sorted(each.parent for each in runs_dir.glob(f"*/*/{RUN}") if each.parent.name == path.name)
+        if len(matches) > 1:
+            names = listed(f"{each.parent.name}/{each.name}" for each in matches)
+            raise UsageError(
+                f"there are {len(matches)} runs called {str(run)!r}", where="RUN", fix=f"Name one: {names}."
+            )
+        path = next(iter(matches), path)
+    if (path / CONFIG).is_file():
+        return path.absolute()
+    if path.is_dir():
+        raise UsageError(f"{path} is not the folder of a run: it has no {CONFIG}", where="RUN")
+    known = [found.parent.name for found in sorted(runs_dir.glob(f"*/*/{RUN}"))]
+    hint = did_you_mean(path.name, known) or (f"In {runs_dir} there are: {listed(known[-5:])}." if known else "")
+    raise UsageError(f"there is no run {str(run)!r}", where="RUN", fix=hint or "Give the path of a run's folder.")
+
+
+def read_record(path: Path) -> Mapping[str, Any]:
+    """What `run.json` says. Raises UsageError if it cannot be read."""
+    try:
+        record = json.loads((path / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"it cannot be read: {error}", where=str(path / RUN)) from error
+    if not isinstance(record, dict):
+        raise UsageError("it does not hold the record of a run", where=str(path / RUN))
+    return record
