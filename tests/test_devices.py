@@ -29,7 +29,7 @@ def test_any_text_is_understood_or_refused_with_the_forms_that_are(text):
     try:
         kind, numbers = devices.parse(text)
     except UsageError as error:
-        assert str(error).startswith(f"--devices: {text!r} names ")  # noqa: PT017  either way is right
+        assert str(error).startswith(f"--devices: {text!r} ")  # noqa: PT017  either way is right
     else:
         assert kind in ("cpu", "gpu", "auto")
         assert len(set(numbers)) == len(numbers)
@@ -44,7 +44,7 @@ def test_a_kind_alone_has_no_numbers(kind):
     "text", ["", "tpu", "CPU", "cpu:", "cpu:-1", "cpu:a", "cpu:0,", "cpu,gpu", "auto:0", "cpu(0)", "cpu:0 1", "gpu0"]
 )
 def test_other_forms_are_refused_with_those_that_are_understood(text):
-    with pytest.raises(UsageError, match=r"names no devices\. Write cpu, gpu, auto, or numbered as in gpu:0,1"):
+    with pytest.raises(UsageError, match=r"is not a device name\. Use cpu, gpu, auto, or numbered as in gpu:0,1"):
         devices.parse(text)
 
 

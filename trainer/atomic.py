@@ -1,4 +1,4 @@
-"""Files and folders that are either the old version or the new one, never half of one."""
+"""Writes files and folders atomically: a reader sees the old version or the new one, never a partial one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.errors import UsageError
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Writes to a temporary name beside `path`, flushes it to the disk, and renames."""
+    """Writes a temporary file next to `path`, flushes it to disk, and renames it."""
     with replacing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
@@ -42,7 +42,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`value` as indented JSON, atomically."""
+    """Writes `value` as indented JSON, atomically."""
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -1,9 +1,9 @@
-"""How MXNet computes on the CPU: with oneDNN or without it, and by how many threads.
+"""How MXNet computes on the CPU: with or without oneDNN, and with how many threads.
 
-MXNet reads both once, when it is imported, so they belong to the process and have to be known before. oneDNN takes some
-70 µs a step to get going, which a small net does not have: without it, the tutorial's step takes half the time, while
-a net of 28-64-64-1 at batch 1024 takes three times as long. A second thread pays from some ten million multiplications
-on: a step of 1000-1000-1000-1 at batch 512 took 54 ms with one thread and 28 ms with two.
+MXNet reads both settings once, on import, so they apply to the whole process and must be set before. oneDNN has an
+overhead of about 70 µs per step, which is a lot for a small net: without it, the tutorial's step takes half the time,
+while a 28-64-64-1 net at batch 1024 takes three times as long. A second thread pays off from about ten million
+multiplications: a step of a 1000-1000-1000-1 net at batch 512 took 54 ms with one thread and 28 ms with two.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from trainer.processes.launcher import on_this_machine
 
 SMALL = 500_000
-"""Multiplications of a forward pass below which a step is faster without oneDNN. Measured on two cores: 28-64-64-1
-takes 118 µs without and 224 µs with it at batch 32, 269 and 172 µs at batch 128."""
+"""Below this many multiplications per forward pass a step is faster without oneDNN. Measured on two cores: a 28-64-64-1
+net takes 118 µs without and 224 µs with it at batch 32, 269 and 172 µs at batch 128."""
 PER_THREAD = 10_000_000
-"""Multiplications of a forward pass that occupy a thread. Starting another one for less brings little where the machine
-has nothing else to do, and costs dearly where it has."""
+"""Multiplications per forward pass that keep a thread busy. Another thread for less gains little on an idle machine and
+is expensive on a busy one."""
 SPINS = "50000"
-"""How often a thread looks for new work before it sleeps. libgomp's own number, six times as large, is a tenth faster
-on an idle machine; on a busy one the threads that only look took the cores of those that work, and a step three times
-as long."""
+"""How often a thread polls for new work before it sleeps. libgomp's default is six times that: 10% faster on an idle
+machine, but on a busy one the polling threads took the cores from the working ones, and a step took three times as
+long."""
 
 ONEDNN = "MXNET_MKLDNN_ENABLED"
 THREADS = "MXNET_OMP_MAX_THREADS"
@@ -32,7 +32,7 @@ OPENMP = "OMP_NUM_THREADS"
 
 @dataclass(frozen=True)
 class Computing:
-    """With oneDNN or without, by how many threads."""
+    """Whether oneDNN is used, and the number of threads."""
 
     onednn: bool
     threads: int
@@ -42,18 +42,18 @@ class Computing:
 
 
 def best_for(work: float | None) -> Computing:
-    """What is fastest for steps of `work` multiplications in a forward pass; MXNet's own way where that is not known.
+    """The fastest settings for `work` multiplications per forward pass; MXNet's defaults if that is unknown.
 
-    What the environment says is left as it is.
+    Settings in the environment take precedence.
     """
     own = of_environment()
     if work is None:
         return own
-    said = os.environ.keys()
+    given = os.environ.keys()
     threads = max(1, min(cores(), int(work // PER_THREAD)))
     return Computing(
-        onednn=own.onednn if ONEDNN in said else work >= SMALL,
-        threads=own.threads if said & {THREADS, OPENMP} else threads,
+        onednn=own.onednn if ONEDNN in given else work >= SMALL,
+        threads=own.threads if given & {THREADS, OPENMP} else threads,
     )
 
 
@@ -75,27 +75,27 @@ def settle(*, onednn: str, threads: int | str) -> None:
             if "OMP_WAIT_POLICY" not in os.environ:
                 os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
             if OPENMP in os.environ:
-                os.environ[OPENMP] = str(threads)  # it counts for more than MXNet's own variable
+                os.environ[OPENMP] = str(threads)  # it takes precedence over MXNet's own variable
 
 
 def of_environment() -> Computing:
-    """What the environment makes of it, where MXNet has not been imported yet."""
+    """The settings that MXNet takes from the environment, if it has not been imported yet."""
     onednn = os.environ.get(ONEDNN, "1").strip().lower() not in ("0", "false")
-    # MXNet takes half of the processors for hyperthreads.
+    # MXNet assumes that half of the processors are hyperthreads.
     threads = max(1, _processors() // 2)
     for name in (THREADS, OPENMP):
-        told = os.environ.get(name, "").partition(",")[0].strip()
-        if told.isdecimal() and int(told):
-            threads = int(told)
+        text = os.environ.get(name, "").partition(",")[0].strip()
+        if text.isdecimal() and int(text):
+            threads = int(text)
     return Computing(onednn, threads)
 
 
 def cores() -> int:
-    """The cores that this process may use; hyperthreads of one core count once, and processes of one job share them."""
+    """The cores available to this process. Hyperthreads are not counted, and processes of one job share the cores."""
     import psutil
 
     mine, present = _processors(), os.cpu_count() or 1
-    # A launcher that binds processes to processors has divided them already.
+    # A launcher that binds processes to processors has already divided them.
     sharing = 1 if mine < present else on_this_machine()
     return max(1, min(mine, psutil.cpu_count(logical=False) or mine) // sharing)
 

@@ -1,7 +1,7 @@
-"""How long this process has waited for devices: the part of a plugin's time that the device's work would take anyway.
+"""How long this process has waited for devices, to separate it from a plugin's own time.
 
-MXNet computes behind the program's back until a value is read. Whoever reads one waits for everything that is queued,
-so without telling the two apart a plugin that reads the loss would seem to cost what the step costs.
+MXNet computes asynchronously until a value is read, and reading waits for everything that is queued. Without this
+distinction a plugin that reads the loss would seem to cost as much as the whole step.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import TracebackType
 
 
 class _Waiting:
-    """`with waiting:` around the reading of a value; `seconds` is the sum so far. May be nested."""
+    """Use `with waiting:` around reading a value; `seconds` is the total so far. May be nested."""
 
     def __init__(self) -> None:
         self.seconds = 0.0

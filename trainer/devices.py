@@ -1,4 +1,4 @@
-"""Device names, as people write them, to MXNet contexts."""
+"""Converts device names to MXNet contexts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def parse(text: str) -> tuple[str, tuple[int, ...]]:
     """The kind (`cpu`, `gpu`, `auto`) and the numbers of `gpu:0,1`; raises UsageError for anything else."""
     match = re.fullmatch(r"\s*(cpu|gpu|auto)\s*(?::\s*(\d+(?:\s*,\s*\d+)*)\s*)?", text)
     if match is None or (match[1] == "auto" and match[2]):
-        raise UsageError(f"{text!r} names no devices", where="--devices", fix=f"Write {FORMS}.")
+        raise UsageError(f"{text!r} is not a device name", where="--devices", fix=f"Use {FORMS}.")
     numbers = tuple(int(number) for number in match[2].split(",")) if match[2] else ()
     if len(set(numbers)) < len(numbers):
         raise UsageError(f"{text!r} names a device twice", where="--devices", fix="Name each one once.")
@@ -29,10 +29,10 @@ def parse(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def contexts(text: str, local_rank: int = 0, local_size: int = 1) -> list[Context]:
-    """The contexts to train on. `gpu` is the first one, `auto` every GPU there is, or the CPU where there is none.
+    """The contexts to train on. `gpu` is the first GPU; `auto` is all GPUs, or the CPU if there are none.
 
-    Where several processes share a machine, each takes another GPU for `gpu`, and its part of them for `auto`.
-        Raises UsageError for a GPU that this machine, or this MXNet, does not have.
+    If several processes share a machine, each gets a different GPU for `gpu`, and its share of them for `auto`. Raises
+    UsageError for a GPU that the machine does not have or MXNet cannot use.
     """
     kind, numbers = parse(text)
     from trainer.mxnet import mx
@@ -40,14 +40,14 @@ def contexts(text: str, local_rank: int = 0, local_size: int = 1) -> list[Contex
     if kind == "cpu":
         return [mx.cpu(number) for number in numbers or (0,)]
     present = gpus()
-    # Which of several the numbers mean is CUDA's to say; whoever has chosen by CUDA_VISIBLE_DEVICES knows.
+    # CUDA_VISIBLE_DEVICES renumbers the GPUs, so the driver's list would not match; trust the user's choice.
     reported = [] if os.environ.get("CUDA_VISIBLE_DEVICES") else reported_gpus()
     undrivable = [gpu for gpu in reported if not gpu.is_drivable]
     if kind == "auto":
         mine = list(range(present))[local_rank::local_size] or [local_rank % max(present, 1)]
         return [mx.gpu(number) for number in mine if present and not undrivable] or [mx.cpu(0)]
     if present and undrivable:
-        fix = "Use --devices cpu, or choose others by CUDA_VISIBLE_DEVICES."
+        fix = "Use --devices cpu, or select other GPUs with CUDA_VISIBLE_DEVICES."
         raise UsageError(undrivable[0].why_not, where="--devices", fix=fix)
     numbers = numbers or (local_rank % max(present, 1),)
     missing = [f"gpu({number})" for number in numbers if number >= present]
@@ -56,7 +56,7 @@ def contexts(text: str, local_rank: int = 0, local_size: int = 1) -> list[Contex
             raise UsageError(
                 f"{listed(missing)} cannot be used: the installed MXNet is built without CUDA",
                 where="--devices",
-                fix="Use --devices cpu, or install an MXNet wheel for CUDA in place of this one.",
+                fix="Use --devices cpu, or install an MXNet wheel for CUDA instead.",
             )
         have = f"{present} ({listed(f'gpu({number})' for number in range(present))})" if present else "none"
         raise UsageError(
@@ -69,28 +69,28 @@ def contexts(text: str, local_rank: int = 0, local_size: int = 1) -> list[Contex
 
 @dataclass(frozen=True)
 class ReportedGpu:
-    """A GPU as its driver names it."""
+    """A GPU as reported by the driver."""
 
     name: str
     capability: tuple[int, int]
-    """CUDA's compute capability, which says what code it runs."""
+    """CUDA's compute capability, which determines the code that it runs."""
 
     @property
     def is_drivable(self) -> bool:
-        """Whether the published MXNet wheels hold code for it. On another one the first operation ends the process."""
+        """Whether the published MXNet wheels contain code for it. Otherwise the first operation kills the process."""
         return (5, 0) <= self.capability <= (8, 9)
 
     @property
     def why_not(self) -> str:
         """Why it is not drivable."""
         major, minor = self.capability
-        return f"MXNet's wheels hold code for compute capability 5.0 to 8.9, but the {self.name} has {major}.{minor}"
+        return f"MXNet's wheels support compute capability 5.0 to 8.9, but the {self.name} has {major}.{minor}"
 
 
 def reported_gpus() -> list[ReportedGpu]:
-    """The GPUs that NVIDIA's driver reports, through its own tool; none where that is not installed or fails.
+    """The GPUs that nvidia-smi reports; none if it is not installed or fails.
 
-    Without CUDA_VISIBLE_DEVICES those are the GPUs that MXNet would see.
+    Without CUDA_VISIBLE_DEVICES these are the GPUs that MXNet would see.
     """
     tool = shutil.which("nvidia-smi")
     if tool is None:
@@ -105,7 +105,7 @@ def reported_gpus() -> list[ReportedGpu]:
 
 
 def gpus() -> int:
-    """How many GPUs MXNet can see; 0 where it is built without CUDA, or the driver does not answer."""
+    """How many GPUs MXNet sees; 0 if it is built without CUDA or the driver does not respond."""
     from trainer.mxnet import mx
 
     try:

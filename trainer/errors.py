@@ -1,4 +1,4 @@
-"""The errors of the engine, and the one place that decides how they read."""
+"""The errors of the engine, and the form of their messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class TrainerError(Exception):
-    """Base of everything that this package raises on purpose."""
+    """The base class of the errors that this package raises on purpose."""
 
 
 class UsageError(TrainerError):
@@ -38,15 +38,15 @@ def first_line(error: BaseException) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`Did you mean 'epoch_end'?` where one of the `known` names is close to `name`, otherwise empty."""
-    # Separators and capitals are what people get wrong most, so they do not count against a match.
+    """`Did you mean 'epoch_end'?` if one of the `known` names is similar to `name`, otherwise empty."""
+    # Separators and capitals are the most common mistakes, so they do not count against a match.
     folded = {known_name.replace("_", "-").lower(): known_name for known_name in known}
     matches = difflib.get_close_matches(name.replace("_", "-").lower(), folded, n=1, cutoff=0.55)
     return f"Did you mean {folded[matches[0]]!r}?" if matches else ""
 
 
 def listed(names: Iterable[str], limit: int = 20) -> str:
-    """The names, comma-separated, cut after `limit` with the count of the rest."""
+    """The names, comma-separated; after `limit` names only the number of the rest."""
     names = list(names)
     shown = ", ".join(names[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown or "none"

@@ -58,7 +58,7 @@ finally:
 
 
 class _ScipyStats:
-    """Stands for scipy.stats in MXNet's modules, and imports it when something of it is used."""
+    """Replaces scipy.stats in MXNet's modules, and imports it on first use."""
 
     def __getattr__(self, name: str) -> Any:
         import scipy.stats
@@ -71,17 +71,17 @@ _create_kvstore = mxnet.kvstore.create
 
 
 def _checked_kvstore(name: Any = "local") -> Any:
-    """`mx.kv.create`, for names that mean something.
+    """`mx.kv.create`, for known names only; raises UsageError for others.
 
-    MXNet makes a local store of any other one ('horovod', or a typing error) without a word, and every process then
-    trains by itself. Raises UsageError for those.
+    MXNet silently creates a local store for an unknown name ('horovod', or a typo), and every process then trains by
+    itself.
     """
     known = (*KVSTORES, *mxnet.kvstore.KVStoreBase.kv_registry)
     if isinstance(name, str) and name.lower() not in known:
         hint = did_you_mean(name, known) or f"It has: {listed(known)}."
         raise UsageError(
-            f"MXNet has no kvstore {name!r}, and would silently take a local one",
-            fix=f"{hint} Tasks need none: the engine sums over devices (--devices) and processes (mpirun) by itself.",
+            f"MXNet has no kvstore {name!r}, and would silently use a local one",
+            fix=f"{hint} Tasks need none: the engine itself sums over devices (--devices) and processes (mpirun).",
         )
     return _create_kvstore(name)
 

@@ -1,7 +1,7 @@
-"""Seeds for everything that draws random numbers, each derived from the run's one seed.
+"""Seeds for everything that draws random numbers, each derived from the run's single seed.
 
-Deriving (rather than drawing one after another from one generator) means that any position of a run is reached
-without replaying what came before, and that one consumer of random numbers never disturbs another.
+Because seeds are derived, and not drawn one after another from one generator, a run can continue at any position
+without replaying the earlier ones, and one consumer of random numbers never affects another.
 """
 
 from __future__ import annotations
@@ -23,5 +23,5 @@ def derive(seed: int, stream: str, *position: int) -> int:
 
 
 def permutation(rows: int, seed: int, epoch: int) -> NDArray[Any]:
-    """The order, int64 (rows,), in which `epoch` visits the rows: a function of (seed, epoch) alone."""
+    """The order, int64 (rows,), in which `epoch` visits the rows; it depends only on seed and epoch."""
     return np.random.default_rng(derive(seed, "order", epoch)).permutation(rows)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, turned into a request that the loop sees after the current batch."""
+"""Turns Ctrl-C and SIGTERM into a request that the loop handles after the current batch."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was interrupted by a signal, and has ended in order. `run` is the run, `signal` the signal's number.
+    """A run was interrupted by a signal, and has shut down cleanly. `run` is the run, `signal` the signal's number.
 
-    A KeyboardInterrupt, so that a script does not go on with a half-trained net as if nothing had happened.
+    It is a KeyboardInterrupt, so that a script does not continue with a half-trained net.
     """
 
     def __init__(self, run: Run, signum: int) -> None:
@@ -26,22 +26,22 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interrupt:
-    """The signal that came, if one did."""
+    """The signal that was received, if any."""
 
     signum: int | None = None
-    """What the loop obeys. With several processes, what they have agreed on."""
+    """The signal that the loop acts on. With several processes, the one they have agreed on."""
     noticed: int | None = None
-    """What came to this process."""
+    """The signal that this process received."""
 
 
 @contextmanager
 def listening(*, alone: bool = True) -> Iterator[Interrupt]:
-    """While it is open, the first SIGINT or SIGTERM is noted instead of raised; a second SIGINT raises at once.
+    """Inside the block the first SIGINT or SIGTERM is recorded instead of raised; a second SIGINT raises at once.
 
-    One of several processes (not `alone`) must not obey before all have agreed. It listens to SIGUSR1 too: mpirun
-    passes that on to all of them and lets them take their time, where it kills them half a second after a SIGTERM.
+    One of several processes (not `alone`) must not act before all have agreed. It handles SIGUSR1 too: mpirun forwards
+    that to all processes and lets them finish, but it kills them half a second after a SIGTERM.
 
-    Outside the main thread, where Python allows no signal handlers, nothing is changed.
+    Outside the main thread, where Python allows no signal handlers, nothing changes.
     """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
@@ -61,5 +61,5 @@ def listening(*, alone: bool = True) -> Iterator[Interrupt]:
         yield interrupt
     finally:
         for number, handler in before.items():
-            # None stands for a handler that was not installed from Python, which cannot be put back from here.
+            # None means that the handler was not installed from Python; such a handler cannot be restored.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -233,7 +233,7 @@ def test_fewer_rows_than_devices(command):
     [
         (["--optimizer", "adm"], "MXNet has no optimizer 'adm'. Did you mean 'adam'?"),
         (["--set", "optimizer.momentun=0.9"], "sgd has no argument 'momentun'. Did you mean 'momentum'?"),
-        (["--devices", "tpu"], "'tpu' names no devices. Write cpu, gpu, auto"),
+        (["--devices", "tpu"], "'tpu' is not a device name. Use cpu, gpu, auto"),
         (["--devices", "cpu:0,0"], "names a device twice"),
         (["--devices", "gpu"], "gpu(0) cannot be used: the installed MXNet is built without CUDA"),
         (["--devices", "gpu:1"], "gpu(1) cannot be used"),

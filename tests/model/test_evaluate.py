@@ -174,7 +174,7 @@ def test_rows_can_come_through_a_pipe(folder, run):
         (("one", "--data", "test.csv", "--bootstrap", "-1"), "--bootstrap"),
         (("one",), "--data"),
         ((".", "--data", "test.csv"), "is not the folder of a run"),
-        (("one", "--data", "test.csv", "--device", "tpu"), "--device: 'tpu' names no device"),
+        (("one", "--data", "test.csv", "--device", "tpu"), "--device: 'tpu' is not a device name"),
         (("one", "--data", "test.csv", "--device", "cpu:0,1"), "--device: 'cpu:0,1' names 2 devices"),
     ],
 )

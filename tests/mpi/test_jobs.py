@@ -259,7 +259,7 @@ def test_dropout_is_drawn_anew_in_each_process_and_a_resumed_run_is_exact(job):
 def test_weights_that_one_process_has_moved_are_found(job):
     done = train(job, 2, "weights")
     assert done.returncode == 1
-    assert "rank 1 holds other weights than rank 0 after epoch 1" in record(job)["reason"]
+    assert "the weights of rank 1 differ from rank 0's after epoch 1" in record(job)["reason"]
 
 
 DIFFERENT = """

@@ -52,7 +52,7 @@ def test_launchers_are_told_by_their_variables(environment, expected):
 
 def test_slurm_without_pmix_is_a_mistake():
     environment = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5"}
-    with pytest.raises(UsageError, match=r"Slurm started 8 tasks that cannot find each other.*srun --mpi=pmix"):
+    with pytest.raises(UsageError, match=r"Slurm started 8 tasks that cannot connect to each other.*srun --mpi=pmix"):
         check(launched(environment), environment)
     environment["PMIX_RANK"] = "5"
     check(launched(environment), environment)
@@ -98,12 +98,12 @@ def test_processes_of_a_machine_divide_its_gpus(monkeypatch, text, rank, size, e
 
 @pytest.mark.parametrize("name", ["horovod", "byteps", "dist-sync", "nonsense"])
 def test_an_unknown_kvstore_is_an_error(name):
-    with pytest.raises(UsageError, match=f"MXNet has no kvstore '{name}', and would silently take a local one"):
+    with pytest.raises(UsageError, match=f"MXNet has no kvstore '{name}', and would silently use a local one"):
         mx.kv.create(name)
     net = gluon.nn.Dense(1, in_units=2)
     net.initialize(ctx=[mx.cpu(0), mx.cpu(1)])
     trainer = gluon.Trainer(net.collect_params(), "sgd", kvstore=name)
-    with pytest.raises(UsageError, match="would silently take a local one"):
+    with pytest.raises(UsageError, match="would silently use a local one"):
         trainer._init_kvstore()
 
 

@@ -1,7 +1,7 @@
-"""Several processes that train one run together, through MPI; and the one process that is alone, for which all is free.
+"""The processes that train one run together, connected by MPI; a single process pays nothing.
 
-`connect()` gives what the launcher has made of this process. Everything in the engine that has to be the same in all
-processes goes through that object: initial weights, sums over rows, requests, errors.
+`connect()` returns the processes of this job. Everything that has to be the same in all of them goes through that
+object: initial weights, sums over rows, requests, errors.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ _connected: Processes | None = None
 
 
 def connect() -> Processes:
-    """The processes of this job, connected by the first call; one that is alone loads nothing for that.
+    """The processes of this job, connected by the first call. A single process does not load MPI.
 
-    Raises UsageError where a launcher started several and MPI is not installed, or is another one than the launcher's.
+    Raises UsageError if a launcher started several and MPI is not installed, or does not match the launcher.
     """
-    global _connected  # noqa: PLW0603  a process belongs to one job, for as long as it lives
+    global _connected  # noqa: PLW0603  a process belongs to one job for its lifetime
     if _connected is None:
         start = launched()
         if start.size == 1:
@@ -31,7 +31,7 @@ def connect() -> Processes:
 
 
 def connected() -> Processes | None:
-    """What `connect` has given, or None where nobody has called it."""
+    """The result of `connect`, or None if it was not called yet."""
     return _connected
 
 

@@ -1,9 +1,9 @@
 """The processes of a job, connected by MPI.
 
-Nobody waits blindly. A process that waits for the others asks, over and over, whether the exchange is complete and
-whether one of them has reported an error on a channel of its own; so an exception in one process becomes an exception
-in all, whatever they were waiting for. Sums over large arrays block inside MPI, whose blocking calls are faster, but
-only after everyone has arrived at them. A process that is killed ends the job through its launcher, which notices.
+A waiting process polls: is the exchange complete, and has another process reported an error on its own channel? So
+an exception in one process becomes an exception in all, whatever they are waiting for. Sums over large arrays use MPI's
+blocking calls, which are faster, but only after all processes have arrived. If a process is killed, its launcher
+ends the job.
 """
 
 from __future__ import annotations
@@ -28,56 +28,55 @@ from trainer.processes.mpi_start import abort, abort_on_unhandled, library, load
 from trainer.processes.single import Processes
 
 POLLED_BYTES = 1 << 16
-"""Sums of at most this size are polled for; larger ones go to MPI's blocking call once everyone is there."""
+"""Sums up to this size are polled; larger ones use MPI's blocking call once all processes have arrived."""
 EAGER_POLLS = 2000
-"""So often an exchange is asked for without a pause: some hundred microseconds, in which most are complete."""
+"""Polls without a pause: some hundreds of microseconds, in which most exchanges complete."""
 LONGEST_PAUSE_SECONDS = 0.001
 LEAVING_SECONDS = 10.0
-"""How long a process whose run has failed waits for the others to end theirs, before it ends the whole job."""
+"""How long a process whose run has failed waits for the others to end theirs before it ends the whole job."""
 MESSAGE_BYTES = 2000
-"""The longest report of an error to the other processes; longer ones are cut."""
+"""The longest error report to the other processes; longer ones are cut."""
 MISUSED, FAILED = "usage", "failure"
-"""The kinds of reports: whether the user can put it right."""
+"""The kinds of error reports: the user can fix the first."""
 PIECE = 1 << 28
-"""Elements of an array that are exchanged at a time: MPI counts with 32 bits."""
+"""Elements of an array per exchange: MPI counts with 32 bits."""
 
 
 class World(Processes):
     """All processes that the launcher started."""
 
     def __init__(self, start: Launched) -> None:
-        """Connects to the others. Raises UsageError where MPI cannot be loaded, or is not the launcher's."""
+        """Connects to the others. Raises UsageError if MPI cannot be loaded or does not match the launcher."""
         self._mpi = mpi = load(start)
         world = mpi.COMM_WORLD
         if world.Get_size() != start.size:
             seen = f"MPI ({library(mpi)}) sees {world.Get_size()}"
             raise UsageError(
                 f"{start.by} started {start.size} processes, but {seen}",
-                fix="Use the launcher that belongs to that MPI; the extra's own is the mpirun in the environment's "
-                "bin folder.",
+                fix="Use that MPI's launcher; the extra's launcher is the mpirun in the environment's bin folder.",
             )
         self.rank, self.size = world.Get_rank(), world.Get_size()
-        # One channel for each kind of talk: what is left waiting in one when a run fails does not disturb the others.
+        # One channel per kind of message: messages left over in one when a run fails do not disturb the others.
         self._exchanges, self._errors, self._endings = (world.Dup() for _ in range(3))
         machine = world.Split_type(mpi.COMM_TYPE_SHARED)
         self.local_rank, self.local_size = machine.Get_rank(), machine.Get_size()
         self.name = f"rank {self.rank} on {socket.gethostname()}"
         self._depth = 0
-        self._told: BaseException | None = None
+        self._reported: BaseException | None = None
         self._job = 0
-        """How many failures there were: a script may catch one and go on."""
+        """The number of failures so far: a script may catch one and continue."""
         self._sent: list[Any] = []
         self._share_processors()
         abort_on_unhandled(world)
 
     def _share_processors(self) -> None:
-        """Leaves each process of a machine its part of the processors, where nobody has said how many threads it gets.
+        """Divides a machine's processors among its processes, unless OMP_NUM_THREADS is set.
 
-        Else each would start as many threads as there are processors, and they would wait for one another.
+        Otherwise each would start as many threads as there are processors, and they would wait for one another.
         """
         if self.local_size > 1 and hasattr(os, "sched_getaffinity"):
             mine, present = len(os.sched_getaffinity(0)), os.cpu_count() or 1
-            # A launcher that binds processes to processors has divided them already.
+            # A launcher that binds processes to processors has already divided them.
             share = mine if mine < present else mine // self.local_size
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
@@ -85,7 +84,6 @@ class World(Processes):
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Around what all processes do: an error in one of them ends it in all, and is told once."""
         self._depth += 1
         try:
             yield
@@ -98,12 +96,11 @@ class World(Processes):
             self._depth -= 1
 
     def tell(self, error: BaseException) -> None:
-        """Makes an error of this process known to the others at once; they stop waiting for this one."""
         from trainer.signals import Interrupted
 
-        if self._told is not None or isinstance(error, (OtherProcessFailed, Interrupted)):
+        if self._reported is not None or isinstance(error, (OtherProcessFailed, Interrupted)):
             return
-        self._told = error
+        self._reported = error
         kind = MISUSED if isinstance(error, UsageError) else FAILED
         message = f"{self._job} {kind} {self.name}: {_text(error)}".encode()[:MESSAGE_BYTES]
         for other in range(self.size):
@@ -111,20 +108,19 @@ class World(Processes):
                 self._sent.append((message, self._errors.Isend([message, self._mpi.BYTE], dest=other)))
 
     def listen(self) -> None:
-        """Raises OtherProcessFailed where another process has failed."""
         status = self._mpi.Status()
         if self._errors.Iprobe(status=status):
             message = bytearray(status.Get_count(self._mpi.BYTE))
             self._errors.Recv([message, self._mpi.BYTE], source=status.Get_source())
             job, kind, text = message.decode(errors="replace").split(" ", 2)
-            # One of an earlier failure, which has ended since, says nothing of this job.
+            # A report of an earlier failure, which is over, does not concern this job.
             if int(job) == self._job:
                 raise OtherProcessMisused(text) if kind == MISUSED else OtherProcessFailed(text)
 
     def _leave(self, error: BaseException) -> None:
-        """Waits until the others have ended their run too, and finds out who tells the error.
+        """Waits until the others have ended their run too, and decides which process reports the error.
 
-        Ends the job by force where they do not come: one may be in the middle of something long.
+        Ends the job by force if they do not arrive in time: one may be in the middle of something long.
         """
         own = np.zeros(MESSAGE_BYTES, np.uint8)
         text = b"" if isinstance(error, OtherProcessFailed) else _text(error).encode()[:MESSAGE_BYTES]
@@ -138,28 +134,27 @@ class World(Processes):
             time.sleep(LONGEST_PAUSE_SECONDS)
         texts = [bytes(row).rstrip(b"\0") for row in everyone]
         mine = texts[self.rank]
-        # What went wrong in the same way everywhere is told by the first alone, and as if there were no others.
+        # An error that all processes share is reported by the first only, as if there were no others.
         error.told_by_another = not mine or mine in texts[: self.rank]  # type: ignore[attr-defined]
-        alike = all(text == mine for text in texts)
-        error.process = "" if alike else self.name  # type: ignore[attr-defined]
+        is_shared = all(text == mine for text in texts)
+        error.process = "" if is_shared else self.name  # type: ignore[attr-defined]
         if isinstance(error, SystemExit) and mine not in texts[: self.rank]:
-            # Python ends with it and says nothing.
+            # Python exits without a message.
             print(f"error: {self.name} has left the job: {_text(error)}", file=sys.stderr)  # noqa: T201
-        # Exchanges that were under way stay unfinished for ever: what comes next needs a channel without them.
+        # Pending exchanges never finish, so later ones need a channel without them.
         self._exchanges = self._mpi.COMM_WORLD.Dup()
         self._job += 1
-        self._told = None
+        self._reported = None
 
     def _abort(self, error: BaseException) -> None:
         if not isinstance(error, OtherProcessFailed):
-            print(f"error: {self.name}: {_text(error)}", file=sys.stderr)  # noqa: T201  nobody will catch it
+            print(f"error: {self.name}: {_text(error)}", file=sys.stderr)  # noqa: T201  it will not be caught
         print(f"{self.name} ends the job: others did not end within {LEAVING_SECONDS:g} s", file=sys.stderr)  # noqa: T201
         abort(self._mpi.COMM_WORLD)
 
     # ---- exchanges --------------------------------------------------------------------------------------------------
 
     def broadcast_array(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Collective: rank 0's values, in an array of the same shape and type in every process."""
         held = np.array(array, order="C")
         flat = held.reshape(-1).view(np.uint8)
         for start in range(0, flat.size, PIECE):
@@ -167,11 +162,9 @@ class World(Processes):
         return held
 
     def gather(self, value: Any) -> list[Any]:
-        """Collective: every rank's JSON value, in every process."""
         return [json.loads(part) for part in self._gather_bytes(json.dumps(value).encode())]
 
     def gather_rows(self, arrays: Sequence[NDArray[Any] | None]) -> list[NDArray[Any] | None]:
-        """Collective: each array with the rows of all processes, in the order of the ranks."""
         about = [None if array is None else (array.dtype.str, array.shape) for array in arrays]
         content = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays if array is not None)
         columns: list[list[NDArray[Any]]] = [[] for _ in arrays]
@@ -196,7 +189,6 @@ class World(Processes):
         return [bytes(received[begin : begin + size]) for begin, size in zip(begins, sizes, strict=True)]
 
     def sum(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Collective: the sum over all processes, in `array` itself, which must be contiguous."""
         in_place = self._mpi.IN_PLACE
         if array.nbytes <= POLLED_BYTES:
             self._wait(self._exchanges.Iallreduce(in_place, array))
@@ -206,9 +198,9 @@ class World(Processes):
         return array
 
     def sum_now(self, array: NDArray[Any]) -> None:
-        """Collective: as `sum`, right after another exchange that everyone has come to, so that nobody can be missing.
+        """Collective: like `sum`, directly after another exchange, so that no process can be missing.
 
-        Fast for large arrays, but deaf to errors in the meantime.
+        Fast for large arrays, but it does not notice errors in the meantime.
         """
         flat = array.reshape(-1)
         with waiting:
@@ -216,12 +208,10 @@ class World(Processes):
                 self._exchanges.Allreduce(self._mpi.IN_PLACE, flat[start : start + PIECE])
 
     def union(self, bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """Collective: the bits that are set in any process, in `bits` itself."""
         self._wait(self._exchanges.Iallreduce(self._mpi.IN_PLACE, bits, op=self._mpi.BOR))
         return bits
 
     def compare(self, what: Mapping[str, Any], where: str) -> None:
-        """Collective: raises UsageError, naming rank and key, where a JSON value is another one than rank 0's."""
         everyone = self.gather([self.name, dict(what)])
         _, firsts = everyone[0]
         for name, theirs in everyone[1:]:
@@ -234,7 +224,7 @@ class World(Processes):
                     )
 
     def _wait(self, request: Any) -> None:
-        """Until an exchange is complete, or another process has failed."""
+        """Waits until an exchange is complete. Raises OtherProcessFailed if another process has failed."""
         if request.Test():
             return
         with waiting:
@@ -244,7 +234,7 @@ class World(Processes):
                 if polls % 64 == 0:
                     self.listen()
                 if polls > EAGER_POLLS:
-                    # Somebody takes long (rank 0 may be saving): whoever computes shall have the processor.
+                    # A process takes long (rank 0 may be saving): leave the processor to those that compute.
                     time.sleep(pause)
                     pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
                 elif self._crowded:

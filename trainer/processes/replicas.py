@@ -1,4 +1,4 @@
-"""What has to be the same in all processes that train a run, and is made and kept so."""
+"""Makes and keeps the processes that train a run identical: options, data, net and weights."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from trainer.task import Task
 
 ROUNDING = 1e-4
-"""What rounding can make of weights in an epoch, as a part of the largest."""
+"""The largest difference of weights, relative to the largest weight, that rounding can cause within an epoch."""
 
 
 def asked_for(
     task: Task, settings: Settings, plugins: Sequence[Plugin], resume_from: Checkpoint | None, **flags: bool
 ) -> dict[str, Any]:
-    """What all processes have to be asked for, flat, so that a message can name what differs."""
+    """The options and versions that must be equal in all processes, flat, so that an error can name the difference."""
     about: dict[str, Any] = {**folder.versions(), **flags}
     about |= {key: value for key, value in settings.to_toml().items() if key not in ("optimizer", "threads")}
     about |= {f"optimizer.{key}": value for key, value in settings.to_toml()["optimizer"].items()}
@@ -42,9 +42,9 @@ def asked_for(
 
 
 def share_weights(run: Run, loss: Any) -> None:
-    """Makes sure that all processes have the same data and net, and gives them the first one's weights.
+    """Collective: checks that all processes have the same data and net, and gives them rank 0's weights.
 
-    Collective. Raises UsageError that names the process which has other rows, columns or parameters.
+    Raises UsageError naming the process whose rows, columns or parameters differ.
     """
     from trainer.mxnet import gluon
     from trainer.step.parameters import put
@@ -63,7 +63,7 @@ def share_weights(run: Run, loss: Any) -> None:
 
 
 def _shape_of(batches: Batches | None) -> dict[str, Any]:
-    """What has to be the same of a split in all processes; its first row stands for the values."""
+    """What must be equal in all processes about a split; the first row stands for all values."""
     if batches is None:
         return {"rows": "none"}
     first = [part.asnumpy() for part in batches.sample()]
@@ -77,10 +77,10 @@ def _shape_of(batches: Batches | None) -> dict[str, Any]:
 
 
 def keep_equal(run: Run, parameters: Parameters) -> None:
-    """Collective: makes sure, by checksums, that all processes hold the same weights.
+    """Collective: checks by checksums that all processes hold the same weights.
 
-    Processors of different kinds may round differently: then the first one's weights are taken. Raises TrainerError,
-    naming the process, for a difference beyond rounding: something has moved the weights in one process alone.
+    Different processors may round differently; then all take rank 0's weights. Raises TrainerError naming the process
+    if the difference is larger than rounding: something has changed the weights in one process only.
     """
     if run.processes.size == 1:
         return
@@ -96,15 +96,15 @@ def keep_equal(run: Run, parameters: Parameters) -> None:
     worst = max(range(len(everyone)), key=everyone.__getitem__)
     if everyone[worst] > ROUNDING:
         raise TrainerError(
-            f"rank {worst} holds other weights than rank 0 after epoch {run.epoch} (they differ by a part of "
-            f"{everyone[worst]:.2g}): a plugin, or the optimizer, has done something else there; random numbers for "
+            f"the weights of rank {worst} differ from rank 0's after epoch {run.epoch} (relative difference "
+            f"{everyone[worst]:.2g}): a plugin or the optimizer acted differently there; random numbers for "
             "weights have to come from trainer.seeds"
         )
     parameters.assign(firsts)
 
 
 def _apart(value: NDArray[Any], first: NDArray[Any]) -> float:
-    """The largest difference, relative to the largest value or 1; what is not finite in one alone is far away."""
+    """The largest difference, relative to the largest value or 1; huge if only one of the two is finite."""
     if np.array_equal(value, first, equal_nan=value.dtype.kind == "f"):
         return 0.0
     size = np.max(np.abs(value.astype(np.float64) - first)) / max(1.0, float(np.max(np.abs(first))))

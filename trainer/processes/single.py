@@ -1,4 +1,4 @@
-"""What the engine asks of the processes of a job, with the answers of a process that is alone."""
+"""The engine's interface to the processes of a job, implemented for a single process."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 
 class Processes:
-    """The processes of a job, seen from one of them. As it stands, a process alone: every sum is what it was given.
+    """The processes of a job, seen from one of them. This class is for a single process: every sum is its argument.
 
-    Methods marked "collective" have to be called by all processes in the same order: each waits for the others. Where
-    another process fails meanwhile they raise OtherProcessFailed.
+    All processes have to call "collective" methods in the same order: each waits for the others. If another process
+    fails meanwhile, they raise OtherProcessFailed.
     """
 
     rank: int = 0
     """The number of this process, from 0. Rank 0 writes and prints."""
     size: int = 1
-    """How many there are."""
+    """The number of processes."""
     local_rank: int = 0
-    """The number of this process among those of the same machine."""
+    """The number of this process among those on the same machine."""
     local_size: int = 1
-    """How many of them run on this machine."""
+    """The number of processes on this machine."""
 
     @property
     def is_first(self) -> bool:
@@ -34,17 +34,17 @@ class Processes:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Around what all processes do: an error in one of them ends it in all, and is told once."""
+        """Wraps what all processes do: an error in one of them ends the block in all, and is reported once."""
         yield
 
     def tell(self, error: BaseException) -> None:
-        """Makes an error of this process known to the others at once; they stop waiting for this one."""
+        """Sends an error of this process to the others at once, so that they stop waiting for this one."""
 
     def listen(self) -> None:
-        """Raises OtherProcessFailed where another process has failed."""
+        """Raises OtherProcessFailed if another process has failed."""
 
     def broadcast_array(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Collective: rank 0's values, in an array of the same shape and type in every process."""
+        """Collective: rank 0's values; `array` has the same shape and type in every process."""
         return array
 
     def gather(self, value: Any) -> list[Any]:
@@ -52,22 +52,22 @@ class Processes:
         return [value]
 
     def gather_rows(self, arrays: Sequence[NDArray[Any] | None]) -> list[NDArray[Any] | None]:
-        """Collective: each array with the rows of all processes, in the order of the ranks.
+        """Collective: each array with the rows of all processes, in rank order.
 
-        A process without rows gives None for all of them; what is None everywhere stays None.
+        A process without rows passes None for all of them; an array that is None everywhere stays None.
         """
         return list(arrays)
 
     def sum(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Collective: the sum over all processes, in `array` itself, which must be contiguous."""
+        """Collective: sums over all processes in place and returns `array`, which must be contiguous."""
         return array
 
     def sum_now(self, array: NDArray[Any]) -> None:
-        """Collective: as `sum`, right after another exchange of all processes. Faster for large arrays."""
+        """Collective: like `sum`, directly after another exchange of all processes. Faster for large arrays."""
 
     def union(self, bits: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """Collective: the bits that are set in any process, in `bits` itself."""
+        """Collective: the bits that are set in any process, in place; returns `bits`."""
         return bits
 
     def compare(self, what: Mapping[str, Any], where: str) -> None:
-        """Collective: raises UsageError, naming rank and key, where a JSON value is another one than rank 0's."""
+        """Collective: raises UsageError, naming rank and key, if a JSON value differs from rank 0's."""
