@@ -36,7 +36,7 @@ DEFAULT_RUNS = Path("runs")
 class Request:
     """What a user asked for, not yet checked. All names are in kebab-case."""
 
-    task: str | Task
+    task: str | Task | type[Task]
     options: Mapping[str, Any] = field(default_factory=dict)
     """Common settings and the task's own options: text from the command line, or values."""
     plugins: Sequence[str | Plugin] = ()
@@ -160,8 +160,13 @@ def prepare(request: Request) -> Launch:
         task_cls, task_name = type(request.task), registry.name_of(request.task)
     elif isinstance(request.task, str):
         task_cls, task_name = registry.load(registry.TASKS, request.task), request.task
+    elif isinstance(request.task, type) and issubclass(request.task, Task):
+        task_cls, task_name = request.task, registry.name_of_class(request.task)
     else:
-        raise UsageError(f"{request.task!r} is not a task", fix="Give the name of one, or an instance.")
+        raise UsageError(
+            f"{request.task!r} is not a task",
+            fix="Give the name of one, an instance, its class, or a Gluon net with train= and loss=.",
+        )
     check_class(task_cls, where=f"task {task_cls.__module__}.{task_cls.__name__}")
     values = _defaults(task_cls)
     if request.config is not None:
@@ -349,7 +354,10 @@ def _unknown_key(key: str, section: str, values: Mapping[str, Any], task_cls: ty
 def _task(request: Request, cls: type[Task], name: str, values: Mapping[str, Any]) -> Task:
     task = request.task
     if not isinstance(task, Task):
-        task = options.build(cls, values, where=f"task {name!r}")
+        try:
+            task = options.build(cls, values, where=f"task {name!r}")
+        except TypeError as error:
+            raise UsageError(f"it cannot be made: {error}", where=f"task {name!r}", fix="Give an instance.") from error
     else:
         own = {option.name: getattr(task, option.field) for option in options.options_of(cls)}
         differing = [key for key, value in values.items() if own[key] != value]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainer.atomic import shown
 from trainer.catalog import registry
@@ -14,6 +14,7 @@ from trainer.launch.prepare import DEFAULT_RUNS
 from trainer.launch.resume import find_run, read_record
 from trainer.model import manifest
 from trainer.model.model import Model
+from trainer.nets.naming import NET
 from trainer.runs.folder import RUN
 from trainer.runs.listing import RunEntry
 
@@ -24,21 +25,26 @@ if TYPE_CHECKING:
 log = logging.getLogger("trainer")
 
 
-def load_model(path: str | Path, *, device: str = "cpu", task: Task | None = None) -> Model:
+def load_model(path: str | Path, *, device: str = "cpu", task: Task | None = None, net: Any = None) -> Model:
     """The model in a run's folder, or in a model folder that was copied elsewhere.
 
     `device` is `cpu`, `gpu` or `gpu:1`. A model of a task that is not installed, because it was given to `fit` as an
-    instance, needs the instance again. What is read runs no code of the folder's, only the installed task's.
+    instance, needs the instance again; that of a bare net needs the `net` if it has no symbol. What is read runs no
+    code of the folder's, only the installed task's.
 
     Raises UsageError for a run without a model, and for a folder that is damaged, of a newer version, or not a model.
     """
-    return load_from(find_model(path), device=device, task=task)
+    return load_from(find_model(path), device=device, task=task, net=net)
 
 
-def load_from(folder: Path, *, device: str = "cpu", task: Task | None = None) -> Model:
+def load_from(folder: Path, *, device: str = "cpu", task: Task | None = None, net: Any = None) -> Model:
     """The model in a model folder. Raises UsageError as `load_model` does."""
     said = manifest.read(folder)
     built = _task(folder, said) if task is None else task
+    if net is not None:
+        if said.task.name != NET:
+            raise UsageError(f"the model is of the task {said.task.name!r}", where="net=", fix="Leave it out.")
+        built.block = net  # type: ignore[attr-defined]
     return Model(folder, said, built, _context(device))
 
 
@@ -91,9 +97,11 @@ def _check_run(path: Path, *, only_warn: bool) -> None:
 
 def _task(folder: Path, said: manifest.About) -> Task:
     """The task, as it was. Raises UsageError where it is not installed, or has other options by now."""
+    from trainer.nets.task import NetTask
+
     where = str(folder / manifest.ABOUT)
     try:
-        cls: type[Task] = registry.load(registry.TASKS, said.task.name)
+        cls: type[Task] = NetTask if said.task.name == NET else registry.load(registry.TASKS, said.task.name)
     except UsageError as error:
         raise UsageError(
             error.what,
