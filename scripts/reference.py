@@ -127,8 +127,16 @@ def recorded() -> dict[str, dict[str, Any]]:
 
 
 def unexplained(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, str]) -> list[str]:
-    """The names that are new, gone or called otherwise, and of which the changelog has no new line."""
-    changed = [name for name in {**before, **now} if before.get(name, {}).get("called") != now.get(name)]
+    """The names that are new, gone or called otherwise, and of which the changelog has no new line.
+
+    The members of a class that is new need none of their own.
+    """
+    added = {name for name in now if "." not in name} - set(before)
+    changed = [
+        name
+        for name in {**before, **now}
+        if before.get(name, {}).get("called") != now.get(name) and not ("." in name and name.partition(".")[0] in added)
+    ]
     return sorted(name for name in changed if mentions(name) <= before.get(name, {}).get("mentions", 0))
 
 

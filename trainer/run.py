@@ -216,6 +216,46 @@ class Run:
 
     # ---- the step ---------------------------------------------------------------------------------------------------
 
+    # ---- what a caller of `fit` does with it ------------------------------------------------------------------------
+
+    def predict(self, data: Any) -> NDArray[Any] | tuple[NDArray[Any], ...]:
+        """What the net gives for other rows, (rows, …), as numpy; a tuple of arrays for a net of several outputs.
+
+        `data` is what the saved model takes: an array (rows, …) or a tuple of inputs; a table for tasks that read
+        tables. It is computed in batches on the run's devices, with the weights that the saved model has. Raises
+        UsageError for rows that do not fit.
+        """
+        from trainer.model.outputs import outputs_for
+
+        return outputs_for(self, data)
+
+    def predict_proba(self, data: Any) -> NDArray[Any]:
+        """The probability of each class, (rows, classes); of two classes for a net of one sigmoid output.
+
+        Raises UsageError as `predict` does, and if the loss implies no probabilities.
+        """
+        from trainer.model.outputs import probabilities_for
+
+        return probabilities_for(self, data)
+
+    def history_frame(self) -> Any:
+        """`history` as a pandas DataFrame with the epoch as its index. Raises UsageError if pandas is missing."""
+        from trainer.runs.display import frame_of
+
+        return frame_of(self.history)
+
+    def __repr__(self) -> str:
+        from trainer.runs.display import line_of
+
+        return line_of(self)
+
+    def _repr_html_(self) -> str:
+        from trainer.runs.display import html_of
+
+        return html_of(self)
+
+    # ---- what plugins read of the newest batch ----------------------------------------------------------------------
+
     @property
     def loss(self) -> float:
         """The mean loss over the rows of the newest batch; NaN before the first. Waits once per batch."""

@@ -1,9 +1,11 @@
-"""Shows how training goes: bars on a terminal, plain lines elsewhere."""
+"""Shows how training goes: bars on a terminal, one display in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,13 +24,14 @@ REFRESH_SECONDS = 0.1
 
 @dataclass
 class Progress(Plugin):
-    """One line an epoch with the task's headline figures; on a terminal also bars for epochs and batches.
+    """One line per epoch with the task's headline metrics; on a terminal also bars for epochs and batches.
 
-    The bars show the rate, the time left and the newest loss, ten times a second.
+    The bars show the rate, the time left and the newest loss, ten times a second. In a notebook one display is updated
+    in place: a bar, and the last epoch's metrics.
     """
 
     bars: Annotated[
-        Literal["auto", "on", "off"], Field(description="Whether bars are drawn; auto: where a terminal is.")
+        Literal["auto", "on", "off"], Field(description="Whether bars are drawn; auto: on a terminal, in a notebook.")
     ] = "auto"
 
     phase = Phase.REPORT
@@ -38,9 +41,14 @@ class Progress(Plugin):
         """What is about to be trained, and the bars."""
         from rich.console import Console
 
-        self._console: Console = Console(highlight=False, soft_wrap=True)
+        self._notebook: NotebookBar | None = None
         self._bars: Bars | None = None
         self._drawn = 0.0
+        if self.bars != "off" and in_notebook():
+            self._notebook = NotebookBar(run)
+            return
+        # Rich knows notebooks too, but its bars there need ipywidgets.
+        self._console: Console = Console(highlight=False, soft_wrap=True, force_jupyter=False)
         for line in run.task.describe():
             self._print(line)
         if self.bars == "on" or (self.bars == "auto" and self._console.is_terminal):
@@ -53,19 +61,22 @@ class Progress(Plugin):
 
     def on_batch_end(self, run: Run) -> None:
         """Draws the bars, a few times a second."""
-        if self._bars is None or perf_counter() - self._drawn < REFRESH_SECONDS:
+        if (self._bars is None and self._notebook is None) or perf_counter() - self._drawn < REFRESH_SECONDS:
             return
         self._drawn = perf_counter()
-        self._bars.update(self._batches, completed=run.step_in_epoch, loss=f"loss {run.loss:.4f}")
+        if self._notebook is not None:
+            self._notebook.draw(run, f"loss {run.loss:.4f}")
+        elif self._bars is not None:
+            self._bars.update(self._batches, completed=run.step_in_epoch, loss=f"loss {run.loss:.4f}")
 
     def on_epoch_end(self, run: Run) -> None:
         """The epoch's line."""
-        figures = "  ".join(
-            f"{name} {run.epoch_metrics[name]:.4f}" for name in run.task.headline if name in run.epoch_metrics
-        )
         width = len(str(run.epochs))
-        line = f"epoch {run.epoch:>{width}}/{run.epochs}  {figures}"
-        if self._bars is not None:
+        values = _values(run.epoch_metrics, run.task.headline)
+        line = f"epoch {run.epoch:>{width}}/{run.epochs}  {values}"
+        if self._notebook is not None:
+            self._notebook.keep(run, line)
+        elif self._bars is not None:
             self._print(line)
             self._bars.update(self._epochs, completed=run.epoch)
         else:
@@ -74,17 +85,24 @@ class Progress(Plugin):
             self._console.file.flush()
 
     def on_fit_end(self, run: Run) -> None:
-        """Takes the bars away; the lines stay."""
+        """Removes the bars; the lines stay."""
         if getattr(self, "_bars", None) is not None:
             self._bars.stop()  # type: ignore[union-attr]
+        if getattr(self, "_notebook", None) is not None:
+            self._notebook.close(run)  # type: ignore[union-attr]
 
     def on_test_end(self, run: Run) -> None:
-        """The test split's lines: at the given threshold and, where another was tuned, at that."""
+        """The test split's lines: at the given threshold and, if another was tuned, at that."""
         names = [name.replace("validation/", "test/") for name in run.task.headline if name.startswith("validation/")]
-        self._print(_line("test", run, names))
+        lines = [f"test  {_values(run.metrics, names)}"]
         if "test/threshold" in run.metrics:
             tuned = [name.replace("test/", "test/tuned-") for name in names]
-            self._print(_line("tuned", run, ["test/threshold", *tuned]))
+            lines.append(f"tuned  {_values(run.metrics, ['test/threshold', *tuned])}")
+        for line in lines:
+            if self._notebook is not None:
+                self._notebook.keep(run, line)
+            else:
+                self._print(line)
 
     def _print(self, line: str) -> None:
         # markup=False: a column called [bold] is a column.
@@ -111,8 +129,59 @@ class Progress(Plugin):
         self._bars.start()
 
 
-def _line(title: str, run: Run, names: Sequence[str]) -> str:
-    return f"{title}  " + "  ".join(f"{name} {run.metrics[name]:.4f}" for name in names if name in run.metrics)
+class NotebookBar:
+    """One display in a notebook's cell that is updated in place; it needs IPython and nothing else."""
+
+    def __init__(self, run: Run) -> None:
+        from IPython.display import HTML, display
+
+        self._html = HTML
+        self._about = list(run.task.describe())
+        self._lines: list[str] = []
+        self._began = perf_counter()
+        self._steps_before = run.step
+        self._handle = display(HTML(self._text(run, "")), display_id=True)
+
+    def draw(self, run: Run, note: str) -> None:
+        """The bar as it stands, with a note behind it."""
+        self._handle.update(self._html(self._text(run, note)))
+
+    def keep(self, run: Run, line: str) -> None:
+        """A line above the bar; only the newest two stay, so that the cell keeps its height."""
+        self._lines = [*self._lines, line][-2:]
+        self.draw(run, "")
+
+    def close(self, run: Run) -> None:
+        """The lines without the bar."""
+        self._handle.update(self._html(self._lines_as_html()))
+
+    def _text(self, run: Run, note: str) -> str:
+        total = None if run.steps_per_epoch is None else run.epochs * run.steps_per_epoch
+        if total is not None and run.settings.steps is not None:
+            total = min(total, run.settings.steps)
+        done = f' value="{run.step}" max="{total}"' if total else ""
+        seconds = perf_counter() - self._began
+        rate = (run.step - self._steps_before) / seconds if seconds > 0 else 0.0
+        parts = [f"epoch {run.epoch}/{run.epochs}", f"step {run.step}" + (f"/{total}" if total else "")]
+        parts += [f"{rate:.1f}/s"] * (rate > 0)
+        if total and rate > 0 and run.step < total:
+            parts.append(f"{(total - run.step) / rate:.0f} s left")
+        said = escape("  ".join([*parts, *([note] if note else [])]))
+        return f'{self._lines_as_html()}<div><progress{done} style="width:20em"></progress> <code>{said}</code></div>'
+
+    def _lines_as_html(self) -> str:
+        return "".join(f"<div><code>{escape(line)}</code></div>" for line in [*self._about, *self._lines])
+
+
+def in_notebook() -> bool:
+    """Whether this runs in a kernel that shows HTML, as Jupyter's does; importing IPython is left to the kernel."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
+    return shell is not None and getattr(shell, "kernel", None) is not None
+
+
+def _values(metrics: Mapping[str, float], names: Sequence[str]) -> str:
+    return "  ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
 
 
 def _rate_column() -> ProgressColumn:

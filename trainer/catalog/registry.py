@@ -23,7 +23,11 @@ TASKS = "trainer.tasks"
 WORDS = {PLUGINS: "plugin", TASKS: "task"}
 COMMANDS = "trainer.commands"
 """Functions that become commands of `trainer`; see `trainer.cli.commands`."""
-KINDS = {**WORDS, COMMANDS: "command"}
+METRICS = "trainer.metrics"
+"""Functions without arguments, or classes, that give a metric; see `trainer.metrics.metrics_for`."""
+DEFAULTS = "trainer.defaults"
+"""What `fit` uses for a bare net; only ours are read."""
+KINDS = {**WORDS, COMMANDS: "command", METRICS: "metric", DEFAULTS: "default"}
 BASES: dict[str, type] = {PLUGINS: Plugin, TASKS: Task}
 OURS = "gluon-trainer"
 
@@ -238,11 +242,15 @@ def create_plugin(instance: str, values: Mapping[str, Any], *, where: str) -> Pl
 
 def name_of(part: Plugin | Task) -> str:
     """The name of a plugin or a task that was made in Python: its entry point's, or its class's in kebab-case."""
-    if part.name:
-        return part.name
-    cls = type(part)
+    return part.name or name_of_class(type(part))
+
+
+def name_of_class(cls: type[Plugin | Task]) -> str:
+    """The name that an instance of a plugin's or a task's class gets: its entry point's, or its own in kebab-case."""
+    if cls.name:
+        return cls.name
     value = f"{cls.__module__}:{cls.__qualname__}"
-    for entry in installed(PLUGINS if isinstance(part, Plugin) else TASKS):
+    for entry in installed(PLUGINS if issubclass(cls, Plugin) else TASKS):
         if entry.value == value:
             return entry.name
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__).lower()

@@ -2,19 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from trainer.config.settings import kebab
+from trainer.errors import UsageError
 from trainer.events import Plugin
+from trainer.launch.launch import Launch
 from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare
 from trainer.run import Run
 from trainer.task import Task
 
 
+@overload
 def fit(
-    task: str | Task,
+    task: str | Task | type[Task],
+    *,
+    plugins: Sequence[str | Plugin] = (),
+    without: Sequence[str] = (),
+    config: str | Path | None = None,
+    runs_dir: str | Path | None = DEFAULT_RUNS,
+    name: str | None = None,
+    compiled: bool = True,
+    **values: Any,
+) -> Run: ...
+@overload
+def fit(
+    task: Any,
+    *,
+    train: Any,
+    loss: Any,
+    validation: Any = None,
+    metrics: Any = None,
+    epochs: int = 10,
+    batch_size: int = 32,
+    optimizer: str | Mapping[str, Any] = "adam",
+    learning_rate: float | None = None,
+    resume: str | Path | Run | None = None,
+    plugins: Sequence[str | Plugin] = (),
+    without: Sequence[str] = (),
+    config: str | Path | None = None,
+    runs_dir: str | Path | None = None,
+    name: str | None = None,
+    compiled: bool = True,
+    **values: Any,
+) -> Run: ...
+def fit(
+    task: Any,
     *,
     plugins: Sequence[str | Plugin] = (),
     without: Sequence[str] = (),
@@ -24,22 +60,84 @@ def fit(
     compiled: bool = True,
     **values: Any,
 ) -> Run:
-    """Trains a task, by its name or as an instance, and returns the finished run.
+    """Trains a task or a Gluon net, and returns the finished run.
 
-    `plugins` adds to the task's suggestions, by name or as instances; `without` takes some of them away. `values` are
-    the options of `trainer run <task>` with underscores: `fit("my-task", epochs=3, learning_rate=0.05)`.
-    `runs_dir=None` writes nothing. The run has `metrics` (the newest value of each) and `history` (one dict an epoch).
+    A task is given by its name, as an instance, or as a class whose options are keywords. `values` are the options of
+    `trainer run <task>` with underscores: `fit("my-task", epochs=3, learning_rate=0.05)`.
 
-    Raises UsageError for what the caller can put right, PluginError for a plugin that failed, Interrupted after
-    Ctrl-C or SIGTERM.
+    A net is trained itself: `fit(net, train=(X, y), loss="softmax-cross-entropy")`. `train` and `validation` are tuples
+    (X, y) or (X, y, weights) of arrays (rows, …), `Arrays`, a Gluon `DataLoader`, or an iterable of batches that can be
+    started anew; X is a tuple for several inputs, and a `validation` between 0 and 1 is a part of the training rows.
+    `loss` is a name, a Gluon loss or a function of (outputs, labels) that gives one value per row; `metrics` are names,
+    metrics, or `mx.metric.EvalMetric`s. `resume` continues a run in its folder. Weights that the net has are kept;
+    others are drawn from the seed. A default plugin's name with False leaves it out.
+
+    `plugins` adds to the suggested ones, by name or as instances; `without` leaves some of them out. `optimizer` is a
+    name, or a dict with `name` and its arguments. `runs_dir=None`, the default for a net, writes nothing. The run has
+    `metrics` (the newest value of each) and `history` (one dict per epoch).
+
+    Raises UsageError for what the caller can fix, PluginError for a plugin that failed, Interrupted after Ctrl-C or
+    SIGTERM.
     """
-    request = Request(
-        task,
-        options={kebab(key): value for key, value in values.items()},
-        plugins=plugins,
-        without=without,
-        config=None if config is None else Path(config),
-        runs_dir=None if runs_dir is None else Path(runs_dir),
-        name=name,
-    )
-    return prepare(request).train(compiled=compiled)
+    values, sets = _optimizer(values)
+    parts: dict[str, Any] = {
+        "plugins": plugins,
+        "without": without,
+        "config": None if config is None else Path(config),
+        "name": name,
+        "sets": sets,
+    }
+    if _is_net(task):
+        from trainer.nets.launch import prepare_net
+
+        # By identity: a folder that happens to have the default's name was asked for.
+        given = None if runs_dir is DEFAULT_RUNS or runs_dir is None else Path(runs_dir)
+        launch: Launch = prepare_net(task, runs_dir=given, values=values, **parts)
+    else:
+        request = Request(
+            task,
+            options={kebab(key): value for key, value in values.items()},
+            runs_dir=None if runs_dir is None else Path(runs_dir),
+            **parts,
+        )
+        launch = prepare(request)
+    return launch.train(compiled=compiled)
+
+
+def _is_net(task: Any) -> bool:
+    """Whether it is a Gluon block. Raises UsageError for a block's class."""
+    if isinstance(task, (str, Task)) or "mxnet" not in sys.modules:
+        return False
+    from trainer.mxnet import gluon
+
+    if isinstance(task, type) and issubclass(task, gluon.Block):
+        raise UsageError(
+            f"{task.__name__} is a class", where="fit", fix=f"Give an instance: fit({task.__name__}(…), …)."
+        )
+    return isinstance(task, gluon.Block)
+
+
+def _optimizer(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The options with the optimizer's name, and its further arguments as `optimizer.KEY=VALUE` entries.
+
+    Raises UsageError for an object of MXNet's in place of a name.
+    """
+    given = values.get("optimizer")
+    if given is None or isinstance(given, str):
+        return values, []
+    if not isinstance(given, Mapping):
+        cls = type(given).__name__
+        raise UsageError(
+            f"a {cls} is not the name of an optimizer",
+            where="optimizer",
+            fix='Give its name and arguments: optimizer="sgd", learning_rate=0.1, or '
+            'optimizer={"name": "sgd", "learning_rate": 0.1, "momentum": 0.9}.',
+        )
+    known = {kebab(str(key)): value for key, value in given.items()}
+    if not isinstance(known.get("name"), str):
+        raise UsageError("its dict has no name", where="optimizer", fix='Write {"name": "sgd", …}.')
+    values = {**values, "optimizer": known.pop("name")}
+    for key in ("learning-rate", "weight-decay"):
+        if key in known:
+            values.setdefault(key.replace("-", "_"), known.pop(key))
+    return values, [f"optimizer.{key}={value}" for key, value in known.items()]

@@ -31,7 +31,7 @@ DEFAULT_RUNS = Path("runs")
 class Request:
     """What a user asked for, not yet checked. All names are in kebab-case."""
 
-    task: str | Task
+    task: str | Task | type[Task]
     options: Mapping[str, Any] = field(default_factory=dict)
     """Common settings and the task's own options: text from the command line, or values."""
     plugins: Sequence[str | Plugin] = ()
@@ -90,14 +90,17 @@ def _task_of(request: Request) -> tuple[str, type[Task]]:
     task = request.task
     if isinstance(task, str):
         return task, registry.load(registry.TASKS, task)
-    if not isinstance(task, Task):
-        raise UsageError(f"{task!r} is not a task", fix="Give the name of one, or an instance.")
-    cls = type(task)
+    cls = task if isinstance(task, type) else type(task)
+    if not issubclass(cls, Task):
+        raise UsageError(
+            f"{task!r} is not a task",
+            fix="Give the name of one, an instance, its class, or a Gluon net with train= and loss=.",
+        )
     check_class(cls, where=f"task {cls.__module__}.{cls.__name__}")
-    return registry.name_of(task), cls
+    return registry.name_of(task) if isinstance(task, Task) else registry.name_of_class(cls), cls
 
 
-def _with_options(task: str | Task, name: str, cls: type[Task], given: Mapping[str, Given]) -> Task:
+def _with_options(task: str | Task | type[Task], name: str, cls: type[Task], given: Mapping[str, Given]) -> Task:
     """The task with its options; an instance has them already, so the given ones have to be the same."""
     where = f"task {name!r}"
     if isinstance(task, Task):
@@ -111,7 +114,10 @@ def _with_options(task: str | Task, name: str, cls: type[Task], given: Mapping[s
                 fix="Give them to its constructor.",
             )
     else:
-        task = options.build(cls, given, where=where)
+        try:
+            task = options.build(cls, given, where=where)
+        except TypeError as error:
+            raise UsageError(f"it cannot be made: {error}", where=where, fix="Give an instance.") from error
     task.name = name
     task.check()
     return task

@@ -13,6 +13,7 @@ from trainer.errors import UsageError, did_you_mean, listed
 from trainer.events import Plugin
 from trainer.launch.launch import Launch
 from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare
+from trainer.nets.naming import NET, needs_net
 from trainer.run import Run
 from trainer.runs import checkpoint, folder
 from trainer.runs.checkpoint import Checkpoint, CheckpointError
@@ -31,6 +32,7 @@ def prepare_resume(
     from_checkpoint: str | None = None,
     task: Task | None = None,
     plugins: Sequence[Plugin] = (),
+    without: Sequence[str] = (),
     runs_dir: Path = DEFAULT_RUNS,
     to_verify: bool = False,
 ) -> Launch:
@@ -47,12 +49,14 @@ def prepare_resume(
     name = config.get("task", {}).get("name")
     if not isinstance(name, str):
         raise UsageError("it does not name a task", where=str(path / folder.CONFIG))
+    if name == NET and task is None:
+        raise needs_net(path)
     launch = prepare(
         Request(
             task or name,
             options={key: value for key, value in options.items() if value is not None},
             plugins=plugins,
-            without=[known for known in config.get("plugins", {}) if known in instances],
+            without=[*without, *(known for known in config.get("plugins", {}) if known in instances)],
             config=path / folder.CONFIG,
             runs_dir=None,
         )

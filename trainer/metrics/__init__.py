@@ -10,6 +10,7 @@ from trainer.metrics.base import Metric, direction_of
 from trainer.metrics.binary import BinaryClassification, average_precision, binary_metrics_at, roc_auc
 from trainer.metrics.evalmetric import EvalMetricAdapter, as_metric
 from trainer.metrics.multiclass import MulticlassClassification
+from trainer.metrics.names import metrics_for
 from trainer.metrics.regression import Regression
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "average_precision",
     "binary_metrics_at",
     "direction_of",
+    "metrics_for",
     "roc_auc",
 ]

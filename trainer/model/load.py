@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainer.atomic import shown
 from trainer.catalog import registry
@@ -13,6 +13,7 @@ from trainer.errors import UsageError
 from trainer.launch.prepare import DEFAULT_RUNS
 from trainer.model import manifest
 from trainer.model.model import Model
+from trainer.nets.naming import NET
 from trainer.runs.find import find_run, read_record
 from trainer.runs.folder import RUN
 from trainer.runs.listing import RunEntry
@@ -24,21 +25,26 @@ if TYPE_CHECKING:
 log = logging.getLogger("trainer")
 
 
-def load_model(path: str | Path, *, device: str = "cpu", task: Task | None = None) -> Model:
+def load_model(path: str | Path, *, device: str = "cpu", task: Task | None = None, net: Any = None) -> Model:
     """Loads the model from a run's folder, or from a model folder that was copied elsewhere.
 
     `device` is `cpu`, `gpu` or `gpu:1`. If you passed `fit` a task instance that is not installed as an entry point,
-    pass it here as `task` again. Loading runs the installed task's code only, never code from the folder.
+    pass it here as `task` again; pass a bare net that could not be saved with its symbol as `net`. Loading runs the
+    installed task's code only, never code from the folder.
 
     Raises UsageError for a run without a model, and for a folder that is damaged, of a newer version, or not a model.
     """
-    return load_from(find_model(path), device=device, task=task)
+    return load_from(find_model(path), device=device, task=task, net=net)
 
 
-def load_from(folder: Path, *, device: str = "cpu", task: Task | None = None) -> Model:
+def load_from(folder: Path, *, device: str = "cpu", task: Task | None = None, net: Any = None) -> Model:
     """The model in a model folder. Raises UsageError like `load_model`."""
     about = manifest.read(folder)
     built = _task(folder, about) if task is None else task
+    if net is not None:
+        if about.task.name != NET:
+            raise UsageError(f"the model is of the task {about.task.name!r}", where="net=", fix="Leave it out.")
+        built.block = net  # type: ignore[attr-defined]
     return Model(folder, about, built, _context(device))
 
 
@@ -91,9 +97,11 @@ def _check_run(path: Path, *, only_warn: bool) -> None:
 
 def _task(folder: Path, about: manifest.About) -> Task:
     """The task with its recorded options. Raises UsageError if it is not installed or its options have changed."""
+    from trainer.nets.task import NetTask
+
     where = str(folder / manifest.ABOUT)
     try:
-        cls: type[Task] = registry.load(registry.TASKS, about.task.name)
+        cls: type[Task] = NetTask if about.task.name == NET else registry.load(registry.TASKS, about.task.name)
     except UsageError as error:
         raise UsageError(
             error.what,

@@ -1,0 +1,7 @@
+"""The plugins that `fit(net, …)` uses unless told otherwise."""
+
+NET = {
+    False: ("progress",),
+    True: ("progress", "metrics-log", "checkpoint", "tensorboard", "report"),
+}
+"""By whether the run has a folder."""

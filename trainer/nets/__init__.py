@@ -1,0 +1,1 @@
+"""Training a bare Gluon net: arrays in, a run out, without a task class."""

@@ -1,0 +1,181 @@
+"""Numbers out of whatever a user holds: numpy, NDArrays, data frames, lists; with a fix for what holds none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.errors import UsageError, listed
+
+EXACT_INTEGERS = 1 << 24
+"""Whole numbers below this are the same number in float32."""
+
+
+def features_of(given: Any, *, where: str) -> tuple[NDArray[Any], ...]:
+    """The inputs of a net as arrays of rows: one, or one for each entry of a tuple.
+
+    All numbers become float32, as a net's weights are; whole numbers that float32 does not hold stay whole. Raises
+    UsageError for what is not rows of numbers.
+    """
+    if isinstance(given, tuple):
+        if not given:
+            raise UsageError("its tuple of inputs is empty", where=where)
+        return tuple(as_float(rows_of(part, where=where, what=f"input {n}")) for n, part in enumerate(given, start=1))
+    return (as_float(rows_of(given, where=where, what="X")),)
+
+
+def labels_of(given: Any, *, where: str) -> NDArray[Any]:
+    """The labels as float32, (rows, …). Raises UsageError for texts, with the way to map them to integers."""
+    labels = rows_of(given, where=where, what="y")
+    return np.ascontiguousarray(labels, dtype=np.float32)
+
+
+def weights_of(given: Any, rows: int, *, where: str) -> NDArray[Any]:
+    """The rows' weights as float32, (rows,). Raises UsageError for other shapes and for negative ones."""
+    weights = np.ascontiguousarray(rows_of(given, where=where, what="the weights"), dtype=np.float32)
+    if weights.size != rows:
+        raise UsageError(
+            f"its weights have shape {weights.shape} for {rows} rows", where=where, fix="Give one per row."
+        )
+    weights = weights.reshape(-1)
+    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise UsageError("its weights have to be finite, not negative, and not all 0", where=where)
+    return weights
+
+
+def rows_of(given: Any, *, where: str, what: str) -> NDArray[Any]:
+    """An array of numbers, (rows, …), without a copy if possible. Raises UsageError for anything else."""
+    array = _array(given, where=where, what=what)
+    if not array.ndim:
+        raise UsageError(
+            f"{what} is a {type(given).__name__}, not an array of rows",
+            where=where,
+            fix="Give a numpy array, an NDArray, a data frame or a list of rows.",
+        )
+    if array.dtype.kind == "O":
+        array = _numbers_of_objects(array, given, where=where, what=what)
+    if array.dtype.kind in "US":
+        raise _texts(given, array, where=where, what=what)
+    if array.dtype.kind not in "fiub":
+        raise UsageError(f"{what} holds {array.dtype.name}, not numbers", where=where)
+    if not len(array):
+        raise UsageError(f"{what} has 0 rows", where=where)
+    return array
+
+
+def _array(given: Any, *, where: str, what: str) -> NDArray[Any]:
+    """What numpy makes of it. Raises UsageError for what would come out as a puzzle: a sparse matrix, ragged lists."""
+    if hasattr(given, "asnumpy"):
+        given = given.asnumpy()
+    elif hasattr(given, "toarray"):
+        raise UsageError(f"{what} is a sparse {type(given).__name__}", where=where, fix=f"Give {what}.toarray().")
+    elif isinstance(given, dict):
+        raise UsageError(f"{what} is a dict", where=where, fix="Give an array of rows; several inputs as a tuple.")
+    if isinstance(given, list) and given and all(hasattr(part, "asnumpy") for part in given):
+        given = [part.asnumpy() for part in given]
+    try:
+        return np.asarray(given)
+    except Exception as error:
+        # numpy asks foreign objects, which raise what they like; ragged lists are a ValueError.
+        ragged = isinstance(given, (list, tuple)) and "inhomogeneous" in str(error)
+        reason = "its rows have different lengths" if ragged else f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UsageError(f"{what} is not an array of numbers: {reason}", where=where) from error
+
+
+def as_float(array: NDArray[Any]) -> NDArray[Any]:
+    """In float32 and in one piece; whole numbers that float32 does not hold as int64."""
+    wide = array.dtype.kind in "iu" and array.dtype.itemsize > 2 and array.size
+    if wide and max(int(array.max()), -int(array.min())) > EXACT_INTEGERS:
+        return np.ascontiguousarray(array, dtype=np.int64)
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def check_finite(array: NDArray[Any], *, where: str, what: str, fix: str) -> None:
+    """Raises UsageError, naming the first row, if an array holds NaN or infinity."""
+    if array.dtype.kind != "f":
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        # One pass without a temporary array; only what looks wrong is searched.
+        if np.isfinite(array.sum(dtype=np.float64)):
+            return
+    bad = ~np.isfinite(array)
+    if not bad.any():
+        return
+    rows = bad.reshape(len(array), -1).any(axis=1)
+    first = int(rows.argmax())
+    value = array[first][bad[first]].ravel()[0]
+    count = int(rows.sum())
+    several = f" and in {count - 1} more" if count > 1 else ""
+    raise UsageError(f"{what} holds {value:g} in row {first}{several}", where=where, fix=fix)
+
+
+def names_of(given: Any) -> list[str]:
+    """The columns of a data frame, if they are texts; empty for anything else."""
+    columns = getattr(given, "columns", None)
+    if columns is None or not hasattr(given, "dtypes"):
+        return []
+    names = list(columns)
+    return names if all(isinstance(name, str) for name in names) else []
+
+
+def _numbers_of_objects(array: NDArray[Any], given: Any, *, where: str, what: str) -> NDArray[Any]:
+    """Objects, as a data frame of several types gives them, as numbers if all of them are."""
+    if _has_texts(array):
+        raise _texts(given, array, where=where, what=what)
+    try:
+        return np.asarray(array, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        if any(isinstance(part, (list, tuple, np.ndarray)) for part in array.ravel()[:100]):
+            raise UsageError(
+                f"{what} is not an array of numbers: its rows have different lengths", where=where
+            ) from None
+        column = _column_of(given, lambda part: part.dtype.kind not in "fiub")
+        which = f"{what}, column {column!r}," if column else what
+        raise UsageError(
+            f"{which} holds objects that are not numbers ({error})", where=where, fix="Convert or drop them; fill gaps."
+        ) from error
+
+
+def _has_texts(array: NDArray[Any]) -> bool:
+    return any(isinstance(part, (str, bytes)) for part in array.ravel())
+
+
+def _texts(given: Any, array: NDArray[Any], *, where: str, what: str) -> UsageError:
+    if what == "y":
+        seen = listed([repr(str(part)) for part in dict.fromkeys(array.ravel()[:1000].tolist())], 3)
+        return UsageError(
+            f"the labels are texts ({seen})",
+            where=where,
+            fix="Map them to integers: classes, y = numpy.unique(y, return_inverse=True).",
+        )
+    column = _column_of(given, lambda part: _has_texts(np.asarray(part, dtype=object)))
+    place = f"its column {column!r}" if column else what
+    return UsageError(
+        f"{place} holds texts",
+        where=where,
+        fix="Encode them as numbers (one column per category), or drop them.",
+    )
+
+
+def _column_of(given: Any, is_bad: Any) -> str:
+    """The first column of a data frame that is to blame; empty for anything else."""
+    if not hasattr(given, "dtypes"):
+        return ""
+    for name in getattr(given, "columns", ()):
+        if is_bad(np.asarray(given[name])):
+            return str(name)
+    return ""
+
+
+def check_rows(parts: Sequence[tuple[str, NDArray[Any]]], *, where: str) -> None:
+    """Raises UsageError unless all have as many rows."""
+    lengths = {name: len(part) for name, part in parts}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{name} has {rows}" for name, rows in lengths.items())
+        few = next((name for name, part in parts if name == "X" and part.ndim > 1 and len(part) <= 4), "")
+        fix = "Several inputs of a net are a tuple: ((X1, X2), y)." if few else "Every row needs its label."
+        raise UsageError(f"the numbers of rows differ: {said}", where=where, fix=fix)

@@ -1,0 +1,195 @@
+"""From `fit(net, train=…, loss=…)` to a launch: what the call says, checked before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainer.catalog import registry
+from trainer.config import options
+from trainer.config.settings import FLAGS, Settings, kebab, read_config
+from trainer.errors import UsageError, did_you_mean, listed
+from trainer.events import Plugin
+from trainer.launch.launch import Launch
+from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare
+from trainer.launch.resume import prepare_resume
+from trainer.losses import check_loss
+from trainer.nets.naming import NET
+from trainer.nets.splits import check_fraction, rows_from
+from trainer.nets.task import NetTask
+from trainer.runs import folder
+from trainer.runs.find import find_run
+
+OWN = ("train", "validation", "loss", "metrics", "resume")
+"""Keywords that mean what they say here for a net alone; for a task they are its options."""
+NEW_ENDS = ("epochs", "steps", "devices")
+"""What a resumed run may be given anew."""
+
+
+def prepare_net(
+    net: Any,
+    *,
+    plugins: Sequence[str | Plugin],
+    without: Sequence[str],
+    config: Path | None,
+    runs_dir: Path | None,
+    name: str | None,
+    values: Mapping[str, Any],
+    sets: Sequence[str] = (),
+) -> Launch:
+    """A launch of a net; see `fit`. Raises UsageError for what does not fit together."""
+    values = dict(values)
+    own = {key: values.pop(key, None) for key in OWN}
+    task = _task(net, own)
+    names, left_out = _default_plugins(values, with_folder=bool(runs_dir or own["resume"]))
+    if own["resume"] is not None:
+        for argument, given in (("name", name), ("config", config)):
+            if given is not None:
+                raise UsageError(
+                    f"{argument}= does not go with resume=, which has both", where="fit", fix="Leave it out."
+                )
+        again = {**values, "without": [*without, *left_out]}
+        return _resumed(task, own["resume"], again, plugins, runs_dir=runs_dir, sets=sets)
+    if name is not None and runs_dir is None:
+        raise UsageError(
+            "name= is the name of a run's folder, and none is written", where="fit", fix="Add runs_dir='runs'."
+        )
+    named = {registry.name_of(each) if isinstance(each, Plugin) else each for each in plugins}
+    if config is not None and "plugins" in read_config(config):
+        names = []
+    names = [each for each in names if each not in named and each not in left_out and not registry.block_of(each)]
+    _check_options(values)
+    request = Request(
+        task,
+        options={kebab(key): value for key, value in values.items()},
+        plugins=[*names, *plugins],
+        without=without,
+        sets=sets,
+        config=config,
+        runs_dir=runs_dir,
+        name=name,
+    )
+    return prepare(request)
+
+
+def _task(net: Any, own: Mapping[str, Any]) -> NetTask:
+    if own["train"] is None:
+        raise UsageError("there are no rows to train on", where="fit", fix="Give them: fit(net, train=(X, y), loss=…).")
+    loss = check_loss(own["loss"])
+    train = rows_from(own["train"], "train")
+    validation: Any = own["validation"]
+    if isinstance(validation, (int, float)) or not getattr(validation, "shape", (1,)):
+        validation = check_fraction(validation)
+    elif validation is not None:
+        validation = rows_from(validation, "validation")
+    metrics = own["metrics"]
+    if metrics is not None and not isinstance(metrics, (list, tuple)):
+        metrics = [metrics]
+    return NetTask.around(net, loss, metrics, train, validation)
+
+
+def _default_plugins(values: dict[str, Any], *, with_folder: bool) -> tuple[list[str], list[str]]:
+    """The plugins that a net gets by itself, and those of them that the call switches off: `NAME=False`."""
+    entry = next((each for each in registry.installed(registry.DEFAULTS) if each.is_ours and each.name == "net"), None)
+    by_folder: Mapping[bool, Sequence[str]] = registry.imported(entry) if entry is not None else {}
+    left_out = []
+    for each in by_folder.get(True, ()):
+        given = values.pop(each.replace("-", "_"), True)
+        if not isinstance(given, bool):
+            raise UsageError(
+                f"{each}={given!r} is not True or False",
+                where="fit",
+                fix=f"Options go to an instance or a configuration: trainer plugins show {each}.",
+            )
+        if not given:
+            left_out.append(each)
+    return list(by_folder.get(with_folder, ())), left_out
+
+
+def _check_options(values: Mapping[str, Any]) -> None:
+    """Raises UsageError for a keyword that neither a net nor a run has."""
+    known = [*(field for field in Settings.model_fields), *(flag.replace("-", "_") for flag in FLAGS)]
+    for key in values:
+        if key not in known:
+            every = [*OWN, *known, "plugins", "without", "config", "runs_dir", "name", "compiled"]
+            hint = did_you_mean(key, every) or f"For a net there are: {listed(every, 99)}."
+            raise UsageError(f"fit has no option {key!r} for a net", fix=hint)
+
+
+def _resumed(
+    task: NetTask,
+    run: Any,
+    given: Mapping[str, Any],
+    plugins: Sequence[str | Plugin],
+    *,
+    runs_dir: Path | None,
+    sets: Sequence[str],
+) -> Launch:
+    """Continues a run of the same net; raises UsageError if the call says something else than the run's own does."""
+    if not isinstance(run, (str, Path)):
+        run = getattr(run, "folder", None)
+        if run is None:
+            raise UsageError("that run has no folder to continue in", where="resume", fix="Give the path of a folder.")
+    values = dict(given)
+    without = values.pop("without")
+    runs_dir = runs_dir or DEFAULT_RUNS
+    path = find_run(run, runs_dir)
+    config = read_config(path / folder.CONFIG)
+    _check_task(task, config, path)
+    _check_options(values)
+    ends = {key: value for key, value in values.items() if key in NEW_ENDS and value != config.get(key)}
+    _check_same({key: value for key, value in values.items() if key not in NEW_ENDS}, sets, config)
+    used = config.get("plugins", {})
+    for name in [each for each in plugins if isinstance(each, str)]:
+        if name not in used:
+            raise UsageError(f"the run does not use the plugin {name!r}", where="plugins", fix="Leave it out.")
+    return prepare_resume(
+        path,
+        **ends,
+        task=task,
+        plugins=[each for each in plugins if isinstance(each, Plugin)],
+        without=[each for each in without if each in used],
+        runs_dir=runs_dir,
+    )
+
+
+def _check_task(task: NetTask, config: Mapping[str, Any], path: Path) -> None:
+    was = config.get("task", {})
+    if was.get("name") != NET:
+        raise UsageError(
+            f"it is a run of the task {was.get('name')!r}",
+            where=f"resume={str(path)!r}",
+            fix="Continue it with trainer.resume(path).",
+        )
+    now = {"name": NET, **options.to_toml(task)}
+    words = {"net-name": "net", "loss-name": "loss", "validation-part": "validation"}
+    for key in dict.fromkeys([*words, *now]):
+        if now.get(key) != was.get(key):
+            raise UsageError(
+                f"the run has {words.get(key, key)} {_said(was.get(key))}, this call {_said(now.get(key))}",
+                where="resume",
+                fix="Give the arguments that the run was started with.",
+            )
+
+
+def _check_same(values: Mapping[str, Any], sets: Sequence[str], config: Mapping[str, Any]) -> None:
+    """Raises UsageError for a setting that differs from the run's."""
+    optimizer = config.get("optimizer", {})
+    for key, value in values.items():
+        section, inner = FLAGS.get(kebab(key), ("", kebab(key)))
+        was = config.get(section, {}).get(inner) if section else config.get(inner)
+        if value is not None and value != was:
+            raise UsageError(
+                f"the run has {key}={was!r}, this call {value!r}",
+                where="resume",
+                fix="Leave it out: a run is continued with its own settings.",
+            )
+    for entry in sets:
+        key, _, text = entry.removeprefix("optimizer.").partition("=")
+        if str(optimizer.get(key)) != text:
+            raise UsageError(f"the run has {key}={optimizer.get(key)}, this call {text}", where="resume")
+
+
+def _said(value: Any) -> str:
+    return "none" if value is None else repr(value)

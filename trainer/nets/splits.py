@@ -1,0 +1,240 @@
+"""`train=` and `validation=` as splits: arrays, a loader, batches that can be started anew, or a part of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.arrays import Arrays
+from trainer.errors import UsageError
+from trainer.nets.convert import (
+    as_float,
+    check_finite,
+    check_rows,
+    features_of,
+    labels_of,
+    names_of,
+    rows_of,
+    weights_of,
+)
+from trainer.seeds import derive
+
+FORMS = "a tuple (X, y), trainer.Arrays, a gluon.data.DataLoader, or an iterable of batches that can be started anew"
+
+
+@dataclass
+class Rows:
+    """One split: `arrays` in memory, or `batches` to go through once per epoch; the other one is None."""
+
+    where: str
+    """The argument that it came in."""
+    arrays: Arrays | None = None
+    batches: Batched | None = None
+    feature_names: list[str] = field(default_factory=list)
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """The labels of all rows in memory, or of the first batch, (rows, …)."""
+        if self.arrays is not None:
+            return np.asarray(self.arrays.labels)
+        assert self.batches is not None  # noqa: S101  the one or the other
+        return self.batches.first_labels
+
+    @property
+    def all_labels(self) -> bool:
+        """Whether `labels` are those of all rows."""
+        return self.arrays is not None
+
+
+def rows_from(given: Any, where: str) -> Rows:
+    """What a user gave as a split. Raises UsageError, naming the argument, for what cannot be one."""
+    from trainer.mxnet import gluon
+
+    if isinstance(given, Arrays):
+        return _own_arrays(given, where)
+    if isinstance(given, gluon.data.DataLoader):
+        return Rows(where, batches=Batched(given, where))
+    if isinstance(given, gluon.data.Dataset):
+        raise UsageError(
+            f"a {type(given).__name__} gives single rows",
+            where=where,
+            fix="Give gluon.data.DataLoader(dataset, batch_size=32, shuffle=True).",
+        )
+    if isinstance(given, tuple):
+        return _from_tuple(given, where)
+    if isinstance(given, list) and given and not all(isinstance(part, (tuple, list)) for part in given):
+        raise UsageError(
+            f"a list of {len(given)} {type(given[0]).__name__}", where=where, fix=f"Write a tuple: {where}=(X, y)."
+        )
+    _refuse(given, where)
+    return Rows(where, batches=Batched(given, where))
+
+
+def _from_tuple(given: tuple[Any, ...], where: str) -> Rows:
+    if len(given) not in (2, 3):
+        raise UsageError(
+            f"a tuple of {len(given)}",
+            where=where,
+            fix=f"Write {where}=(X, y) or (X, y, weights); several inputs as ((X1, X2), y).",
+        )
+    features = features_of(given[0], where=where)
+    labels = labels_of(given[1], where=where)
+    names = ["X"] if len(features) == 1 else [f"input {number}" for number in range(1, len(features) + 1)]
+    check_rows([*zip(names, features, strict=True), ("y", labels)], where=where)
+    fix = "Fill or drop such rows; trainer.Arrays(X, y) takes them as they are."
+    for name, part in zip(names, features, strict=True):
+        check_finite(part, where=where, what=name, fix=fix)
+    check_finite(labels, where=where, what="y", fix=fix)
+    weights = None if len(given) == 2 else weights_of(given[2], len(labels), where=where)
+    arrays = Arrays(features if isinstance(given[0], tuple) else features[0], labels, weights)
+    return Rows(where, arrays=arrays, feature_names=names_of(given[0]))
+
+
+def _own_arrays(given: Arrays, where: str) -> Rows:
+    """`Arrays` as they are, whole numbers among the features included; only their labels have to be numbers."""
+    parts = [rows_of(part, where=where, what="X") for part in given.inputs]
+    labels = labels_of(given.labels, where=where)
+    check_rows([*(("X", part) for part in parts), ("y", labels)], where=where)
+    weights = None if given.weights is None else weights_of(given.weights, len(labels), where=where)
+    features = tuple(parts) if isinstance(given.features, tuple) else parts[0]
+    return Rows(where, arrays=Arrays(features, labels, weights), feature_names=names_of(given.features))
+
+
+def _refuse(given: Any, where: str) -> None:
+    """Raises UsageError for what cannot be gone through twice."""
+    if isinstance(given, (str, bytes, dict)) or hasattr(given, "shape") or hasattr(given, "asnumpy"):
+        what = "one array" if hasattr(given, "shape") else f"a {type(given).__name__}"
+        raise UsageError(f"{what} is not rows with labels", where=where, fix=f"Give {FORMS}.")
+    try:
+        started = iter(given)
+    except TypeError:
+        raise UsageError(f"a {type(given).__name__} gives no rows", where=where, fix=f"Give {FORMS}.") from None
+    if started is given:
+        fix = "Give a list of batches, a gluon.data.DataLoader, or an object whose __iter__ starts anew each epoch."
+        raise UsageError(f"a {type(given).__name__} can be gone through once only", where=where, fix=fix)
+
+
+class Batched:
+    """Batches for a net, each (data, label) or (data, label, weight) of NDArrays of float32, checked as they come.
+
+    Iterating starts the source anew. Raises UsageError, naming the argument and the batch, for what does not fit.
+    """
+
+    def __init__(self, source: Any, where: str) -> None:
+        self._source = source
+        self._where = where
+        self._first: tuple[tuple[int, ...], ...] | None = None
+        self._any = False
+        self.first_labels: NDArray[Any] = np.empty(0, np.float32)
+        """The labels of the first batch that was seen."""
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        number = 0
+        for number, batch in enumerate(self._source, start=1):
+            yield self._batch(batch, f"{self._where}, batch {number}")
+        if not number:
+            what = "it gave no batch when it was started anew" if self._any else "it gives no batch"
+            raise UsageError(what, where=self._where, fix="Its __iter__ has to start from the beginning each time.")
+        self._any = True
+
+    def _batch(self, batch: Any, where: str) -> tuple[Any, ...]:
+        if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+            size = f" of {len(batch)}" if isinstance(batch, (tuple, list, dict)) else ""
+            raise UsageError(
+                f"it is a {type(batch).__name__}{size}",
+                where=where,
+                fix="A batch is (data, label) or (data, label, weight); several inputs are a tuple.",
+            )
+        inputs = [_input(part, where) for part in _parts(batch[0])]
+        label = _numbers(batch[1], where, "y")
+        weight = [_numbers(part, where, "the weights") for part in batch[2:]]
+        lengths = sorted({int(part.shape[0]) for part in [*inputs, label]})
+        if len(lengths) > 1:
+            raise UsageError(f"its parts have different numbers of rows: {lengths}", where=where)
+        if weight and weight[0].size != lengths[0]:
+            raise UsageError(f"its weights have shape {weight[0].shape} for {lengths[0]} rows", where=where)
+        shapes = (*(tuple(part.shape[1:]) for part in inputs), (len(batch),))
+        if self._first is None:
+            self._first, self.first_labels = shapes, label.asnumpy()
+        elif shapes != self._first:
+            raise UsageError(f"its rows have shapes {shapes[:-1]}, those before {self._first[:-1]}", where=where)
+        self._any = True
+        return (tuple(inputs), label, *weight)
+
+
+def _parts(data: Any) -> tuple[Any, ...]:
+    """The inputs: a tuple; or a list, if its entries are arrays, as a DataLoader gives them."""
+    if isinstance(data, tuple) or (isinstance(data, list) and data and all(hasattr(each, "shape") for each in data)):
+        return tuple(data)
+    return (data,)
+
+
+def _input(part: Any, where: str) -> Any:
+    from trainer.mxnet import mx
+
+    if hasattr(part, "as_in_context"):
+        return part if part.dtype == np.float32 else part.astype("float32")
+    found = as_float(rows_of(part, where=where, what="X"))
+    return mx.nd.array(found, dtype=found.dtype)
+
+
+def _numbers(part: Any, where: str, what: str) -> Any:
+    from trainer.mxnet import mx
+
+    if hasattr(part, "as_in_context"):
+        return part if part.dtype == np.float32 else part.astype("float32")
+    return mx.nd.array(rows_of(part, where=where, what=what), dtype="float32")
+
+
+def check_fraction(given: Any) -> float:
+    """`validation=` as a part of the training rows. Raises UsageError unless it lies between 0 and 1."""
+    fix = "Give a number between 0 and 1, such as 0.2, or rows: validation=(Xv, yv)."
+    if isinstance(given, (bool, np.bool_)) or not 0 < given < 1:
+        raise UsageError(f"{given!r} is not a part of the training rows", where="validation", fix=fix)
+    return float(given)
+
+
+def split_off(rows: Rows, fraction: float, *, seed: int, by_class: bool) -> tuple[Rows, Rows]:
+    """Training and validation rows, each in their old order: a function of the seed, the rows and the fraction.
+
+    `by_class`: with as many rows of each class as its share, give or take one. Raises UsageError for batches, and if
+    there are too few rows for both.
+    """
+    arrays = rows.arrays
+    if arrays is None:
+        raise UsageError(
+            f"a part of the rows ({fraction:g}) can be taken from arrays only",
+            where="validation",
+            fix="Give validation rows: validation=(Xv, yv), or a loader of them.",
+        )
+    total = len(arrays)
+    size = max(1, round(total * fraction))
+    if size >= total:
+        raise UsageError(f"{total} training rows are too few to take {fraction:g} of them", where="validation")
+    order = np.random.default_rng(derive(seed, "validation")).permutation(total)
+    if by_class:
+        # Sorted by class and shuffled within it, so that evenly spaced rows take from each class its share.
+        classes = np.asarray(arrays.labels).reshape(total, -1)
+        keys = classes.argmax(axis=1) if classes.shape[1] > 1 else classes[:, 0]
+        order = order[np.argsort(keys[order], kind="stable")]
+        taken = order[((np.arange(size) + 0.5) * total / size).astype(int)]
+    else:
+        taken = order[:size]
+    chosen = np.zeros(total, bool)
+    chosen[taken] = True
+    kept, held = (_take(arrays, np.flatnonzero(part)) for part in (~chosen, chosen))
+    return Rows(rows.where, kept, None, rows.feature_names), Rows("validation", held, None, rows.feature_names)
+
+
+def _take(arrays: Arrays, rows: NDArray[Any]) -> Arrays:
+    parts = tuple(np.asarray(part)[rows] for part in arrays.inputs)
+    weights = None if arrays.weights is None else np.asarray(arrays.weights)[rows]
+    features = parts if isinstance(arrays.features, tuple) else parts[0]
+    return Arrays(features, np.asarray(arrays.labels)[rows], weights)

@@ -1,0 +1,288 @@
+"""The task around a bare net: what `fit(net, …)` trains, and what its saved model names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from trainer.errors import UsageError
+from trainer.losses import NAMED, Labels, LossKind, Outputs, kind_of, make_loss, probabilities
+from trainer.metrics import Metric, as_metric, metrics_for
+from trainer.metrics.evalmetric import EvalMetricAdapter
+from trainer.metrics.names import TwoColumns
+from trainer.model.interface import ModelInterface
+from trainer.nets.checks import check_loss_of_row, check_outputs
+from trainer.nets.interface import NetInterface
+from trainer.nets.naming import NET
+from trainer.nets.splits import Rows, split_off
+from trainer.task import Defaults, Splits, Task
+
+if TYPE_CHECKING:
+    from trainer.mxnet import Array
+    from trainer.run import Run
+
+
+@dataclass(eq=False)
+class NetTask(Task):
+    """A Gluon net with its loss and its rows, as they were given to `fit`.
+
+    The options are what the saved model and the configuration say of them; the rest is for Python alone.
+    """
+
+    net_name: Annotated[str, Field(description="The class of the net.")] = ""
+    loss_name: Annotated[str, Field(description="The loss, by its name or its class.")] = ""
+    outputs: Annotated[Outputs, Field(description="What the net's outputs are under that loss.")] = "unknown"
+    labels: Annotated[Labels, Field(description="What the labels are under that loss.")] = "unknown"
+    validation_part: Annotated[
+        float | None, Field(description="The part of the training rows that is held back for validation.")
+    ] = None
+    block: Any = None
+    given_loss: Any = None
+    given_metrics: Sequence[Any] | None = None
+    train_rows: Rows | None = field(default=None, repr=False)
+    validation_rows: Rows | None = field(default=None, repr=False)
+
+    name = NET
+    defaults = Defaults(epochs=10, batch_size=32, optimizer="adam")
+
+    def __post_init__(self) -> None:
+        self._run: Run | None = None
+        self._single = False
+        self._features: list[str] = []
+        self._lines: list[str] = []
+        self._headline: list[str] = []
+
+    @classmethod
+    def around(
+        cls, net: Any, loss: Any, metrics: Sequence[Any] | None, train: Rows, validation: Rows | float | None
+    ) -> NetTask:
+        """The task of a net that was given to `fit`. Raises UsageError for a metric that does not go with the loss."""
+        kind = kind_of(loss)
+        if isinstance(loss, str) and kind.labels == "class" and _holds_shares(train):
+            kind = replace(kind, labels="distribution")
+        part = validation if isinstance(validation, float) else None
+        task = cls(
+            net_name=type(net).__name__,
+            loss_name=kind.name,
+            outputs=kind.outputs,
+            labels=kind.labels,
+            validation_part=part,
+            block=net,
+            given_loss=loss,
+            given_metrics=metrics,
+            train_rows=train,
+            validation_rows=None if isinstance(validation, float) else validation,
+        )
+        task._made_metrics()
+        return task
+
+    @property
+    def kind(self) -> LossKind:
+        """What the loss says about outputs and labels."""
+        return LossKind(self.loss_name, self.outputs, self.labels)
+
+    @property
+    def headline(self) -> Sequence[str]:  # type: ignore[override]
+        """The losses, and the first two values of the metrics."""
+        return ("train/loss", "validation/loss", *self._headline)
+
+    @property
+    def evaluation_batch_size(self) -> int | None:  # type: ignore[override]
+        """That of training: what a net needs in memory is not known."""
+        return None
+
+    def splits(self, run: Run) -> Splits:
+        """The rows; those for validation taken from the training rows if a part was asked for."""
+        assert self.train_rows is not None  # noqa: S101  only `fit` makes one that trains
+        self._run = run
+        train, validation = self.train_rows, self.validation_rows
+        if self.validation_part is not None:
+            by_class = self.labels in ("class", "binary", "signed", "distribution") and _has_few_values(train)
+            train, validation = split_off(train, self.validation_part, seed=run.settings.seed, by_class=by_class)
+        self._features = train.feature_names
+        sources = [_source(part, run) for part in (train, validation) if part is not None]
+        self._check_shapes(train, validation)
+        self._used = train, validation
+        self._lines = [_described(self.net_name, self.loss_name, train, validation)]
+        return Splits(*sources)
+
+    def net(self) -> Any:
+        """The net itself. Raises UsageError for a model without a symbol that was loaded without its net."""
+        if self.block is None:
+            raise UsageError(
+                f"the model has no symbol, so it needs its net, a {self.net_name}",
+                where="load_model",
+                fix="Give it: load_model(path, net=net).",
+            )
+        return self.block
+
+    def initializer(self) -> Any:
+        """Xavier; for vectors, which Xavier refuses, MXNet's own default."""
+        from trainer.mxnet import mx
+
+        class Initial(mx.init.Xavier):  # type: ignore[misc]
+            def _init_weight(self, name: Any, array: Array) -> None:
+                if array.ndim < 2:
+                    mx.init.Uniform()._init_weight(name, array)  # noqa: SLF001  as Xavier calls its own
+                else:
+                    super()._init_weight(name, array)
+
+        return Initial()
+
+    def loss(self) -> Any:
+        """The loss; of a loaded model by its name. Raises UsageError if it was not one with a name."""
+        given = self.loss_name if self.given_loss is None else self.given_loss
+        if not isinstance(given, str):
+            return given
+        if given not in NAMED:
+            raise UsageError(f"the loss {given} of the model is not in its folder", where="loss")
+        return make_loss(given, shares=self.labels == "distribution")
+
+    def metrics(self) -> Sequence[Metric]:
+        """Asked for when the net exists: checks its outputs against the labels and the loss. Raises UsageError."""
+        outputs = self._check_net()
+        made = self._made_metrics()
+        usual = self.given_metrics is None
+        if usual and (len(outputs) != 1 or (self.labels in ("class", "distribution") and outputs[0].ndim != 2)):
+            made = []
+        self._single = len(outputs) == 1 and outputs[0].size == 1
+        if usual and not self._single and self._run is not None and self._run.train is not None:
+            # Several yes-or-no labels per row are counted one by one, which weights per row do not go with.
+            made = [] if self.labels in ("binary", "signed") and self._run.train.weighted else made
+        self._headline = [f"validation/{name}" for name in _first_names(made)]
+        return made
+
+    def predictions(self, outputs: Array) -> Array:
+        """Probabilities if the loss implies some; of several outputs the first."""
+        if isinstance(outputs, (list, tuple)):
+            return outputs[0]
+        found = probabilities(outputs, self.outputs)
+        return found.reshape((-1,)) if self._single and self.outputs in ("logit", "probability") else found
+
+    def model_info(self) -> Mapping[str, Any]:
+        """The columns of the training rows, and whether the net gives one number per row."""
+        return {"features": self._features, "single": self._single}
+
+    def model_interface(self, info: Mapping[str, Any]) -> ModelInterface:
+        """Arrays in; probabilities and classes out."""
+        self._single = bool(info.get("single", self._single))
+        return NetInterface(self.outputs, self.labels, [str(name) for name in info.get("features", ())])
+
+    def describe(self) -> Sequence[str]:
+        """One line: net, loss and numbers of rows."""
+        return self._lines
+
+    def feature_names(self) -> Sequence[str]:
+        """The columns of a data frame."""
+        return self._features
+
+    def _made_metrics(self) -> list[Metric]:
+        if self.given_metrics is None:
+            return metrics_for(self.kind)
+        names = [each for each in self.given_metrics if isinstance(each, str)]
+        found = metrics_for(self.kind, names) if names else []
+        for given in self.given_metrics:
+            if not isinstance(given, str):
+                metric = _metric(given)
+                binary = self.outputs in ("logit", "probability")
+                found.append(TwoColumns(metric) if binary and isinstance(metric, EvalMetricAdapter) else metric)
+        return found
+
+    def _check_net(self) -> list[Array]:
+        """The net's outputs for one row. Raises UsageError if they do not go with labels and loss."""
+        from trainer.mxnet import autograd, mx
+
+        run = self._run
+        if run is None or run.train is None or run.net is None:
+            return []
+        with autograd.predict_mode():
+            given = run.net(*run.train.sample())
+        outputs = list(given) if isinstance(given, (list, tuple)) else [given]
+        if not all(isinstance(each, mx.nd.NDArray) for each in outputs):
+            raise UsageError(f"the net gives a {type(outputs[0]).__name__}, not arrays", where=self.net_name)
+        for rows in self._used:
+            if rows is not None:
+                check_outputs(outputs, rows.labels, self.kind, where=rows.where)
+        label = mx.nd.array(self._used[0].labels[:1], ctx=run.contexts[0], dtype=np.float32)
+        check_loss_of_row(self.loss(), given, label, weighted=run.train.weighted)
+        return outputs
+
+    def _check_shapes(self, train: Rows, validation: Rows | None) -> None:
+        if validation is None or train.arrays is None or validation.arrays is None:
+            return
+        parts = [(train.arrays.inputs, validation.arrays.inputs), ((train.labels,), (validation.labels,))]
+        for (ours, others), what in zip(parts, ("X", "y"), strict=True):
+            shapes, found = ([tuple(part.shape[1:]) for part in each] for each in (ours, others))
+            if shapes != found and {(), (1,)} != {*shapes, *found}:
+                raise UsageError(
+                    f"the rows of {what} have shape {_plain(found)}, those of train {_plain(shapes)}",
+                    where=validation.where,
+                    fix="Give both splits the same columns.",
+                )
+
+
+def _metric(given: Any) -> Metric:
+    if not isinstance(given, type) and callable(given) and not hasattr(given, "get_name_value"):
+        raise UsageError(
+            f"the function {getattr(given, '__name__', given)!r} is not a metric",
+            where="metrics",
+            fix="Wrap a function of (labels, predictions): mx.metric.CustomMetric(function).",
+        )
+    try:
+        return as_metric(given)
+    except UsageError as error:
+        raise UsageError(error.what, where="metrics", fix=error.fix) from error
+
+
+def _first_names(metrics: Sequence[Metric]) -> list[str]:
+    """The values to show of metrics: the first two that have a direction, or the first two."""
+    names: list[str] = []
+    better: set[str] = set()
+    for metric in metrics:
+        names += metric.compute()
+        better |= set(metric.directions)
+    return ([name for name in names if name in better] or names)[:2]
+
+
+def _source(rows: Rows, run: Run) -> Any:
+    from trainer.data.loader import LoaderBatches
+
+    if rows.batches is None:
+        return rows.arrays
+    return LoaderBatches(rows.batches, contexts=run.contexts, seed=run.settings.seed)
+
+
+def _holds_shares(rows: Rows) -> bool:
+    """Whether the labels are one column per class, (rows, classes), each row adding up to 1."""
+    if rows.arrays is None:
+        for _ in rows.batches or ():
+            break
+    labels = rows.labels
+    if labels.ndim != 2 or labels.shape[1] < 2:
+        return False
+    return bool((labels >= 0).all() and np.allclose(labels.sum(axis=1), 1, atol=1e-3))
+
+
+def _has_few_values(rows: Rows) -> bool:
+    """Whether the labels of rows in memory are classes that a split could keep in proportion."""
+    labels = rows.labels
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        return _holds_shares(rows)
+    return labels.size == len(labels) and len(np.unique(labels)) <= max(2, len(labels) // 2)
+
+
+def _described(net: str, loss: str, train: Rows, validation: Rows | None) -> str:
+    counts = [
+        f"{len(rows.arrays)} {word} rows"
+        for rows, word in ((train, "training"), (validation, "validation"))
+        if rows is not None and rows.arrays is not None
+    ]
+    return f"{net}, {loss}" + (f": {' and '.join(counts)}" if counts else "")
+
+
+def _plain(shapes: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join(map(str, shapes))
