@@ -132,7 +132,12 @@ def test_fit_refuses_what_is_no_plugin_and_no_task():
     with pytest.raises(UsageError, match="is not a plugin"):
         fit("logreg", plugins=[StopAt], runs_dir=None)
     with pytest.raises(UsageError, match="is not a task"):
-        fit(Tiny, runs_dir=None)
+        fit(StopAt, runs_dir=None)
+
+
+def test_fit_takes_a_task_class_with_its_options():
+    run = fit(Tiny, train_rows=6, epochs=1, batch_size=3, runs_dir=None)
+    assert (run.status, run.step, run.task.train_rows) == ("finished", 2, 6)
 
 
 def test_fit_raises_what_a_plugin_raised_naming_plugin_event_and_step():

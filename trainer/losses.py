@@ -115,7 +115,7 @@ def check_loss(loss: Any, *, where: str = "loss") -> Any:
     if callable(loss):
         return loss
     raise UsageError(
-        f"a {type(loss).__name__} is not a loss",
+        f"{loss!r} is not a loss",
         where=where,
         fix="Give a name, a loss of gluon.loss, or a function of (outputs, labels).",
     )

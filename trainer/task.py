@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from trainer.metrics import Metric
+    from trainer.metrics.base import Metric
     from trainer.model.interface import ModelInterface
     from trainer.mxnet import Array
     from trainer.run import Run

@@ -128,7 +128,7 @@ def _optimizer(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(given, Mapping):
         cls = type(given).__name__
         raise UsageError(
-            f"a {cls} is not the name of an optimizer",
+            f"it is the object {cls}, not the name of an optimizer",
             where="optimizer",
             fix='Give its name and arguments: optimizer="sgd", learning_rate=0.1, or '
             'optimizer={"name": "sgd", "learning_rate": 0.1, "momentum": 0.9}.',

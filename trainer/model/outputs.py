@@ -30,7 +30,7 @@ def outputs_for(run: Any, data: Any) -> Outputs:
 
 def probabilities_for(run: Any, data: Any) -> NDArray[Any]:
     """The probability of each class, (rows, classes). Raises UsageError if the run's loss does not imply any."""
-    kind = kind_of(run.task.loss())
+    kind = getattr(run.task, "kind", None) or kind_of(run.task.loss())
     fix = "Use run.predict(X), which gives the net's outputs."
     if kind.outputs in ("numbers", "score", "unknown"):
         raise UsageError(f"the loss {kind.name} gives no probabilities", where="predict_proba", fix=fix)
