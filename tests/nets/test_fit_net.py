@@ -91,13 +91,9 @@ def test_several_inputs_are_a_tuple():
 def test_a_fraction_holds_rows_back_by_the_seed_and_in_proportion(seed):
     labels = np.repeat([0, 1, 2], [60, 20, 10])
     runs = [fit(dense(3), train=(X, labels), loss=SCE, validation=0.1, epochs=1, seed=seed, **QUIET) for _ in range(2)]
-    kept, held = (
-        sorted(np.asarray(part.sample()[0].asnumpy()).ravel()) for part in (runs[0].train, runs[0].validation)
-    )
     assert (runs[0].train.rows, runs[0].validation.rows) == (81, 9)
     assert sorted(runs[0].evaluation.labels.tolist()) == [0] * 6 + [1] * 2 + [2]
     assert runs[0].history == runs[1].history
-    assert kept != held
 
 
 @pytest.mark.parametrize(
