@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trainer.errors import UsageError, did_you_mean, listed
+
 if TYPE_CHECKING:
     from trainer.metrics.base import Direction
 
@@ -34,6 +36,17 @@ class MetricLog:
                 self._entry[name] = number
             if within_batch:
                 self.of_step[name] = number
+
+    def value(self, name: str, *, where: str) -> float:
+        """The newest value of a metric. Raises UsageError, listing the names, if it was never logged."""
+        if name not in self.newest:
+            hint = did_you_mean(name, self.newest)
+            raise UsageError(
+                f"the metric {name!r} is not logged",
+                where=where,
+                fix=f"Logged are: {listed(sorted(self.newest), 99)}. {hint}".strip(),
+            )
+        return self.newest[name]
 
     def begin_epoch(self) -> None:
         """From here on values belong to a new epoch."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.engine_state import BUILT, NotBuiltError
-from trainer.errors import TrainerError, UsageError, did_you_mean, listed
+from trainer.errors import TrainerError, UsageError
 from trainer.metrics.base import direction_of
 from trainer.processes.single import Processes
 
@@ -194,14 +194,7 @@ class Run:
 
     def monitored(self, name: str) -> float:
         """The newest value of a logged metric. Raises UsageError, listing the names, if it was never logged."""
-        if name not in self.metrics:
-            hint = did_you_mean(name, self.metrics)
-            raise UsageError(
-                f"the metric {name!r} is not logged",
-                where=f"plugin {self.acting!r}",
-                fix=f"Logged are: {listed(sorted(self.metrics), 99)}. {hint}".strip(),
-            )
-        return self.metrics[name]
+        return self._state.log.value(name, where=f"plugin {self.acting!r}")
 
     def sign(self, name: str, mode: Literal["auto", "min", "max"] = "auto") -> float:
         """+1 if more of a metric is better, -1 if less is. Raises UsageError if that is not known."""
@@ -278,9 +271,7 @@ class Run:
 
     def named_gradients(self) -> Iterator[tuple[str, Array]]:
         """Each trained parameter, by its place, with its gradient: summed over the rows, on the first context."""
-        for name, parameter in self._state.step.parameters.named.items():
-            if parameter.grad_req != "null":
-                yield name, parameter.grad(self.contexts[0])
+        yield from self._state.step.parameters.named_gradients()
 
     @property
     def learning_rate(self) -> float:

@@ -146,6 +146,12 @@ class Parameters:
             autograd.mark_variables(member._data, member._grad, member.grad_req)  # noqa: SLF001
         return group
 
+    def named_gradients(self) -> Iterator[tuple[str, Array]]:
+        """Each trained parameter by name, with its gradient on the first context."""
+        for name, parameter in self.named.items():
+            if parameter.grad_req != "null":
+                yield name, parameter.grad(self._contexts[0])
+
     def copy(self) -> dict[str, NDArray[Any]]:
         """Every parameter by name, on the host. Waits for the device."""
         with waiting:
