@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from trainer import cpu
+from trainer.device_time import waiting
 from trainer.errors import UsageError, did_you_mean, listed
 
 os.environ.setdefault("MXNET_SUBGRAPH_BACKEND", "default")
@@ -96,7 +97,10 @@ mx: Any = mxnet
 """The MXNet package. It has no type information, hence `Any`."""
 
 gluon: Any = _gluon
+"""`mxnet.gluon`."""
+
 autograd: Any = _autograd
+"""`mxnet.autograd`."""
 
 Array = Any
 """An `mxnet.nd.NDArray`."""
@@ -104,4 +108,4 @@ Array = Any
 Context = Any
 """An `mxnet.Context`."""
 
-__all__ = ["COMPUTING", "Array", "Context", "autograd", "gluon", "mx"]
+__all__ = ["COMPUTING", "Array", "Context", "autograd", "gluon", "mx", "waiting"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.engine_state import BUILT, NotBuiltError
 from trainer.errors import TrainerError, UsageError, did_you_mean, listed
-from trainer.metrics import direction_of
+from trainer.metrics.base import direction_of
 from trainer.processes.single import Processes
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from trainer import Phase, Plugin, Run
-from trainer.runs import checkpoint
-from trainer.runs.checkpoint import Checkpoint as Saved
+from trainer.runs import Checkpoint as Saved
+from trainer.runs import complete_checkpoints, remove_checkpoint
 
 
 @dataclass
@@ -67,12 +67,12 @@ class Checkpoint(Plugin):
         self._newest = perf_counter()
         if run.folder is None:
             return
-        saved = checkpoint.complete(run.folder)
+        saved = complete_checkpoints(run.folder)
         instances = [plugin for plugin in run.plugins if isinstance(plugin, Checkpoint)]
         kept = [each for plugin in instances for each in plugin._kept(run, saved)]  # noqa: SLF001  of its own class
         for each in self._mine(saved):
             if each not in kept:
-                checkpoint.remove(each)
+                remove_checkpoint(each)
 
     def _mine(self, saved: list[Saved]) -> list[Saved]:
         """Those that this plugin asked for, the newest first."""
@@ -94,7 +94,7 @@ class Checkpoint(Plugin):
         value, sign = run.monitored(self.monitor), run.sign(self.monitor, self.mode)
         if run.folder is None or not math.isfinite(value):
             return False
-        best = self._best(run, self._mine(checkpoint.complete(run.folder)))
+        best = self._best(run, self._mine(complete_checkpoints(run.folder)))
         return len(best) < self.keep_best or sign * value > sign * float(best[-1].metrics[self.monitor] or 0.0)
 
     def _best(self, run: Run, saved: list[Saved]) -> list[Saved]:

@@ -11,7 +11,7 @@ from pydantic import Field
 from trainer import Phase, Plugin, Run, UsageError
 
 if TYPE_CHECKING:
-    from trainer.data.batches import Shard
+    from trainer.data import Shard
     from trainer.mxnet import Array
 
 

@@ -17,7 +17,7 @@ from trainer import Arrays, Defaults, Run, Splits, Task, UsageError
 
 if TYPE_CHECKING:
     from trainer import ModelInterface
-    from trainer.data.schema import Rows, Schema
+    from trainer.data import Rows, Schema
     from trainer.metrics import Metric
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -87,7 +87,7 @@ class LogisticRegression(Task):
         """The table's splits, or generated ones; weights are brought to a mean of 1 over the training rows."""
         if self.data is None:
             return self._generated(run.settings.seed)
-        from trainer.data.table import TableOptions, describe, load_splits
+        from trainer.data import TableOptions, describe, load_splits
 
         table = load_splits(
             TableOptions(
@@ -142,7 +142,7 @@ class LogisticRegression(Task):
 
     def _generated(self, seed: int) -> Splits:
         """The tutorial's data, drawn as it draws it: training rows first, then validation rows, from one seed."""
-        from trainer.data.schema import Rows
+        from trainer.data import Rows
         from trainer.mxnet import mx
 
         mx.random.seed(seed)
@@ -168,7 +168,7 @@ class LogisticRegression(Task):
             return 10
         if self.features:
             return len(self.features)
-        from trainer.data.stream import open_stream
+        from trainer.data import open_stream
 
         with closing(open_stream(str(self.data))) as table:
             # Without those that are left out, and without the label.
@@ -204,14 +204,14 @@ class LogisticRegression(Task):
 
     def model_info(self) -> Mapping[str, Any]:
         """What was learned of the table; nothing for a class derived from this one whose rows come from elsewhere."""
-        from trainer.model.tables import BinaryTable
+        from trainer.model import BinaryTable
 
         schema = getattr(self, "_schema", None)
         return {} if schema is None else BinaryTable.info(schema, weight_mean=self._weight_mean)
 
     def model_interface(self, info: Mapping[str, Any]) -> ModelInterface:
         """Tables with the training columns in, probability and class out."""
-        from trainer.model.tables import BinaryTable
+        from trainer.model import BinaryTable
 
         return BinaryTable.from_info(info) if info else super().model_interface(info)
 
@@ -227,9 +227,7 @@ class LogisticRegression(Task):
 
 def _generated_schema() -> Schema:
     """The generated data as a table: columns `x1` to `x10`, used as they are, and a label of 0 and 1."""
-    from trainer.data.columns import Column
-    from trainer.data.labels import Labels
-    from trainer.data.schema import Schema
+    from trainer.data import Column, Labels, Schema
 
     columns = tuple(Column(f"x{number}", "numeric") for number in range(1, 11))
     return Schema(columns, "label", Labels("0", "1"), standardize=False)

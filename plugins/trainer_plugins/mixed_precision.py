@@ -113,8 +113,7 @@ class MixedPrecision(Plugin):
     @staticmethod
     def _are_finite(arrays: Sequence[Any]) -> bool:
         """Waits for the device."""
-        from trainer.device_time import waiting
-        from trainer.mxnet import mx
+        from trainer.mxnet import mx, waiting
 
         with waiting:
             return bool(mx.nd.multi_all_finite(*arrays, num_arrays=len(arrays)).asscalar())
@@ -125,8 +124,7 @@ class MixedPrecision(Plugin):
 
     def _check(self, context: Any) -> None:
         """Raises UsageError where the context does not compute with the type."""
-        from trainer import cpu
-        from trainer.mxnet import mx
+        from trainer.mxnet import COMPUTING, mx
 
         other = "float16" if self.dtype == "bfloat16" else "bfloat16"
         data, weight = mx.sym.var("data", shape=(2, 4)), mx.sym.var("weight", shape=(3, 4))
@@ -137,7 +135,7 @@ class MixedPrecision(Plugin):
         except mx.MXNetError as error:
             reason = next((line.strip() for line in reversed(str(error).splitlines()) if "Error:" in line), "")
             on_cpu = context.device_type == "cpu"
-            if self.dtype == "bfloat16" and on_cpu and not cpu.of_environment().onednn:
+            if self.dtype == "bfloat16" and on_cpu and not COMPUTING.onednn:
                 fix = "bfloat16 is computed by oneDNN, which is switched off for small steps: --onednn on."
             else:
                 fix = f"Use {other}: --set {self.name}.dtype={other}" + (

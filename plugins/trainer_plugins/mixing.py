@@ -15,7 +15,7 @@ from trainer.seeds import derive
 from trainer_plugins.label_smoothing import floating, soft_classes
 
 if TYPE_CHECKING:
-    from trainer.data.batches import Batch, Shard
+    from trainer.data import Batch, Shard
     from trainer.mxnet import Array
 
 Mix = Callable[["Array", "Array"], "Array"]

@@ -208,7 +208,7 @@ def test_gluoncvs_shapes_go_on_after_a_resume_where_they_were(tmp_path):
     saving = plugin("saving", batch_end=lambda run: run.step == 7 and run.save("here"))
     engine(Tiny(), schedule(), saving, epochs=8, steps=9, folder=tmp_path).fit()
     # Nine steps shorten the last shape of the first run alone; the second is as long as it was asked to be.
-    saved = checkpoint.complete(tmp_path)[0]
+    saved = checkpoint.complete_checkpoints(tmp_path)[0]
     seen = []
     looking = plugin("look", phase=Phase.REPORT, batch_end=lambda run: seen.append(run.learning_rate / BASE))
     plugins = [schedule(), plugin("saving"), looking]

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.config.settings import kebab
 from trainer.events import Plugin
-from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare
+from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare_run
 from trainer.run import Run
 from trainer.task import Task
 
@@ -42,4 +42,4 @@ def fit(
         runs_dir=None if runs_dir is None else Path(runs_dir),
         name=name,
     )
-    return prepare(request).train(compiled=compiled)
+    return prepare_run(request).train(compiled=compiled)

@@ -12,7 +12,7 @@ from trainer.config.settings import read_config
 from trainer.errors import UsageError, did_you_mean, listed
 from trainer.events import Plugin
 from trainer.launch.launch import Launch
-from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare
+from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare_run
 from trainer.run import Run
 from trainer.runs import checkpoint, folder
 from trainer.runs.checkpoint import Checkpoint, CheckpointError
@@ -47,7 +47,7 @@ def prepare_resume(
     name = config.get("task", {}).get("name")
     if not isinstance(name, str):
         raise UsageError("it does not name a task", where=str(path / folder.CONFIG))
-    launch = prepare(
+    launch = prepare_run(
         Request(
             task or name,
             options={key: value for key, value in options.items() if value is not None},

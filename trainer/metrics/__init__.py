@@ -6,17 +6,23 @@ The definitions are scikit-learn's, and the tests compare with it. The code is o
 
 from __future__ import annotations
 
-from trainer.metrics.base import Metric, direction_of
-from trainer.metrics.binary import BinaryClassification, average_precision, binary_metrics_at, roc_auc
-from trainer.metrics.evalmetric import EvalMetricAdapter, as_metric
-from trainer.metrics.multiclass import MulticlassClassification
-from trainer.metrics.regression import Regression
+from typing import TYPE_CHECKING
+
+from trainer._lazy import exports
+
+if TYPE_CHECKING:
+    from trainer.metrics.base import Metric, direction_of
+    from trainer.metrics.binary import BinaryClassification, Ranked, average_precision, binary_metrics_at, roc_auc
+    from trainer.metrics.evalmetric import EvalMetricAdapter, as_metric
+    from trainer.metrics.multiclass import MulticlassClassification
+    from trainer.metrics.regression import Regression
 
 __all__ = [
     "BinaryClassification",
     "EvalMetricAdapter",
     "Metric",
     "MulticlassClassification",
+    "Ranked",
     "Regression",
     "as_metric",
     "average_precision",
@@ -24,3 +30,20 @@ __all__ = [
     "direction_of",
     "roc_auc",
 ]
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "trainer.metrics.base": ("Metric", "direction_of"),
+        "trainer.metrics.binary": (
+            "BinaryClassification",
+            "Ranked",
+            "average_precision",
+            "binary_metrics_at",
+            "roc_auc",
+        ),
+        "trainer.metrics.evalmetric": ("EvalMetricAdapter", "as_metric"),
+        "trainer.metrics.multiclass": ("MulticlassClassification",),
+        "trainer.metrics.regression": ("Regression",),
+    },
+)
