@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import trainer.environment  # noqa: F401  a plain `import mxnet` works after the import of `fit`
 from trainer.config.settings import kebab
 from trainer.events import Plugin
 from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare_run

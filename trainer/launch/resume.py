@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import trainer.environment  # noqa: F401  a plain `import mxnet` works after the import of `resume`
 from trainer.catalog.registry import name_of
 from trainer.config.settings import read_config
 from trainer.errors import UsageError, did_you_mean, listed
