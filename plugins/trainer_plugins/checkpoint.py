@@ -28,11 +28,13 @@ class Checkpoint(Plugin):
     every_minutes: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="Minutes between two checkpoints; 0: not by time.")
     ] = 1.0
-    keep_last: Annotated[int, Field(ge=0, description="How many of the newest checkpoints are kept; 0: all.")] = 2
-    keep_best: Annotated[int, Field(ge=0, description="How many checkpoints with the best metric are kept.")] = 0
-    monitor: Annotated[str, Field(description="For keep-best: the metric to compare, by its logged name.")] = "validation/loss"
+    keep_last: Annotated[int, Field(ge=0, description="How many of the newest are kept; 0: all.")] = 2
+    keep_best: Annotated[int, Field(ge=0, description="How many with the best metric are kept.")] = 0
+    monitor: Annotated[str, Field(description="For keep-best: the metric to compare, by its logged name.")] = (
+        "validation/loss"
+    )
     mode: Annotated[
-        Literal["auto", "min", "max"], Field(description="Whether lower or higher is better; auto: as the metric declares.")
+        Literal["auto", "min", "max"], Field(description="Whether lower or higher is better; auto: as declared.")
     ] = "auto"
 
     phase = Phase.SAVE

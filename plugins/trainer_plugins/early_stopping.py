@@ -23,7 +23,7 @@ class EarlyStopping(Plugin):
 
     monitor: Annotated[str, Field(description="The metric to watch, by its logged name.")] = "validation/loss"
     mode: Annotated[
-        Literal["auto", "min", "max"], Field(description="Whether lower or higher is better; auto: as the metric declares.")
+        Literal["auto", "min", "max"], Field(description="Whether lower or higher is better; auto: as declared.")
     ] = "auto"
     look: Annotated[
         Literal["auto", "batch", "evaluation", "epoch"],
@@ -37,15 +37,11 @@ class EarlyStopping(Plugin):
     min_delta: Annotated[
         float, Field(ge=0, allow_inf_nan=False, description="By how much a value has to improve to count.")
     ] = 0.0
-    relative: Annotated[bool, Field(description="Whether min-delta is a fraction of the best value.")] = (
-        False
-    )
-    cumulative: Annotated[
-        bool, Field(description="Whether gains below min-delta add up until they count.")
-    ] = True
+    relative: Annotated[bool, Field(description="Whether min-delta is a fraction of the best.")] = False
+    cumulative: Annotated[bool, Field(description="Whether gains below min-delta add up until they count.")] = True
     baseline: Annotated[
         float | None,
-        Field(allow_inf_nan=False, description="The value to beat before patience restarts."),
+        Field(allow_inf_nan=False, description="A value to beat before patience restarts."),
     ] = None
     stopping_threshold: Annotated[
         float | None, Field(allow_inf_nan=False, description="Stop at once if the value is at least this good.")
@@ -53,7 +49,9 @@ class EarlyStopping(Plugin):
     divergence_threshold: Annotated[
         float | None, Field(allow_inf_nan=False, description="Stop at once if the value is worse than this.")
     ] = None
-    start_from_epoch: Annotated[int, Field(ge=1, description="The first epoch that counts; earlier ones are warm-up.")] = 1
+    start_from_epoch: Annotated[
+        int, Field(ge=1, description="The first epoch that counts; earlier ones are warm-up.")
+    ] = 1
     check_finite: Annotated[bool, Field(description="Stop at once if the value is NaN or infinite.")] = True
     restore_best: Annotated[bool, Field(description="End with the weights of the best check.")] = False
 

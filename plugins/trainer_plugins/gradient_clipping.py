@@ -21,7 +21,7 @@ class GradientClipping(Plugin):
     """
 
     norm: Annotated[
-        float | None, Field(allow_inf_nan=False, description="The largest global norm; all gradients are scaled by the same factor.")
+        float | None, Field(allow_inf_nan=False, description="The largest global norm; scales all gradients.")
     ] = None
     value: Annotated[
         float | None, Field(allow_inf_nan=False, description="The largest absolute value of an element.")

@@ -50,10 +50,11 @@ class LogisticRegression(Task):
         10,
     )
     activation: Annotated[
-        Literal["relu", "sigmoid", "tanh", "softrelu", "softsign"], Field(description="The activation after each hidden layer.")
+        Literal["relu", "sigmoid", "tanh", "softrelu", "softsign"],
+        Field(description="The activation after each hidden layer."),
     ] = "relu"
     dropout: Annotated[Fraction, Field(description="The fraction of each hidden layer that training drops.")] = 0.0
-    standardize: Annotated[bool, Field(description="Whether to scale a table's numbers to mean 0 and deviation 1.")] = True
+    standardize: Annotated[bool, Field(description="Scale a table's numbers to mean 0, deviation 1.")] = True
     class_weight: Annotated[
         Literal["none", "balanced"], Field(description="Whether both classes have the same weight in the loss.")
     ] = "none"

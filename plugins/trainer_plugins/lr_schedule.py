@@ -220,7 +220,7 @@ def _part(entry: str) -> tuple[str, float | None]:
     if match is None or match[1] not in SHAPES:
         name = entry.partition(":")[0]
         raise ValueError(
-            f"{entry!r} is not a shape. {did_you_mean(name, SHAPES)} The shapes are: {listed(SHAPES)}".replace("  ", " ")
+            f"{entry!r} is not a shape. {did_you_mean(name, SHAPES)} They are: {listed(SHAPES)}".replace("  ", " ")
         )
     if match[2] is not None and float(match[2]) == 0:
         raise ValueError(f"{entry!r} has no length")

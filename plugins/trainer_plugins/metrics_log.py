@@ -67,7 +67,7 @@ class MetricsLog(Plugin):
             self._rewrite_csv(run.folder)
 
     def on_batch_end(self, run: Run) -> None:
-        """Writes a step line every `every` steps (reading the loss waits for the device), and for what others logged."""
+        """Writes a step line every `every` steps (the loss waits for the device), and for what others logged."""
         if self.every and run.step % self.every == 0:
             own = {"train/batch-loss": run.loss, "learning-rate": run.learning_rate}
             self._write(run, "step", run.step_metrics | own)

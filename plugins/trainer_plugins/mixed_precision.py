@@ -48,7 +48,7 @@ class MixedPrecision(Plugin):
         self._arrays: dict[str, Any] = {}
 
     def change_symbol(self, run: Run, symbol: Any) -> Changed:
-        """Casts the inputs of safe operators to the smaller type. Raises UsageError if a device cannot compute in it."""
+        """Casts inputs of safe operators to the smaller type. Raises UsageError if a device cannot compute in it."""
         from trainer.mxnet import mx
 
         for context in run.contexts:

@@ -31,14 +31,14 @@ class Mixing(Plugin):
     of devices and processes.
     """
 
-    alpha: Annotated[float, Field(gt=0, description="The alpha of Beta(alpha, alpha), which the weight is drawn from.")] = 1.0
+    alpha: Annotated[float, Field(gt=0, description="Of Beta(alpha, alpha), which the weight is drawn from.")] = 1.0
     probability: Annotated[float, Field(gt=0, le=1, description="The fraction of the batches that are mixed.")] = 1.0
     last_epochs: Annotated[int, Field(ge=0, description="Epochs at the end that train on unmixed rows.")] = 0
 
     phase = Phase.TRANSFORM
 
     def on_batch_begin(self, run: Run) -> None:
-        """Replaces the batch by one with mixed inputs, labels and weights; the data stays unchanged."""
+        """Replaces the batch by one with mixed rows; the data stays unchanged."""
         batch = run.batch
         if batch is None:
             return
@@ -87,7 +87,7 @@ class Mixup(Mixing):
     probabilities. The training loss is that of the mixed rows; evaluations use the original ones.
     """
 
-    alpha: Annotated[float, Field(gt=0, description="The alpha of Beta(alpha, alpha), which the weight is drawn from.")] = 0.2
+    alpha: Annotated[float, Field(gt=0, description="Of Beta(alpha, alpha), which the weight is drawn from.")] = 0.2
 
     def mixer(self, run: Run, share: float, generator: np.random.Generator) -> tuple[Mix, float]:
         return lambda own, other: own * share + other * (1 - share), share

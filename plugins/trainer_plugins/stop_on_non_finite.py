@@ -29,9 +29,7 @@ class StopOnNonFinite(Plugin):
     every: Annotated[int, Field(ge=1, description="Steps between two checks.")] = 1
     loss_only: Annotated[
         bool,
-        Field(
-            description="Whether to check only the loss: cheaper, but a ReLU can hide a NaN from it."
-        ),
+        Field(description="Whether to check only the loss: cheaper, but a ReLU can hide a NaN from it."),
     ] = False
 
     phase = Phase.DECIDE

@@ -51,7 +51,7 @@ class ThresholdTuner(Plugin):
     min_precision: Annotated[Rate, Field(description="For recall-at-precision: the minimum precision.")] = 0.9
     min_recall: Annotated[Rate, Field(description="For precision-at-recall: the minimum recall.")] = 0.9
     min_rows: Annotated[
-        int, Field(ge=1, description="With fewer validation rows, or rows of one class only, the given threshold is kept.")
+        int, Field(ge=1, description="With fewer validation rows, or one class only, the given threshold is kept.")
     ] = 20
     bootstrap: Annotated[
         int, Field(ge=0, description="Resamples for a confidence interval of the threshold; 0: no interval.")
