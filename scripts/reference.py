@@ -6,16 +6,22 @@ is written only where CHANGELOG.md has a new line that mentions it.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
+
+from pydantic import BaseModel  # noqa: E402
 
 import trainer  # noqa: E402
 from trainer.catalog import registry  # noqa: E402
@@ -25,6 +31,22 @@ from trainer.events import Plugin  # noqa: E402
 
 DOCS = ROOT / "docs"
 RECORD = DOCS / "api.json"
+MODULES = (
+    "trainer",
+    "trainer.atomic",
+    "trainer.cli",
+    "trainer.config",
+    "trainer.data",
+    "trainer.errors",
+    "trainer.launch",
+    "trainer.metrics",
+    "trainer.model",
+    "trainer.mxnet",
+    "trainer.runs",
+    "trainer.seeds",
+    "trainer.testing",
+)
+"""Where plugins and tasks import from: these modules, and in each of them the names in `__all__`."""
 NOTE = "<!-- made by scripts/docs from the code: edit the docstring and the options there -->"
 
 
@@ -34,7 +56,14 @@ def pages() -> Iterator[tuple[Path, str]]:
         for entry in registry.installed(group):
             if entry.is_ours:
                 yield DOCS / folder / f"{entry.name}.md", "\n".join(_page(entry)) + "\n"
-    yield DOCS / "api.md", "\n".join(_api_page()) + "\n"
+    for name in MODULES:
+        yield page_of(name), "\n".join(_module_page(name)) + "\n"
+
+
+def page_of(module: str) -> Path:
+    """`docs/api.md` for `trainer`, `docs/api/runs.md` for `trainer.runs`."""
+    _, _, name = module.partition(".")
+    return DOCS / "api" / f"{name}.md" if name else DOCS / "api.md"
 
 
 def _page(entry: registry.Installed) -> Iterator[str]:
@@ -81,17 +110,28 @@ def _markdown(doc: str) -> Iterator[str]:
 # ---- the public names -----------------------------------------------------------------------------------------------
 
 
-def surface() -> dict[str, str]:
-    """Each public name with how it is called, and each member of a public class by itself: `Run.stop`."""
+def surface() -> dict[str, dict[str, str]]:
+    """By module: each public name with how it is called, and each member of a public class by itself: `Run.stop`.
+
+    A name that `trainer` has too stands without its members in the other module.
+    """
+    return {module: _names(import_module(module)) for module in MODULES}
+
+
+def _names(module: ModuleType) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name in trainer.__all__:
-        value = getattr(trainer, name)
+    for name in module.__all__:
+        value = getattr(module, name)
         found[name] = _called(value)
-        if inspect.isclass(value):
+        if inspect.isclass(value) and not _is_also_in_trainer(module, name):
             for member in sorted({*_annotated(value), *vars(value)}):
-                if not member.startswith("_"):
+                if not member.startswith("_") and not hasattr(BaseModel, member):
                     found[f"{name}.{member}"] = _called(inspect.getattr_static(value, member, None))
     return found
+
+
+def _is_also_in_trainer(module: ModuleType, name: str) -> bool:
+    return module is not trainer and name in trainer.__all__
 
 
 def _annotated(cls: type) -> set[str]:
@@ -101,7 +141,7 @@ def _annotated(cls: type) -> set[str]:
 def _called(value: Any) -> str:
     """The names of what something takes, with a mark for those that may be left out; empty for what is not called."""
     value = getattr(value, "__func__", value)
-    if not callable(value) or (inspect.isclass(value) and issubclass(value, int)):
+    if not callable(value) or (inspect.isclass(value) and not _is_made_by_its_own(value)):
         return ""
     try:
         parameters = inspect.signature(value).parameters.values()
@@ -111,59 +151,116 @@ def _called(value: Any) -> str:
     return ", ".join(
         f"{marks.get(each.kind, '')}{each.name}{'' if each.default is each.empty else '='}"
         for each in parameters
-        if each.name != "self"
+        if each.name != "self" and not each.name.startswith("_")
     )
 
 
-def mentions(name: str) -> int:
-    """How many lines of the changelog name it in backticks: `Run.stop`, or `Run` alone for a class."""
+def _is_made_by_its_own(cls: type) -> bool:
+    """Whether the class itself says what it takes: an enumeration, a protocol or a subclass of Typer's does not."""
+    module = getattr(cls.__init__, "__module__", None) or ""
+    return module.startswith("trainer") and not issubclass(cls, int) and not getattr(cls, "_is_protocol", False)
+
+
+def mentions(module: str, name: str = "") -> int:
+    """How many lines of the changelog name it in backticks: `Run.stop`, `trainer.runs.flat`, or a whole module."""
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    return sum(1 for line in changelog.splitlines() if re.search(rf"`{re.escape(name)}[`(]", line))
+    spelled = rf"(?:{re.escape(module)}\.)?{re.escape(name)}" if name else re.escape(module)
+    return sum(1 for line in changelog.splitlines() if re.search(rf"`{spelled}[`(]", line))
 
 
-def recorded() -> dict[str, dict[str, Any]]:
-    """The record as it was written: for each name how it was called, and how often the changelog named it then."""
+Record = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""By module and name: how it is `called`, and how many lines of the changelog mentioned it (`mentions`)."""
+
+
+def recorded() -> Record:
+    """The record as it was written."""
     return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
 
 
-def unexplained(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, str]) -> list[str]:
-    """The names that are new, gone or called otherwise, and of which the changelog has no new line.
+def unexplained(before: Record, now: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """The names that are new, gone or called otherwise, and that no new line of the changelog mentions.
 
-    The members of a class that is new need none of their own.
+    The line of a new module covers all its names, and that of a new or removed class its members.
     """
-    added = {name for name in now if "." not in name} - set(before)
-    changed = [
-        name
-        for name in {**before, **now}
-        if before.get(name, {}).get("called") != now.get(name) and not ("." in name and name.partition(".")[0] in added)
-    ]
-    return sorted(name for name in changed if mentions(name) <= before.get(name, {}).get("mentions", 0))
+    found = []
+    for module in {**before, **now}:
+        old, new = before.get(module, {}), now.get(module, {})
+        if not (old and new):
+            found += [] if mentions(module) else [module]
+            continue
+        for name in {**old, **new}:
+            cls = name.partition(".")[0]
+            covered = cls != name and (cls in old) != (cls in new)
+            if old.get(name, {}).get("called") == new.get(name) or covered:
+                continue
+            if mentions(module, name) <= old.get(name, {}).get("mentions", 0):
+                found.append(f"{module}.{name}")
+    return sorted(found)
+
+
+def called(record: Record) -> dict[str, dict[str, str]]:
+    """The record as `surface` gives it."""
+    return {module: {name: each["called"] for name, each in names.items()} for module, names in record.items()}
 
 
 def record_text() -> str:
     """The record as it should be."""
-    found = {name: {"called": called, "mentions": mentions(name)} for name, called in surface().items()}
+    found = {
+        module: {name: {"called": called, "mentions": mentions(module, name)} for name, called in names.items()}
+        for module, names in surface().items()
+    }
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 
 
-def _api_page() -> Iterator[str]:
-    yield "# Public names\n"
+def _module_page(name: str) -> Iterator[str]:
+    module = import_module(name)
+    yield "# Public names\n" if module is trainer else f"# {name}\n"
     yield NOTE + "\n"
-    yield "What `from trainer import …` gives, and nothing else, keeps its meaning from one version of the API to the"
-    yield f"next ([versions](publishing.md#versions)); this is version {trainer.API_VERSION}. A change of any of them"
-    yield "has its line in the changelog: a test sees to it.\n"
-    for name in trainer.__all__:
-        value = getattr(trainer, name)
-        yield f"## {name}\n"
-        if name == "API_VERSION":
-            yield f"`{value!r}`: the version of all that stands on this page.\n"
-            continue
-        yield from _markdown(inspect.getdoc(value) or "")
-        called = "" if issubclass(type(value), type) and issubclass(value, Exception) else _called(value)
-        yield f"\nCalled with: `{called}`.\n" if called else ""
-        members = [key.partition(".")[2] for key in surface() if key.startswith(f"{name}.")]
-        if members:
-            yield "Has: " + ", ".join(f"`{member}`" for member in members) + ".\n"
+    yield from _introduction() if module is trainer else _markdown(inspect.getdoc(module) or "")
+    for member in module.__all__:
+        yield f"\n## {member}\n"
+        yield from _entry(module, member)
+
+
+def _introduction() -> Iterator[str]:
+    yield "What plugins and tasks import from `trainer` stands on this page. What they need beyond it comes from a few"
+    yield "public modules:\n"
+    for name in MODULES[1:]:
+        yield f"- [`{name}`](api/{page_of(name).name}): {(inspect.getdoc(import_module(name)) or '').splitlines()[0]}"
+    yield "\nAll of it keeps its meaning from one version of the API to the next ([versions](publishing.md#versions));"
+    yield f"this is version {trainer.API_VERSION}. A change has its line in the changelog: a test checks that. The"
+    yield "plugins and tasks that come with the package use nothing else. Everything else may change at any time."
+
+
+def _entry(module: ModuleType, name: str) -> Iterator[str]:
+    value = getattr(module, name)
+    if _is_also_in_trainer(module, name):
+        yield f"See [`trainer.{name}`](../api.md#{name.lower()})."
+        return
+    if not callable(value) or value is Any:
+        shown = f"`{value}`" if isinstance(value, (str, Path)) else ""
+        yield ": ".join(part for part in (shown, _note_on(module, name)) if part)
+        return
+    yield from _markdown(inspect.getdoc(value) or "")
+    call = "" if inspect.isclass(value) and issubclass(value, Exception) else _called(value)
+    if call:
+        yield f"\nCalled with: `{call}`."
+    members = [key.partition(".")[2] for key in _names(module) if key.startswith(f"{name}.")]
+    if members:
+        yield "\nHas: " + ", ".join(f"`{member}`" for member in members) + "."
+
+
+def _note_on(module: ModuleType, name: str) -> str:
+    """The text below an assignment, in the module or in the one that the module has the name from."""
+    body = ast.parse(inspect.getsource(module)).body
+    for statement, below in pairwise(body):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return inspect.cleandoc(str(ast.literal_eval(below.value))) if isinstance(below, ast.Expr) else ""
+    for statement in ast.walk(ast.Module(body, [])):
+        if isinstance(statement, ast.ImportFrom) and name in [alias.name for alias in statement.names]:
+            return _note_on(import_module(str(statement.module)), name)
+    return ""
 
 
 # ---- the command ----------------------------------------------------------------------------------------------------
@@ -172,17 +269,18 @@ def _api_page() -> Iterator[str]:
 def main(arguments: list[str]) -> int:
     """Writes what is stale, or says it."""
     before = recorded()
-    missing = unexplained(before, surface()) if before else []
+    now = surface()
+    missing = unexplained(before, now) if before else []
     if missing:
         print("error: public names have changed, and CHANGELOG.md has no new line for them:", file=sys.stderr)
         print("".join(f"  `{name}`\n" for name in missing), end="", file=sys.stderr)
         return 1
     wanted = {**dict(pages()), RECORD: record_text()}
     stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
-    if "--check" in arguments and {name: each["called"] for name, each in before.items()} == surface():
+    if "--check" in arguments and called(before) == now:
         # How often the changelog names something may have grown since: the next call without --check counts anew.
         stale = [path for path in stale if path != RECORD]
-    made = [*(DOCS / "plugins").glob("*.md"), *(DOCS / "tasks").glob("*.md")]
+    made = [path for folder in ("api", "plugins", "tasks") for path in (DOCS / folder).glob("*.md")]
     orphans = [path for path in made if path not in wanted]
     if "--check" in arguments:
         for path in [*stale, *orphans]:

@@ -74,10 +74,10 @@ def test_every_command_that_is_shown_is_accepted(text, tmp_path):
 
 def _make_run(runs_dir):
     """A run that could have been interrupted behind its last epoch."""
-    from trainer.launch.prepare import Request, prepare
+    from trainer.launch.prepare import Request, prepare_run
 
     sets = ["checkpoint.every-steps=100", "checkpoint.keep-last=0"]
-    prepare(
+    prepare_run(
         Request(
             "logreg", {"epochs": 4}, ["checkpoint"], without=["progress"], sets=sets, runs_dir=runs_dir, name="NAME"
         )
@@ -121,7 +121,7 @@ def _to_parquet(path):
 
 @pytest.mark.parametrize("text", blocks("toml"))
 def test_every_configuration_that_is_shown_is_accepted(text, tmp_path):
-    from trainer.launch.prepare import Request, prepare, read_config
+    from trainer.launch.prepare import Request, prepare_run, read_config
 
     path = tmp_path / "shown.toml"
     path.write_text(text)
@@ -130,7 +130,7 @@ def test_every_configuration_that_is_shown_is_accepted(text, tmp_path):
         (group,) = config["project"]["entry-points"]
         assert group in registry.KINDS
         return
-    prepare(Request("logreg", config=path, runs_dir=None))
+    prepare_run(Request("logreg", config=path, runs_dir=None))
 
 
 def test_every_event_has_its_line_in_the_table():

@@ -128,3 +128,6 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+__all__ = ["cut_back", "shown", "write_atomic", "write_json"]

@@ -17,7 +17,7 @@ from trainer.dispatch import Dispatch
 from trainer.engine_state import EngineState
 from trainer.errors import UsageError
 from trainer.events import Phase, Plugin
-from trainer.metrics import as_metric
+from trainer.metrics.evalmetric import as_metric
 from trainer.processes import Processes
 from trainer.processes.replicas import share_weights
 from trainer.run import Run

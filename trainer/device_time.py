@@ -32,3 +32,4 @@ class _Waiting:
 
 
 waiting = _Waiting()
+"""`with waiting:` around the reading of a value from a device, so that the ledger counts the time as waiting."""

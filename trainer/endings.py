@@ -131,7 +131,7 @@ class Endings:
             return
         # Some mistakes, such as a metric that is never logged, are known only when the first epoch has been evaluated.
         if isinstance(run.exception, UsageError) and run.epoch <= 1 and not self._again:
-            folder.remove(run.folder)
+            folder.remove_folder(run.folder)
         else:
             try:
                 folder.write_run(run.folder, run)

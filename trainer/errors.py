@@ -50,3 +50,6 @@ def listed(names: Iterable[str], limit: int = 20) -> str:
     names = list(names)
     shown = ", ".join(names[:limit])
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown or "none"
+
+
+__all__ = ["PluginError", "TrainerError", "UsageError", "did_you_mean", "first_line", "listed"]

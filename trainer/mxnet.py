@@ -1,45 +1,34 @@
-"""The only module that imports MXNet; everything else takes `mx` from here.
+"""MXNet, for plugins and tasks: `from trainer.mxnet import mx, gluon`. The only module of this package that imports it.
 
-MXNet 1.9.1 is its last release, so what it needs from its surroundings is arranged once, in this file:
+MXNet needs a few things around its import. Those that hold for every import of it are arranged by
+`trainer.environment`; these belong to this one:
 
-- `numpy.bool` went away in numpy 1.24. MXNet reads it while it is imported and again whenever `mx.np` is indexed, so
-  it is put back and stays.
-- `MXNET_SUBGRAPH_BACKEND`: the default backend folds and caches the weights of a symbol that is bound for inference,
-  and later updates are not seen (logits were off by 3.09). `NONE` is right too, but logs a line at every bind;
-  `default` is the backend that partitions nothing.
-- Where they are installed it imports scikit-learn (for the base class of an interface that is long gone) and
-  scipy.stats (for calibrating quantized nets), which is 0.5 of the 1.75 s of processor time that its import takes. It
-  is told that there are none, and finds scipy.stats when it uses it.
-- `mx.kv.create` takes any name, and makes a local store of one that it does not know. Here that is an error.
-- `MXNET_STORAGE_FALLBACK_LOG_VERBOSE`: with oneDNN off, MXNet prints a page of warnings about storage types.
+- If scikit-learn and SciPy are installed, MXNet imports `sklearn.base` (for the base class of an interface that is
+  gone) and `scipy.stats` (to calibrate quantized nets): 0.5 of the 1.75 s of processor time that its import takes.
+  Both are hidden from it, and it gets `scipy.stats` when it uses it.
+- `mx.kv.create` takes any name and creates a local store for an unknown one. Here that is an error.
+
+They apply as well if MXNet was imported before.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from typing import Any
 
-import numpy as np
-
+import trainer.environment  # noqa: F401  it arranges what MXNet needs
 from trainer import cpu
+from trainer.device_time import waiting
 from trainer.errors import UsageError, did_you_mean, listed
-
-os.environ.setdefault("MXNET_SUBGRAPH_BACKEND", "default")
-os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
-os.environ.setdefault("MXNET_STORAGE_FALLBACK_LOG_VERBOSE", "0")
-os.environ.setdefault("DMLC_LOG_STACK_TRACE_DEPTH", "0")
-
-if "bool" not in vars(np):
-    np.bool = bool  # type: ignore[attr-defined,unused-ignore]
 
 COMPUTING = cpu.of_environment()
 """How MXNet computes on the CPU in this process. It reads the environment while it is imported, and not again."""
 
-hidden: dict[str, None] = {name: None for name in ("sklearn", "sklearn.base", "scipy.stats") if name not in sys.modules}
-# None is what Python takes for "there is no such module".
-sys.modules.update(hidden)  # type: ignore[arg-type]
+OPTIONAL = ("sklearn", "sklearn.base", "scipy.stats")
+hidden = () if "mxnet" in sys.modules else tuple(name for name in OPTIONAL if name not in sys.modules)
+# For Python, None means that there is no such module.
+sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
 try:
     with warnings.catch_warnings():
         # Deprecated numpy, distutils and string escapes inside MXNet: nothing that a user could act on.
@@ -96,7 +85,10 @@ mx: Any = mxnet
 """The MXNet package. It has no type information, hence `Any`."""
 
 gluon: Any = _gluon
+"""`mxnet.gluon`."""
+
 autograd: Any = _autograd
+"""`mxnet.autograd`."""
 
 Array = Any
 """An `mxnet.nd.NDArray`."""
@@ -104,4 +96,4 @@ Array = Any
 Context = Any
 """An `mxnet.Context`."""
 
-__all__ = ["COMPUTING", "Array", "Context", "autograd", "gluon", "mx"]
+__all__ = ["COMPUTING", "Array", "Context", "autograd", "gluon", "mx", "waiting"]

@@ -25,3 +25,6 @@ def derive(seed: int, stream: str, *position: int) -> int:
 def permutation(rows: int, seed: int, epoch: int) -> NDArray[Any]:
     """The order, int64 (rows,), in which `epoch` visits the rows; it depends only on seed and epoch."""
     return np.random.default_rng(derive(seed, "order", epoch)).permutation(rows)
+
+
+__all__ = ["derive", "permutation"]

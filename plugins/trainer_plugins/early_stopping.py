@@ -1,4 +1,4 @@
-"""Stops a run when a metric does not get better any more, and can go back to where it was best."""
+"""Stops a run when a metric stops improving, and can restore the best weights."""
 
 from __future__ import annotations
 
@@ -14,64 +14,61 @@ from trainer import Phase, Plugin, Run, UsageError
 
 @dataclass
 class EarlyStopping(Plugin):
-    """Stops when the monitored metric has not got better for `patience` epochs, evaluations or steps.
+    """Stops when the monitored metric has not improved for `patience` epochs, evaluations or steps.
 
-    The metric is looked at after each evaluation in which it was logged, or at the end of the epoch where it is logged
-    elsewhere. With `restore-best` the run ends with the weights, the decision threshold and the validation figures of
-    the best look, whatever ended it; what an interrupted or failed run goes on from is saved before that.
+    The metric is checked after each evaluation that logged it, or at the end of the epoch if something else logs it.
+    With `restore-best` the run ends with the weights, the decision threshold and the validation metrics of the best
+    check, whatever ended it. The checkpoint that an interrupted or failed run resumes from is saved before that.
     """
 
     monitor: Annotated[str, Field(description="The metric to watch, by its logged name.")] = "validation/loss"
     mode: Annotated[
-        Literal["auto", "min", "max"], Field(description="Whether less or more is better; auto: as the metric says.")
+        Literal["auto", "min", "max"], Field(description="Whether lower or higher is better; auto: as declared.")
     ] = "auto"
     look: Annotated[
         Literal["auto", "batch", "evaluation", "epoch"],
-        Field(description="When to look at it; auto: after an evaluation, or at an epoch's end, that has logged it."),
+        Field(description="When to check it; auto: after the evaluation or the epoch that has logged it."),
     ] = "auto"
-    strict: Annotated[bool, Field(description="Whether it is an error when nobody has logged the metric.")] = True
-    patience: Annotated[int, Field(ge=1, description="How long to wait for something better.")] = 5
+    strict: Annotated[bool, Field(description="Whether it is an error if the metric is not logged.")] = True
+    patience: Annotated[int, Field(ge=1, description="How long to wait for an improvement.")] = 5
     patience_unit: Annotated[Literal["epochs", "evaluations", "steps"], Field(description="What patience counts.")] = (
         "epochs"
     )
     min_delta: Annotated[
-        float, Field(ge=0, allow_inf_nan=False, description="By how much a value has to be better to count.")
+        float, Field(ge=0, allow_inf_nan=False, description="By how much a value has to improve to count.")
     ] = 0.0
-    relative: Annotated[bool, Field(description="Whether min-delta is a part of the best value, not a difference.")] = (
-        False
-    )
-    cumulative: Annotated[
-        bool, Field(description="Whether gains below min-delta add up until they count; otherwise each is forgotten.")
-    ] = True
+    relative: Annotated[bool, Field(description="Whether min-delta is a fraction of the best.")] = False
+    cumulative: Annotated[bool, Field(description="Whether gains below min-delta add up until they count.")] = True
     baseline: Annotated[
         float | None,
-        Field(allow_inf_nan=False, description="A value that has to be beaten before patience starts anew."),
+        Field(allow_inf_nan=False, description="A value to beat before patience restarts."),
     ] = None
     stopping_threshold: Annotated[
-        float | None, Field(allow_inf_nan=False, description="Stop at once when the value is at least as good as this.")
+        float | None, Field(allow_inf_nan=False, description="Stop at once if the value is at least this good.")
     ] = None
     divergence_threshold: Annotated[
-        float | None, Field(allow_inf_nan=False, description="Stop at once when the value is worse than this.")
+        float | None, Field(allow_inf_nan=False, description="Stop at once if the value is worse than this.")
     ] = None
-    start_from_epoch: Annotated[int, Field(ge=1, description="The first epoch that counts; warm-up before it.")] = 1
-    check_finite: Annotated[bool, Field(description="Stop at once when the value is NaN or infinite.")] = True
-    restore_best: Annotated[bool, Field(description="End with the weights of the best look.")] = False
+    start_from_epoch: Annotated[
+        int, Field(ge=1, description="The first epoch that counts; earlier ones are warm-up.")
+    ] = 1
+    check_finite: Annotated[bool, Field(description="Stop at once if the value is NaN or infinite.")] = True
+    restore_best: Annotated[bool, Field(description="End with the weights of the best check.")] = False
 
     phase = Phase.DECIDE
 
     def __post_init__(self) -> None:
-        """The state, all of which a continued run takes up again."""
         self._best: float | None = None
         self._best_at = {"epochs": 0, "evaluations": 0, "steps": 0}
         self._looks = 0
         self._weights: Mapping[str, Any] | None = None
         self._threshold: float | None = None
-        self._figures: Mapping[str, float] = {}
+        self._metrics: Mapping[str, float] = {}
         self._best_look: Mapping[str, int] = {}
         self._seen = 0
 
     def on_setup(self, run: Run) -> None:
-        """What can be known to be wrong before training is."""
+        """Refuses a validation metric if there is no validation split."""
         if self.strict and self.monitor.startswith("validation/") and run.validation is None:
             raise UsageError(
                 f"there is no validation split to watch {self.monitor!r} on",
@@ -80,17 +77,17 @@ class EarlyStopping(Plugin):
             )
 
     def on_batch_end(self, run: Run) -> None:
-        """A look, where it is wanted in batches and the metric was logged in this one."""
+        """Checks the metric if `look` is `batch` and this batch has logged it."""
         if self.look == "batch" and self.monitor in run.step_metrics:
             self._look(run)
 
     def on_evaluate_end(self, run: Run) -> None:
-        """A look, where the metric was logged since the last one or is wanted here."""
+        """Checks the metric if it was logged since the last check, or if `look` is `evaluation`."""
         if self.look == "evaluation" or (self.look == "auto" and self._is_new(run)):
             self._look(run)
 
     def on_epoch_end(self, run: Run) -> None:
-        """A look at what was logged outside an evaluation; a name that nobody has logged by now is a mistake."""
+        """Checks a metric that was logged outside an evaluation; if it was never logged, the name is a mistake."""
         if self.strict and run.epoch >= self.start_from_epoch:
             run.monitored(self.monitor)
         wanted = self.look == "epoch" and self.monitor in run.epoch_metrics
@@ -98,12 +95,12 @@ class EarlyStopping(Plugin):
             self._look(run)
 
     def on_fit_end(self, run: Run) -> None:
-        """Goes back to the best weights, so that the test split judges them."""
+        """Restores the best weights, so that the test split evaluates them."""
         if run.status in ("finished", "stopped"):
             self._restore(run)
 
     def on_teardown(self, run: Run) -> None:
-        """The same for a run that was cut short, whose newest weights were saved by now."""
+        """Restores them in a run that was cut short, after its newest weights were saved."""
         if run.status not in ("finished", "stopped"):
             self._restore(run)
 
@@ -112,28 +109,26 @@ class EarlyStopping(Plugin):
             return
         run.set_weights(self._weights)
         run.threshold = self._threshold
-        run.log(self._figures)
+        run.log(self._metrics)
         at = self._best_look
         run.decide("restore", f"{self.monitor} was best at epoch {at['epochs']}, step {at['steps']}")
 
     def state_dict(self) -> Mapping[str, Any]:
-        """What was best and when, the weights of it included."""
         return {
             "best": self._best,
             "best_at": self._best_at,
             "looks": self._looks,
             "weights": self._weights,
             "threshold": self._threshold,
-            "figures": dict(self._figures),
+            "metrics": dict(self._metrics),
             "best_look": dict(self._best_look),
             "seen": self._seen,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes it back."""
         self._best, self._best_at, self._looks = state["best"], dict(state["best_at"]), state["looks"]
         self._weights, self._threshold = state["weights"], state["threshold"]
-        self._figures, self._seen = state["figures"], state["seen"]
+        self._metrics, self._seen = state["metrics"], state["seen"]
         self._best_look = state["best_look"]
 
     def _is_new(self, run: Run) -> bool:
@@ -146,7 +141,7 @@ class EarlyStopping(Plugin):
         value, sign = run.metrics[self.monitor], run.sign(self.monitor, self.mode)
         now = {"epochs": run.epoch, "evaluations": self._looks + 1, "steps": run.step}
         if self._looks == 0:
-            # Patience is counted from the last moment before the first look.
+            # Patience counts from the last moment before the first check.
             self._best_at = {"epochs": run.epoch - 1, "evaluations": 0, "steps": run.step}
         self._looks += 1
         if not math.isfinite(value):
@@ -175,9 +170,9 @@ class EarlyStopping(Plugin):
         return "never finite" if self.baseline is None else f"no better than the baseline, {self.baseline:g}"
 
     def _compare(self, run: Run, value: float, sign: float, now: Mapping[str, int]) -> None:
-        """Takes in a value: whether it is the best so far, and whether patience starts anew.
+        """Records a value if it is the best so far, and restarts patience if the improvement counts.
 
-        The weights to go back to are those of the best value, though it may not beat the baseline.
+        The weights to restore are those of the best value, even if it does not beat the baseline.
         """
         best = self._best
         if best is None:
@@ -191,7 +186,7 @@ class EarlyStopping(Plugin):
             self._best, self._best_look = value, dict(now)
             if self.restore_best:
                 self._weights, self._threshold = run.copy_weights(), run.threshold
-                self._figures = {name: each for name, each in run.metrics.items() if name.startswith("validation/")}
+                self._metrics = {name: each for name, each in run.metrics.items() if name.startswith("validation/")}
         if counts and self._beats_baseline(value, sign):
             self._best_at = dict(now)
 

@@ -1,4 +1,4 @@
-"""Trains with batches larger than the memory holds."""
+"""Trains with batches larger than memory allows."""
 
 from __future__ import annotations
 
@@ -15,30 +15,29 @@ from trainer import Phase, Plugin, Run
 class GradientAccumulation(Plugin):
     """Adds up the gradients of `batches` batches and updates once, as one batch of all their rows would.
 
-    What is left at the end of an epoch is updated with there, weighted by its rows, where the end can be known: not for
-    data that do not say how many batches they have, nor where a plugin ends the epoch early. Nets with BatchNorm still
-    see the small batches' statistics. Costs an addition a batch, and a second copy of the gradients.
+    The rest at the end of an epoch makes an update of its own, weighted by its rows. That needs data that say how many
+    batches they have; if a plugin ends the epoch early, the rest is dropped. Nets with BatchNorm still see the small
+    batches' statistics. Costs an addition per batch, and a second copy of the gradients.
     """
 
-    batches: Annotated[int, Field(ge=1, description="Batches for each update.")] = 4
+    batches: Annotated[int, Field(ge=1, description="Batches per update.")] = 4
 
     phase = Phase.TRANSFORM
 
     def __post_init__(self) -> None:
-        """Nothing is held yet."""
         self._held: list[Any] = []
         self._rows = 0
         self._count = 0
 
     def on_epoch_begin(self, run: Run) -> None:
-        """What an epoch that was ended early has left belongs to no update."""
+        """Drops what an epoch that ended early has left."""
         self._clear()
 
     def on_backward_end(self, run: Run) -> None:
-        """Adds this batch's gradients; on the last batch of a group they are given to the update."""
+        """Adds this batch's gradients; the last batch of a group updates with the sum."""
         gradients = run.gradients
         if run.requested("skip_update") and not run.last_batch:
-            return  # somebody else wants this batch to be left out
+            return  # another plugin wants this batch to be left out
         self._rows += gradients.rows
         self._count += 1
         if self._count >= self.batches or run.last_batch:
@@ -55,7 +54,6 @@ class GradientAccumulation(Plugin):
             held += array  # noqa: PLW2901  in place
 
     def state_dict(self) -> Mapping[str, Any]:
-        """The gradients of a group that is under way."""
         return {
             "held": [getattr(held, "asnumpy", held.copy)() for held in self._held],
             "rows": self._rows,
@@ -63,11 +61,9 @@ class GradientAccumulation(Plugin):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes them back."""
         self._held, self._rows, self._count = list(state["held"]), state["rows"], state["count"]
 
     def on_setup(self, run: Run) -> None:
-        """Puts loaded gradients on the device."""
         from trainer.mxnet import mx
 
         self._held = [mx.nd.array(held, ctx=run.contexts[0], dtype=held.dtype) for held in self._held]

@@ -1,4 +1,4 @@
-"""Keeps gradients from being too large."""
+"""Limits the size of gradients."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from trainer import Phase, Plugin, Run
 class GradientClipping(Plugin):
     """Clips the gradient of the mean loss by its global norm, by value, or both (the norm first).
 
-    The norm is over all parameters, each counted once however many devices there are, and is logged now and then as
-    `train/gradient-norm`, as it was before clipping. Looking at it waits for the device in every step; clipping by
-    value does not.
+    The norm is over all parameters, each counted once for any number of devices. Its value before clipping is logged
+    as `train/gradient-norm` every `log-every` steps. Reading it waits for the device in every step; clipping by value
+    does not.
     """
 
     norm: Annotated[
-        float | None, Field(allow_inf_nan=False, description="The largest global norm; scales all gradients alike.")
+        float | None, Field(allow_inf_nan=False, description="The largest global norm; scales all gradients.")
     ] = None
     value: Annotated[
-        float | None, Field(allow_inf_nan=False, description="The largest absolute value of any element.")
+        float | None, Field(allow_inf_nan=False, description="The largest absolute value of an element.")
     ] = None
     log_every: Annotated[
-        int, Field(ge=0, description="Steps between two logged norms, beside each epoch's last; 0 for none.")
+        int, Field(ge=0, description="Steps between two logged norms, besides each epoch's last; 0: none.")
     ] = 100
 
     phase = Phase.TRANSFORM
     after = ("gradient-accumulation",)
 
     def __post_init__(self) -> None:
-        """One of the two has to be asked for."""
+        """Checks that at least one of the two limits is given."""
         if self.norm is None and self.value is None:
             raise ValueError("neither norm nor value is given; set one, as in --set gradient-clipping.norm=1")
         for name, limit in (("norm", self.norm), ("value", self.value)):
@@ -42,7 +42,7 @@ class GradientClipping(Plugin):
                 raise ValueError(f"{name} is {limit:g}; it has to be above 0")
 
     def on_backward_end(self, run: Run) -> None:
-        """Clips, unless the update is to be left out anyway."""
+        """Clips, unless the update is skipped anyway."""
         if run.requested("skip_update"):
             return
         gradients = run.gradients
@@ -51,7 +51,7 @@ class GradientClipping(Plugin):
             if self.log_every and (run.step % self.log_every == 0 or run.last_batch):
                 run.log({"train/gradient-norm": norm})
             if not math.isfinite(norm):
-                return  # nothing that is not finite can be scaled to anything
+                return  # scaling cannot make it finite
             if norm > self.norm:
                 gradients.factor *= self.norm / norm
         if self.value is not None:

@@ -1,4 +1,4 @@
-"""Binary classification by a net with one output: logistic regression, with as many hidden layers as wanted."""
+"""Binary classification with a one-output net: logistic regression, with any number of hidden layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer import Arrays, Defaults, Run, Splits, Task, UsageError
 
 if TYPE_CHECKING:
     from trainer import ModelInterface
-    from trainer.data.schema import Rows, Schema
+    from trainer.data import Rows, Schema
     from trainer.metrics import Metric
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -26,38 +26,39 @@ Positive = Annotated[int, Field(gt=0)]
 
 @dataclass
 class LogisticRegression(Task):
-    """Two classes from a table, or from the tutorial's generated data where no --data is given.
+    """Learns two classes from a table, or from the tutorial's generated data without --data.
 
     The net ends in one neuron whose output is a logit; the loss is the binary cross-entropy of its sigmoid. Without
-    hidden layers (--hidden "") that is plain logistic regression.
+    hidden layers (--hidden "") it is plain logistic regression.
 
-    The generated data: rows of ten standard normal features, labelled 1 where their sum is above 3.
+    The generated data has rows of ten standard normal features, with label 1 if their sum is above 3.
     """
 
     data: Annotated[Path | None, Field(description="A CSV or Parquet file with a header.")] = None
     label: Annotated[str | None, Field(description="The column to predict.")] = None
-    positive_class: Annotated[str | None, Field(description="Which of its values counts as 1.")] = None
-    features: Annotated[tuple[str, ...], Field(description="Columns to learn from; all others are left out.")] = ()
-    ignore: Annotated[tuple[str, ...], Field(description="Columns to leave out.")] = ()
+    positive_class: Annotated[str | None, Field(description="The label value that counts as 1.")] = None
+    features: Annotated[tuple[str, ...], Field(description="Columns to learn from; all others are ignored.")] = ()
+    ignore: Annotated[tuple[str, ...], Field(description="Columns to ignore.")] = ()
     categorical: Annotated[tuple[str, ...], Field(description="Columns of numbers to treat as categories.")] = ()
-    validation_data: Annotated[Path | None, Field(description="A file for validation, in place of a split.")] = None
-    validation_split: Annotated[Fraction, Field(description="The part of the rows kept for validation.")] = 0.2
-    test_data: Annotated[Path | None, Field(description="A file for the test, in place of a split.")] = None
-    test_split: Annotated[Fraction, Field(description="The part of the rows kept for the test.")] = 0.2
-    hidden: Annotated[tuple[Positive, ...], Field(description="Neurons of each hidden layer; empty for none.")] = (
+    validation_data: Annotated[Path | None, Field(description="A validation file, instead of a split.")] = None
+    validation_split: Annotated[Fraction, Field(description="The fraction of the rows kept for validation.")] = 0.2
+    test_data: Annotated[Path | None, Field(description="A test file, instead of a split.")] = None
+    test_split: Annotated[Fraction, Field(description="The fraction of the rows kept for the test.")] = 0.2
+    hidden: Annotated[tuple[Positive, ...], Field(description="Neurons per hidden layer; empty: no hidden layer.")] = (
         10,
         10,
         10,
     )
     activation: Annotated[
-        Literal["relu", "sigmoid", "tanh", "softrelu", "softsign"], Field(description="After each hidden layer.")
+        Literal["relu", "sigmoid", "tanh", "softrelu", "softsign"],
+        Field(description="The activation after each hidden layer."),
     ] = "relu"
-    dropout: Annotated[Fraction, Field(description="The part of each hidden layer dropped in training.")] = 0.0
-    standardize: Annotated[bool, Field(description="Whether a table's numbers get mean 0 and deviation 1.")] = True
+    dropout: Annotated[Fraction, Field(description="The fraction of each hidden layer that training drops.")] = 0.0
+    standardize: Annotated[bool, Field(description="Scale a table's numbers to mean 0, deviation 1.")] = True
     class_weight: Annotated[
-        Literal["none", "balanced"], Field(description="Whether both classes weigh the same in the loss.")
+        Literal["none", "balanced"], Field(description="Whether both classes have the same weight in the loss.")
     ] = "none"
-    sample_weight: Annotated[str | None, Field(description="A column with the rows' weights.")] = None
+    sample_weight: Annotated[str | None, Field(description="A column with the weights of the rows.")] = None
     threshold: Annotated[float, Field(ge=0, le=1, description="A probability above it counts as class 1.")] = 0.5
     train_rows: Annotated[Positive, Field(description="Rows of generated training data.")] = 1000
     validation_rows: Annotated[Positive, Field(description="Rows of generated validation data.")] = 100
@@ -74,20 +75,20 @@ class LogisticRegression(Task):
     evaluation_batch_size = 4096
 
     def check(self) -> None:
-        """Options that go with a table need one."""
+        """Refuses options of a table without one."""
         if self.data is not None:
             return
         for option in ("label", "positive_class", "features", "ignore", "categorical", "validation_data", "test_data",
                        "sample_weight"):  # fmt: skip
             if getattr(self, option):
                 flag = f"--{option.replace('_', '-')}"
-                raise UsageError("it goes with a table", where=flag, fix=f"Add --data FILE, or leave {flag} out.")
+                raise UsageError("it needs a table", where=flag, fix=f"Add --data FILE, or leave {flag} out.")
 
     def splits(self, run: Run) -> Splits:
-        """The table's splits, or generated ones; weights are brought to a mean of 1 over the training rows."""
+        """The table's splits, or generated ones; weights are scaled to a mean of 1 over the training rows."""
         if self.data is None:
             return self._generated(run.settings.seed)
-        from trainer.data.table import TableOptions, describe, load_splits
+        from trainer.data import TableOptions, describe, load_splits
 
         table = load_splits(
             TableOptions(
@@ -111,11 +112,11 @@ class LogisticRegression(Task):
         return Splits(*self._weighted(table.train, table.validation, table.test))
 
     def _weighted(self, train: Rows, *others: Rows | None) -> list[Arrays | None]:
-        """The splits as arrays, with the weights of the rows; for training times those of their class.
+        """The splits as arrays with the weights of the rows; for training, multiplied by those of their class.
 
-        The class weights are those of scikit-learn's "balanced": rows / (2 × rows of the class). They are for the
-        training loss alone: figures of other rows would tell of a world in which both classes are equally frequent.
-        Dividing by the mean over the training rows keeps the meaning of the learning rate.
+        The class weights are those of scikit-learn's "balanced": rows / (2 × rows of the class). They apply to the
+        training loss only: metrics with them would describe data in which both classes are equally frequent. Dividing
+        by the mean over the training rows keeps the meaning of the learning rate.
         """
         self._weight_mean = 1.0
         per_class = np.ones(2, np.float32)
@@ -136,13 +137,13 @@ class LogisticRegression(Task):
             if rows is train:
                 weights = weights * per_class[_labels(rows).astype(int)]
                 mean = float(weights.mean(dtype=np.float64))
-            # One column, as wide as the net's output, which the loss multiplies it with.
+            # One column, as wide as the net's output, since the loss multiplies the two.
             arrays.append(Arrays(rows.features, _labels(rows), (weights / mean).astype(np.float32).reshape(-1, 1)))
         return arrays
 
     def _generated(self, seed: int) -> Splits:
-        """The tutorial's data, drawn as it draws it: training rows first, then validation rows, from one seed."""
-        from trainer.data.schema import Rows
+        """The tutorial's data, drawn in its order: training rows, then validation rows, from one seed."""
+        from trainer.data import Rows
         from trainer.mxnet import mx
 
         mx.random.seed(seed)
@@ -154,12 +155,12 @@ class LogisticRegression(Task):
         self._schema = _generated_schema()
         self._lines = [
             f"{self.train_rows} training and {self.validation_rows} validation rows of ten standard normal features; "
-            "label 1 where their sum is above 3"
+            "label 1 if their sum is above 3"
         ]
         return Splits(*self._weighted(*splits))
 
     def work(self, batch_size: int) -> float:
-        """Those of the dense layers. A table's columns count once each, whatever they are encoded as."""
+        """The multiplications of the dense layers. Each column of a table counts once, however it is encoded."""
         widths = [self._columns(), *self.hidden, 1]
         return float(batch_size * sum(before * after for before, after in pairwise(widths)))
 
@@ -168,14 +169,14 @@ class LogisticRegression(Task):
             return 10
         if self.features:
             return len(self.features)
-        from trainer.data.stream import open_stream
+        from trainer.data import open_stream
 
         with closing(open_stream(str(self.data))) as table:
-            # Without those that are left out, and without the label.
+            # Without the ignored columns and the label.
             return max(1, len(table.names) - len(self.ignore) - 1)
 
     def net(self) -> Any:
-        """Dense layers, each with its activation and dropout, then one neuron."""
+        """Dense layers, each with activation and dropout, then one neuron."""
         from trainer.mxnet import gluon
 
         net = gluon.nn.HybridSequential()
@@ -193,7 +194,7 @@ class LogisticRegression(Task):
         return gluon.loss.SigmoidBinaryCrossEntropyLoss()
 
     def metrics(self) -> Sequence[Metric]:
-        """Everything that is usual for two classes, pooled over the rows of an evaluation."""
+        """The usual metrics of two classes, over all rows of an evaluation."""
         from trainer.metrics import BinaryClassification
 
         return [BinaryClassification(self.threshold)]
@@ -203,20 +204,20 @@ class LogisticRegression(Task):
         return outputs.sigmoid().reshape(-1)
 
     def model_info(self) -> Mapping[str, Any]:
-        """What was learned of the table; nothing for a class derived from this one whose rows come from elsewhere."""
-        from trainer.model.tables import BinaryTable
+        """What was learned of the table; empty for a derived class with rows from elsewhere."""
+        from trainer.model import BinaryTable
 
         schema = getattr(self, "_schema", None)
         return {} if schema is None else BinaryTable.info(schema, weight_mean=self._weight_mean)
 
     def model_interface(self, info: Mapping[str, Any]) -> ModelInterface:
-        """Tables with the training columns in, probability and class out."""
-        from trainer.model.tables import BinaryTable
+        """Takes tables with the training columns; gives probability and class."""
+        from trainer.model import BinaryTable
 
         return BinaryTable.from_info(info) if info else super().model_interface(info)
 
     def feature_names(self) -> Sequence[str]:
-        """The table's encoded columns; a category of a text column is one."""
+        """The table's encoded columns, one per category of a text column."""
         schema = getattr(self, "_schema", None)
         return () if schema is None else schema.feature_names
 
@@ -226,10 +227,8 @@ class LogisticRegression(Task):
 
 
 def _generated_schema() -> Schema:
-    """The generated data as a table: columns `x1` to `x10`, used as they are, and a label of 0 and 1."""
-    from trainer.data.columns import Column
-    from trainer.data.labels import Labels
-    from trainer.data.schema import Schema
+    """The schema of the generated data: columns `x1` to `x10`, not standardized, and a label of 0 and 1."""
+    from trainer.data import Column, Labels, Schema
 
     columns = tuple(Column(f"x{number}", "numeric") for number in range(1, 11))
     return Schema(columns, "label", Labels("0", "1"), standardize=False)

@@ -1,4 +1,4 @@
-"""Changes the learning rate while a run goes on."""
+"""Changes the learning rate during a run."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class LearningRateSchedule(Plugin):
     """Sets the learning rate of every step: one shape, or several in sequence, after an optional linear warm-up.
 
-    Lengths are in epochs or steps, rates are parts of the run's own learning rate. `schedule=cosine` spans what is left
-    of the run after the warm-up; `schedule=constant:2,cosine:8` is two epochs of one, then eight of the other. The
-    shapes are MXNet's own schedulers where it has them, and GluonCV's by names with `gluoncv-`, which need the extra
-    `vision`. The newest rate is logged as `learning-rate` each epoch.
+    Lengths are in epochs or steps, rates are fractions of the run's learning rate. `schedule=cosine` spans the rest of
+    the run after the warm-up; `schedule=constant:2,cosine:8` is two epochs of one, then eight of the other. The shapes
+    use MXNet's schedulers if it has them; names with `gluoncv-` are GluonCV's, and need the extra `vision`. The newest
+    rate is logged as `learning-rate` each epoch.
     """
 
     schedule: Annotated[
@@ -39,11 +39,11 @@ class LearningRateSchedule(Plugin):
         Field(min_length=1, description=f"Shapes in sequence, each NAME or NAME:LENGTH: {', '.join(SHAPES)}."),
     ] = ("cosine",)
     unit: Annotated[
-        Literal["epochs", "steps"], Field(description="What lengths, warmup, every and milestones count.")
+        Literal["epochs", "steps"], Field(description="The unit of lengths, warmup, every and milestones.")
     ] = "epochs"
-    warmup: Annotated[float, Field(ge=0, description="The length of a linear rise at the start.")] = 0.0
-    warmup_from: Annotated[Share, Field(description="Where the rise begins, as a part of the rate.")] = 0.0
-    final: Annotated[Share, Field(description="Where shapes that fall end, as a part of the rate.")] = 0.0
+    warmup: Annotated[float, Field(ge=0, description="The length of a linear warm-up at the start.")] = 0.0
+    warmup_from: Annotated[Share, Field(description="Where the warm-up starts, as a fraction of the rate.")] = 0.0
+    final: Annotated[Share, Field(description="Where falling shapes end, as a fraction of the rate.")] = 0.0
     factor: Annotated[
         float, Field(gt=0, lt=1, description="What step, multi-step, gluoncv-step and plateau multiply the rate by.")
     ] = 0.1
@@ -52,28 +52,28 @@ class LearningRateSchedule(Plugin):
         tuple[Positive, ...], Field(description="For multi-step and gluoncv-step: when the rate changes.")
     ] = ()
     power: Annotated[Positive, Field(description="For polynomial and gluoncv-poly: the power.")] = 2.0
-    rise: Annotated[float, Field(gt=0, lt=1, description="For one-cycle: the part of it that rises.")] = 0.3
-    start: Annotated[Share, Field(description="For one-cycle: where it begins, as a part of the rate.")] = 0.04
+    rise: Annotated[float, Field(gt=0, lt=1, description="For one-cycle: the fraction of it that rises.")] = 0.3
+    start: Annotated[Share, Field(description="For one-cycle: where it starts, as a fraction of the rate.")] = 0.04
     monitor: Annotated[str, Field(description="For plateau: the metric to watch, by its logged name.")] = (
         "validation/loss"
     )
     mode: Annotated[
-        Literal["auto", "min", "max"], Field(description="For plateau: whether less or more of it is better.")
+        Literal["auto", "min", "max"], Field(description="For plateau: whether lower or higher is better.")
     ] = "auto"
-    patience: Annotated[int, Field(ge=1, description="For plateau: epochs without anything better.")] = 3
-    min_delta: Annotated[float, Field(ge=0, description="For plateau: by how much a value has to be better.")] = 0.0
+    patience: Annotated[int, Field(ge=1, description="For plateau: epochs without an improvement.")] = 3
+    min_delta: Annotated[float, Field(ge=0, description="For plateau: by how much a value has to improve.")] = 0.0
 
     phase = Phase.TRANSFORM
 
     def __post_init__(self) -> None:
-        """Reads the sequence, so that a mistake in it is known at once."""
+        """Parses the sequence, so that a mistake in it is reported at once."""
         self._parts = [_part(entry) for entry in self.schedule]
         for name, length in self._parts[:-1]:
             if length is None:
-                raise ValueError(f"{name!r} is followed by another shape, so it needs its length, as in {name}:5")
+                raise ValueError(f"{name!r} is followed by another shape, so it needs a length, as in {name}:5")
         stepped = [name for name, _ in self._parts if name in ("multi-step", "gluoncv-step")]
         if stepped and not self.milestones:
-            raise ValueError(f"{stepped[0]} needs its milestones, as in --set lr-schedule.milestones=10,15")
+            raise ValueError(f"{stepped[0]} needs milestones, as in --set lr-schedule.milestones=10,15")
         self._base: float | None = None
         self._scale = 1.0
         self._best: float | None = None
@@ -86,7 +86,7 @@ class LearningRateSchedule(Plugin):
         per_unit = 1 if self.unit == "steps" else run.steps_per_epoch
         if per_unit is None:
             raise UsageError(
-                "the data do not say how many batches an epoch has",
+                "the data does not say how many batches an epoch has",
                 where=f"plugin {self.name!r}",
                 fix=f"Count in steps: --set {self.name}.unit=steps.",
             )
@@ -103,24 +103,22 @@ class LearningRateSchedule(Plugin):
             self._segments.append((begin, self._shape(name, steps, per_unit)))
             begin += steps
         if self._warmup_steps >= total or self._segments[-1][0] >= total:
-            log.warning("%s: the run has %d steps, so not every part of its schedule is reached.", self.name, total)
+            log.warning("%s: the run has %d steps, too few to reach every part of the schedule.", self.name, total)
 
     def on_batch_begin(self, run: Run) -> None:
-        """The rate of this step: a function of its number and, for plateau, of what was seen."""
+        """Sets the rate of this step: a function of its number and, for plateau, of the metric so far."""
         run.learning_rate = self._rate(run.step)
 
     def on_epoch_end(self, run: Run) -> None:
-        """Logs the rate, and looks whether a plateau was reached."""
+        """Logs the rate, and checks for a plateau."""
         run.log({"learning-rate": run.learning_rate})
         if self._part_at(run.step - 1) == "plateau":
             self._watch(run)
 
     def state_dict(self) -> Mapping[str, Any]:
-        """The run's own rate, and what plateau has seen."""
         return {"base": self._base, "scale": self._scale, "best": self._best, "waited": self._waited}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes it back."""
         self._base, self._scale = state["base"], state["scale"]
         self._best, self._waited = state["best"], state["waited"]
 
@@ -136,19 +134,19 @@ class LearningRateSchedule(Plugin):
         return self.warmup_from + (1 - self.warmup_from) * done / self._warmup_steps
 
     def _part_at(self, done: int) -> str:
-        """The name of the shape that is under way after so many steps; empty in the warm-up."""
+        """The name of the current shape after `done` steps; empty during the warm-up."""
         if done < self._warmup_steps:
             return ""
         number = max(number for number, (begin, _) in enumerate(self._segments) if begin <= done)
         return self._parts[number][0]
 
     def _shape(self, name: str, steps: int, per_unit: int) -> Callable[[int], float]:
-        """The rate as a part of the run's own, by the number of steps done of `steps`."""
+        """The rate as a fraction of the run's own, as a function of the steps done out of `steps`."""
         from trainer.mxnet import mx
 
         if name == "step":
             size = max(1, round(self.every * per_unit))
-            # MXNet's FactorScheduler changes one step late and counts up only; its rule is one line.
+            # MXNet's FactorScheduler changes one step late and only counts up; the rule is one line.
             return lambda done: float(self.factor ** (done // size))
         if name == "multi-step":
             marks = [round(mark * per_unit) for mark in self.milestones]
@@ -166,8 +164,8 @@ class LearningRateSchedule(Plugin):
         return lambda _: 1.0
 
     def _of_gluoncv(self, mode: str, steps: int, per_unit: int, begin: float, end: float) -> Callable[[int], float]:
-        """GluonCV's scheduler, which comes to its end with the last of its steps. Raises UsageError without GluonCV."""
-        import trainer.mxnet  # noqa: F401  GluonCV needs what it mends of numpy
+        """GluonCV's scheduler, which ends with the last of its steps. Raises UsageError without GluonCV."""
+        import trainer.mxnet  # noqa: F401  GluonCV needs what it restores of numpy
 
         try:
             from gluoncv.utils import LRScheduler
@@ -180,7 +178,7 @@ class LearningRateSchedule(Plugin):
                 f"{listed([shape for shape in SHAPES if shape not in OF_GLUONCV], 9)}.",
             ) from error
         if steps == 1:
-            return lambda _: begin  # where GluonCV divides by zero
+            return lambda _: begin  # GluonCV would divide by zero
         marks = [round(mark * per_unit) for mark in self.milestones]
         scheduler = LRScheduler(
             mode,
@@ -204,7 +202,7 @@ class LearningRateSchedule(Plugin):
     def _watch(self, run: Run) -> None:
         value = run.monitored(self.monitor) * run.sign(self.monitor, self.mode)
         if self.monitor not in run.epoch_metrics:
-            return  # an older epoch's figure, which was looked at then
+            return  # the value of an earlier epoch, which was checked then
         if not math.isfinite(value):
             value = -math.inf
         if self._best is None or value > self._best + self.min_delta:
@@ -217,12 +215,12 @@ class LearningRateSchedule(Plugin):
 
 
 def _part(entry: str) -> tuple[str, float | None]:
-    """`cosine:8` → (`cosine`, 8.0); raises ValueError for anything that is no shape."""
+    """`cosine:8` → (`cosine`, 8.0); raises ValueError for anything that is not a shape."""
     match = re.fullmatch(r"([a-z-]+)(?::(\d+(?:\.\d+)?))?", entry)
     if match is None or match[1] not in SHAPES:
         name = entry.partition(":")[0]
         raise ValueError(
-            f"{entry!r} is no shape. {did_you_mean(name, SHAPES)} There are: {listed(SHAPES)}".replace("  ", " ")
+            f"{entry!r} is not a shape. {did_you_mean(name, SHAPES)} They are: {listed(SHAPES)}".replace("  ", " ")
         )
     if match[2] is not None and float(match[2]) == 0:
         raise ValueError(f"{entry!r} has no length")

@@ -1,4 +1,4 @@
-"""Writes every figure of a run to `metrics.jsonl`, the record that all other logs are made from, and to CSV."""
+"""Writes every metric of a run to `metrics.jsonl`, the source of all other logs, and to CSV."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ CSV = "metrics.csv"
 
 @dataclass
 class MetricsLog(Plugin):
-    """Writes metrics.jsonl (steps, epochs, end) and metrics.csv (one row an epoch) into the run's folder.
+    """Writes metrics.jsonl (steps, epochs, end) and metrics.csv (one row per epoch) into the run's folder.
 
-    One object a line: `schema`, `event` (`step`, `epoch` or `end`), `epoch`, `step`, `time` (seconds since 1970) and
-    `metrics`; the `end` line holds the test split's figures and the run's `status` and `reason`. NaN and infinity,
-    which JSON does not have, are null. Lines are on disk at the end of each epoch, whatever happens after.
+    One object per line: `schema`, `event` (`step`, `epoch` or `end`), `epoch`, `step`, `time` (seconds since 1970) and
+    `metrics`; the `end` line holds the test metrics and the run's `status` and `reason`. NaN and infinity, which JSON
+    lacks, are null. Lines are written out at the end of each epoch.
     """
 
     every: Annotated[
-        int, Field(ge=0, description="Steps between two step lines (batch loss, learning rate); 0 for none.")
+        int, Field(ge=0, description="Steps between two step lines (batch loss, learning rate); 0: none.")
     ] = 100
-    csv: Annotated[bool, Field(description="Whether metrics.csv is written too.")] = True
+    csv: Annotated[bool, Field(description="Whether to write metrics.csv too.")] = True
 
     phase = Phase.REPORT
     varying = ("bytes",)
     on_error = "disable"
 
     def __post_init__(self) -> None:
-        """Nothing is open before `on_setup`; an ending may come without it, where another plugin failed first."""
+        """Starts with no file open: teardown comes without setup if another plugin failed first."""
         self._file: TextIO | None = None
         self._table: TextIO | None = None
         self._size: int | None = None
         self._columns: list[str] = []
 
     def on_setup(self, run: Run) -> None:
-        """Opens the file, so that a folder that cannot be written is known before training.
+        """Opens the file, so that a folder that cannot be written to is an error before training.
 
-        In a resumed run, what was written after the checkpoint goes, and the CSV follows.
+        In a resumed run it drops what was written after the checkpoint, in the CSV too.
         """
         if run.folder is None:
             return
@@ -67,7 +67,7 @@ class MetricsLog(Plugin):
             self._rewrite_csv(run.folder)
 
     def on_batch_end(self, run: Run) -> None:
-        """A step line every so many steps (reading the loss waits for the device), and for what others logged."""
+        """Writes a step line every `every` steps (the loss waits for the device), and for what others logged."""
         if self.every and run.step % self.every == 0:
             own = {"train/batch-loss": run.loss, "learning-rate": run.learning_rate}
             self._write(run, "step", run.step_metrics | own)
@@ -75,7 +75,7 @@ class MetricsLog(Plugin):
             self._write(run, "step", run.step_metrics)
 
     def on_epoch_end(self, run: Run) -> None:
-        """The epoch's line, in both files."""
+        """Writes the epoch's line to both files."""
         self._write(run, "epoch", run.epoch_metrics)
         if self._file is None or run.folder is None:
             return
@@ -85,7 +85,7 @@ class MetricsLog(Plugin):
             self._write_csv(run.folder, run)
 
     def on_teardown(self, run: Run) -> None:
-        """The end's line."""
+        """Writes the end line."""
         test = {name: value for name, value in run.metrics.items() if name.startswith("test/")}
         self._write(run, "end", test, status=run.status, reason=run.reason)
         for file in (self._file, self._table):
@@ -93,7 +93,7 @@ class MetricsLog(Plugin):
                 file.close()
 
     def state_dict(self) -> Mapping[str, Any]:
-        """How long the file is, once everything is on the disk."""
+        """The length of the file, after everything is on the disk."""
         if self._file is None:
             return {"bytes": None}
         with self._closed_on_error():
@@ -102,7 +102,6 @@ class MetricsLog(Plugin):
             return {"bytes": os.fstat(self._file.fileno()).st_size}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes it back; the file is cut when it is opened."""
         self._size = state["bytes"]
 
     def _write(self, run: Run, event: str, metrics: Mapping[str, float], **more: str) -> None:
@@ -122,7 +121,7 @@ class MetricsLog(Plugin):
 
     @contextmanager
     def _closed_on_error(self) -> Iterator[None]:
-        """A file that cannot be written is given up, with whole lines in it."""
+        """Closes a file that cannot be written to, with whole lines in it."""
         try:
             yield
         except OSError:
@@ -135,7 +134,7 @@ class MetricsLog(Plugin):
             raise
 
     def _write_csv(self, folder: Path, run: Run) -> None:
-        """Adds the epoch's row; where it brings a column that the file does not have, all rows are written anew."""
+        """Adds the epoch's row; if it has a new column, all rows are written again."""
         row = {"epoch": run.epoch, "step": run.step, **run.epoch_metrics}
         if not row.keys() <= set(self._columns):
             self._rewrite_csv(folder)

@@ -1,4 +1,4 @@
-"""Computes matrix products and convolutions with half as many bits."""
+"""Computes matrix products and convolutions in 16 bits."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ LARGEST_SCALE = 2.0**24
 
 @dataclass
 class MixedPrecision(Plugin):
-    """Trains in bfloat16 or float16 where that is safe, in float32 elsewhere, as `mxnet.contrib.amp` tells them apart.
+    """Trains in bfloat16 or float16 for the operators that `mxnet.contrib.amp` lists as safe, in float32 elsewhere.
 
     Weights, gradients and the optimizer's states stay float32, and so do evaluations and the model that is written.
-    bfloat16 has float32's range and needs nothing else. float16 has not: the loss is multiplied by a scale, so that
-    small gradients do not vanish, and the gradients are divided by it again. A step whose gradients are not finite is
-    left out, and halves the scale; `scale_window` sound steps in a row double it (Micikevicius et al. 2018).
+    bfloat16 has the range of float32 and needs nothing else. In float16, small gradients would vanish: the loss is
+    multiplied by a scale, and the gradients are divided by it. A step whose gradients are not finite is skipped and
+    halves the scale; `scale_window` finite steps in a row double it (Micikevicius et al. 2018).
     """
 
     dtype: Annotated[Literal["bfloat16", "float16"], Field(description="bfloat16 for CPUs, float16 for GPUs.")] = (
@@ -32,29 +32,29 @@ class MixedPrecision(Plugin):
     )
     scale: Annotated[
         float | None,
-        Field(gt=0, allow_inf_nan=False, description="What the loss is multiplied by at first; 65536 for float16."),
+        Field(gt=0, allow_inf_nan=False, description="The initial scale of the loss; 65536 for float16."),
     ] = None
-    scale_window: Annotated[int, Field(ge=1, description="Sound steps until the scale is doubled.")] = 2000
+    scale_window: Annotated[int, Field(ge=1, description="Finite steps in a row until the scale is doubled.")] = 2000
 
     phase = Phase.TRANSFORM
     before = ("gradient-accumulation", "gradient-clipping")
 
     def __post_init__(self) -> None:
-        """The scale, where there is one."""
+        """Sets the scale, if the type needs one."""
         if self.scale is not None and math.log2(self.scale) % 1:
-            raise ValueError(f"scale is {self.scale:g}; a power of two changes no digit of a gradient, such as 65536")
+            raise ValueError(f"scale is {self.scale:g}; use a power of two, such as 65536, which rounds no gradient")
         self._scale = self.scale or (65536.0 if self.dtype == "float16" else None)
-        self._sound = 0
+        self._finite_steps = 0
         self._arrays: dict[str, Any] = {}
 
     def change_symbol(self, run: Run, symbol: Any) -> Changed:
-        """Casts to the smaller type in front of operators that bear it. Raises UsageError for a device that cannot."""
+        """Casts inputs of safe operators to the smaller type. Raises UsageError if a device cannot compute in it."""
         from trainer.mxnet import mx
 
         for context in run.contexts:
             self._check(context)
         if self._scale is not None:
-            # Forward it is the loss as it was, backward the gradients are those of the loss times the scale.
+            # Forward this is the unchanged loss; backward, gradients are those of the loss times the scale.
             rows = symbol[0].get_children()[0]  # below make_loss, which starts the backward pass with ones
             still = mx.sym.BlockGrad(rows)
             scaled = still + mx.sym.broadcast_mul(rows - still, mx.sym.var(self._variable, shape=(1,)))
@@ -70,51 +70,47 @@ class MixedPrecision(Plugin):
 
     @property
     def _variable(self) -> str:
-        """What the loss is multiplied by in the backward pass."""
+        """The name of the variable that scales the loss in the backward pass."""
         return f"{self.name}:scale"
 
     def on_setup(self, run: Run) -> None:
-        """A resumed run goes on with its scale."""
         self._set()
 
     def on_backward_end(self, run: Run) -> None:
-        """Takes the scale out of the gradients, or leaves the step out."""
+        """Divides the gradients by the scale, or skips the step."""
         if self._scale is None:
             return
         if self._are_finite(run.gradients.arrays):
             for number in range(len(run.gradients.arrays)):
                 run.gradients.arrays[number] *= 1 / self._scale
-            self._sound += 1
-            if self._sound % self.scale_window == 0 and self._scale < LARGEST_SCALE:
+            self._finite_steps += 1
+            if self._finite_steps % self.scale_window == 0 and self._scale < LARGEST_SCALE:
                 self._scale *= 2
                 self._set()
             return
         for array in run.gradients.arrays:
             array[:] = 0
         run.skip_update(f"a gradient is not finite with the loss times {self._scale:g}")
-        self._sound = 0
+        self._finite_steps = 0
         if self._scale > 1:
             self._scale /= 2
             self._set()
 
     def on_epoch_end(self, run: Run) -> None:
-        """Logs the scale, where there is one."""
+        """Logs the scale, if there is one."""
         if self._scale is not None:
             run.log({"loss-scale": self._scale})
 
     def state_dict(self) -> Mapping[str, Any]:
-        """The scale, and how many steps in a row were sound."""
-        return {"scale": self._scale, "sound": self._sound}
+        return {"scale": self._scale, "finite_steps": self._finite_steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes it back."""
-        self._scale, self._sound = state["scale"], state["sound"]
+        self._scale, self._finite_steps = state["scale"], state["finite_steps"]
 
     @staticmethod
     def _are_finite(arrays: Sequence[Any]) -> bool:
         """Waits for the device."""
-        from trainer.device_time import waiting
-        from trainer.mxnet import mx
+        from trainer.mxnet import mx, waiting
 
         with waiting:
             return bool(mx.nd.multi_all_finite(*arrays, num_arrays=len(arrays)).asscalar())
@@ -124,9 +120,8 @@ class MixedPrecision(Plugin):
             array[:] = self._scale
 
     def _check(self, context: Any) -> None:
-        """Raises UsageError where the context does not compute with the type."""
-        from trainer import cpu
-        from trainer.mxnet import mx
+        """Raises UsageError if the context does not compute in the type."""
+        from trainer.mxnet import COMPUTING, mx
 
         other = "float16" if self.dtype == "bfloat16" else "bfloat16"
         data, weight = mx.sym.var("data", shape=(2, 4)), mx.sym.var("weight", shape=(3, 4))
@@ -137,8 +132,8 @@ class MixedPrecision(Plugin):
         except mx.MXNetError as error:
             reason = next((line.strip() for line in reversed(str(error).splitlines()) if "Error:" in line), "")
             on_cpu = context.device_type == "cpu"
-            if self.dtype == "bfloat16" and on_cpu and not cpu.of_environment().onednn:
-                fix = "bfloat16 is computed by oneDNN, which is switched off for small steps: --onednn on."
+            if self.dtype == "bfloat16" and on_cpu and not COMPUTING.onednn:
+                fix = "oneDNN computes bfloat16, and is switched off for small steps: add --onednn on."
             else:
                 fix = f"Use {other}: --set {self.name}.dtype={other}" + (
                     ", which has float32's range and which oneDNN computes (--onednn on)." if on_cpu else "."
@@ -155,5 +150,5 @@ class MixedPrecision(Plugin):
         from trainer.mxnet import mx
 
         amp = import_module(f"{mx.__name__}.contrib.amp")
-        # Every input is named, so that all are taken as float32, which parameters and data are.
+        # All inputs are named, so that they stay float32, as parameters and data are.
         return amp.convert_symbol(symbol, target_dtype=self.dtype, data_names=symbol.list_inputs())

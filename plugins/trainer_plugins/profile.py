@@ -1,13 +1,13 @@
-"""Measures what a window of steps spends its time on, operator by operator, with MXNet's own profiler.
+"""Measures the time of each operator over a window of steps, with MXNet's own profiler.
 
-That profiler belongs to the process, and has traps that this module works around:
+The process has one profiler, with traps that this module works around:
 
-- `set_config` deletes the file it is given, if there is one: it gets a name in a temporary folder of ours.
-- `dump(finished=True)` ends profiling for good, and another `set_config` after it raises. `dump(finished=False)` leaves
-  the closing brackets out, and every dump but the process's first the opening ones and the devices' names, too. So the
-  dump is read, and written anew as a trace of its own.
+- `set_config` deletes an existing file: it gets a name in a temporary folder of ours.
+- `dump(finished=True)` ends profiling for good, and a later `set_config` raises. `dump(finished=False)` omits the
+  closing brackets, and after the first dump of a process also the opening ones and the devices' names. So the dump is
+  parsed, and written again as a complete trace.
 - It writes every operator twice (as a span of its thread and as an asynchronous one), under process and thread numbers
-  that are too large for JavaScript, which is what shows traces.
+  that are too large for JavaScript, which trace viewers use.
 - A bound symbol's operators appear as one entry, `[FullyConnected,relu,…]`, unless `aggregate_stats` was on when the
   symbol was bound.
 """
@@ -33,28 +33,28 @@ OPERATORS = "operators.json"
 TABLE = "operators.txt"
 
 _device_names: dict[int, str] = {}
-"""The devices' names by number, which only the first dump of a process holds."""
+"""The devices' names by number; only the first dump of a process has them."""
 
 
 @dataclass
 class Profile(Plugin):
     """Profiles the operators of the steps from `first` to `last` with MXNet's profiler, and shows the most expensive.
 
-    Writes into the run's folder `profile.json`, a trace for Perfetto or chrome://tracing, `operators.json` with every
-    operator's figures and `operators.txt` with the table that is shown. Evaluations within the window are left out.
-    The device is waited for where the window begins and ends, and operators are run one by one instead of in bulk from
-    the start until then; figures of the training stay the same. A run that ends inside the window has its part of it.
+    It writes to the run's folder: `profile.json`, a trace for Perfetto or chrome://tracing; `operators.json` with the
+    times of every operator; and `operators.txt` with the table that it shows. Evaluations in the window are left out.
+    It waits for the device at both ends of the window, and until the window's end operators run one by one instead of
+    in bulk; training computes the same. If the run ends inside the window, the profile covers the steps until then.
     """
 
-    first: Annotated[int, Field(ge=1, description="The first step that is profiled.")] = 10
-    last: Annotated[int, Field(ge=1, description="The last step that is profiled.")] = 19
+    first: Annotated[int, Field(ge=1, description="The first step to profile.")] = 10
+    last: Annotated[int, Field(ge=1, description="The last step to profile.")] = 19
     top: Annotated[int, Field(ge=1, description="How many operators the table shows.")] = 10
 
     phase = Phase.REPORT
     on_error = "disable"
 
     def __post_init__(self) -> None:
-        """A window that ends before it begins is known at once."""
+        """Refuses a window that ends before it begins."""
         if self.first > self.last:
             raise ValueError(f"the last step, {self.last}, is before the first, {self.first}")
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
@@ -63,21 +63,21 @@ class Profile(Plugin):
         self._steps: list[tuple[int, int, int]] = []
 
     def on_setup(self, run: Run) -> None:
-        """Configures MXNet's profiler before anything is bound; not where a resumed run is past the window."""
+        """Configures MXNet's profiler before anything is bound, unless a resumed run is past the window."""
         others = [plugin.name for plugin in run.plugins if isinstance(plugin, Profile) and plugin is not self]
         if others:
             raise UsageError(
-                f"{others[0]!r} profiles this run, too, and MXNet has one profiler for the process",
+                f"{others[0]!r} profiles this run already, and MXNet has one profiler per process",
                 where=f"plugin {self.name!r}",
-                fix="Use one of them, with a window that spans both.",
+                fix="Use one of them, with a window that covers both.",
             )
         if run.step < self.last:
-            # ignore_cleanup_errors: a folder that is gone already is as good.
+            # ignore_cleanup_errors: a folder that is gone already is fine.
             self._scratch = tempfile.TemporaryDirectory(prefix="trainer-profile-", ignore_cleanup_errors=True)
             self._configure(on=True)
 
     def on_batch_begin(self, run: Run) -> None:
-        """Opens the window; a run that was resumed inside it profiles the rest."""
+        """Opens the window; a run that resumes inside it profiles the rest."""
         if self._scratch is None:
             return
         if self._began is None and self.first <= run.step <= self.last:
@@ -96,22 +96,21 @@ class Profile(Plugin):
             self._finish(run)
 
     def on_evaluate_begin(self, run: Run) -> None:
-        """Pauses: the window is about training."""
+        """Pauses: only training is profiled."""
         if self._began is not None:
             _profiler(wait=True).pause()
 
     def on_evaluate_end(self, run: Run) -> None:
-        """Goes on."""
         if self._began is not None:
             _profiler(wait=True).resume()
 
     def on_fit_end(self, run: Run) -> None:
-        """A run that ends inside the window, however it does, has its part of it; one that ends before is told."""
+        """Finishes a window that the run ends inside of; reports a run that ends before it."""
         if self._began is not None:
             self._finish(run)
         elif self._scratch is not None:
             self._stop()
-            _show([f"nothing was profiled: the run ended at step {run.step}, and the window begins at {self.first}"])
+            _show([f"nothing was profiled: the run ended at step {run.step}, before the window begins at {self.first}"])
 
     # ---- MXNet's profiler --------------------------------------------------------------------------------------------
 
@@ -125,13 +124,13 @@ class Profile(Plugin):
         )
 
     def _open(self, step: int) -> None:
-        # What was queued before would otherwise count as part of the window.
+        # Operators that were queued before would otherwise count as part of the window.
         _profiler(wait=True).set_state("run")
         self._began = step
         self._ended = step
 
     def _finish(self, run: Run) -> None:
-        """Waits, then reads what was recorded; also where waiting raises what went wrong on the device."""
+        """Waits, then reads the record; also if waiting raises an error of the device."""
         try:
             _profiler(wait=True)
         finally:
@@ -158,7 +157,7 @@ class Profile(Plugin):
             write_atomic(run.folder / TRACE, json.dumps(_trace(spans, self._steps)) + "\n")
 
     def _stop(self) -> None:
-        """Leaves the profiler as a process finds it, and nothing behind."""
+        """Resets the profiler and deletes the temporary folder."""
         if self._scratch is not None:
             self._began = None
             self._configure(on=False)
@@ -167,7 +166,7 @@ class Profile(Plugin):
 
 
 def _profiler(*, wait: bool = False) -> Any:
-    """MXNet's profiler; after all pending work is done, where that is asked for."""
+    """MXNet's profiler; with `wait`, after all pending work is done."""
     from trainer.mxnet import mx
 
     if wait:
@@ -176,7 +175,7 @@ def _profiler(*, wait: bool = False) -> Any:
 
 
 def _microseconds() -> int:
-    """Now, on the clock that MXNet's profiler uses."""
+    """The current time on the clock of MXNet's profiler."""
     return time.time_ns() // 1000
 
 
@@ -185,7 +184,7 @@ def _microseconds() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One call of an operator: where it ran, and when in microseconds since 1970."""
+    """One call of an operator: device and thread, and the times in microseconds since 1970."""
 
     name: str
     device: int
@@ -195,7 +194,7 @@ class Span:
 
 
 def _spans(dumped: str) -> list[Span]:
-    """The calls in a dump, which is the beginning or a middle part of a JSON document."""
+    """The calls in a dump, which is the beginning or the middle of a JSON document."""
     body = dumped.strip()
     if body.startswith("{"):
         body = body.partition("[")[2]
@@ -214,7 +213,7 @@ def _spans(dumped: str) -> list[Span]:
 
 
 def _operators(spans: Iterable[Span]) -> list[dict[str, Any]]:
-    """Each operator's figures, the most expensive first. `share` is its part of all operators' time."""
+    """Each operator's times, the most expensive first. `share` is its fraction of the time of all operators."""
     durations: dict[str, list[int]] = defaultdict(list)
     for span in spans:
         durations[span.name].append(span.ended - span.began)
@@ -233,7 +232,6 @@ def _operators(spans: Iterable[Span]) -> list[dict[str, Any]]:
 
 
 def _table(operators: Sequence[dict[str, Any]], window: tuple[int, int], top: int) -> list[str]:
-    """The table as lines."""
     shown = operators[:top]
     width = max([len("operator"), *(len(row["name"]) for row in shown)])
     lines = [
@@ -253,7 +251,7 @@ def _table(operators: Sequence[dict[str, Any]], window: tuple[int, int], top: in
 
 
 def _trace(spans: Sequence[Span], steps: Iterable[tuple[int, int, int]]) -> dict[str, Any]:
-    """A trace in Chrome's format: one row for the steps as Python went through them, and one a device and thread."""
+    """A trace in Chrome's format: one row for the steps of the Python loop, and one per device and thread."""
     numbers = sorted({span.device for span in spans})
     names = {number: _device_names.get(number, f"device {number}") for number in numbers}
     python = max(numbers, default=0) + 1
@@ -280,5 +278,5 @@ def _show(lines: Sequence[str]) -> None:
 
     console = Console(highlight=False, soft_wrap=True)
     for line in lines:
-        # markup=False: operators' names may hold brackets.
+        # markup=False: operator names may contain brackets.
         console.print(line, markup=False)

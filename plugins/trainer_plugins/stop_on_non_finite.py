@@ -1,4 +1,4 @@
-"""Stops a run as soon as a number is not finite, and says where it came from."""
+"""Stops a run as soon as a number is not finite, and names its origin."""
 
 from __future__ import annotations
 
@@ -14,40 +14,37 @@ from trainer.atomic import write_json
 
 FILE = "non-finite.json"
 FLOW = ("input", "label", "sample weight", "weight", "loss", "gradient")
-"""What can be not finite, in the order in which numbers flow through a step."""
+"""The kinds of numbers, in the order in which they flow through a step."""
 
 
 @dataclass
 class StopOnNonFinite(Plugin):
     """Stops when the loss, a gradient, a weight or an input is NaN or infinite, and names the first of them.
 
-    Looks in every step, or every `every` steps, because looking waits for the device: at the batch, the loss and the
-    gradients, and at the weights at the end of each epoch. What came first is told in the order in which numbers flow:
-    an input that is not finite makes the rest so, then a weight, then the loss, then a gradient. The rows of the batch
-    are saved in `non-finite.json` in the run's folder. The batch does not move the weights.
+    It checks the batch, the loss and the gradients every `every` steps, which waits for the device, and the weights at
+    the end of each epoch. The first is told by the order in which numbers flow: inputs, weights, the loss, gradients.
+    The rows of the batch are saved in `non-finite.json` in the run's folder. The batch does not update the weights.
     """
 
-    every: Annotated[int, Field(ge=1, description="Steps between two looks.")] = 1
+    every: Annotated[int, Field(ge=1, description="Steps between two checks.")] = 1
     loss_only: Annotated[
         bool,
-        Field(
-            description="Whether the loss alone is looked at: cheaper, but a relu can hide what is not finite from it."
-        ),
+        Field(description="Whether to check only the loss: cheaper, but a ReLU can hide a NaN from it."),
     ] = False
 
     phase = Phase.DECIDE
 
     def on_backward_end(self, run: Run) -> None:
-        """Before the update, so that a broken batch does not break the weights."""
+        """Checks before the update, so that a broken batch does not break the weights."""
         if run.step % self.every and not run.last_batch:
             return
         sound = np.isfinite(run.loss) and (self.loss_only or _is_sound(run))
-        # Each of several processes sees its own rows of the batch.
+        # With several processes, each sees its own rows of the batch.
         found = run.processes.gather(None if sound else next(_culprits(run), None))
         self._stop(run, min((each for each in found if each), key=lambda each: FLOW.index(each[0]), default=None))
 
     def on_epoch_end(self, run: Run) -> None:
-        """At the weights, which the last update may have broken."""
+        """Checks the weights, which the last update may have broken."""
         if not self.loss_only and run.requested("stop") is None:
             self._stop(run, next(_in_weights(run), None))
 
@@ -87,7 +84,7 @@ class StopOnNonFinite(Plugin):
 
 
 def _culprits(run: Run) -> Iterator[tuple[str, str]]:
-    """What is not finite, in the order in which numbers flow through a step."""
+    """Kind and name of what is not finite, in the order in which numbers flow through a step."""
     yield from _in_batch(run)
     yield from _in_weights(run)
     if not np.isfinite(run.loss):
@@ -98,7 +95,7 @@ def _culprits(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def _is_sound(run: Run) -> bool:
-    """Whether the batch and the gradients are finite; the norm of all gradients is one operation and one wait."""
+    """Whether batch and gradients are finite; the norm of all gradients costs one operation and one wait."""
     return next(_in_batch(run), None) is None and bool(np.isfinite(run.gradients.norm()))
 
 
@@ -126,7 +123,7 @@ def _finite(array: Any) -> bool:
 
 
 def _bad_rows(run: Run) -> Any:
-    """Which rows of the batch have an input or a label that is not finite."""
+    """A mask of the batch's rows with an input, label or weight that is not finite."""
     assert run.batch is not None  # noqa: S101
     parts = []
     for shard in run.batch.shards:

@@ -1,4 +1,4 @@
-"""Averages the weights over training, and evaluates and keeps the average."""
+"""Averages the weights during training, and evaluates and keeps the average."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from trainer import Phase, Plugin, Run
 class WeightAveraging(Plugin):
     """Keeps an average of the weights: exponential over steps, or the plain mean over epochs (stochastic averaging).
 
-    Evaluations and the final net use the average, unless they are asked not to; training goes on with the weights
-    themselves. BatchNorm's running statistics are averaged alike. Costs a few additions over all weights, and a second
-    copy of them; no waiting for the device.
+    Evaluations and the final net use the average unless the options say otherwise; training continues with the weights
+    themselves. BatchNorm's running statistics are averaged too. Costs a few additions over all weights and a second
+    copy of them; it never waits for the device.
     """
 
     kind: Annotated[
         Literal["exponential", "stochastic"],
-        Field(description="Which average: recent weights count more, or all alike."),
+        Field(description="The kind of average: recent weights count more, or all count the same."),
     ] = "exponential"
     decay: Annotated[
-        float, Field(gt=0, lt=1, description="For exponential: what is kept of the average at each update.")
+        float, Field(gt=0, lt=1, description="For exponential: the share of the average that each update keeps.")
     ] = 0.999
     every: Annotated[
-        int, Field(ge=0, description="Updates between two additions; 0: each for exponential, an epoch for stochastic.")
+        int, Field(ge=0, description="Updates between two additions; 0: every update, or every epoch for stochastic.")
     ] = 0
     start_from_epoch: Annotated[int, Field(ge=1, description="The first epoch whose weights count.")] = 1
     evaluate: Annotated[bool, Field(description="Whether evaluations use the average.")] = True
@@ -37,14 +37,12 @@ class WeightAveraging(Plugin):
     phase = Phase.TRANSFORM
 
     def __post_init__(self) -> None:
-        """Nothing is averaged yet."""
         self._average: list[Any] = []
         self._count = 0
         self._updates = self._epoch = 0
         self._saved: list[Any] = []
 
     def on_setup(self, run: Run) -> None:
-        """Puts a loaded average on the device."""
         from trainer.mxnet import mx
 
         for value, weight in zip(self._saved, run.moving_weights, strict=True) if self._saved else ():
@@ -52,7 +50,7 @@ class WeightAveraging(Plugin):
         self._offer(run)
 
     def on_batch_end(self, run: Run) -> None:
-        """Adds the weights where an update has moved them, and it is their turn."""
+        """Adds the weights after an update, if it is their turn."""
         if self.kind == "stochastic" and not self.every:
             if run.last_batch:
                 self._add_epoch(run)
@@ -62,21 +60,19 @@ class WeightAveraging(Plugin):
                 self._add(run)
 
     def on_epoch_end(self, run: Run) -> None:
-        """By epochs, for one whose last batch was not known to be the last."""
+        """Adds an epoch's weights, if its last batch was not known to be the last."""
         self._add_epoch(run)
 
     def on_fit_end(self, run: Run) -> None:
-        """The average becomes the net's weights; the test split then needs no exchange."""
+        """Makes the average the net's weights; evaluating the test split then needs no exchange."""
         if self.keep and self._average and run.status in ("finished", "stopped"):
             run.exchange_weights(self._average)
             run.evaluation_weights = None
 
     def state_dict(self) -> Mapping[str, Any]:
-        """The average, and how much is in it."""
         return {"average": self._average, "count": self._count, "updates": self._updates, "epoch": self._epoch}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes it back."""
         self._saved, self._count = state["average"], state["count"]
         self._updates, self._epoch = state["updates"], state["epoch"]
 
@@ -99,11 +95,11 @@ class WeightAveraging(Plugin):
         self._count += 1
         share = self._share()
         for average, weight in zip(self._average, weights, strict=True):
-            # average - share · (average - weight), as one operation where writing it out takes three.
+            # average - share · (average - weight) in one operation instead of three.
             mx.nd.sgd_update(average, weight, lr=share, wd=1.0, rescale_grad=-1.0, out=average)
 
     def _share(self) -> float:
-        """How much the newest weights count.
+        """The share of the newest weights.
 
         Exponential: 1 - min(decay, (1 + n) / (10 + n)) at the n-th addition, as TensorFlow's ExponentialMovingAverage
         does, so that the first steps are soon forgotten. Stochastic: 1 / n (Izmailov et al. 2018).

@@ -47,7 +47,7 @@ def write(folder: Path, number: int) -> None:
 
 def ours(job: Mapping[str, Any], clock: Clock) -> float:
     """As the command line trains it; the last epoch's mean loss."""
-    from trainer.launch.prepare import Request, prepare
+    from trainer.launch.prepare import Request, prepare_run
 
     options: dict[str, object] = {"data": job["photos"], "model": NET, "augmentation": "crop-flip", "batch-size": BATCH}
     options |= {"epochs": job["epochs"], "validation-split": 0.0, "test-split": 0.0, "learning-rate": RATE}
@@ -58,7 +58,7 @@ def ours(job: Mapping[str, Any], clock: Clock) -> float:
         without=() if job["plugins"] else ("progress", "metrics-log", "checkpoint", "tensorboard", "report"),
         runs_dir=Path(job["folder"]) if job["plugins"] else None,
     )
-    launch = prepare(request)
+    launch = prepare_run(request)
     launch.choose_computing()
     run = launch.train()
     return run.history[-1]["train/loss"]

@@ -39,7 +39,7 @@ def main(path: str) -> None:
             folder, "step-00000001", {"parameters": arrays}, {"step": 1, "epoch": 1, "reason": "", "metrics": {}}
         )
         times[OURS].append(time.perf_counter() - began)
-        checkpoint.remove(saved)
+        checkpoint.remove_checkpoint(saved)
     sets = {name: {"seconds": median(measured)} for name, measured in times.items()}
     Path(job["answer"]).write_text(json.dumps({"sets": sets, "seconds": sets[PLAIN]["seconds"]}), encoding="utf-8")
 

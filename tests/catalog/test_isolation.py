@@ -160,11 +160,11 @@ def test_a_package_can_be_blocked_as_a_whole_by_its_name_as_installers_compare_i
 
 
 def test_an_option_of_a_blocked_plugin_says_why_there_is_none(monkeypatch):
-    from trainer.launch.prepare import Request, prepare
+    from trainer.launch.prepare import Request, prepare_run
 
     monkeypatch.setenv(BLOCK_LIST, "tensorboard")
     with pytest.raises(UsageError, match=f"'tensorboard' is left out, since {BLOCK_LIST} names it"):
-        prepare(Request("logreg", sets=["tensorboard.histograms=1"], runs_dir=None))
+        prepare_run(Request("logreg", sets=["tensorboard.histograms=1"], runs_dir=None))
 
 
 def test_a_name_on_the_block_list_that_nothing_has_is_told():

@@ -262,7 +262,7 @@ def test_fewer_rows_than_devices(command):
         (["--activation", "relo"], "--activation: 'relo' does not fit"),
         (["--class-weight", "fair"], "--class-weight: 'fair' does not fit"),
         (["--train-rows", "0"], "--train-rows: '0' does not fit"),
-        (["--label", "x"], "--label: it goes with a table. Add --data FILE"),
+        (["--label", "x"], "--label: it needs a table. Add --data FILE"),
         (["--epohcs", "3"], "No such option: --epohcs"),
         (["--name", "a/b"], "'a/b' cannot be a folder's name"),
         (["--config", "no.toml"], "no.toml: there is no such file"),

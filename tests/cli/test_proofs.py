@@ -87,6 +87,7 @@ def test_the_doctor_finds_this_machine_well(command):
     assert {"python", "gluon-trainer", "numpy", "mxnet", "oneDNN", "threads", "contexts", "MPI"} <= set(topics)
     assert "WRONG" not in out
     assert any(line.split()[:2] == ["task", "logreg"] for line in out.splitlines())
+    assert "works after `import trainer.mxnet` or `from trainer import fit`" in out
 
 
 def test_the_doctor_names_a_broken_package_and_goes_on(tmp_path):

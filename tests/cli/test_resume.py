@@ -62,7 +62,7 @@ def figures(run):
 
 def last_state(run):
     """The state at the end of training, without the logs' names and sizes, which depend on the clock."""
-    state = checkpoint.complete(run)[0].read()
+    state = checkpoint.complete_checkpoints(run)[0].read()
     for name in ("metrics-log", "tensorboard"):
         state["plugins"].pop(name, None)
     return state
@@ -202,7 +202,7 @@ def test_a_signal_saves_tells_how_to_go_on_and_loses_nothing(tmp_path, command, 
     assert training.returncode == code
     assert err.endswith("Go on with: trainer resume runs/logreg/run\n")
     assert status(run) == "interrupted"
-    saved = checkpoint.complete(run)[0]
+    saved = checkpoint.complete_checkpoints(run)[0]
     assert (saved.is_exact, saved.step) == (True, json.loads((run / "run.json").read_text())["step"])
     assert command("resume", "runs/logreg/run")[0] == 0
     assert command("run", "logreg", "--name", "whole", "--epochs", "600", *QUICK, *SAVING)[0] == 0
@@ -351,13 +351,13 @@ def test_a_crashed_run_is_as_far_as_its_newest_checkpoint(tmp_path, command):
     training = started(tmp_path, "--epochs", "100000", "--set", "checkpoint.every-steps=50")
     run = tmp_path / "runs" / "logreg" / "run"
     give_up = time.monotonic() + 60
-    while not checkpoint.complete(run):
+    while not checkpoint.complete_checkpoints(run):
         assert time.monotonic() < give_up
     training.kill()
     # Not waited for yet: a zombie has ended all the same.
     while "crashed" not in (out := command("runs", "list")[1]):
         assert time.monotonic() < give_up
-    newest = checkpoint.complete(run)[0]
+    newest = checkpoint.complete_checkpoints(run)[0]
     assert f"epoch {newest.manifest['epoch']}, step {newest.step}" in out
     training.communicate()
 
@@ -464,7 +464,7 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(tmp_path, small
     assert re.search(rf"the checkpoint of step \d+ cannot be written: {reason}", said)
     run = tmp_path / "runs" / "logreg" / "run"
     assert not [path.name for path in (run / "checkpoints").iterdir() if path.name.startswith(".")]
-    saved = checkpoint.complete(run)
+    saved = checkpoint.complete_checkpoints(run)
     assert len(saved) == len(list((run / "checkpoints").iterdir()))
     for each in saved:
         each.read()

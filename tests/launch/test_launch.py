@@ -11,7 +11,7 @@ from tiny import Tiny
 
 from trainer import Defaults, Plugin, UsageError
 from trainer.catalog import registry
-from trainer.launch.prepare import Request, prepare
+from trainer.launch.prepare import Request, prepare_run
 from trainer.mxnet import gluon, mx
 from trainer.runs import folder
 
@@ -56,7 +56,7 @@ def _installed(monkeypatch):
 
 
 def launch(task="toy", *, runs_dir=None, config=None, **more):
-    return prepare(Request(task, runs_dir=runs_dir, config=config, **more))
+    return prepare_run(Request(task, runs_dir=runs_dir, config=config, **more))
 
 
 def refused(**more):

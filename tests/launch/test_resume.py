@@ -74,7 +74,7 @@ def both_ways(
         folder=folder,
         compiled=compiled,
         devices=resumed_on or devices,
-        resume_from=checkpoint.complete(folder)[0],
+        resume_from=checkpoint.complete_checkpoints(folder)[0],
         **values,
     )
     assert again.run.resumed
@@ -213,7 +213,7 @@ def test_what_fires_is_what_would_have_fired(tmp_path):
     first, second = Recorder(), Recorder()
     with pytest.raises(PluginError):
         engine(Tiny(), KillAt(3), first, folder=folder).fit()
-    engine(Tiny(), second, folder=folder, resume_from=checkpoint.complete(folder)[0]).fit()
+    engine(Tiny(), second, folder=folder, resume_from=checkpoint.complete_checkpoints(folder)[0]).fit()
     # Both processes begin with setup and fit_begin; between them nothing fires twice, and nothing is left out.
     before = first.events[: first.events.index("exception")]
     assert second.events[:2] == ["setup", "fit_begin"]
@@ -225,7 +225,7 @@ def test_an_open_request_is_still_open(tmp_path):
     folder, seen = tmp_path / "run", Recorder()
     with pytest.raises(PluginError):
         engine(Tiny(train_rows=8), stop, KillAt(3), folder=folder).fit()
-    again = engine(Tiny(train_rows=8), seen, folder=folder, resume_from=checkpoint.complete(folder)[0])
+    again = engine(Tiny(train_rows=8), seen, folder=folder, resume_from=checkpoint.complete_checkpoints(folder)[0])
     run = again.fit()
     assert (run.status, run.reason, run.step) == ("stopped", "enough", 3)
     assert "batch_end" not in seen.events
@@ -238,7 +238,7 @@ def test_saving_does_not_change_training(tmp_path):
     engine(with_dropout()(), quiet, batch_size=5).fit()
     engine(with_dropout()(), saving, saved, batch_size=5, folder=tmp_path / "run").fit()
     assert differences(quiet.state["parameters"] | {"run": {}}, saved.state["parameters"] | {"run": {}}) == []
-    assert len(checkpoint.complete(tmp_path / "run")) == 24
+    assert len(checkpoint.complete_checkpoints(tmp_path / "run")) == 24
 
 
 class Counter(Plugin):
@@ -264,7 +264,7 @@ def killed(tmp_path, *plugins, at=3, **values):
     folder = tmp_path / "run"
     with pytest.raises(PluginError):
         engine(Tiny(train_rows=8), *plugins, KillAt(at), folder=folder, **values).fit()
-    return folder, checkpoint.complete(folder)[0]
+    return folder, checkpoint.complete_checkpoints(folder)[0]
 
 
 def test_a_plugins_state_is_there_before_setup(tmp_path):
@@ -282,7 +282,7 @@ def test_the_state_of_a_plugin_that_is_missing_is_reported_and_kept(tmp_path, ca
         engine(Tiny(train_rows=8), KillAt(5), folder=folder, resume_from=saved).fit()
     assert "the state of a plugin 'counter', which this run does not use: it is kept" in caplog.text
     again = Counter()
-    engine(Tiny(train_rows=8), again, folder=folder, resume_from=checkpoint.complete(folder)[0]).fit()
+    engine(Tiny(train_rows=8), again, folder=folder, resume_from=checkpoint.complete_checkpoints(folder)[0]).fit()
     assert again.numbers.tolist() == [1, 2, 3, 6, 7, 8]
 
 
@@ -306,7 +306,7 @@ def test_a_state_dict_that_fails_aborts_the_save_and_names_the_plugin(tmp_path):
         PluginError, match="plugin 'broken' in state_dict at epoch 1, step 3 raised ValueError: no state"
     ):
         engine(Tiny(train_rows=8), Broken(), KillAt(3), folder=tmp_path / "run").fit()
-    assert checkpoint.complete(tmp_path / "run") == []
+    assert checkpoint.complete_checkpoints(tmp_path / "run") == []
 
 
 def test_an_observer_whose_state_dict_fails_is_switched_off_and_the_rest_is_saved(tmp_path):
@@ -366,7 +366,7 @@ def test_a_checkpoint_of_a_step_that_failed_is_not_taken_for_an_exact_one(tmp_pa
     )
     with pytest.raises(PluginError):
         engine(Tiny(train_rows=4), failing, folder=folder).fit()
-    assert [(each.folder.name, each.is_exact) for each in checkpoint.complete(folder)] == [
+    assert [(each.folder.name, each.is_exact) for each in checkpoint.complete_checkpoints(folder)] == [
         ("failed-00000003", False),
         ("step-00000002-epoch-0001", True),
     ]

@@ -48,7 +48,7 @@ def record(job):
 
 
 def final(job, folder=None):
-    return checkpoint.complete(folder or job.folder)[0].read()
+    return checkpoint.complete_checkpoints(folder or job.folder)[0].read()
 
 
 def train(job, number, what, *more, at=7, trouble="yes"):
@@ -68,7 +68,7 @@ def straight(tmp_path_factory):
     folder = tmp_path_factory.mktemp("straight")
     done = ranks.trainer(2, "run", "logreg", *SMALL, *SAVING, cwd=folder)
     assert done.returncode == 0, done.stderr
-    return checkpoint.complete(folder / "runs" / "logreg" / "it")[0].read()
+    return checkpoint.complete_checkpoints(folder / "runs" / "logreg" / "it")[0].read()
 
 
 def resumed(job, number, *more):
@@ -201,7 +201,7 @@ def test_requests_of_one_process_are_those_of_all_at_the_same_step(job):
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     found = record(job)
     assert (found["status"], found["step"], found["updates"], found["epoch"]) == ("stopped", 15, 14, 2)
-    assert [each.step for each in checkpoint.complete(job.folder)] == [15, 5]
+    assert [each.step for each in checkpoint.complete_checkpoints(job.folder)] == [15, 5]
     made = {each["plugin"]: each for each in found["decisions"] if each["plugin"].startswith("trouble")}
     assert {name.partition("@")[2]: each["step"] for name, each in made.items()} == asked
     assert found["reason"] == "one process wants to (rank 1)"
@@ -215,7 +215,7 @@ def test_a_signal_to_one_process_ends_all_in_order_after_the_same_step(job, stra
     (line,) = [line for line in ranks.said(done) if "interrupted" in line]
     assert line.startswith("interrupted at epoch 1, after step 7. Go on with: trainer resume ")
     assert record(job)["status"] == "interrupted"
-    assert [each.step for each in checkpoint.complete(job.folder)] == [7]
+    assert [each.step for each in checkpoint.complete_checkpoints(job.folder)] == [7]
     assert apart(resumed(job, 2), straight) == []
 
 
@@ -233,7 +233,7 @@ def test_sigusr1_to_mpirun_lets_all_take_their_time_to_end(job, tmp_path):
     done = ranks.finish(process)
     assert done.returncode == 138, done.stderr
     assert record(job)["status"] == "interrupted"
-    assert [each.step for each in checkpoint.complete(job.folder)] == [record(job)["step"]]
+    assert [each.step for each in checkpoint.complete_checkpoints(job.folder)] == [record(job)["step"]]
 
 
 def until(condition):

@@ -12,7 +12,7 @@ from tiny import settings
 
 from trainer import Engine, UsageError, devices
 from trainer.data.batches import Share, split_rows
-from trainer.launch.prepare import Request, prepare
+from trainer.launch.prepare import Request, prepare_run
 from trainer.mxnet import gluon, mx
 from trainer.processes import Launched, Processes, launched
 from trainer.processes.launcher import check
@@ -119,9 +119,9 @@ def test_there_is_no_option_for_a_kvstore_and_that_is_explained(tmp_path):
     for sets in (["kvstore=dist_sync"], ["optimizer.kvstore=dist_sync"]):
         request = Request("logreg", sets=sets, runs_dir=None)
         with pytest.raises(UsageError, match=explained):
-            prepare(request).train(dry_run=True)
+            prepare_run(request).train(dry_run=True)
     with pytest.raises(UsageError, match=r"there is no key 'kvstore'\. No kvstore is used: --devices"):
-        prepare(Request("logreg", config=file, runs_dir=None))
+        prepare_run(Request("logreg", config=file, runs_dir=None))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def trained(tmp_path, *plugins, epochs=4, rows=6, **values):
 
 
 def kept(tmp_path):
-    return [saved.folder.name for saved in reversed(checkpoint.complete(tmp_path / "run"))]
+    return [saved.folder.name for saved in reversed(checkpoint.complete_checkpoints(tmp_path / "run"))]
 
 
 def end(epoch, steps=3):
@@ -64,7 +64,7 @@ def test_the_newest_are_kept(tmp_path):
 
 def test_an_old_one_goes_only_when_the_new_one_is_complete(tmp_path):
     there = []
-    looking = plugin("look", batch_end=lambda run: there.append(len(checkpoint.complete(run.folder))))
+    looking = plugin("look", batch_end=lambda run: there.append(len(checkpoint.complete_checkpoints(run.folder))))
     trained(tmp_path, made(every_epochs=1, keep_last=1), looking)
     assert there == [0] * 3 + [1] * 9
 
@@ -122,7 +122,7 @@ def test_the_state_of_a_failed_step_goes_when_something_exact_is_newer(tmp_path)
 
     with pytest.raises(PluginError, match="broken"):
         trained(tmp_path, made(every_epochs=1), plugin("fail", batch_begin=fail))
-    exact = next(saved for saved in checkpoint.complete(tmp_path / "run") if saved.is_exact)
+    exact = next(saved for saved in checkpoint.complete_checkpoints(tmp_path / "run") if saved.is_exact)
     trained(tmp_path, made(every_epochs=1), plugin("fail", batch_begin=fail), resume_from=exact)
     assert kept(tmp_path) == [end(3), end(4)]
 
@@ -158,7 +158,7 @@ def test_what_the_end_of_a_run_does_to_the_weights_is_not_in_it(tmp_path):
         run.save("after the end")
 
     trained(tmp_path, made(), plugin("spoil", fit_end=spoil))
-    (saved,) = checkpoint.complete(tmp_path / "run")
+    (saved,) = checkpoint.complete_checkpoints(tmp_path / "run")
     assert any(value.any() for value in saved.read()["parameters"].values())
 
 

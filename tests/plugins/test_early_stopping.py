@@ -272,7 +272,7 @@ def test_a_run_that_is_cut_short_ends_with_the_best_weights_too_and_goes_on_with
     with pytest.raises((PluginError, Interrupted)):
         made.fit()
     assert all((a == b).all() for a, b in zip(weights(made.run), kept[2], strict=True))
-    newest = checkpoint.complete(tmp_path / "run")[0].read()["parameters"]
+    newest = checkpoint.complete_checkpoints(tmp_path / "run")[0].read()["parameters"]
     assert all((a == b).all() for a, b in zip(newest.values(), kept[4], strict=True))
 
 

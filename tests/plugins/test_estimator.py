@@ -336,7 +336,7 @@ def test_patience_goes_on_where_it_was_after_a_resume(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(TwoOutputs(8, 6), epochs=50, batch_size=3, plugins=[plugin, Fails()], runs_dir=tmp_path, name="a")
     (folder,) = tmp_path.glob("*/a")
-    assert checkpoint.complete(folder)
+    assert checkpoint.complete_checkpoints(folder)
     plugin, handler = make(2.0)
 
     class Nothing(Plugin):

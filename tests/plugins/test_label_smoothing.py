@@ -114,7 +114,7 @@ def test_whole_numbers_of_a_loader_are_smoothed_too():
 def test_class_numbers_are_refused_and_the_message_says_what_to_do():
     data = rows(8)
     task = Given(data, make_net=lambda: gluon.nn.Dense(2), make_loss=gluon.loss.SoftmaxCrossEntropyLoss)
-    with pytest.raises(UsageError, match="hold no probabilities") as caught:
+    with pytest.raises(UsageError, match="are not probabilities") as caught:
         engine(task, LabelSmoothing()).fit()
     assert "sparse_label=False" in str(caught.value)
     assert "label-smoothing" in str(caught.value)

@@ -233,7 +233,7 @@ def test_the_run_folder_of_a_table_can_be_run_again_from_anywhere(table, tmp_pat
 
 @pytest.mark.parametrize("option", ["label", "positive_class", "features", "validation_data", "sample_weight"])
 def test_options_of_a_table_without_one_are_an_error(option):
-    with pytest.raises(UsageError, match=f"--{option.replace('_', '-')}: it goes with a table. Add --data FILE"):
+    with pytest.raises(UsageError, match=f"--{option.replace('_', '-')}: it needs a table. Add --data FILE"):
         fit("logreg", **{option: "x"}, runs_dir=None)
 
 

@@ -99,10 +99,10 @@ def test_its_state_keeps_the_base_rate_and_the_plateau():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"schedule": "cosin"}, "'cosin' is no shape. Did you mean 'cosine'?"),
-        ({"schedule": "cosine,constant"}, "'cosine' is followed by another shape, so it needs its length"),
+        ({"schedule": "cosin"}, "'cosin' is not a shape. Did you mean 'cosine'?"),
+        ({"schedule": "cosine,constant"}, "'cosine' is followed by another shape, so it needs a length"),
         ({"schedule": "cosine:0"}, "'cosine:0' has no length"),
-        ({"schedule": "multi-step"}, "multi-step needs its milestones"),
+        ({"schedule": "multi-step"}, "multi-step needs milestones"),
         ({"schedule": ""}, "schedule"),
         ({"factor": 1}, "factor: 1 does not fit"),
     ],
@@ -151,7 +151,7 @@ def test_more_steps_than_the_epochs_have_do_not_stretch_the_schedule():
 
 def test_a_schedule_that_the_run_does_not_come_to_the_end_of_is_said(caplog):
     rates(made(schedule=("constant:8", "cosine:8")), epochs=3)
-    assert "so not every part of its schedule is reached" in caplog.text
+    assert "too few to reach every part of the schedule" in caplog.text
 
 
 def gluoncv_rates(*parts, epochs=8, **options):
@@ -208,7 +208,7 @@ def test_gluoncvs_shapes_go_on_after_a_resume_where_they_were(tmp_path):
     saving = plugin("saving", batch_end=lambda run: run.step == 7 and run.save("here"))
     engine(Tiny(), schedule(), saving, epochs=8, steps=9, folder=tmp_path).fit()
     # Nine steps shorten the last shape of the first run alone; the second is as long as it was asked to be.
-    saved = checkpoint.complete(tmp_path)[0]
+    saved = checkpoint.complete_checkpoints(tmp_path)[0]
     seen = []
     looking = plugin("look", phase=Phase.REPORT, batch_end=lambda run: seen.append(run.learning_rate / BASE))
     plugins = [schedule(), plugin("saving"), looking]

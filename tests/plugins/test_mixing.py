@@ -398,14 +398,14 @@ def test_other_floating_types_stay_what_they_are(mixing):
 def test_class_numbers_are_refused_and_the_message_says_what_to_do(mixing):
     data = replace(images(8), labels=np.arange(8) % 3)
     given = Given(data, make_net=lambda: gluon.nn.Dense(3), make_loss=gluon.loss.SoftmaxCrossEntropyLoss)
-    with pytest.raises(UsageError, match="hold no probabilities") as caught:
+    with pytest.raises(UsageError, match="are not probabilities") as caught:
         engine(given, mixing()).fit()
     assert "sparse_label=False" in str(caught.value)
     assert mixing().name is None or mixing().name in str(caught.value)
 
 
 def test_cutmix_refuses_rows_that_are_no_images_and_names_mixup():
-    with pytest.raises(UsageError, match=r"no batch of images \(rows, channels, height, width\)") as caught:
+    with pytest.raises(UsageError, match=r"not a batch of images \(rows, channels, height, width\)") as caught:
         engine(SoftTask(soft(8)), CutMix()).fit()
     assert "mixup" in str(caught.value)
 
@@ -444,5 +444,5 @@ def test_options_that_make_no_sense_are_refused(mixing, options):
 
 def test_labels_that_are_class_numbers_are_refused_before_the_first_batch_that_is_mixed():
     made = Mixup(probability=1e-9)
-    with pytest.raises(UsageError, match="hold no probabilities"):
+    with pytest.raises(UsageError, match="are not probabilities"):
         engine(Given(rows(8)), made).fit()

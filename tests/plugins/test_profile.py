@@ -133,7 +133,7 @@ def test_a_second_run_of_the_process_is_profiled_as_the_first(tmp_path):
 
 
 def test_two_of_them_in_one_run_are_refused():
-    with pytest.raises(UsageError, match=r"plugin 'profile@a': 'profile@b' profiles this run, too.*Use one of them"):
+    with pytest.raises(UsageError, match=r"plugin 'profile@a': 'profile@b' profiles this run already.*Use one of them"):
         engine(task(), profile("profile@a"), profile("profile@b", first=30, last=40)).fit()
 
 
@@ -146,7 +146,7 @@ def test_a_window_that_ends_before_it_begins_is_refused():
 
 def test_a_run_that_is_shorter_than_the_window_says_so(tmp_path, capsys):
     engine(task(), profile(first=13, last=14), folder=tmp_path / "run").fit()
-    expected = "nothing was profiled: the run ended at step 12, and the window begins at 13\n"
+    expected = "nothing was profiled: the run ended at step 12, before the window begins at 13\n"
     assert capsys.readouterr().out == expected
     assert not (tmp_path / "run" / "profile.json").exists()
 

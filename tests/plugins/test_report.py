@@ -196,7 +196,7 @@ def test_weights_plugins_decisions_and_configuration_are_told(run):
     assert told == pytest.approx(
         dict(zip(run.task.feature_names(), run.copy_weights()["0.weight"].ravel(), strict=True))
     )
-    for name in ("threshold-tuner", "checkpoint", "training has come to its end", "gluon-trainer 0.1.0", "mxnet"):
+    for name in ("threshold-tuner", "checkpoint", "training has ended", "gluon-trainer 0.1.0", "mxnet"):
         assert name in text
     assert "learning-rate = 0.1" in text
 

@@ -236,7 +236,7 @@ def test_after_a_resume_the_curves_go_on_without_a_gap_or_a_doubled_point(tmp_pa
     saving = plugin("save", batch_end=lambda run: run.save("now") if run.step == at else None)
     with pytest.raises(PluginError, match="killed"):
         trained(tmp_path, saving, *plugins(), plugin("stop", batch_end=stop))
-    (saved,) = checkpoint.complete(tmp_path / "run")
+    (saved,) = checkpoint.complete_checkpoints(tmp_path / "run")
     run = trained(tmp_path, *plugins(), resume_from=saved)
     assert len(list((run.folder / "tensorboard").iterdir())) == 1
     assert scalars(run.folder / "tensorboard") == scalars(whole.folder / "tensorboard")
@@ -253,7 +253,7 @@ def test_after_a_resume_the_curves_go_on_without_a_gap_or_a_doubled_point(tmp_pa
 def test_a_file_that_was_begun_after_the_checkpoint_is_not_read_twice(tmp_path):
     saving = plugin("save", epoch_end=lambda run: run.save("now") if run.epoch == 1 else None)
     first = trained(tmp_path, saving, made(every=1))
-    saved = checkpoint.complete(first.folder)[0]
+    saved = checkpoint.complete_checkpoints(first.folder)[0]
     extra = first.folder / "tensorboard" / "events.out.tfevents.9999999999.elsewhere.1"
     extra.write_bytes(next((first.folder / "tensorboard").iterdir()).read_bytes())
     run = trained(tmp_path, made(every=1), resume_from=saved)

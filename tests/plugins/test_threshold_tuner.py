@@ -11,7 +11,7 @@ from trainer.catalog.registry import create_plugin
 from trainer.config.options import build
 from trainer.metrics import binary_metrics_at
 from trainer_plugins.threshold_tuner import ThresholdTuner
-from trainer_plugins.threshold_tuner.search import OBJECTIVES, Partings
+from trainer_plugins.threshold_tuner.search import OBJECTIVES, Partitions
 
 DEMANDS = {"beta": 2.0, "false_positive_cost": 1.0, "false_negative_cost": 3.0, "min_precision": 0.6, "min_recall": 0.6}
 
@@ -47,7 +47,7 @@ def by_definition(objective, threshold, scores, labels, weights):
 def test_no_threshold_is_better_than_the_chosen_one(drawn, objective, weighted):
     scores, labels, weights = (np.array(column, float) for column in zip(*drawn, strict=True))
     weights = weights if weighted else np.ones(len(scores))
-    choice = Partings(scores, labels, weights).best(objective, DEMANDS)
+    choice = Partitions(scores, labels, weights).best(objective, DEMANDS)
     edges = np.unique([np.nextafter(0, -1), 0.0, 1.0, *scores])
     every = [*edges, *((edges[1:] + edges[:-1]) / 2)]
     values = [by_definition(objective, threshold, scores, labels, weights) for threshold in every]
@@ -84,17 +84,17 @@ def test_scikit_learns_tuner_never_beats_it(drawn):
         scores[:, None], labels
     )
     theirs = f1_score(labels, peer.predict(scores[:, None]), zero_division=0)
-    assert Partings(scores, labels).best("f1", DEMANDS).value >= theirs - 1e-12
+    assert Partitions(scores, labels).best("f1", DEMANDS).value >= theirs - 1e-12
 
 
 def test_the_threshold_is_the_middle_of_the_best_interval():
-    choice = Partings(np.array([0.1, 0.2, 0.6, 0.9]), np.array([0, 0, 1, 1])).best("f1", DEMANDS)
+    choice = Partitions(np.array([0.1, 0.2, 0.6, 0.9]), np.array([0, 0, 1, 1])).best("f1", DEMANDS)
     assert (choice.low, choice.high, choice.threshold) == (0.2, 0.6, pytest.approx(0.4))
 
 
 def test_of_several_best_intervals_the_widest_is_taken():
     # Accuracy is 3/4 between 0.1 and 0.2, and between 0.3 and 0.9.
-    choice = Partings(np.array([0.1, 0.2, 0.3, 0.9]), np.array([0, 1, 0, 1])).best("accuracy", DEMANDS)
+    choice = Partitions(np.array([0.1, 0.2, 0.3, 0.9]), np.array([0, 1, 0, 1])).best("accuracy", DEMANDS)
     assert (choice.low, choice.high) == (0.3, 0.9)
 
 
@@ -102,7 +102,7 @@ def test_many_rows_are_parted_in_one_pass():
     generator = np.random.default_rng(0)
     scores = generator.random(200_000)
     labels = generator.random(200_000) < scores
-    assert Partings(scores, labels).best("accuracy", DEMANDS).threshold == pytest.approx(0.5, abs=0.02)
+    assert Partitions(scores, labels).best("accuracy", DEMANDS).threshold == pytest.approx(0.5, abs=0.02)
 
 
 class Judged(Tiny):
@@ -148,7 +148,11 @@ def test_it_comes_after_what_measures_and_before_what_decides():
     ("tuner", "make", "said"),
     [
         (ThresholdTuner(min_rows=61), lambda n: rows(n, seed=1), "60 validation rows are fewer than min-rows (61)"),
-        (ThresholdTuner(objective="recall-at-precision", min_precision=1.0), None, "no threshold meets the demand"),
+        (
+            ThresholdTuner(objective="recall-at-precision", min_precision=1.0),
+            None,
+            "no threshold meets the requirement",
+        ),
     ],
 )
 def test_where_the_rows_cannot_tell_it_says_so_and_keeps_the_given_threshold(caplog, tuner, make, said):
@@ -191,7 +195,7 @@ def test_a_bootstrap_interval_holds_the_threshold_and_repeats():
 
 
 def test_a_task_without_a_threshold_and_costs_of_nothing_are_errors():
-    with pytest.raises(UsageError, match="the task 'tiny' decides by no threshold"):
+    with pytest.raises(UsageError, match="the task 'tiny' has no decision threshold"):
         engine(Tiny(), ThresholdTuner()).fit()
     with pytest.raises(UsageError, match="both costs are 0"):
         build(ThresholdTuner, {"objective": "cost", "false-positive-cost": 0, "false-negative-cost": 0}, where="")
@@ -204,7 +208,7 @@ def test_a_negative_price_is_refused():
 
 def test_two_tuners_are_refused(tmp_path):
     tuners = [create_plugin(f"threshold-tuner@{name}", {"objective": name}, where="here") for name in ("f1", "mcc")]
-    with pytest.raises(UsageError, match="'threshold-tuner@mcc' tunes the threshold, too"):
+    with pytest.raises(UsageError, match="'threshold-tuner@mcc' tunes the run's threshold already"):
         fit("logreg", epochs=1, plugins=tuners, without=["threshold-tuner"], runs_dir=None)
 
 

@@ -51,7 +51,7 @@ def test_the_threshold_is_tuned_then_judged_then_saved_then_logged(tmp_path):
     assert run.folder is not None
     log = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
     lines = {line["epoch"]: line["metrics"] for line in log if line["event"] == "epoch"}
-    saved = {each.manifest["epoch"]: each.read() for each in checkpoint.complete(run.folder)}
+    saved = {each.manifest["epoch"]: each.read() for each in checkpoint.complete_checkpoints(run.folder)}
     assert sorted(saved) == sorted(lines) == list(range(1, run.epoch + 1))
     best = 0.0
     for epoch, state in sorted(saved.items()):

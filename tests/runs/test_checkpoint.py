@@ -35,7 +35,7 @@ def names(folder):
 def usable(folder):
     """The names of the checkpoints that are whole, the newest first; every byte of them is read."""
     found = []
-    for each in checkpoint.complete(folder):
+    for each in checkpoint.complete_checkpoints(folder):
         try:
             each.read()
         except CheckpointError:
@@ -82,7 +82,7 @@ def test_numpy_numbers_tuples_and_ndarrays_come_back_as_what_holds_their_values(
 
 def test_what_a_checkpoint_is_about_can_be_read_without_its_arrays(tmp_path):
     save(tmp_path)
-    (found,) = checkpoint.complete(tmp_path)
+    (found,) = checkpoint.complete_checkpoints(tmp_path)
     assert (found.step, found.manifest["reason"], found.metrics) == (3, "because", {"train/loss": 0.5, "f1": None})
     assert names(found.folder) == ["arrays.npz", "manifest.json", "state.json"]
     assert names(tmp_path / "checkpoints") == ["step-00000003"]
@@ -114,14 +114,20 @@ def test_the_newest_comes_first_and_after_an_epochs_end_is_newer_than_within_it(
     (tmp_path / "checkpoints" / "notes").mkdir()
     (tmp_path / "checkpoints" / ".step-00000011.abcd").mkdir()
     assert [found.folder.name for found in checkpoint.find(tmp_path)] == order
-    assert [found.is_exact for found in checkpoint.complete(tmp_path)] == [False, True, True, False, True]
-    assert [found.is_epoch_end for found in checkpoint.complete(tmp_path)] == [False, True, False, False, False]
+    assert [found.is_exact for found in checkpoint.complete_checkpoints(tmp_path)] == [False, True, True, False, True]
+    assert [found.is_epoch_end for found in checkpoint.complete_checkpoints(tmp_path)] == [
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_one_of_the_same_name_takes_the_older_ones_place(tmp_path):
     save(tmp_path, {"value": 1})
     save(tmp_path, {"value": 2})
-    (found,) = checkpoint.complete(tmp_path)
+    (found,) = checkpoint.complete_checkpoints(tmp_path)
     assert found.read() == {"value": 2}
     assert names(tmp_path / "checkpoints") == ["step-00000003"]
 
@@ -137,7 +143,7 @@ def test_a_failing_write_leaves_the_older_checkpoint_and_nothing_else(tmp_path, 
         patch.setattr(broken, fail)
         with pytest.raises(TrainerError, match="the checkpoint of step 3 cannot be written: No space left on device"):
             save(tmp_path, {"value": 2})
-    (found,) = checkpoint.complete(tmp_path)
+    (found,) = checkpoint.complete_checkpoints(tmp_path)
     assert found.read() == {"value": 1}
     assert names(tmp_path / "checkpoints") == ["step-00000003"]
 
@@ -155,7 +161,7 @@ def test_a_checkpoint_that_cannot_take_the_place_of_an_older_one_leaves_that_one
         patch.setattr(Path, "rename", fail)
         with pytest.raises(TrainerError, match="Input/output"):
             save(tmp_path, {"value": 2})
-    (found,) = checkpoint.complete(tmp_path)
+    (found,) = checkpoint.complete_checkpoints(tmp_path)
     assert found.read() == {"value": 1}
 
 
@@ -193,7 +199,7 @@ def test_a_flipped_bit_is_noticed(tmp_path_factory, where, bit, name):
     data = bytearray(path.read_bytes())
     data[int(where * len(data))] ^= 1 << bit
     path.write_bytes(bytes(data))
-    (found,) = checkpoint.complete(folder)
+    (found,) = checkpoint.complete_checkpoints(folder)
     with pytest.raises(CheckpointError, match=f"{name} is damaged: its checksum differs"):
         found.read()
     shutil.rmtree(folder)
@@ -266,7 +272,7 @@ def test_a_pickle_inside_runs_nothing(tmp_path, place):
         "arrays.npz": {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()},
     }
     rewrite(written, files=files)
-    (found,) = checkpoint.complete(tmp_path)
+    (found,) = checkpoint.complete_checkpoints(tmp_path)
     with pytest.raises(CheckpointError, match="cannot be read"):
         found.read()
     assert not sign.exists()
@@ -284,12 +290,12 @@ def test_a_state_that_names_an_array_that_is_not_there_is_damaged(tmp_path):
     }
     rewrite(written, files=files)
     with pytest.raises(CheckpointError, match="cannot be read"):
-        checkpoint.complete(tmp_path)[0].read()
+        checkpoint.complete_checkpoints(tmp_path)[0].read()
 
 
 def test_removing_takes_away_all_of_one_and_nothing_else(tmp_path):
     older = save(tmp_path, name="step-00000002", step=2)
-    checkpoint.remove(save(tmp_path))
+    checkpoint.remove_checkpoint(save(tmp_path))
     assert names(tmp_path / "checkpoints") == [older.folder.name]
 
 

@@ -161,7 +161,7 @@ def test_a_run_goes_on_with_other_devices_to_the_same_bits(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     Engine(task(), settings(devices="cpu:0,1", steps=9, **chosen), [saving], run_folder=folder).fit()
-    saved = checkpoint.complete(folder)[0]
+    saved = checkpoint.complete_checkpoints(folder)[0]
     assert saved.step == 7
     resumed = Engine(task(), settings(devices="cpu", steps=15, **chosen), [saving], resume_from=saved).fit()
     assert apart(whole, resumed) == 0

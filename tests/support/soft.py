@@ -106,7 +106,7 @@ def in_the_middle(
     folder = tmp_path / "run"
     folder.mkdir()
     engine(task(), *plugins(), saving, folder=folder, **{**values, "steps": at + 2}).fit()
-    saved = checkpoint.complete(folder)[0]
+    saved = checkpoint.complete_checkpoints(folder)[0]
     assert saved.step == at
     resumed = engine(task(), *plugins(), resume_from=saved, **values).fit()
     assert resumed.resumed

@@ -51,7 +51,7 @@ def figures(folder, name):
 
 
 def last_state(folder, name):
-    state = checkpoint.complete(run_folder(folder, name))[0].read()
+    state = checkpoint.complete_checkpoints(run_folder(folder, name))[0].read()
     for plugin in ("metrics-log", "tensorboard"):
         state["plugins"].pop(plugin, None)
     del state["made_by"]["config"]["devices"]
@@ -83,7 +83,7 @@ def test_two_contexts_killed_and_resumed_come_to_the_bits_of_one(folder):
     time.sleep(0.4)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    newest = checkpoint.complete(run_folder(folder, "two"))[0]
+    newest = checkpoint.complete_checkpoints(run_folder(folder, "two"))[0]
     assert 0 < newest.step < 225
     done = trainer("resume", "two", cwd=folder)
     assert done.returncode == 0, done.stderr

@@ -3,6 +3,33 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
+
+from trainer._lazy import exports
+
+if TYPE_CHECKING:
+    from trainer.cli.completion import DEFAULT_RUNS, metric_names, run_names
+    from trainer.cli.run import request_of, task_command
+    from trainer.cli.tasks import TaskGroup
+
+__all__ = [
+    "DEFAULT_RUNS",
+    "TaskGroup",
+    "main",
+    "metric_names",
+    "request_of",
+    "run_names",
+    "task_command",
+]
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "trainer.cli.completion": ("DEFAULT_RUNS", "metric_names", "run_names"),
+        "trainer.cli.run": ("request_of", "task_command"),
+        "trainer.cli.tasks": ("TaskGroup",),
+    },
+)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 DEFAULT_RUNS = Path("runs")
+"""The default of `--runs-dir`."""
 RUN = "run.json"
 
 

@@ -164,7 +164,7 @@ def order(
     """
     from trainer.cli.plugin_order import explain
     from trainer.cli.proofs import only_task
-    from trainer.launch.prepare import Request, prepare
+    from trainer.launch.prepare import Request, prepare_run
 
     request = Request(
         task or only_task(),
@@ -174,5 +174,5 @@ def order(
         config=config,
         runs_dir=None,
     )
-    for line in explain(prepare(request).plugins):
+    for line in explain(prepare_run(request).plugins):
         typer.echo(line)

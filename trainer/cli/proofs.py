@@ -37,13 +37,13 @@ def check_devices(  # noqa: PLR0917  Typer passes them by name
 
     Example: trainer check-devices TASK --devices cpu:0,1
     """
-    from trainer.launch.prepare import Request, prepare
+    from trainer.launch.prepare import Request, prepare_run
     from trainer.proofs.devices import compare
 
     request = Request(
         task or only_task(), {"devices": devices}, plugins=plugin or (), sets=sets or (), config=config, runs_dir=None
     )
-    launch = prepare(request)
+    launch = prepare_run(request)
     launch.choose_computing()
     found = compare(launch, steps=steps)
     typer.echo(f"{found.steps} steps on {found.several} against {found.one}")

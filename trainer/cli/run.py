@@ -15,7 +15,7 @@ from trainer.cli.help import markup
 from trainer.config import options
 from trainer.config.settings import Settings, kebab
 from trainer.cpu import Computing
-from trainer.launch import prepare
+from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare_run
 from trainer.requests import Decision
 from trainer.run import Run
 from trainer.task import Task
@@ -25,7 +25,7 @@ COMMON = "Common options"
 Repeated = Optional[list[str]]  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
 
 
-def command(
+def task_command(
     name: str,
     call: Callable[[str, dict[str, Any]], None] | None = None,
     *,
@@ -123,7 +123,7 @@ def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
             "Any option by its full name: optimizer.momentum=0.9, PLUGIN.OPTION=VALUE; may be repeated.",
         ),
         "config": (Optional[Path], None, "FILE", "A TOML file with options, such as a run's config.toml."),  # noqa: UP045
-        "runs_dir": (Path, prepare.DEFAULT_RUNS, "FOLDER", "Where the runs' folders are made."),
+        "runs_dir": (Path, DEFAULT_RUNS, "FOLDER", "Where the runs' folders are made."),
         "name": (Optional[str], None, "NAME", "The name of the run's folder, in place of time and id."),  # noqa: UP045
     }
     completions = {"plugin": plugin_names, "no_plugin": plugin_names}
@@ -161,17 +161,17 @@ def _setting(field: str, metavar: str, help_text: str | None, default: Any) -> i
 
 def _run(task: str, given: dict[str, Any]) -> None:
     dry_run = given.pop("dry_run")
-    prepared = prepare.prepare(request_of(task, given))
+    prepared = prepare_run(request_of(task, given))
     prepared.choose_computing()
     run = prepared.train(dry_run=dry_run)
     for line in _dry_summary(run) if dry_run else summary(run):
         typer.echo(line)
 
 
-def request_of(task: str, given: Mapping[str, Any]) -> prepare.Request:
+def request_of(task: str, given: Mapping[str, Any]) -> Request:
     """What was asked for, from the parameters of a task's command."""
     rest = dict(given)
-    return prepare.Request(
+    return Request(
         task,
         plugins=rest.pop("plugin") or (),
         without=rest.pop("no_plugin") or (),

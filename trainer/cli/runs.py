@@ -129,7 +129,7 @@ def compare(
 
     from trainer.cli.run_text import side_by_side
     from trainer.errors import UsageError
-    from trainer.runs.comparison import contents, rows
+    from trainer.runs.comparison import compare, contents
     from trainer.runs.find import find_run
     from trainer.runs.listing import entry_of
 
@@ -137,9 +137,9 @@ def compare(
         raise UsageError("there is nothing to compare it with", where="RUN", fix="Name two runs, or more.")
     told = [contents(entry_of(find_run(run, runs_dir))) for run in runs]
     tables: dict[str, Any] = {
-        "settings": rows([each.settings for each in told], equal_too=everything),
-        "versions": rows([each.versions for each in told], equal_too=everything),
-        "metrics": rows([each.metrics for each in told], equal_too=everything),
+        "settings": compare([each.settings for each in told], equal_too=everything),
+        "versions": compare([each.versions for each in told], equal_too=everything),
+        "metrics": compare([each.metrics for each in told], equal_too=everything),
     }
     if as_json:
         heads = [{"run": each.entry.name, "status": each.entry.status} for each in told]

@@ -28,9 +28,9 @@ class TaskGroup(TyperGroup):
 
     def made(self, name: str) -> Any:
         """The command of a task; for groups of commands that do something else with one."""
-        from trainer.cli.run import command
+        from trainer.cli.run import task_command
 
-        return command(name)
+        return task_command(name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that was asked for by name: here a task that cannot be loaded, or is not there, is an error."""

@@ -27,6 +27,12 @@ FLAGS = {
 }
 """Common options that belong to a table of the configuration."""
 
+
+def full_name(option: str) -> str:
+    """The full name of an option, as `--set` takes it: `learning-rate` → `optimizer.learning-rate`."""
+    return ".".join(FLAGS.get(option, (option,)))
+
+
 NO_KVSTORE = "No kvstore is used: --devices names the devices, mpirun -n the processes, and the engine sums over both."
 """For people who know MXNet's own way to train on several devices."""
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
+import trainer.environment  # noqa: F401  a plain `import mxnet` works after the import of `fit`
 from trainer.config.settings import kebab
 from trainer.errors import UsageError
 from trainer.events import Plugin
 from trainer.launch.launch import Launch
-from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare
+from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare_run
 from trainer.run import Run
 from trainer.task import Task
 
@@ -100,7 +101,7 @@ def fit(
             runs_dir=None if runs_dir is None else Path(runs_dir),
             **parts,
         )
-        launch = prepare(request)
+        launch = prepare_run(request)
     return launch.train(compiled=compiled)
 
 

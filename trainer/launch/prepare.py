@@ -43,7 +43,7 @@ class Request:
     name: str | None = None
 
 
-def prepare(request: Request) -> Launch:
+def prepare_run(request: Request) -> Launch:
     """Checks a request and builds the task, the settings and the plugins that it names.
 
     Raises UsageError for anything in it that does not fit. Does not import MXNet.

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import trainer.environment  # noqa: F401  a plain `import mxnet` works after the import of `resume`
 from trainer.catalog.registry import name_of
 from trainer.config.settings import read_config
 from trainer.errors import UsageError, did_you_mean, listed
 from trainer.events import Plugin
 from trainer.launch.launch import Launch
-from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare
+from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare_run
 from trainer.nets.naming import NET, needs_net
 from trainer.run import Run
 from trainer.runs import checkpoint, folder
@@ -51,7 +52,7 @@ def prepare_resume(
         raise UsageError("it does not name a task", where=str(path / folder.CONFIG))
     if name == NET and task is None:
         raise needs_net(path)
-    launch = prepare(
+    launch = prepare_run(
         Request(
             task or name,
             options={key: value for key, value in options.items() if value is not None},

@@ -6,18 +6,24 @@ The definitions are scikit-learn's, and the tests compare with it. The code is o
 
 from __future__ import annotations
 
-from trainer.metrics.base import Metric, direction_of
-from trainer.metrics.binary import BinaryClassification, average_precision, binary_metrics_at, roc_auc
-from trainer.metrics.evalmetric import EvalMetricAdapter, as_metric
-from trainer.metrics.multiclass import MulticlassClassification
-from trainer.metrics.names import metrics_for
-from trainer.metrics.regression import Regression
+from typing import TYPE_CHECKING
+
+from trainer._lazy import exports
+
+if TYPE_CHECKING:
+    from trainer.metrics.base import Metric, direction_of
+    from trainer.metrics.binary import BinaryClassification, Ranked, average_precision, binary_metrics_at, roc_auc
+    from trainer.metrics.evalmetric import EvalMetricAdapter, as_metric
+    from trainer.metrics.multiclass import MulticlassClassification
+    from trainer.metrics.names import metrics_for
+    from trainer.metrics.regression import Regression
 
 __all__ = [
     "BinaryClassification",
     "EvalMetricAdapter",
     "Metric",
     "MulticlassClassification",
+    "Ranked",
     "Regression",
     "as_metric",
     "average_precision",
@@ -26,3 +32,21 @@ __all__ = [
     "metrics_for",
     "roc_auc",
 ]
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "trainer.metrics.base": ("Metric", "direction_of"),
+        "trainer.metrics.binary": (
+            "BinaryClassification",
+            "Ranked",
+            "average_precision",
+            "binary_metrics_at",
+            "roc_auc",
+        ),
+        "trainer.metrics.evalmetric": ("EvalMetricAdapter", "as_metric"),
+        "trainer.metrics.multiclass": ("MulticlassClassification",),
+        "trainer.metrics.names": ("metrics_for",),
+        "trainer.metrics.regression": ("Regression",),
+    },
+)

@@ -2,8 +2,38 @@
 
 from __future__ import annotations
 
-from trainer.model.interface import Encoded, ModelInterface, RowSource
-from trainer.model.load import load_model
-from trainer.model.model import Model
+from typing import TYPE_CHECKING
 
-__all__ = ["Encoded", "Model", "ModelInterface", "RowSource", "load_model"]
+from trainer._lazy import exports
+
+if TYPE_CHECKING:
+    from trainer.model.interface import Encoded, ModelInterface, RowSource
+    from trainer.model.load import load_model
+    from trainer.model.manifest import About, FileEntry, InputEntry, TaskEntry, Thresholds
+    from trainer.model.model import Model
+    from trainer.model.tables import BinaryTable
+
+__all__ = [
+    "About",
+    "BinaryTable",
+    "Encoded",
+    "FileEntry",
+    "InputEntry",
+    "Model",
+    "ModelInterface",
+    "RowSource",
+    "TaskEntry",
+    "Thresholds",
+    "load_model",
+]
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "trainer.model.interface": ("Encoded", "ModelInterface", "RowSource"),
+        "trainer.model.load": ("load_model",),
+        "trainer.model.manifest": ("About", "FileEntry", "InputEntry", "TaskEntry", "Thresholds"),
+        "trainer.model.model": ("Model",),
+        "trainer.model.tables": ("BinaryTable",),
+    },
+)

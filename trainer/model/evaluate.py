@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from trainer.errors import UsageError
 from trainer.evaluation import MeanLoss, Rows, joined
-from trainer.metrics import as_metric
+from trainer.metrics.evalmetric import as_metric
 from trainer.model.predict import Report
 from trainer.seeds import derive
 
 if TYPE_CHECKING:
-    from trainer.metrics import Metric
+    from trainer.metrics.base import Metric
     from trainer.model.interface import Encoded, RowSource
     from trainer.model.model import Model
     from trainer.mxnet import Array

@@ -13,7 +13,7 @@ from trainer.data.columns import rows_of_the_table
 from trainer.data.schema import Schema
 from trainer.data.stream import TableStream, open_stream
 from trainer.errors import UsageError, did_you_mean, listed
-from trainer.model.interface import Encoded, ModelInterface
+from trainer.model.interface import Encoded, ModelInterface, RowSource
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,7 +48,7 @@ class BinaryTable(ModelInterface):
             raise UsageError(f"weight_mean is {mean!r}, not a number > 0")
         return cls(Schema.from_json(info.get("table")), weight_mean=float(mean))
 
-    def open(self, source: str, *, keep: Sequence[str] | None, judged: bool) -> TableRows:
+    def open(self, source: str, *, keep: Sequence[str] | None, judged: bool) -> RowSource:
         """The rows of a CSV or Parquet file, or of CSV on standard input; columns may be in any order."""
         stream = open_stream(source)
         try:

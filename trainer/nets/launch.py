@@ -12,7 +12,7 @@ from trainer.config.settings import FLAGS, Settings, kebab, read_config
 from trainer.errors import UsageError, did_you_mean, listed
 from trainer.events import Plugin
 from trainer.launch.launch import Launch
-from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare
+from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare_run
 from trainer.launch.resume import prepare_resume
 from trainer.losses import check_loss
 from trainer.nets.naming import NET
@@ -70,7 +70,7 @@ def prepare_net(
         runs_dir=runs_dir,
         name=name,
     )
-    return prepare(request)
+    return prepare_run(request)
 
 
 def _task(net: Any, own: Mapping[str, Any]) -> NetTask:

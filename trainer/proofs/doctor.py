@@ -52,6 +52,9 @@ def _mxnet() -> Iterator[Finding]:
     yield Finding("oneDNN", "on" if COMPUTING.onednn and "MKLDNN" in enabled else "off")
     told = ", ".join(f"{name}={os.environ[name]}" for name in (cpu.OPENMP, cpu.THREADS) if name in os.environ)
     yield Finding("threads", f"{COMPUTING.threads}, on {cpu.cores()} cores ({told or 'MXNet chooses'})")
+    yield Finding(
+        "import mxnet", "works after `import trainer.mxnet` or `from trainer import fit`, which prepare for it"
+    )
     set_here = {name: value for name, value in sorted(os.environ.items()) if name.startswith("MXNET_")}
     yield Finding("environment", ", ".join(f"{name}={value}" for name, value in set_here.items()))
 

@@ -115,4 +115,4 @@ def _train(launch: Launch, folder: Path, begin: Checkpoint | None, at: int) -> i
 
 
 def _saved(folder: Path) -> Checkpoint:
-    return checkpoint.complete(folder)[0]
+    return checkpoint.complete_checkpoints(folder)[0]

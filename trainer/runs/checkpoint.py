@@ -130,12 +130,12 @@ def find(run_folder: Path) -> Iterator[Checkpoint | CheckpointError]:
             yield error
 
 
-def complete(run_folder: Path) -> list[Checkpoint]:
+def complete_checkpoints(run_folder: Path) -> list[Checkpoint]:
     """The checkpoints that can be used according to their manifests, the newest first."""
     return [found for found in find(run_folder) if isinstance(found, Checkpoint)]
 
 
-def remove(checkpoint: Checkpoint) -> None:
+def remove_checkpoint(checkpoint: Checkpoint) -> None:
     """Deletes a checkpoint. It is renamed first, so that a half-deleted one is never mistaken for a whole one."""
     gone = checkpoint.folder.with_name(f".{checkpoint.folder.name}.{secrets.token_hex(4)}")
     with suppress(OSError):

@@ -45,7 +45,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def rows(tables: Sequence[Mapping[str, Any]], *, equal_too: bool = False) -> dict[str, list[Any]]:
+def compare(tables: Sequence[Mapping[str, Any]], *, equal_too: bool = False) -> dict[str, list[Any]]:
     """By name, what each of several tables has, None where it has nothing; only what differs, unless `equal_too`."""
     names = dict.fromkeys(name for table in tables for name in table)
     found = {name: [table.get(name) for table in tables] for name in names}

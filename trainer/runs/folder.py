@@ -146,7 +146,7 @@ def locked(folder: Path) -> Iterator[None]:
         unlock(folder)
 
 
-def remove(folder: Path) -> None:
+def remove_folder(folder: Path) -> None:
     """Deletes a run's folder, and the two folders above it if they are empty then."""
     shutil.rmtree(folder, ignore_errors=True)
     _remove_empty(folder)

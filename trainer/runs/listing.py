@@ -37,7 +37,7 @@ class RunEntry:
     @property
     def reached(self) -> tuple[int, int]:
         """Epoch and step: the record's, or those of the newest checkpoint where a run has not ended in order."""
-        newest = checkpoint.complete(self.folder)[:1] if self.status in ("running", "crashed") else []
+        newest = checkpoint.complete_checkpoints(self.folder)[:1] if self.status in ("running", "crashed") else []
         steps = [(int(each.manifest["epoch"]), each.step) for each in newest]
         return max([(int(self.record.get("epoch") or 0), int(self.record.get("step") or 0)), *steps])
 

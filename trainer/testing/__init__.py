@@ -16,10 +16,17 @@ Each promise is a test of its own, by its name. `task_checks(MyTask)` are those 
 kit itself does not need pytest.
 """
 
-from trainer.testing.checks import BrokenPromiseError, Check, Outcome, outcomes
-from trainer.testing.plugins import check_plugin, plugin_checks
-from trainer.testing.tasks import check_task, task_checks
-from trainer.testing.tiny import TinyImages, TinyTask, TinyWithThreshold, rows, settings
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer._lazy import exports
+
+if TYPE_CHECKING:
+    from trainer.testing.checks import BrokenPromiseError, Check, Outcome, outcomes
+    from trainer.testing.plugins import check_plugin, plugin_checks
+    from trainer.testing.tasks import check_task, task_checks
+    from trainer.testing.tiny import TinyImages, TinyTask, TinyWithThreshold, rows, settings
 
 __all__ = [
     "BrokenPromiseError",
@@ -36,3 +43,13 @@ __all__ = [
     "settings",
     "task_checks",
 ]
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "trainer.testing.checks": ("BrokenPromiseError", "Check", "Outcome", "outcomes"),
+        "trainer.testing.plugins": ("check_plugin", "plugin_checks"),
+        "trainer.testing.tasks": ("check_task", "task_checks"),
+        "trainer.testing.tiny": ("TinyImages", "TinyTask", "TinyWithThreshold", "rows", "settings"),
+    },
+)

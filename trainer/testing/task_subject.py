@@ -9,7 +9,7 @@ from typing import Any
 
 from trainer.config.settings import kebab
 from trainer.launch.launch import Launch
-from trainer.launch.prepare import Request, prepare
+from trainer.launch.prepare import Request, prepare_run
 from trainer.task import Task
 from trainer.testing.trials import Trial, train
 
@@ -32,7 +32,7 @@ class Subject:
             **self.settings,
             **{kebab(name): each for name, each in values.items()},
         }
-        return prepare(Request(task, options=given, without=list(task.defaults.plugins), runs_dir=None))
+        return prepare_run(Request(task, options=given, without=list(task.defaults.plugins), runs_dir=None))
 
     def train(self, *, run_folder: Path | None = None, compiled: bool = True, **values: Any) -> Trial:
         """Trains a few steps. Raises BrokenPromiseError if that fails."""

@@ -57,7 +57,7 @@ class TinyTask(Task):
 
     def metrics(self) -> list[Any]:
         """All figures of a classification into two."""
-        from trainer.metrics import BinaryClassification
+        from trainer.metrics.binary import BinaryClassification
 
         return [BinaryClassification()]
 
@@ -103,7 +103,7 @@ class TinyImages(Task):
 
     def metrics(self) -> list[Any]:
         """The share that is right."""
-        from trainer.metrics import MulticlassClassification
+        from trainer.metrics.multiclass import MulticlassClassification
 
         return [MulticlassClassification(macro_f1=True, classes=self.class_names())]
 

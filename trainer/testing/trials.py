@@ -185,7 +185,7 @@ def train(
 
 def newest(run_folder: Path) -> Checkpoint | None:
     """The newest checkpoint from which a run can be resumed exactly, or None."""
-    return next((each for each in checkpoint.complete(run_folder) if each.is_exact), None)
+    return next((each for each in checkpoint.complete_checkpoints(run_folder) if each.is_exact), None)
 
 
 def _listen(state: EngineState, plugins: Sequence[Plugin]) -> list[Fault]:

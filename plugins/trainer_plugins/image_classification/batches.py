@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer import seeds
-from trainer.data.batches import Batch, Shard, split_rows
+from trainer.data import Batch, Shard, split_rows
 from trainer.errors import UsageError
+from trainer.seeds import derive, permutation
 from trainer_plugins.image_classification.files import Images
 from trainer_plugins.image_classification.loading import CorruptError, Job
 from trainer_plugins.image_classification.pool import Pool, Ticket
@@ -80,7 +80,7 @@ class ImageBatches:
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """The batches without the first `skip`, which are not loaded. Raises UsageError for a corrupt image."""
-        order = seeds.permutation(self.rows, self._seed, epoch) if self._training else np.arange(self.rows)
+        order = permutation(self.rows, self._seed, epoch) if self._training else np.arange(self.rows)
         size = self._batch_size
         parts = iter([order[start : start + size] for start in range(skip * size, self.rows, size)])
         waiting: deque[tuple[NDArray[Any], Ticket]] = deque()
@@ -97,7 +97,7 @@ class ImageBatches:
             yield self._batch(rows, pixels)
 
     def _job(self, rows: NDArray[Any], epoch: int) -> Job:
-        drawn = [seeds.derive(self._seed, "augmentation", epoch, row) for row in rows.tolist()]
+        drawn = [derive(self._seed, "augmentation", epoch, row) for row in rows.tolist()]
         record = self._images.record
         return Job(
             [self._images.items[row] for row in rows.tolist()],

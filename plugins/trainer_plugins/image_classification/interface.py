@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import UsageError
-from trainer.model.interface import Encoded, ModelInterface
+from trainer.model import Encoded, ModelInterface
 from trainer_plugins.image_classification.decode import CorruptImageError, decode
 from trainer_plugins.image_classification.files import Images, find, read_unlabelled
 from trainer_plugins.image_classification.loading import Files

@@ -178,7 +178,7 @@ class ImageClassification(Task):
     def _workers(self) -> int:
         if self.workers is not None:
             return self.workers
-        from trainer.cpu import cores
+        from trainer.launch import cores
 
         return min(cores(), MOST_WORKERS)
 

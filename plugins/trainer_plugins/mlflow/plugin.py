@@ -14,9 +14,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from trainer import Phase, Plugin, Run, UsageError
-from trainer.config.options import as_text
+from trainer.config import as_text
 from trainer.errors import first_line
-from trainer.runs import folder
+from trainer.runs import RUN, write_run
 from trainer_plugins.mlflow import client, record
 
 log = logging.getLogger("trainer")
@@ -254,8 +254,8 @@ class MLflow(Plugin):
                 self._client.log_artifact(self._run_id, str(run_folder / name))
         with tempfile.TemporaryDirectory() as scratch:
             # The engine writes run.json into the run's folder only after the last plugin.
-            folder.write_run(Path(scratch), run)
-            self._client.log_artifact(self._run_id, str(Path(scratch) / folder.RUN))
+            write_run(Path(scratch), run)
+            self._client.log_artifact(self._run_id, str(Path(scratch) / RUN))
         model = record.newest_model(run_folder, has_ended=run.status in ("finished", "stopped"))
         if model is not None:
             self._client.log_artifacts(self._run_id, str(model), artifact_path=model.name)

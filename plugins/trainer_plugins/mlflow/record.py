@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer import Plugin, Run
-from trainer.config.options import to_toml
+from trainer.config import to_toml
 
 
 def newest_model(run_folder: Path, *, has_ended: bool = True) -> Path | None:

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from trainer.cli.completion import DEFAULT_RUNS, run_names
+from trainer.cli import DEFAULT_RUNS, run_names
 
 
 def report(
@@ -30,7 +30,7 @@ def report(
     """
     from trainer.atomic import shown, write_atomic
     from trainer.errors import UsageError
-    from trainer.runs.find import find_run
+    from trainer.runs import find_run
     from trainer_plugins.report.document import HTML, read
     from trainer_plugins.report.page import page
 

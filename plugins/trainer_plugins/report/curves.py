@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer import Run
-from trainer.metrics.binary import Ranked, binary_metrics_at
+from trainer.metrics import Ranked, binary_metrics_at
 
 POINTS = 1000
 """A curve has at most so many points: more cannot be seen, and would fill the file."""

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import UsageError
-from trainer.runs.folder import CONFIG, PLUGINS, plugins_of, record_of
-from trainer.runs.listing import entry_of
+from trainer.runs import CONFIG, PLUGINS, entry_of, plugins_of, record_of
 
 if TYPE_CHECKING:
     from trainer import Run

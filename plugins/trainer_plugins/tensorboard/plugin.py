@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import Field
 
 from trainer import Phase, Plugin, Run, UsageError
-from trainer.config import options
-from trainer.runs.folder import CONFIG
+from trainer.config import as_text, to_toml
+from trainer.runs import CONFIG
 from trainer_plugins.report.curves import BinaryCurves, binary_rows, of_newest
 from trainer_plugins.tensorboard.events import EventFile
 from trainer_plugins.tensorboard.samples import Samples
@@ -232,11 +232,11 @@ def _hyperparameters(run: Run) -> dict[str, str | float | bool]:
             if isinstance(value, Mapping):
                 put(f"{prefix}{name}.", value)
             else:
-                flat[f"{prefix}{name}"] = value if isinstance(value, (bool, int, float)) else options.as_text(value)
+                flat[f"{prefix}{name}"] = value if isinstance(value, (bool, int, float)) else as_text(value)
 
     put("", run.settings.to_toml())
     flat["optimizer.learning-rate"] = flat.get("optimizer.learning-rate", run.learning_rate)
-    put("task.", options.to_toml(run.task))
+    put("task.", to_toml(run.task))
     return flat
 
 

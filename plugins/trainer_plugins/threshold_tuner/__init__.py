@@ -1,4 +1,4 @@
-"""Chooses the decision threshold on the validation rows, exactly, and judges it on the test rows."""
+"""Chooses the exact best decision threshold on the validation rows, and evaluates it on the test rows."""
 
 from trainer_plugins.threshold_tuner.plugin import ThresholdTuner
 

@@ -1,4 +1,4 @@
-"""The plugin: when it tunes, what it publishes, what it says."""
+"""The plugin: when it tunes, and what it logs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import Field
 from trainer import Phase, Plugin, Run, UsageError
 from trainer.metrics import binary_metrics_at
 from trainer.seeds import derive
-from trainer_plugins.threshold_tuner.search import Choice, Partings
+from trainer_plugins.threshold_tuner.search import Choice, Partitions
 
 log = logging.getLogger("trainer")
 
@@ -23,12 +23,12 @@ Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 @dataclass
 class ThresholdTuner(Plugin):
-    """Chooses the decision threshold by the validation rows after each evaluation, and judges it on the test rows.
+    """Chooses the decision threshold on the validation rows after each evaluation, and evaluates it on the test rows.
 
-    The choice is exact: over every distinct score, the middle of the best interval. It becomes `run.threshold`, and is
-    logged as `validation/threshold`, with the figures at it as `validation/tuned-f1` and so on beside those at the
-    given threshold. A threshold that is tuned and judged on the same rows flatters itself, so the test split gets both
-    too, once: `test/f1` at the given threshold, `test/tuned-f1` at the tuned one.
+    The choice is exact: over all distinct scores, the middle of the best interval. It becomes `run.threshold` and is
+    logged as `validation/threshold`; the metrics at it are logged as `validation/tuned-f1` and so on, beside those at
+    the given threshold. Metrics on the rows that chose the threshold are optimistic, so the test split gets both as
+    well, once: `test/f1` at the given threshold, `test/tuned-f1` at the tuned one.
     """
 
     objective: Annotated[
@@ -43,42 +43,42 @@ class ThresholdTuner(Plugin):
             "recall-at-precision",
             "precision-at-recall",
         ],
-        Field(description="What the threshold makes as good as it can be."),
+        Field(description="What the threshold maximises; for cost, minimises."),
     ] = "f1"
     beta: Annotated[float, Field(gt=0, description="For fbeta: how much more recall counts than precision.")] = 1.0
     false_positive_cost: Annotated[Price, Field(description="For cost: the price of a false positive.")] = 1.0
     false_negative_cost: Annotated[Price, Field(description="For cost: the price of a false negative.")] = 1.0
-    min_precision: Annotated[Rate, Field(description="For recall-at-precision: the least precision.")] = 0.9
-    min_recall: Annotated[Rate, Field(description="For precision-at-recall: the least recall.")] = 0.9
+    min_precision: Annotated[Rate, Field(description="For recall-at-precision: the minimum precision.")] = 0.9
+    min_recall: Annotated[Rate, Field(description="For precision-at-recall: the minimum recall.")] = 0.9
     min_rows: Annotated[
-        int, Field(ge=1, description="With fewer validation rows, or none of one class, the given threshold is kept.")
+        int, Field(ge=1, description="With fewer validation rows, or one class only, the given threshold is kept.")
     ] = 20
     bootstrap: Annotated[
-        int, Field(ge=0, description="Resamples for a confidence interval of the threshold; 0 for none.")
+        int, Field(ge=0, description="Resamples for a confidence interval of the threshold; 0: no interval.")
     ] = 0
-    confidence: Annotated[float, Field(gt=0, lt=1, description="The level of that interval.")] = 0.95
+    confidence: Annotated[float, Field(gt=0, lt=1, description="The level of the confidence interval.")] = 0.95
 
     phase = Phase.TUNE
 
     def __post_init__(self) -> None:
-        """The state: the threshold that was given, and what was said already."""
+        """Refuses costs that cannot tell thresholds apart."""
         self._given: float | None = None
         self._said: set[str] = set()
         if self.objective == "cost" and self.false_positive_cost == self.false_negative_cost == 0:
-            raise ValueError("both costs are 0, so every threshold is as good as any")
+            raise ValueError("both costs are 0, so all thresholds cost the same")
 
     def on_setup(self, run: Run) -> None:
-        """A task without a threshold cannot be tuned: said at once."""
+        """Refuses a task without a threshold, and a second tuner."""
         if run.threshold is None:
             raise UsageError(
-                f"the task {run.task.name!r} decides by no threshold",
+                f"the task {run.task.name!r} has no decision threshold",
                 where=f"plugin {self.name!r}",
                 fix=f"Leave it out: --no-plugin {self.name}.",
             )
         others = [each.name for each in run.plugins if isinstance(each, ThresholdTuner) and each is not self]
         if others:
             raise UsageError(
-                f"{others[0]!r} tunes the threshold, too, and a run has one",
+                f"{others[0]!r} tunes the run's threshold already",
                 where=f"plugin {self.name!r}",
                 fix=f"Leave one out: --no-plugin {self.name}.",
             )
@@ -88,19 +88,19 @@ class ThresholdTuner(Plugin):
             )
         if self._given is None:
             self._given = run.threshold
-        # A tuned figure is better in the same direction as the plain one.
+        # A tuned metric is better in the same direction as the plain one.
         for measure in run.task_metrics:
             for name, direction in measure.directions.items():
                 for split in ("validation", "test"):
                     run.directions[f"{split}/tuned-{name}"] = direction
 
     def on_evaluate_end(self, run: Run) -> None:
-        """Tunes, and logs the threshold with the figures at it."""
+        """Tunes, and logs the threshold with the metrics at it."""
         evaluation = run.evaluation
         assert evaluation is not None  # noqa: S101  the event says so
         scores, labels, weights = evaluation.predictions.ravel(), evaluation.labels.ravel(), evaluation.weights
         choice = self._choose(scores, labels, weights)
-        # One that was tuned for older weights means nothing for these.
+        # A threshold that was tuned for older weights does not fit these.
         run.threshold = choice.threshold if choice is not None else self._given
         assert run.threshold is not None  # noqa: S101  on_setup made sure
         run.log({"validation/threshold": run.threshold})
@@ -110,21 +110,19 @@ class ThresholdTuner(Plugin):
             run.log({"validation/threshold-low": low, "validation/threshold-high": high})
 
     def on_test_end(self, run: Run) -> None:
-        """The figures at the tuned threshold on rows that had no part in choosing it."""
+        """Logs the metrics at the tuned threshold on rows that did not choose it."""
         assert run.evaluation is not None  # noqa: S101
         assert run.threshold is not None  # noqa: S101
         run.log({"test/threshold": run.threshold, **_tuned("test", run.threshold, run.evaluation)})
 
     def state_dict(self) -> Mapping[str, Any]:
-        """The threshold that was given before the first tuning."""
         return {"given": self._given}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes it back."""
         self._given = state["given"]
 
     @property
-    def _demands(self) -> dict[str, float]:
+    def _requirements(self) -> dict[str, float]:
         return {
             "beta": self.beta,
             "false_positive_cost": self.false_positive_cost,
@@ -134,7 +132,7 @@ class ThresholdTuner(Plugin):
         }
 
     def _choose(self, scores: Any, labels: Any, weights: Any) -> Choice | None:
-        """The best threshold; None, with a word about it, where these rows cannot tell."""
+        """The best threshold; None, with a warning, if these rows cannot tell."""
         choice = None
         if len(scores) < self.min_rows:
             reason = f"{len(scores)} validation rows are fewer than min-rows ({self.min_rows})"
@@ -143,8 +141,8 @@ class ThresholdTuner(Plugin):
         elif len(np.unique(labels)) < 2:
             reason = "the validation rows are all of one class"
         else:
-            choice = Partings(scores, labels, weights).best(self.objective, self._demands)
-            reason = f"no threshold meets the demand of {self.objective}"
+            choice = Partitions(scores, labels, weights).best(self.objective, self._requirements)
+            reason = f"no threshold meets the requirement of {self.objective}"
         if choice is None and reason not in self._said:
             self._said.add(reason)
             log.warning("%s keeps the threshold %g: %s.", self.name, self._given, reason)
@@ -152,13 +150,13 @@ class ThresholdTuner(Plugin):
 
     def _interval(self, run: Run, scores: Any, labels: Any, weights: Any) -> tuple[float, float]:
         """Percentiles of the best threshold over resamples of the rows, drawn from (seed, step)."""
-        partings = Partings(scores, labels, weights)
+        partitions = Partitions(scores, labels, weights)
         own = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64).ravel()
         generator = np.random.default_rng(derive(run.settings.seed, "threshold", run.step))
         found = []
         for _ in range(self.bootstrap):
             drawn = np.bincount(generator.integers(0, len(own), len(own)), minlength=len(own))
-            choice = partings.best(self.objective, self._demands, own * drawn)
+            choice = partitions.best(self.objective, self._requirements, own * drawn)
             if choice is not None:
                 found.append(choice.threshold)
         if not found:
@@ -170,5 +168,5 @@ class ThresholdTuner(Plugin):
 
 def _tuned(split: str, threshold: float, evaluation: Any) -> dict[str, float]:
     labels, scores = evaluation.labels.ravel(), np.asarray(evaluation.predictions, np.float64).ravel()
-    figures = binary_metrics_at(threshold, scores, labels, evaluation.weights)
-    return {f"{split}/tuned-{name}": value for name, value in figures.items()}
+    metrics = binary_metrics_at(threshold, scores, labels, evaluation.weights)
+    return {f"{split}/tuned-{name}": value for name, value in metrics.items()}

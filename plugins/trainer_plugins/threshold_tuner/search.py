@@ -1,8 +1,8 @@
-"""The best threshold for an objective, over every way in which a threshold can part the rows.
+"""The best threshold for an objective, over every way in which a threshold can split the rows.
 
-A row is class 1 where its score is above the threshold, so only the order of the scores matters: n rows with d distinct
-scores can be parted in at most d + 1 ways. Sorting them once and adding up the weights of either class gives the
-confusion matrix of all of them, O(n log n) in all.
+A row is class 1 if its score is above the threshold, so only the order of the scores matters: n rows with d distinct
+scores can be split in at most d + 1 ways. Sorting once and adding up the weights of each class gives all confusion
+matrices, in O(n log n).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 TIE = 1e-12
-"""Objectives closer than this, relatively, are equal: they differ by the rounding of their sums alone."""
+"""Objectives with a relative difference below this are equal: they differ by rounding only."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """The confusion matrices of all partings, each (partings,): sums of weights."""
+    """The confusion matrices of all partitions, each (partitions,): sums of weights."""
 
     tp: Vector
     fp: Vector
@@ -30,7 +30,7 @@ class Counts:
 
     @property
     def precision(self) -> Vector:
-        """Tp / (tp + fp); 0 where nothing is predicted."""
+        """Tp / (tp + fp); 0 if nothing is predicted."""
         return _ratio(self.tp, self.tp + self.fp)
 
     @property
@@ -55,7 +55,7 @@ def fbeta(counts: Counts, beta: float) -> Vector:
 
 
 def matthews(counts: Counts) -> Vector:
-    """The correlation of prediction and label (Matthews 1975); 0 where one of them is constant."""
+    """The correlation of prediction and label (Matthews 1975); 0 if one of them is constant."""
     tp, fp, fn, tn = counts.tp, counts.fp, counts.fn, counts.tn
     product = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
     return _ratio(tp * tn - fp * fn, np.sqrt(product))
@@ -69,7 +69,7 @@ OBJECTIVES: Mapping[str, Callable[[Counts, Mapping[str, float]], Vector]] = {
     # Youden (1950): the height of the ROC curve above the diagonal.
     "youden": lambda counts, _: counts.recall + counts.specificity - 1,
     "mcc": lambda counts, _: matthews(counts),
-    # Negative, so that more is better; per unit of weight, so that it compares between splits.
+    # Negative, so that higher is better; per unit of weight, so that splits can be compared.
     "cost": lambda counts, given: (
         -(given["false_positive_cost"] * counts.fp + given["false_negative_cost"] * counts.fn)
         / (counts.tp + counts.tn + counts.fp + counts.fn)
@@ -81,12 +81,12 @@ OBJECTIVES: Mapping[str, Callable[[Counts, Mapping[str, float]], Vector]] = {
         counts.recall >= given["min_recall"] - TIE, counts.precision, -np.inf
     ),
 }
-"""What is maximised over the thresholds; -inf where a demand is not met."""
+"""What is maximised over the thresholds; -inf if a requirement is not met."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The middle of the best interval of thresholds, the interval [low, high), and what the objective is there."""
+    """The middle of the best interval of thresholds, the interval [low, high), and the objective there."""
 
     threshold: float
     low: float
@@ -94,8 +94,8 @@ class Choice:
     value: float
 
 
-class Partings:
-    """Every way in which a threshold parts the rows, nearly always one in [0, 1]."""
+class Partitions:
+    """Every way in which a threshold, nearly always in [0, 1], splits the rows."""
 
     def __init__(self, scores: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None = None) -> None:
         scores = np.asarray(scores, np.float64).ravel()
@@ -104,16 +104,16 @@ class Partings:
         self._positive = np.asarray(labels).ravel()[self._order] > 0.5
         self._weights = np.ones(len(ranked)) if weights is None else np.asarray(weights, np.float64).ravel()
         last = np.flatnonzero(np.append(np.diff(ranked) != 0, True))
-        # Parting number k leaves the k lowest distinct scores below: it holds for thresholds in [low[k], high[k]).
+        # Partition k has the k lowest distinct scores below: it holds for thresholds in [low[k], high[k]).
         distinct = ranked[last]
         self._below = np.concatenate([[0], last + 1])
-        # No threshold from 0 on has a score of 0 above it; the next number below does.
+        # No threshold ≥ 0 has a score of 0 above it; the next number below 0 does.
         lowest = 0.0 if distinct[0] > 0 else np.nextafter(distinct[0], -np.inf)
         self.low = np.concatenate([[lowest], distinct])
         self.high = np.concatenate([distinct, [max(1.0, distinct[-1])]])
 
     def counts(self, weights: NDArray[Any] | None = None) -> Counts:
-        """The confusion matrices; other weights than the rows' own, in the rows' order, are for resampling."""
+        """The confusion matrices; `weights`, in the order of the rows, replace the rows' own for resampling."""
         ranked = (self._weights if weights is None else weights)[self._order]
         positive = np.concatenate([[0.0], np.cumsum(np.where(self._positive, ranked, 0.0))])
         negative = np.concatenate([[0.0], np.cumsum(np.where(self._positive, 0.0, ranked))])
@@ -121,10 +121,10 @@ class Partings:
         return Counts(tp=positive[-1] - fn, fp=negative[-1] - tn, fn=fn, tn=tn)
 
     def best(self, objective: str, given: Mapping[str, float], weights: NDArray[Any] | None = None) -> Choice | None:
-        """The best threshold, or None where no threshold meets the demand.
+        """The best threshold, or None if no threshold meets the requirement.
 
-        Neighbouring partings that are equally good form one interval; of several best intervals the widest is taken,
-        since its middle is farthest from where the decision changes, and of equally wide ones the lowest.
+        Neighbouring partitions that are equally good form one interval. Of several best intervals the widest is taken,
+        since its middle is farthest from any change of a decision; of equally wide ones, the lowest.
         """
         values = OBJECTIVES[objective](self.counts(weights), given)
         top = values.max()

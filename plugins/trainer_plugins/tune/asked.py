@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from trainer import UsageError
-from trainer.config.settings import FLAGS
-from trainer.launch.launch import Launch
-from trainer.launch.prepare import Request, prepare
-from trainer.runs.folder import folder_path
+from trainer.config import full_name
+from trainer.launch import Launch, Request, prepare_run
+from trainer.runs import folder_path
 from trainer_plugins.tune.search import Dimension
 
 
@@ -47,15 +46,14 @@ class Asked:
         folder_path(request.runs_dir or Path(), "none", self.name)
         keys = [dimension.key for dimension in self.dimensions]
         taken = {entry.partition("=")[0].strip() for entry in request.sets} | set(request.options)
-        full = {flag: ".".join(path) for flag, path in FLAGS.items()}
         for key in keys:
-            if {key, full.get(key, key)} & {full.get(name, name) for name in taken} | ({key} & taken):
+            if full_name(key) in map(full_name, taken):
                 raise UsageError(f"{key!r} is both searched and set", where="--search", fix="Leave out one of them.")
-        base = prepare(dataclasses.replace(request, name=None))
+        base = prepare_run(dataclasses.replace(request, name=None))
         for dimension in self.dimensions:
             for end in dimension.ends:
                 try:
-                    prepare(self.with_values({dimension.key: end}))
+                    prepare_run(self.with_values({dimension.key: end}))
                 except UsageError as error:
                     where = f"--search {dimension.key}"
                     raise UsageError(error.what, where=where, fix=error.fix) from error
@@ -82,7 +80,7 @@ class Asked:
         if not dimension.whole or dimension.step is not None:
             return dimension
         try:
-            prepare(self.with_values({dimension.key: repr(dimension.low + 0.5)}))
+            prepare_run(self.with_values({dimension.key: repr(dimension.low + 0.5)}))
         except UsageError:
             return dimension
         return dataclasses.replace(dimension, whole=False)

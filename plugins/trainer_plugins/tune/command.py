@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from trainer.cli.completion import metric_names
-from trainer.cli.tasks import TaskGroup
+from trainer.cli import TaskGroup, metric_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,9 +46,9 @@ class TuneGroup(TaskGroup):
 
     def made(self, name: str) -> Any:
         """The command of a task."""
-        from trainer.cli.run import command
+        from trainer.cli import task_command
 
-        return command(
+        return task_command(
             name,
             _tune,
             more=list(_parameters()),
@@ -107,7 +106,7 @@ def _parameters() -> Iterator[inspect.Parameter]:
 
 
 def _tune(task: str, given: dict[str, Any]) -> None:
-    from trainer.cli.run import request_of
+    from trainer.cli import request_of
     from trainer_plugins.tune import search
     from trainer_plugins.tune.asked import Asked
     from trainer_plugins.tune.running import StudyError, tune

@@ -14,14 +14,10 @@ from typing import Any
 
 from trainer import Run, UsageError
 from trainer.atomic import write_atomic
-from trainer.catalog import registry
-from trainer.config.options import as_text
+from trainer.config import as_text
 from trainer.errors import first_line, listed
-from trainer.launch.prepare import prepare
-from trainer.runs import folder
-from trainer.runs.comparison import flat, rows
-from trainer.runs.folder import CONFIG, check_writable, this_process
-from trainer.runs.listing import is_alive
+from trainer.launch import prepare_run
+from trainer.runs import CONFIG, check_writable, compare, flat, is_alive, remove_folder, this_process
 from trainer.seeds import derive
 from trainer_plugins.tune.asked import Asked
 from trainer_plugins.tune.parts import import_optuna, pruner_of, sampler_of, storage_at
@@ -30,7 +26,6 @@ from trainer_plugins.tune.search import Dimension, combinations
 
 log = logging.getLogger("trainer")
 
-PRUNING = "tune-pruning"
 QUIET = "progress"
 """Left out of the trials unless it is asked for: one line per trial is enough."""
 DATABASE = "tune.db"
@@ -91,11 +86,10 @@ class Study:
         values = {dimension.key: dimension.suggest(trial) for dimension in self.dimensions}
         name = f"{self.asked.name}-{trial.number:04d}"
         trial.set_user_attr("run", name)
-        pruning = registry.create_plugin(PRUNING, {}, where="trainer tune")
-        assert isinstance(pruning, TunePruning)  # noqa: S101
+        pruning = TunePruning()
         pruning.trial, pruning.monitor = trial, self.asked.monitor
         request = self.asked.with_values(values)
-        launch = prepare(dataclasses.replace(request, plugins=[*request.plugins, pruning], name=name))
+        launch = prepare_run(dataclasses.replace(request, plugins=[*request.plugins, pruning], name=name))
         if QUIET not in self.asked.request.plugins:
             launch.plugins = [plugin for plugin in launch.plugins if plugin.name != QUIET]
         # The first trial decides for all trials of this process.
@@ -140,7 +134,7 @@ class Study:
         params = {dimension.key: _as_given(dimension, best[0].params[dimension.key]) for dimension in self.dimensions}
         path = self.folder / CONFIG
         with self._alone():
-            launch = prepare(self.asked.with_values(params))
+            launch = prepare_run(self.asked.with_values(params))
             launch.settle_computing()
             write_atomic(path, tomli_w.dumps(launch.resolved()))
         return path
@@ -161,7 +155,7 @@ class Study:
         """Deletes a new study that has nothing but one failed trial."""
         if self._is_new and len(self.counted()) == 1 and self.asked.storage is None:
             self.optuna._storage.remove_session()  # noqa: SLF001  the file is about to go
-            folder.remove(self.folder)
+            remove_folder(self.folder)
 
     # ---- the inside -------------------------------------------------------------------------------------------------
 
@@ -187,13 +181,13 @@ class Study:
         except Exception as error:
             # SQLAlchemy and the databases' drivers raise errors of many classes.
             if self._is_new:
-                folder.remove(self.folder)
+                remove_folder(self.folder)
             raise UsageError(f"the study cannot be stored there: {first_line(error)}", where="--storage") from error
         before, now = (
             flat(json.loads(study.user_attrs["made_of"])),
             flat(json.loads(json.dumps(self._made_of, default=str))),
         )
-        differing = rows([before, now])
+        differing = compare([before, now])
         if differing:
             told = [f"{name} ({as_text(old)} then, {as_text(new)} now)" for name, (old, new) in differing.items()]
             raise UsageError(

@@ -8,7 +8,7 @@ from typing import Any
 from benchmark.worker import Clock, Job
 from trainer import Arrays, Phase, Plugin, Run, Splits
 from trainer.launch.launch import Launch
-from trainer.launch.prepare import Request, prepare
+from trainer.launch.prepare import Request, prepare_run
 from trainer_plugins.logreg import LogisticRegression
 
 
@@ -76,7 +76,8 @@ def step_loop(job: Job, clock: Clock) -> Callable[[Any], Any]:
 
 def compute_as_for(task: str | LogisticRegression, **options: Any) -> None:
     """Makes MXNet compute as the command line would have it for this task; before its import."""
-    launch = prepare(Request(task, {name.replace("_", "-"): value for name, value in options.items()}, runs_dir=None))
+    given = {name.replace("_", "-"): value for name, value in options.items()}
+    launch = prepare_run(Request(task, given, runs_dir=None))
     launch.choose_computing()
     launch.settle_computing()
 
@@ -91,7 +92,7 @@ def _launch(job: Job, **request: Any) -> Launch:
         "learning-rate": job.rate,
         "seed": job.seed,
     }
-    launch = prepare(Request(task, options, **{"runs_dir": None, **request}))
+    launch = prepare_run(Request(task, options, **{"runs_dir": None, **request}))
     launch.choose_computing()
     return launch
 

@@ -1,0 +1,32 @@
+"""Public names of a package that are imported when they are first used.
+
+`trainer --help`, and the help of every command, would otherwise pay for MXNet, numpy and pydantic.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+
+def exports(package: str, names: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """The `__getattr__` and `__dir__` of a package, from the names that each of its modules defines.
+
+    A package states its names three times: here, in `__all__`, and in imports under TYPE_CHECKING, which is what type
+    checkers and editors read. A test holds the three to each other.
+    """
+    modules = {name: module for module, defined in names.items() for name in defined}
+
+    def get(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(modules[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    def listed() -> list[str]:
+        return sorted({*sys.modules[package].__all__, "__all__", "__doc__"})
+
+    return get, listed
