@@ -51,7 +51,7 @@ def _page(entry: registry.Installed) -> Iterator[str]:
         yield f"**Events** {events}.\n"
     else:
         suggested = ", ".join(f"[`{name}`](../plugins/{name}.md)" for name in cls.defaults.plugins)
-        yield f"**Plugins from the start**: {suggested}.\n"
+        yield f"**Suggested plugins**: {suggested}.\n"
     if found:
         yield "| option | type | range | default | |"
         yield "|---|---|---|---|---|"
@@ -149,14 +149,14 @@ def record_text() -> str:
 def _api_page() -> Iterator[str]:
     yield "# Public names\n"
     yield NOTE + "\n"
-    yield "What `from trainer import …` gives, and nothing else, keeps its meaning from one version of the API to the"
-    yield f"next ([versions](publishing.md#versions)); this is version {trainer.API_VERSION}. A change of any of them"
-    yield "has its line in the changelog: a test sees to it.\n"
+    yield "The public API consists of the names in `from trainer import …`. Only these keep their meaning from one"
+    yield f"version to the next ([versions](publishing.md#versions)). This is version {trainer.API_VERSION}."
+    yield "The changelog lists every change of a public name, and a test checks that it does.\n"
     for name in trainer.__all__:
         value = getattr(trainer, name)
         yield f"## {name}\n"
         if name == "API_VERSION":
-            yield f"`{value!r}`: the version of all that stands on this page.\n"
+            yield f"`{value!r}`: the version of everything on this page.\n"
             continue
         yield from _markdown(inspect.getdoc(value) or "")
         called = "" if issubclass(type(value), type) and issubclass(value, Exception) else _called(value)
