@@ -24,7 +24,7 @@ class Last(Plugin):
 
     phase = Phase.DECIDE
     after = ("first",)
-    api = "1.0"
+    api = "2.0"
 
     def on_epoch_end(self, run): ...
 
@@ -123,7 +123,7 @@ def test_show_tells_everything_that_a_user_can_know(site):
     assert "phase: DECIDE (makes requests based on what was measured and tuned)    on error: abort" in lines
     assert "order within its phase: after first" in lines
     assert "events: epoch_end" in lines
-    assert "written for version 1.0 of the engine's API" in lines
+    assert "written for version 2.0 of the engine's API" in lines
     assert "  --set last.limit=…  (integer, ≥ 1, ≤ 9, required)" in lines
     assert lines[-1] == "example: trainer run TASK --plugin last --set last.limit=VALUE"
 
