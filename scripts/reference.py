@@ -80,7 +80,7 @@ def _page(entry: registry.Installed) -> Iterator[str]:
         yield f"**Events** {events}.\n"
     else:
         suggested = ", ".join(f"[`{name}`](../plugins/{name}.md)" for name in cls.defaults.plugins)
-        yield f"**Plugins from the start**: {suggested}.\n"
+        yield f"**Suggested plugins**: {suggested}.\n"
     if found:
         yield "| option | type | range | default | |"
         yield "|---|---|---|---|---|"

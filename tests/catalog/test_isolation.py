@@ -171,7 +171,7 @@ def test_a_name_on_the_block_list_that_nothing_has_is_told():
     done = blocked("progres", "plugins", "list", site="")
     assert (done.returncode, done.stderr) == (
         0,
-        f"{BLOCK_LIST} names progres: nothing of that name is installed\n",
+        f"{BLOCK_LIST} lists progres, but nothing of that name is installed\n",
     )
 
 

@@ -83,7 +83,7 @@ def test_it_serves_single_runs_side_by_side_and_ends_on_sigterm(runs):
     ("arguments", "message"),
     [
         (["nowhere"], "RUNS: there is no folder nowhere."),
-        (["empty"], "RUNS: nothing in empty was recorded for TensorBoard."),
+        (["empty"], "RUNS: empty has no TensorBoard records."),
         (["runs", "--port", "70000"], "--port"),
         (["a,b", "runs"], "RUNS: a,b has a comma or a colon in its name."),
     ],

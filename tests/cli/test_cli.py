@@ -345,7 +345,7 @@ def test_an_interrupted_run_ends_in_order_with_the_shells_exit_code(tmp_path, nu
     assert process.returncode == code
     assert err.startswith("interrupted at epoch ")
     assert len(err.splitlines()) == 1
-    assert err.endswith(f"Go on with: trainer resume {run.relative_to(tmp_path)}\n")
+    assert err.endswith(f"Resume with: trainer resume {run.relative_to(tmp_path)}\n")
     saved = record(run)
     assert (saved["status"], saved["reason"]) == ("interrupted", f"interrupted by {number.name}")
     assert saved["ended"] is not None

@@ -24,7 +24,7 @@ class Last(Plugin):
 
     phase = Phase.DECIDE
     after = ("first",)
-    api = "1.0"
+    api = "2.0"
 
     def on_epoch_end(self, run): ...
 
@@ -75,9 +75,9 @@ def test_each_plugin_has_the_reason_for_its_place_and_each_event_its_listeners(s
         "report",
     ]
     assert rows["threshold-tuner"] == "TUNE"
-    assert rows["last"] == "DECIDE after first, as it says; listed as number 1 of its phase"
-    assert rows["middle"] == "DECIDE after first, as that one says; listed as number 2 of its phase"
-    assert rows["first"].startswith("DECIDE before last, as that one says; before middle, as it says")
+    assert rows["last"] == "DECIDE after first, by its own after; listed as number 1 in its phase"
+    assert rows["middle"] == "DECIDE after first, by that plugin's before; listed as number 2 in its phase"
+    assert rows["first"].startswith("DECIDE before last, by that plugin's after; before middle, by its own before")
     listening = {line.split()[0]: line.split(maxsplit=1)[1].split(", ") for line in events.splitlines()[1:]}
     assert list(listening) == [event for event in EVENTS if event in listening]
     assert listening["epoch_end"] == ["first", "last", "early-stopping", "checkpoint", "metrics-log", "tensorboard"]
@@ -88,7 +88,7 @@ def test_each_plugin_has_the_reason_for_its_place_and_each_event_its_listeners(s
 def test_two_instances_have_places_of_their_own():
     done = trainer("plugins", "order", "logreg", "--plugin", "early-stopping", "--plugin", "early-stopping@f1")
     places = [line.split()[-5:] for line in done.stdout.splitlines() if " early-stopping" in line and "DECIDE" in line]
-    assert [" ".join(place) for place in places] == ["number 1 of its phase", "number 2 of its phase"]
+    assert [" ".join(place) for place in places] == ["number 1 in its phase", "number 2 in its phase"]
 
 
 def test_the_order_of_a_configuration_file_is_that_of_its_run(tmp_path):
@@ -98,7 +98,7 @@ def test_the_order_of_a_configuration_file_is_that_of_its_run(tmp_path):
     assert lines == ["tensorboard", "metrics-log"]
     (tmp_path / "none.toml").write_text("[plugins]\n")
     done = trainer("plugins", "order", "logreg", "--config", "none.toml", cwd=tmp_path)
-    assert done.stdout == "the run uses no plugin\n"
+    assert done.stdout == "the run uses no plugins\n"
 
 
 @pytest.mark.parametrize(
@@ -120,10 +120,10 @@ def test_show_tells_everything_that_a_user_can_know(site):
     lines = trainer("plugins", "show", "last", path=[site]).stdout.splitlines()
     assert lines[0] == "last  plugin of orderly 2.0, orderly:Last"
     assert "  Goes behind the others." in lines
-    assert "phase: DECIDE (asks for things by what was measured and tuned)    on error: abort" in lines
+    assert "phase: DECIDE (makes requests based on what was measured and tuned)    on error: abort" in lines
     assert "order within its phase: after first" in lines
     assert "events: epoch_end" in lines
-    assert "written for version 1.0 of the engine's API" in lines
+    assert "written for version 2.0 of the engine's API" in lines
     assert "  --set last.limit=…  (integer, ≥ 1, ≤ 9, required)" in lines
     assert lines[-1] == "example: trainer run TASK --plugin last --set last.limit=VALUE"
 
@@ -131,5 +131,5 @@ def test_show_tells_everything_that_a_user_can_know(site):
 def test_show_tells_what_a_task_starts_with():
     out = trainer("plugins", "show", "logreg").stdout
     assert "trained for 10 epochs in batches of 10 with sgd, learning rate 0.1" in out
-    assert "plugins from the start: progress, metrics-log," in out
+    assert "suggested plugins: progress, metrics-log," in out
     assert "example: trainer run logreg --" in out

@@ -142,4 +142,4 @@ def test_a_model_is_exported(run, folder, tmp_path):
     assert done.returncode == 0
     assert load_model(tmp_path / "copy").threshold == run.threshold
     done = trainer("export", run.folder, "--format", "coreml", "--output", tmp_path / "x")
-    assert "there is no format 'coreml'. Use onnx or mxnet." in done.stderr
+    assert "unknown format 'coreml'. Use onnx or mxnet." in done.stderr

@@ -38,7 +38,7 @@ def test_contexts_that_agree_are_said_to(command, more):
     code, out, err = command("check-devices", "logreg", "--devices", "cpu:0,1,2", *more)
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].endswith("steps on cpu(0), cpu(1), cpu(2) against cpu(0)")
+    assert lines[0].endswith("steps on cpu(0), cpu(1), cpu(2), compared with cpu(0)")
     assert [line.split()[0] for line in lines[1:]] == ["gradients", "weights", "metrics"]
     assert all(line.endswith("equal up to rounding") for line in lines[1:])
     assert list(Path().iterdir()) == []
@@ -54,7 +54,7 @@ def test_the_only_task_need_not_be_named(command, monkeypatch):
 def test_of_several_tasks_one_has_to_be_named(command):
     code, out, err = command("check-devices", "--devices", "cpu:0,1", "--steps", "3")
     assert (code, out) == (2, "")
-    assert "which task is to be trained? Name one of: image-classification, logreg." in err
+    assert "no task was named. Name one of: image-classification, logreg." in err
 
 
 def test_dropout_is_told_as_the_reason_for_a_difference(command):

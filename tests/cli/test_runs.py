@@ -73,7 +73,7 @@ def test_filters_and_columns(command, three):
     assert [line.split()[0] for line in command("runs", "list", "--status", "finished")[1].splitlines()] == [
         "logreg/a", "logreg/b",
     ]  # fmt: skip
-    assert "none of the 3 runs in runs is so" in command("runs", "list", "--task", "other")[1]
+    assert "none of the 3 runs in runs matches" in command("runs", "list", "--task", "other")[1]
     out = command("runs", "list", "--metric", "train/loss", "--metric", "nothing")[1]
     assert all("train/loss 0." in line and line.endswith("nothing –") for line in out.splitlines())
     entries = [json.loads(line) for line in command("runs", "list", "--json", "--sort", "train/loss")[1].splitlines()]
@@ -122,7 +122,7 @@ def test_compare_shows_what_differs_and_marks_the_best(command, three):
 
 
 def test_one_run_alone_cannot_be_compared_and_a_stranger_is_named(command, three):
-    assert "there is nothing to compare it with" in command("runs", "compare", "a")[2]
+    assert "there is only one run to compare" in command("runs", "compare", "a")[2]
     assert "there is no run 'x'" in command("runs", "compare", "a", "x")[2]
     assert command("runs", "show", "x")[0] == 2
 

@@ -129,7 +129,7 @@ def test_the_table_has_both_thresholds_side_by_side(command, run):
     assert f"tuned: {run.threshold:.4g}" in lines[0]
     assert f"{run.metrics['test/f1']:.4f} [" in next(line for line in lines if line.startswith("f1"))
     assert f"{run.metrics['test/tuned-f1']:.4f} [" in next(line for line in lines if line.startswith("f1"))
-    assert lines[-1] == "200 rows; intervals hold with 95%"
+    assert lines[-1] == "200 rows; 95% confidence intervals"
     assert err.splitlines() == [
         "note: not used by the model: id",
         "note: missing values, treated as in training: age 16, job 50",
@@ -169,8 +169,8 @@ def test_rows_can_come_through_a_pipe(folder, run):
     [
         (("tow", "--data", "test.csv"), "there is no run 'tow'. In runs there are: one."),
         (("one", "--data", "tset.csv"), "tset.csv: there is no such file. Did you mean 'test.csv'?"),
-        (("one", "--data", "test.csv", "--json", "--csv"), "exclude each other"),
-        (("one", "--data", "test.csv", "--confidence", "2"), "--confidence: 2 is no level"),
+        (("one", "--data", "test.csv", "--json", "--csv"), "cannot be combined"),
+        (("one", "--data", "test.csv", "--confidence", "2"), "--confidence: 2 is not a confidence level"),
         (("one", "--data", "test.csv", "--bootstrap", "-1"), "--bootstrap"),
         (("one",), "--data"),
         ((".", "--data", "test.csv"), "is not the folder of a run"),

@@ -84,7 +84,7 @@ def test_one_process_writes_and_prints_for_all(job, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[0] for line in done.stdout.splitlines() if line.startswith("epoch ")] == ["epoch"] * 3
     assert done.stdout.count("finished after 3 epochs") == 1
-    assert ", the first of 2 processes" in done.stdout
+    assert ", rank 0 of 2 processes" in done.stdout
     assert [path.name for path in (tmp_path / "runs" / "logreg").iterdir()] == ["it"]
     assert (record(job)["status"], record(job)["processes"]) == ("finished", 2)
     lines = [json.loads(line) for line in (job.folder / "metrics.jsonl").read_text().splitlines()]
@@ -213,7 +213,7 @@ def test_a_signal_to_one_process_ends_all_in_order_after_the_same_step(job, stra
     done = train(job, 2, "SIGTERM", "--set", "checkpoint.every-steps=0")
     assert done.returncode == 143, done.stderr
     (line,) = [line for line in ranks.said(done) if "interrupted" in line]
-    assert line.startswith("interrupted at epoch 1, after step 7. Go on with: trainer resume ")
+    assert line.startswith("interrupted at epoch 1, after step 7. Resume with: trainer resume ")
     assert record(job)["status"] == "interrupted"
     assert [each.step for each in checkpoint.complete_checkpoints(job.folder)] == [7]
     assert apart(resumed(job, 2), straight) == []
@@ -361,7 +361,7 @@ def test_a_script_that_fails_in_one_process_ends_the_job(tmp_path):
 def test_check_devices_compares_processes_too(job):
     done = job(2, "check-devices", "logreg", "--devices", "cpu")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[0] == "20 steps on cpu(0) in 2 processes against cpu(0)"
+    assert done.stdout.splitlines()[0] == "20 steps on cpu(0) in 2 processes, compared with cpu(0)"
     assert done.stdout.count("equal up to rounding") == 3
 
 

@@ -1,4 +1,4 @@
-"""The Typer application, and how its failures end: 2 for what a user can put right, 1 for a failed run."""
+"""The Typer application, and the exit codes of its failures: 2 for what a user can fix, 1 for a failed run."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ app = typer.Typer(
     rich_markup_mode=markup(),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(plugins.app, name="plugins", help="What is installed: plugins and tasks.")
+app.add_typer(plugins.app, name="plugins", help="Lists, describes, checks and creates plugins and tasks.")
 app.add_typer(
     typer.Typer(no_args_is_help=True),
     name="run",
     cls=TaskGroup,
-    help="Train a task: trainer run TASK --help shows its options.",
+    help="Trains a task; trainer run TASK --help shows its options.",
     subcommand_metavar="TASK [OPTIONS]",
 )
 
@@ -56,7 +56,7 @@ app.command("export")(model.export)
 app.command("board")(board.board)
 app.command("check-devices")(proofs.check_devices)
 app.command("doctor")(proofs.doctor)
-app.add_typer(runs.app, name="runs", help="What was trained: the runs in a folder.")
+app.add_typer(runs.app, name="runs", help="Lists, shows, compares and removes runs.")
 
 
 def _version(value: bool) -> None:
@@ -79,7 +79,7 @@ def _root(
 def run_app() -> int:
     """Runs the command line and returns the exit code."""
     if COMPLETE in os.environ:
-        # A shell asks what could come next. Typer answers and exits; a mistake while typing is nobody's business.
+        # A shell asks what could come next. Typer answers and exits; mistakes while typing are not reported.
         app(prog_name=PROGRAM)
     start = launched()
     _begin_talking(start)
@@ -102,14 +102,14 @@ def run_app() -> int:
     except KeyboardInterrupt as interrupt:
         return _interrupted(interrupt)
     except BrokenPipeError:
-        # Whoever read the output has gone (`trainer plugins list | head`); the interpreter must not complain at exit.
+        # The reader of the output has gone (`trainer plugins list | head`); the interpreter must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except PluginError as error:
         _show_traceback(error.__cause__ or error, error)
         _complain(str(error), error)
         return 1
-    except Exception as error:  # noqa: BLE001  a failed run: its traceback is for whoever wrote the task
+    except Exception as error:  # noqa: BLE001  a failed run: its traceback is for the task's author
         _show_traceback(error, error)
         _complain(f"the run failed: {type(error).__name__}: {error}", error)
         return 1
@@ -117,7 +117,7 @@ def run_app() -> int:
 
 
 def _begin_talking(start: Launched) -> None:
-    """Of several processes the first one prints for all, except for errors that are another's alone."""
+    """Of several processes, only the first one prints, except for errors that only another one has."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     if not start.is_first:
         logging.getLogger().setLevel(logging.ERROR)
@@ -125,7 +125,7 @@ def _begin_talking(start: Launched) -> None:
 
 
 def _misused(error: typer.BadParameter) -> int:
-    """Typer's complaint as one of ours; a command without its arguments has shown its help instead."""
+    """Prints Typer's error in our form; a command without its arguments has shown its help instead."""
     message = error.format_message()
     if not message or "\n" in message:
         typer.echo(message, err=True)
@@ -136,7 +136,7 @@ def _misused(error: typer.BadParameter) -> int:
 
 
 def _complain(message: str, error: BaseException | None = None) -> None:
-    """Tells an error; of several processes, the one that had it, with its name where not all had it."""
+    """Prints an error; of several processes, the one that had it prints it, with its name unless all had it."""
     if is_told_by_another(error):
         return
     process = process_of(error)
@@ -144,7 +144,7 @@ def _complain(message: str, error: BaseException | None = None) -> None:
 
 
 def _show_traceback(error: BaseException, told: BaseException) -> None:
-    """The traceback from the first frame behind the command line, whose own frames tell nobody anything."""
+    """Prints the traceback without the frames of the command line, which are of no use to the reader."""
     if is_told_by_another(told):
         return
     trace = error.__traceback__
@@ -158,13 +158,13 @@ def _is_command_line(filename: str) -> bool:
 
 
 def _interrupted(interrupt: KeyboardInterrupt) -> int:
-    """130 after Ctrl-C and 143 after SIGTERM, as shells have it."""
+    """Returns 130 after Ctrl-C and 143 after SIGTERM, as shells do."""
     signum: int = getattr(interrupt, "signal", 2)
     if is_told_by_another(interrupt):
         return 128 + signum
     run = getattr(interrupt, "run", None)
     if run is not None:
-        where = f" Go on with: trainer resume {shown(run.folder)}" if run.folder else ""
+        where = f" Resume with: trainer resume {shown(run.folder)}" if run.folder else ""
         typer.echo(f"interrupted at epoch {run.epoch}, after step {run.step}.{where}", err=True)
     else:
         typer.echo("interrupted.", err=True)

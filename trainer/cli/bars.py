@@ -1,4 +1,4 @@
-"""Bars on standard error, where that is a terminal; anything else gets none."""
+"""Progress bars on standard error, if that is a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def read_bar(what: str) -> Iterator[Callable[[RowSource, int], None] | None]:
-    """Draws how far a source was read, on a terminal; anything else gets nothing."""
+    """Shows how much of a source has been read, if standard error is a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -31,7 +31,7 @@ def read_bar(what: str) -> Iterator[Callable[[RowSource, int], None] | None]:
 
 @contextmanager
 def count_bar(what: str, total: int) -> Iterator[Callable[[int], None] | None]:
-    """Draws how many of a known number are done."""
+    """Shows how many of a known number are done, if standard error is a terminal."""
     if not total or not sys.stderr.isatty():
         yield None
         return

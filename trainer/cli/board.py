@@ -1,4 +1,4 @@
-"""`trainer board`: the real TensorBoard over runs."""
+"""`trainer board`: starts TensorBoard for runs."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ def board(
     runs: Annotated[
         Optional[list[Path]],  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
         typer.Argument(
-            help="Folders of runs, or of single ones; without any, runs.", metavar="[RUNS]...", autocompletion=folders
+            help="Folders of runs, or of single runs; without any, runs/.", metavar="[RUNS]...", autocompletion=folders
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 for other machines too.")] = "localhost",
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; 0.0.0.0 lets other machines connect.")
+    ] = "localhost",
     port: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(min=0, max=65535, help="The port; 0 for any. Without it 6006, or the next that is free."),
+        typer.Option(min=0, max=65535, help="The port; 0 for any free one. Without it, 6006 or the next free one."),
     ] = None,
 ) -> None:
-    """Starts TensorBoard over one run, or all of them, and prints its address. Ctrl-C ends it.
+    """Starts TensorBoard for one run or several. Prints its address; Ctrl-C ends it.
 
     Example: trainer board runs
     """
@@ -45,12 +47,14 @@ def board(
 
 def _check(folder: Path) -> None:
     if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}", where="RUNS", fix="Name the folder of your runs, or of one.")
+        raise UsageError(
+            f"there is no folder {folder}", where="RUNS", fix="Name the folder of your runs, or of one run."
+        )
     if next(folder.rglob(EVENT_FILES), None) is None:
         raise UsageError(
-            f"nothing in {folder} was recorded for TensorBoard",
+            f"{folder} has no TensorBoard records",
             where="RUNS",
-            fix="Train with a plugin that does: trainer plugins list.",
+            fix="Train with a plugin that writes them: trainer plugins list.",
         )
 
 
@@ -62,11 +66,11 @@ def _configured(folders: list[Path], host: str, port: int | None) -> Any:
     else:
         for folder in folders:
             if set(",:") & set(str(folder)):
-                raise UsageError(f"{folder} has a comma or a colon in its name", where="RUNS", fix="Name it alone.")
+                raise UsageError(f"{folder} has a comma or a colon in its name", where="RUNS", fix="Pass it alone.")
         data = ["--logdir_spec", ",".join(f"{_label(folder)}:{folder}" for folder in folders)]
     server = program.TensorBoard()
     listening = ["--host", host, *(["--port", str(port)] if port is not None else [])]
-    # Its fast loader is another process, which announces itself on standard error.
+    # The fast loader is another process, which prints a message on standard error.
     server.configure(argv=["tensorboard", *data, *listening, "--load_fast=false", "--reload_interval=5"])
     return server
 
@@ -88,4 +92,4 @@ def _launched(server: Any, host: str, port: int | None) -> str:
             fix="Try --port 0.",
         ) from error
     except program.TensorBoardServerException as error:
-        raise UsageError(f"it cannot listen on {host}: {error}", where="--host") from error
+        raise UsageError(f"cannot listen on {host}: {error}", where="--host") from error

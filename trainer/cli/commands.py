@@ -1,4 +1,4 @@
-"""The commands of `trainer`: the program's own, and those that packages add through entry points."""
+"""The commands of `trainer`: the built-in ones, and those that packages add through entry points."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from trainer.errors import UsageError
 
 
 class Commands(TyperGroup):
-    """The program's own commands, then those of the group `trainer.commands`: functions and apps of Typer's.
+    """The built-in commands, then those of the group `trainer.commands`: functions and Typer apps.
 
-    The module of such a command is imported where it, or the list of all, is asked for, so it has to import little. The
-    program's own names cannot be taken, and one that cannot be loaded says so in its place in the list.
+    An added command's module is imported when it or the list of all commands is needed, so it should import little.
+    The names of built-in commands cannot be taken. A command that cannot be loaded shows its error in the list.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The program's own in their order, then the others by name, from metadata."""
+        """The built-in commands in their order, then the others by name, from metadata."""
         from trainer.catalog import registry
 
         own = super().list_commands(ctx)
@@ -40,7 +40,7 @@ class Commands(TyperGroup):
 
 
 def _made(name: str) -> Any:
-    """The command that an entry point names. Raises UsageError where it cannot be loaded or is neither."""
+    """The command that an entry point names. Raises UsageError if it cannot be loaded or is neither."""
     from trainer.catalog import registry
 
     entry = registry.find(registry.COMMANDS, name)
@@ -53,7 +53,7 @@ def _made(name: str) -> Any:
         else:
             app.command(name)(found)
             built = typer.main.get_command(app)
-    except Exception as error:  # a stranger's annotations may be anything
+    except Exception as error:  # a package's annotations may be anything
         raise UsageError(
             f"{entry.value} cannot be a command: {type(error).__name__}: {error}",
             where=str(entry),

@@ -1,4 +1,4 @@
-"""What the shell completes: names of runs and plugins. Nothing here imports MXNet or reads more than it has to."""
+"""Shell completion for names of runs and plugins. Nothing here imports MXNet or reads more than it must."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RUN = "run.json"
 
 
 def run_names(ctx: Any, incomplete: str) -> Iterator[str]:
-    """Runs by name in the folder of runs, or, once a slash is typed, by path; the newest name stands last."""
+    """Runs by name in the runs folder, or by path once a slash is typed; the newest name is last."""
     runs_dir = Path(ctx.params.get("runs_dir") or DEFAULT_RUNS)
     if "/" not in incomplete:
         for record in sorted(runs_dir.glob(f"*/*/{RUN}")):
@@ -24,7 +24,7 @@ def run_names(ctx: Any, incomplete: str) -> Iterator[str]:
 
 
 def folders(incomplete: str) -> Iterator[str]:
-    """Folders as far as they are typed, `~` and hidden ones left to the shell."""
+    """Folders that begin with what was typed; `~` and hidden folders are left to the shell."""
     head, slash, tail = incomplete.rpartition("/")
     parent = Path(head + slash if slash else ".")
     if not parent.is_dir():
@@ -61,7 +61,7 @@ def _starting(names: set[str], incomplete: str) -> list[str]:
 
 
 def metric_names(ctx: Any, incomplete: str) -> list[str]:
-    """What the runs in the folder of runs have logged."""
+    """Every metric that a run in the runs folder has logged."""
     import json
 
     names = set()

@@ -1,4 +1,4 @@
-"""What `trainer evaluate` found, as a table for people, as JSON and as CSV."""
+"""The results of `trainer evaluate` as a text table, as JSON and as CSV."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def told(model: Model, data: str, found: FileEvaluation) -> dict[str, Any]:
-    """What `--json` prints, as JSON values: what is not finite is null."""
+    """The JSON values of `--json`; values that are not finite are null."""
 
     def number(value: float | None) -> float | None:
         return None if value is None or not math.isfinite(value) else value
@@ -37,7 +37,7 @@ def told(model: Model, data: str, found: FileEvaluation) -> dict[str, Any]:
 
 
 def write_csv(found: FileEvaluation) -> None:
-    """A line a metric; what is not a number is empty."""
+    """Writes one line per metric; NaN is an empty field."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     header = ["metric"]
     for name in found.metrics:
@@ -66,20 +66,20 @@ def as_lines(found: FileEvaluation) -> list[str]:
     for key in next(iter(found.metrics.values())):
         cells = []
         for name, values in found.metrics.items():
-            cell = _figure(key, values[key])
+            cell = _value(key, values[key])
             if found.intervals:
                 low, high = found.intervals[name][key]
-                cell = f"{cell} [{_figure(key, low)}, {_figure(key, high)}]"
+                cell = f"{cell} [{_value(key, low)}, {_value(key, high)}]"
             cells.append(cell)
         rows.append([key, *cells])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    tail = f"; intervals hold with {found.confidence:.0%}" if found.intervals else ""
+    tail = f"; {found.confidence:.0%} confidence intervals" if found.intervals else ""
     return [*lines, f"{found.rows} rows{tail}"]
 
 
-def _figure(name: str, value: float) -> str:
-    """Four decimals; whole counts without, and a dash for what is undefined."""
+def _value(name: str, value: float) -> str:
+    """Four decimals; none for counts, and a dash for an undefined value."""
     if math.isnan(value):
         return "–"
     is_count = name.endswith(("positives", "negatives")) and value == int(value)

@@ -1,4 +1,4 @@
-"""`trainer predict`, `trainer evaluate` and `trainer export`: what a trained model is for."""
+"""`trainer predict`, `trainer evaluate` and `trainer export`: the commands that use a trained model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEFAULT_RUNS = Path("runs")
 RunArgument = Annotated[
     str, typer.Argument(help="A run's folder, its name in the runs folder, or a model folder.", metavar="RUN")
 ]
-RunsDir = Annotated[Path, typer.Option(help="Where RUN is looked for.", metavar="FOLDER")]
+RunsDir = Annotated[Path, typer.Option(help="The folder in which to look for RUN.", metavar="FOLDER")]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, gpu or gpu:1.", metavar="DEVICE")]
 
 
@@ -42,19 +42,19 @@ def predict(  # noqa: PLR0917  Typer passes them by name
     keep_all: Annotated[bool, typer.Option("--keep-all", help="Copy all columns of the data.")] = False,
     threshold: Annotated[
         Optional[float],  # noqa: UP045
-        typer.Option(help="In place of the model's: a probability above it is class 1.", metavar="NUMBER"),
+        typer.Option(help="Overrides the model's threshold: a probability above it is class 1.", metavar="NUMBER"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
     device: Device = "cpu",
     runs_dir: RunsDir = DEFAULT_RUNS,
 ) -> None:
-    """Predicts for every row of a file, however large, at the model's threshold.
+    """Predicts every row of a file of any size. Classes are decided by the model's threshold.
 
     Example: trainer predict runs/TASK/NAME --data new.csv --output scores.csv --keep id
     """
     from trainer.model.predict import check_output, predict_file
 
-    # Before MXNet is imported.
+    # Checked before MXNet is imported.
     check_output(output, source=data, force=force)
     model = _load(run, device, runs_dir)
     began = time.perf_counter()
@@ -71,7 +71,7 @@ def predict(  # noqa: PLR0917  Typer passes them by name
     _tell(report)
     seconds = time.perf_counter() - began
     where = "" if output == "-" else f" → {output}"
-    typer.echo(f"{report.rows} rows{where} in {seconds:.1f} s, {report.rows / seconds:,.0f} a second", err=True)
+    typer.echo(f"{report.rows} rows{where} in {seconds:.1f} s, {report.rows / seconds:,.0f} per second", err=True)
 
 
 def evaluate(  # noqa: PLR0917
@@ -83,13 +83,13 @@ def evaluate(  # noqa: PLR0917
         int, typer.Option(min=0, help="Resamples for confidence intervals; 0 for none.", metavar="INTEGER")
     ] = 0,
     confidence: Annotated[float, typer.Option(help="The level of the intervals.", metavar="NUMBER")] = 0.95,
-    seed: Annotated[int, typer.Option(min=0, help="Of the resamples.", metavar="INTEGER")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV, a line a metric.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of the resamples.", metavar="INTEGER")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one line per metric.")] = False,
     device: Device = "cpu",
     runs_dir: RunsDir = DEFAULT_RUNS,
 ) -> None:
-    """Judges a model by labelled rows: every metric, at the given and at the tuned threshold.
+    """Evaluates a model on labelled rows. Shows every metric at the given and at the tuned threshold.
 
     Example: trainer evaluate runs/TASK/NAME --data test.csv --bootstrap 1000
     """
@@ -97,9 +97,11 @@ def evaluate(  # noqa: PLR0917
     from trainer.model.evaluate import evaluate_file
 
     if as_json and as_csv:
-        raise UsageError("--json and --csv exclude each other", fix="Leave one out.")
+        raise UsageError("--json and --csv cannot be combined", fix="Leave one out.")
     if not 0 < confidence < 1:
-        raise UsageError(f"{confidence:g} is no level", where="--confidence", fix="Give a number between 0 and 1.")
+        raise UsageError(
+            f"{confidence:g} is not a confidence level", where="--confidence", fix="Give a number between 0 and 1."
+        )
     model = _load(run, device, runs_dir)
     with read_bar("rows") as watch, count_bar("resamples", bootstrap) as watch_bootstrap:
         found = evaluate_file(
@@ -123,27 +125,27 @@ def evaluate(  # noqa: PLR0917
 
 def export(  # noqa: PLR0917
     run: RunArgument,
-    output: Annotated[Path, typer.Option(help="A .onnx file, or for mxnet a folder, to write.", metavar="PATH")],
+    output: Annotated[Path, typer.Option(help="The .onnx file to write, or for mxnet the folder.", metavar="PATH")],
     form: Annotated[
         str, typer.Option("--format", help="onnx: one file; mxnet: a copy of the model folder.", metavar="onnx|mxnet")
     ] = "onnx",
     raw_inputs: Annotated[
         bool,
-        typer.Option("--raw-inputs", help="For onnx: put the standardisation into the graph; inputs are float64."),
+        typer.Option("--raw-inputs", help="For onnx: include the standardisation in the graph; inputs are float64."),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
     runs_dir: RunsDir = DEFAULT_RUNS,
 ) -> None:
-    """Writes a model in a format that other programs load, checked against ours before it is kept.
+    """Exports a model for other programs. An ONNX file is checked against the model before it is kept.
 
     Example: trainer export runs/TASK/NAME --format onnx --output model.onnx
     """
     from trainer.model.export import FORMATS, check_target, copy_folder, to_onnx
 
     if form not in FORMATS:
-        raise UsageError(f"there is no format {form!r}", where="--format", fix=f"Use {' or '.join(FORMATS)}.")
+        raise UsageError(f"unknown format {form!r}", where="--format", fix=f"Use {' or '.join(FORMATS)}.")
     if raw_inputs and form != "onnx":
-        raise UsageError("it goes with --format onnx", where="--raw-inputs", fix="Leave it out.")
+        raise UsageError("it only works with --format onnx", where="--raw-inputs", fix="Leave it out.")
     check_target(output, form, force=force)
     model = _load(run, "cpu", runs_dir)
     if form == "mxnet":
@@ -154,8 +156,8 @@ def export(  # noqa: PLR0917
     inputs = ", ".join(f"{name} {kind} {shape}" for name, kind, shape in found.inputs)
     typer.echo(f"{output}: takes {inputs}; gives {', '.join(found.outputs)}")
     if found.features and not raw_inputs:
-        typer.echo("it takes features as the net does, encoded and standardised; its metadata names them")
-    typer.echo(f"onnxruntime and this program differ by {found.difference:.1e} at most")
+        typer.echo("inputs are the net's features, encoded and standardised; the file's metadata names them")
+    typer.echo(f"onnxruntime and MXNet differ by at most {found.difference:.1e}")
 
 
 def _load(run: str, device: str, runs_dir: Path) -> Model:
@@ -174,14 +176,14 @@ def _tell(report: Report) -> None:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: ends what is under way in order, as Ctrl-C does."""
+    """SIGTERM arrived: the command shuts down cleanly, as for Ctrl-C."""
 
     signal = signal.SIGTERM
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Lets SIGTERM end a command in order too, so that no half-written file is left."""
+    """Makes SIGTERM shut the command down cleanly too, so no half-written file is left."""
 
     def end(_signum: int, _frame: FrameType | None) -> None:
         raise Terminated

@@ -1,4 +1,4 @@
-"""`trainer plugins check`: the conformance kit over something that is installed."""
+"""`trainer plugins check`: runs the conformance kit on an installed plugin or task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.testing.plugin_subject import tiny_task
 
 
 def examine(name: str, sets: Sequence[str], ignore: Sequence[str], *, images: bool) -> Iterator[tuple[str, bool]]:
-    """A line for each promise, and whether it is broken. Raises UsageError for a name or an option that is none."""
+    """A line for each check, and whether it failed. Raises UsageError for an unknown name or option."""
     entry = find(name)
     values = _values(entry, sets)
     for outcome in outcomes(_checks(entry, values, ignore, images=images)):
@@ -38,7 +38,7 @@ def _checks(entry: registry.Installed, values: dict[str, Any], ignore: Sequence[
     if entry.group == registry.TASKS:
         task()
         return task_checks(task)
-    # Once before all: an option that is missing or does not fit is no broken promise.
+    # Once before the checks: a missing or invalid option is a usage error, not a failed check.
     plugin()
     return plugin_checks(plugin, task=TinyImages if images else tiny_task, ignore=ignore)
 
@@ -49,18 +49,20 @@ def _values(entry: registry.Installed, sets: Sequence[str]) -> dict[str, str]:
         key, equals, value = each.partition("=")
         section, _, option = key.strip().rpartition(".")
         if not equals or section not in (entry.name, registry.WORDS[entry.group]):
-            raise UsageError(f"{each!r} is none of its options", where="--set", fix=f"Write {entry.name}.OPTION=VALUE.")
+            raise UsageError(
+                f"{each!r} does not set one of its options", where="--set", fix=f"Write {entry.name}.OPTION=VALUE."
+            )
         values[option] = value
     return values
 
 
 def _told(outcome: Outcome) -> Iterator[tuple[str, bool]]:
     if isinstance(outcome.error, UsageError):
-        # What a user has to put right first, such as data that are not there.
+        # Something the user has to fix first, such as missing data.
         raise outcome.error
     error, name = outcome.error, outcome.check.name.replace("-", " ")
     if error is None:
-        yield f"kept    {name}{f': {outcome.note}' if outcome.note else ''}", False
+        yield f"passed  {name}{f': {outcome.note}' if outcome.note else ''}", False
         return
     told = str(error) if isinstance(error, (AssertionError, TrainerError)) else named(error)
-    yield f"BROKEN  {name}: {told}", True
+    yield f"FAILED  {name}: {told}", True

@@ -15,16 +15,16 @@ from trainer.task import Task
 
 MEANINGS = {
     Phase.TRANSFORM: "changes what is trained",
-    Phase.MEASURE: "computes figures and logs them",
-    Phase.TUNE: "chooses by those figures",
-    Phase.DECIDE: "asks for things by what was measured and tuned",
-    Phase.SAVE: "writes what a run can be continued from",
-    Phase.REPORT: "shows or records what the others left",
+    Phase.MEASURE: "computes metrics and logs them",
+    Phase.TUNE: "chooses by those metrics",
+    Phase.DECIDE: "makes requests based on what was measured and tuned",
+    Phase.SAVE: "writes what is needed to resume a run",
+    Phase.REPORT: "shows or records the results of the others",
 }
 
 
 def describe(name: str) -> Iterator[str]:
-    """Lines about one plugin or task. Raises UsageError where neither has that name, or it cannot be loaded."""
+    """Lines about one plugin or task. Raises UsageError if the name is unknown or cannot be loaded."""
     entry = find(name)
     cls: Any = registry.load(entry.group, name)
     yield f"{name}  {registry.WORDS[entry.group]} of {entry.origin}, {entry.value}"
@@ -44,14 +44,14 @@ def describe(name: str) -> Iterator[str]:
 
 
 def notes_of(option: Option) -> str:
-    """Type, range and default of an option, as help texts have them: `integer, > 0, default 1`."""
+    """Type, range and default of an option, as in help texts: `integer, > 0, default 1`."""
     default = "required" if option.required else f"default {option.default_text or 'none'}"
     return ", ".join(note for note in (option.type_name, option.constraints, default) if note)
 
 
 def example_of(entry: registry.Installed, found: list[Option]) -> str:
-    """A command that uses a plugin or a task, with one of its options where it has some."""
-    # What has to be given is the best example; a default that is none would say nothing.
+    """A command that uses a plugin or a task, with one of its options if it has any."""
+    # A required option is the best example; an option without a default value would say nothing.
     shown = next((each for each in found if each.required), next((each for each in found if each.default_text), None))
     value = "VALUE" if shown is None or shown.required else shown.default_text
     if entry.group == registry.TASKS:
@@ -78,11 +78,11 @@ def _of_task(cls: type[Task]) -> Iterator[str]:
     own = cls.defaults
     rate = "its own rate" if own.learning_rate is None else f"learning rate {own.learning_rate:g}"
     yield f"trained for {own.epochs} epochs in batches of {own.batch_size} with {own.optimizer}, {rate}"
-    yield f"plugins from the start: {', '.join(own.plugins) or 'none'}"
+    yield f"suggested plugins: {', '.join(own.plugins) or 'none'}"
 
 
 def find(name: str) -> registry.Installed:
-    """The entry point, wherever the name is known; a plugin goes first. Raises UsageError where it is not."""
+    """The entry point of that name; plugins come first. Raises UsageError if there is none."""
     known = {group: [entry.name for entry in registry.installed(group)] for group in registry.WORDS}
     group = next((group for group in registry.WORDS if name in known[group]), None)
     if group is None:

@@ -1,4 +1,4 @@
-"""`trainer plugins`: what is installed, and what each one offers."""
+"""`trainer plugins`: lists, describes, checks and creates plugins and tasks."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ app = typer.Typer(no_args_is_help=True)
 @app.command("list")
 def list_(
     load: Annotated[
-        bool, typer.Option("--load", help="Import each of them, which finds every fault, and takes longer.")
+        bool, typer.Option("--load", help="Import each of them; this finds every error, and takes longer.")
     ] = False,
 ) -> None:
-    """Every installed plugin and task, with the package that it comes from, and what is wrong with it.
+    """Lists installed plugins and tasks. Shows each one's package and any error.
 
-    Without --load nothing is imported: faults are those that the packages' metadata and sources show.
+    Without --load nothing is imported, and errors are found from the packages' metadata and sources only.
 
     Example: trainer plugins list
     """
@@ -46,11 +46,11 @@ def list_(
             typer.echo("  none")
     unknown = [name for name in registry.blocked_names() if name not in blocked]
     if unknown:
-        typer.echo(f"{registry.BLOCK_LIST} names {', '.join(unknown)}: nothing of that name is installed", err=True)
+        typer.echo(f"{registry.BLOCK_LIST} lists {', '.join(unknown)}, but nothing of that name is installed", err=True)
 
 
 def _fault(entry: Installed, *, load: bool) -> str:
-    """What is wrong with an entry point; ours are held to be right by the tests, unless they are to be loaded."""
+    """What is wrong with an entry point. Built-in ones are covered by tests, so they are only checked with --load."""
     from trainer.catalog import registry
     from trainer.errors import UsageError
 
@@ -74,7 +74,7 @@ def _fault(entry: Installed, *, load: bool) -> str:
 def show(
     name: Annotated[str, typer.Argument(help="A plugin's or a task's name.", autocompletion=plugin_and_task_names)],
 ) -> None:
-    """What a plugin or a task does: its options with types, ranges and defaults, its phase and its events.
+    """Describes a plugin or a task. Shows options with types, ranges and defaults, phase and events.
 
     Example: trainer plugins show NAME
     """
@@ -93,34 +93,34 @@ def check(
     ] = None,
     ignore: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="What of a plugin may differ between equal runs, such as a time.", metavar="PATTERN"),
+        typer.Option(help="Values of a plugin that may differ between equal runs, such as a time.", metavar="PATTERN"),
     ] = None,
     images: Annotated[
-        bool, typer.Option("--images", help="Try a plugin on images of three classes, not on a table of two.")
+        bool, typer.Option("--images", help="Try a plugin on images with three classes instead of a table with two.")
     ] = False,
 ) -> None:
-    """Holds an installed plugin or task to its promises, in tiny real runs; exit code 1 where one is broken.
+    """Checks that a plugin or task keeps the contract. Uses tiny real runs; exit code 1 if a check fails.
 
     Example: trainer plugins check my-plugin --set my-plugin.every=2
     """
     from trainer.cli.plugin_check import examine
 
-    broken = 0
-    for line, is_broken in examine(name, sets or [], ignore or [], images=images):
+    failed = 0
+    for line, has_failed in examine(name, sets or [], ignore or [], images=images):
         typer.echo(line)
-        broken += is_broken
-    if broken:
-        typer.echo(f"error: {name} breaks {broken} of its promises, see above", err=True)
+        failed += has_failed
+    if failed:
+        typer.echo(f"error: {name} fails {failed} {'check' if failed == 1 else 'checks'}, see above", err=True)
         raise typer.Exit(1)
 
 
 @app.command("new")
 def new(
-    name: Annotated[str, typer.Argument(help="The name: small letters, digits and dashes.")],
-    task: Annotated[bool, typer.Option("--task", help="Write a task in place of a plugin.")] = False,
-    into: Annotated[Path, typer.Option(help="Where the package's folder is made.", metavar="FOLDER")] = Path(),
+    name: Annotated[str, typer.Argument(help="The name: lower-case letters, digits and dashes.")],
+    task: Annotated[bool, typer.Option("--task", help="Write a task instead of a plugin.")] = False,
+    into: Annotated[Path, typer.Option(help="Where to create the package's folder.", metavar="FOLDER")] = Path(),
 ) -> None:
-    """Writes a small package that installs with pip, is listed, runs, and passes its own tests as it is.
+    """Writes a small package. It installs with pip, runs, and passes its own tests without an edit.
 
     Example: trainer plugins new my-plugin
     """
@@ -139,7 +139,7 @@ def new(
 def order(
     task: Annotated[
         Optional[str],  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
-        typer.Argument(help="The task of the run; may be left out where one is installed.", metavar="TASK"),
+        typer.Argument(help="The task of the run; optional if only one is installed.", metavar="TASK"),
     ] = None,
     plugin: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -158,7 +158,7 @@ def order(
         typer.Option(help="A TOML file with options, such as a run's config.toml.", metavar="FILE"),
     ] = None,
 ) -> None:
-    """Which plugin of a run handles which event, in which order, and why; trains nothing.
+    """Shows the order of a run's plugins. Says which one handles which event, and why; trains nothing.
 
     Example: trainer plugins order TASK --plugin NAME
     """

@@ -1,4 +1,4 @@
-"""`trainer check-devices` and `trainer doctor`: does it work here?"""
+"""`trainer check-devices` and `trainer doctor`: check that everything works on this machine."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def check_devices(  # noqa: PLR0917  Typer passes them by name
     task: Annotated[
         Optional[str],  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
         typer.Argument(
-            help="The task to train; may be left out where one is installed.", metavar="TASK", autocompletion=task_names
+            help="The task to train; optional if only one is installed.", metavar="TASK", autocompletion=task_names
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="How many steps are trained.", metavar="INTEGER")] = 20,
+    steps: Annotated[int, typer.Option(min=1, help="How many steps to train.", metavar="INTEGER")] = 20,
     sets: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option("--set", help="Any option, as in trainer run: task.OPTION=VALUE.", metavar="KEY=VALUE"),
@@ -33,7 +33,7 @@ def check_devices(  # noqa: PLR0917  Typer passes them by name
         typer.Option(help="Use this plugin too; may be repeated.", metavar="NAME", autocompletion=plugin_names),
     ] = None,
 ) -> None:
-    """Trains a task for some steps on one device and on all, and compares gradients, weights and metrics.
+    """Compares one device with several. Trains a task for some steps on each; compares gradients, weights and metrics.
 
     Example: trainer check-devices TASK --devices cpu:0,1
     """
@@ -46,7 +46,7 @@ def check_devices(  # noqa: PLR0917  Typer passes them by name
     launch = prepare_run(request)
     launch.choose_computing()
     found = compare(launch, steps=steps)
-    typer.echo(f"{found.steps} steps on {found.several} against {found.one}")
+    typer.echo(f"{found.steps} steps on {found.several}, compared with {found.one}")
     for difference in found.differences:
         verdict = "equal up to rounding" if difference.is_small else "different"
         typer.echo(f"  {difference.kind:<9}  largest difference {difference.size:.1e} ({difference.where}): {verdict}")
@@ -59,20 +59,18 @@ def check_devices(  # noqa: PLR0917  Typer passes them by name
 
 
 def only_task() -> str:
-    """The task that a user can only mean. Raises UsageError where there are several, or none."""
+    """The only installed task. Raises UsageError if there are several, or none."""
     from trainer.catalog import registry
     from trainer.errors import UsageError, listed
 
     names = sorted({entry.name for entry in registry.installed(registry.TASKS)})
     if len(names) != 1:
-        raise UsageError(
-            "which task is to be trained?", where="TASK", fix=f"Name one of: {listed(names, 99) or 'none'}."
-        )
+        raise UsageError("no task was named", where="TASK", fix=f"Name one of: {listed(names, 99) or 'none'}.")
     return names[0]
 
 
 def doctor() -> None:
-    """Shows what is installed and found here, and what is wrong with it; exit code 1 where something is.
+    """Checks the installation on this machine. Lists what is installed and found; exit code 1 for a problem.
 
     Example: trainer doctor
     """
@@ -85,5 +83,5 @@ def doctor() -> None:
             wrong += 1
             typer.echo(f"{'':<14} WRONG: {finding.wrong}")
     if wrong:
-        typer.echo(f"error: {wrong} {'thing is' if wrong == 1 else 'things are'} wrong, see above", err=True)
+        typer.echo(f"error: {wrong} {'problem' if wrong == 1 else 'problems'} found, see above", err=True)
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`trainer resume RUN`: goes on with an earlier run, or proves that it could."""
+"""`trainer resume RUN`: resumes an earlier run, or proves that it can be resumed exactly."""
 
 from __future__ import annotations
 
@@ -22,31 +22,34 @@ def resume(  # noqa: PLR0917  Typer passes them by name
     ],
     epochs: Annotated[
         Optional[str],  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
-        typer.Option(help="A new number of epochs in all, to train on a run that has ended.", metavar="INTEGER"),
+        typer.Option(help="A new total number of epochs, to train a finished run further.", metavar="INTEGER"),
     ] = None,
     steps: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="A new number of batches in all to stop after.", metavar="INTEGER"),
+        typer.Option(help="A new total number of batches to stop after.", metavar="INTEGER"),
     ] = None,
     devices: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Other devices than before.", metavar="DEVICES"),
+        typer.Option(help="Use these devices instead of the earlier ones.", metavar="DEVICES"),
     ] = None,
     from_: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            "--from", help="The name of a checkpoint; without it the newest that is complete.", metavar="CHECKPOINT"
+            "--from", help="The name of a checkpoint; without it, the newest complete one.", metavar="CHECKPOINT"
         ),
     ] = None,
     verify: Annotated[
         bool,
         typer.Option(
-            "--verify", help="Train some steps twice, once through a save and a load, and compare. Changes nothing."
+            "--verify",
+            help="Train some steps twice, once with a save and a load in between, and compare. Changes nothing.",
         ),
     ] = False,
-    runs_dir: Annotated[Path, typer.Option(help="Where RUN is looked for.", metavar="FOLDER")] = DEFAULT_RUNS,
+    runs_dir: Annotated[
+        Path, typer.Option(help="The folder in which to look for RUN.", metavar="FOLDER")
+    ] = DEFAULT_RUNS,
 ) -> None:
-    """Goes on with a run from its newest complete checkpoint, as if it had never stopped.
+    """Resumes a run from its newest checkpoint. The result is the same as if the run had never stopped.
 
     Example: trainer resume runs/TASK/NAME --epochs 20
     """
@@ -75,7 +78,7 @@ def _where(launch: Launch) -> str:
 
     at = launch.continues
     if isinstance(at, Checkpoint):
-        return f"goes on from {at.folder.name}: epoch {at.manifest['epoch']}, step {at.step}"
+        return f"resuming from {at.folder.name}: epoch {at.manifest['epoch']}, step {at.step}"
     return "there is no checkpoint, so the run starts from the beginning"
 
 
@@ -87,12 +90,12 @@ def _verify(launch: Launch) -> None:
         for path in report.differences[:20]:
             typer.echo(f"differs: {path}")
         typer.echo(
-            f"error: {report.steps} steps after step {report.start} with a save and a load in between differ from the "
-            f"same steps without in {len(report.differences)} places",
+            f"error: a save and a load within the {report.steps} steps after step {report.start} change "
+            f"{len(report.differences)} values of the state",
             err=True,
         )
         raise typer.Exit(1)
     typer.echo(
-        f"verified: {report.steps} steps after step {report.start} give the same bits with a save and a load "
-        f"after {report.middle} of them and without"
+        f"verified: the {report.steps} steps after step {report.start} give the same bits with and without a save and "
+        f"a load after {report.middle} of them"
     )

@@ -1,4 +1,4 @@
-"""`trainer run TASK`: a command made of the task, with the task's own options and the common ones."""
+"""`trainer run TASK`: a command built from the task, with the task's own options and the common ones."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def task_command(
     leave_out: Collection[str] = (),
     example: str = "trainer run {name} --epochs 3",
 ) -> Any:
-    """The command of a task: its options and the common ones. Raises UsageError where it cannot be loaded.
+    """The command of a task: its options and the common ones. Raises UsageError if the task cannot be loaded.
 
-    For a command that does something else with a task than to train it once: `call` gets the task's name and what was
-    given, by the parameters' names; `more` are further options, put first; `leave_out` names some that make no sense.
+    Commands other than `run` use the further parameters: `call` gets the task's name and the given values by parameter
+    name; `more` are additional options, shown first; `leave_out` names common options that do not apply.
     """
     task_cls: type[Task] = registry.load(registry.TASKS, name)
 
@@ -80,7 +80,7 @@ def _parameter(option: options.Option, panel: str) -> inspect.Parameter:
 def _flag(
     field: str, flag: str, kind: type, *, help_text: str, default: str, metavar: str | None, panel: str
 ) -> inspect.Parameter:
-    """A flag that is None where it is not given; the default is told in the help text, and applied by the launch."""
+    """A flag that is None if it is not given; the help text shows the default, and the launch applies it."""
     shown = f"{help_text} [default: {default}]" if default else help_text
     info = typer.Option(flag, help=shown, metavar=metavar, rich_help_panel=panel, show_default=False)
     annotation = Annotated[Optional[kind], info]  # type: ignore[valid-type]  # noqa: UP045
@@ -88,7 +88,7 @@ def _flag(
 
 
 def _metavar(option: options.Option) -> str:
-    """INTEGER, TEXT,… and so on; the words of a choice stay as they have to be typed."""
+    """INTEGER, TEXT and so on; the words of a choice are shown as you type them."""
     return option.type_name if "|" in option.type_name else option.type_name.upper()
 
 
@@ -101,10 +101,10 @@ def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
         _setting(
             "learning_rate",
             "NUMBER",
-            f"Of the optimizer; for another one than {defaults.optimizer}, its own default.",
+            f"The optimizer's learning rate; an optimizer other than {defaults.optimizer} has its own default.",
             defaults.learning_rate,
         ),
-        _setting("weight_decay", "NUMBER", "Of the optimizer.", defaults.weight_decay),
+        _setting("weight_decay", "NUMBER", "The optimizer's weight decay.", defaults.weight_decay),
         _setting("devices", "DEVICES", Settings.model_fields["devices"].description, "cpu"),
         _setting("micro_batches", "INTEGER", Settings.model_fields["micro_batches"].description, None),
         _setting("onednn", "auto|on|off", Settings.model_fields["onednn"].description, "auto"),
@@ -114,7 +114,7 @@ def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
     ]
     suggested = ", ".join(defaults.plugins)
     extra: dict[str, tuple[Any, Any, str, str]] = {
-        "plugin": (Repeated, None, "NAME", f"Use this plugin too; may be repeated. From the start: {suggested}."),
+        "plugin": (Repeated, None, "NAME", f"Add this plugin; may be repeated. The task suggests: {suggested}."),
         "no_plugin": (Repeated, None, "NAME", "Leave this plugin out; may be repeated."),
         "set": (
             Repeated,
@@ -123,8 +123,8 @@ def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
             "Any option by its full name: optimizer.momentum=0.9, PLUGIN.OPTION=VALUE; may be repeated.",
         ),
         "config": (Optional[Path], None, "FILE", "A TOML file with options, such as a run's config.toml."),  # noqa: UP045
-        "runs_dir": (Path, DEFAULT_RUNS, "FOLDER", "Where the runs' folders are made."),
-        "name": (Optional[str], None, "NAME", "The name of the run's folder, in place of time and id."),  # noqa: UP045
+        "runs_dir": (Path, DEFAULT_RUNS, "FOLDER", "Where to create the runs' folders."),
+        "name": (Optional[str], None, "NAME", "The name of the run's folder, instead of time and id."),  # noqa: UP045
     }
     completions = {"plugin": plugin_names, "no_plugin": plugin_names}
     for field, (kind, default, metavar, help_text) in extra.items():
@@ -169,7 +169,7 @@ def _run(task: str, given: dict[str, Any]) -> None:
 
 
 def request_of(task: str, given: Mapping[str, Any]) -> Request:
-    """What was asked for, from the parameters of a task's command."""
+    """The request, from the parameters of a task's command."""
     rest = dict(given)
     return Request(
         task,
@@ -195,12 +195,12 @@ def _how(run: Run) -> str:
     devices = ", ".join(str(context) for context in run.contexts)
     on_cpu = any(context.device_type == "cpu" for context in run.contexts)
     how = f", {Computing(run.settings.onednn == 'on', int(run.settings.threads))}" if on_cpu else ""
-    how += f", the first of {run.processes.size} processes" if run.processes.size > 1 else ""
+    how += f", rank 0 of {run.processes.size} processes" if run.processes.size > 1 else ""
     return f"{run.step_kind} step on {devices}{how}" + (f" (recorded because {run.step_why})" if run.step_why else "")
 
 
 def summary(run: Run) -> list[str]:
-    """What a person wants to know when a run is over."""
+    """The summary at the end of a run."""
     lines = [f"{run.status} after {run.epoch} epochs, {run.step} steps, {run.seconds:.1f} s; {_how(run)}"]
     lines += [_told(decision) for decision in run.decisions]
     costs: dict[str, float] = {}
@@ -221,7 +221,7 @@ def summary(run: Run) -> list[str]:
 
 
 def _told(decision: Decision) -> str:
-    """A line of the decision record, in words; a plugin that failed and was switched off stands out."""
+    """A line of the decision record in words, with a warning for a plugin that failed and was switched off."""
     more = f" and {decision.count - 1} more times" if decision.count > 1 else ""
     when = f"at epoch {decision.epoch}, step {decision.step}{more}: {decision.reason}"
     if decision.action == "disable":

@@ -13,7 +13,7 @@ from trainer.runs.listing import RunEntry, direction_in
 
 
 def as_values(told: Contents) -> dict[str, Any]:
-    """A run as JSON values, beyond what a line about it says."""
+    """The JSON values of a run, in addition to its summary."""
     record = told.entry.record
     return {
         "folder": str(told.entry.folder),
@@ -31,7 +31,7 @@ def as_values(told: Contents) -> dict[str, Any]:
 
 
 def described(told: Contents) -> Iterator[str]:
-    """Lines about one run."""
+    """The text about one run."""
     entry, record = told.entry, told.entry.record
     why = f" ({entry.reason})" if entry.reason else ""
     yield f"{entry.name}  {entry.status}{why}"
@@ -55,7 +55,7 @@ def described(told: Contents) -> Iterator[str]:
 
 
 def side_by_side(entries: Sequence[RunEntry], tables: Mapping[str, Mapping[str, Sequence[Any]]]) -> Iterator[str]:
-    """A table with a column a run; * stands behind the best of each figure."""
+    """A table with one column per run; * marks the best value of each metric."""
     lines = [["", *(entry.name for entry in entries)], ["status", *(entry.status for entry in entries)]]
     for title, rows in tables.items():
         lines.append([title if rows else f"{title}: no difference", *("" for _ in entries)])
@@ -69,7 +69,7 @@ def side_by_side(entries: Sequence[RunEntry], tables: Mapping[str, Mapping[str, 
 
 
 def size_of(folder: Path) -> str:
-    """How much a folder holds: `12 files, 1.4 MB`."""
+    """The number and size of a folder's files: `12 files, 1.4 MB`."""
     sizes = [size for _, size in _files(folder)]
     return f"{len(sizes)} files, {_size(sum(sizes))}"
 
@@ -83,7 +83,7 @@ def _best(entries: Sequence[RunEntry], name: str, values: Sequence[Any]) -> floa
 
 
 def _metrics(metrics: Mapping[str, float | None]) -> Iterator[str]:
-    """A line a figure, a column a split."""
+    """One line per metric, one column per split."""
     rows: dict[str, dict[str, float | None]] = {}
     for name, value in metrics.items():
         split, _, last = name.rpartition("/")

@@ -1,4 +1,4 @@
-"""`trainer runs`: what was trained, how it stands, what it was made of, and away with it."""
+"""`trainer runs`: lists, shows, compares and deletes runs."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Run = Annotated[
 ]
 Runs = Annotated[
     list[str],
-    typer.Argument(help="Runs' folders, or names in the runs folder.", metavar="RUN...", autocompletion=run_names),
+    typer.Argument(help="Folders of runs, or names in the runs folder.", metavar="RUN...", autocompletion=run_names),
 ]
 
 
 class Order(str, Enum):
-    """What of a figure is better."""
+    """Which values of a metric are better."""
 
     auto = "auto"
     max = "max"
@@ -42,15 +42,15 @@ def list_(  # noqa: PLR0917  Typer passes them by name
     sort: Annotated[
         Optional[str],  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
         typer.Option(
-            help="The best first by this metric; or started, or seconds.",
+            help="Put the best first by this metric; or sort by started or seconds.",
             metavar="METRIC",
             autocompletion=metric_names,
         ),
     ] = None,
-    order: Annotated[Order, typer.Option(help="What of it is better; auto: what the runs say.")] = Order.auto,
+    order: Annotated[Order, typer.Option(help="Which values are better; auto: as the runs recorded.")] = Order.auto,
     metric: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Show this one too; may be repeated.", metavar="METRIC", autocompletion=metric_names),
+        typer.Option(help="Show this metric too; may be repeated.", metavar="METRIC", autocompletion=metric_names),
     ] = None,
     task: Annotated[
         Optional[str],  # noqa: UP045
@@ -58,11 +58,11 @@ def list_(  # noqa: PLR0917  Typer passes them by name
     ] = None,
     status: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Only runs of this status, such as finished or crashed.", metavar="STATUS"),
+        typer.Option(help="Only runs with this status, such as finished or crashed.", metavar="STATUS"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a run.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per run.")] = False,
 ) -> None:
-    """Every run with its status, and how far it came, the oldest first.
+    """Lists every run with its status. Shows epoch and step too; the oldest run comes first.
 
     Example: trainer runs list --sort validation/loss --status finished
     """
@@ -83,10 +83,10 @@ def list_(  # noqa: PLR0917  Typer passes them by name
             typer.echo(json.dumps(_summary(entry), ensure_ascii=False))
         return
     shown = dict.fromkeys([*([sort] if sort else []), *(metric or ())])
-    for line in _table([[*_cells(entry), *(_figure(entry, name) for name in shown)] for entry in chosen]):
+    for line in _table([[*_cells(entry), *(_value(entry, name) for name in shown)] for entry in chosen]):
         typer.echo(line)
     if not chosen:
-        typer.echo(f"no runs in {runs_dir}" if not found else f"none of the {len(found)} runs in {runs_dir} is so")
+        typer.echo(f"no runs in {runs_dir}" if not found else f"none of the {len(found)} runs in {runs_dir} matches")
 
 
 @app.command("show")
@@ -95,7 +95,7 @@ def show(
     runs_dir: RunsDir = DEFAULT_RUNS,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """What there is to know of a run: settings, figures, decisions, costs, versions and files.
+    """Shows one run in full. Prints settings, metrics, decisions, costs, versions and files.
 
     Example: trainer runs show runs/TASK/NAME
     """
@@ -118,10 +118,10 @@ def show(
 def compare(
     runs: Runs,
     runs_dir: RunsDir = DEFAULT_RUNS,
-    everything: Annotated[bool, typer.Option("--all", help="Show what is equal, too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also show what is equal.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """The settings, versions and figures in which runs differ, side by side; * marks the best figure.
+    """Compares runs side by side. Shows the settings, versions and metrics that differ; * marks the best value.
 
     Example: trainer runs compare runs/TASK/FIRST runs/TASK/SECOND
     """
@@ -134,7 +134,7 @@ def compare(
     from trainer.runs.listing import entry_of
 
     if len(runs) < 2:
-        raise UsageError("there is nothing to compare it with", where="RUN", fix="Name two runs, or more.")
+        raise UsageError("there is only one run to compare", where="RUN", fix="Name two or more runs.")
     told = [contents(entry_of(find_run(run, runs_dir))) for run in runs]
     tables: dict[str, Any] = {
         "settings": compare([each.settings for each in told], equal_too=everything),
@@ -155,7 +155,7 @@ def remove(
     runs_dir: RunsDir = DEFAULT_RUNS,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Deletes runs, with their checkpoints and all else in their folders; asks first.
+    """Deletes runs; asks first. Removes everything in their folders, checkpoints included.
 
     Example: trainer runs remove runs/TASK/NAME
     """
@@ -173,7 +173,11 @@ def remove(
         check_removable(folder)
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError("there is nobody to ask", where="runs remove", fix="Pass --yes to remove without asking.")
+            raise UsageError(
+                "cannot ask for confirmation: standard input is not a terminal",
+                where="runs remove",
+                fix="Pass --yes to remove without asking.",
+            )
         for folder in folders:
             typer.echo(f"{shown(folder)}  {size_of(folder)}")
         if not typer.confirm(f"Remove {'this run' if len(folders) == 1 else f'these {len(folders)} runs'} for good?"):
@@ -190,7 +194,7 @@ def _cells(entry: RunEntry) -> list[str]:
     return [told["run"], f"{told['status']}{why}", f"epoch {told['epoch']}, step {told['step']}"]
 
 
-def _figure(entry: RunEntry, name: str) -> str:
+def _value(entry: RunEntry, name: str) -> str:
     from datetime import datetime, timezone
 
     if name == "started":
@@ -201,13 +205,13 @@ def _figure(entry: RunEntry, name: str) -> str:
 
 
 def _table(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Columns as wide as they have to be, two spaces apart."""
+    """Aligned columns, two spaces apart."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 def _summary(entry: RunEntry) -> dict[str, Any]:
-    """What there is to know of a run in a line."""
+    """The values of one line about a run."""
     epoch, step = entry.reached
     return {
         "run": entry.name,

@@ -1,4 +1,4 @@
-"""The tasks as commands of `trainer run`; what they need is imported when one of them is asked for."""
+"""The tasks as commands of `trainer run`; a task is imported only when it is needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainer.errors import UsageError
 
 
 class TaskGroup(TyperGroup):
-    """The tasks as commands. A task's module is imported when its command, or the list of all, is asked for."""
+    """The tasks as commands. A task's module is imported when its command, or the list of all, is needed."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Every task's name, from metadata."""
@@ -20,20 +20,20 @@ class TaskGroup(TyperGroup):
         return sorted({entry.name for entry in registry.installed(registry.TASKS)})
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of a task; one that cannot be loaded says so in its place in the list."""
+        """The command of a task; a task that cannot be loaded shows its error in the list."""
         try:
             return self.made(cmd_name)
         except UsageError as error:
             return broken(cmd_name, str(error))
 
     def made(self, name: str) -> Any:
-        """The command of a task; for groups of commands that do something else with one."""
+        """The command of a task; overridden by groups with other commands for tasks."""
         from trainer.cli.run import task_command
 
         return task_command(name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that was asked for by name: here a task that cannot be loaded, or is not there, is an error."""
+        """The command of that name. Raises UsageError for a task that is unknown or cannot be loaded."""
         from trainer.catalog import registry
 
         if args and not args[0].startswith("-"):

@@ -24,7 +24,7 @@ def report(
     force: Annotated[bool, typer.Option("--force", help="Write over a FILE that is there.")] = False,
     runs_dir: Annotated[Path, typer.Option(help="Where RUN is looked for.", metavar="FOLDER")] = DEFAULT_RUNS,
 ) -> None:
-    """Writes the report of a run: one HTML file with curves, figures, costs, decisions and configuration.
+    """Writes the HTML report of a run. It has curves, metrics, costs, decisions and configuration.
 
     Example: trainer report runs/TASK/NAME --output report.html
     """

@@ -61,7 +61,7 @@ app = typer.Typer(
     cls=TuneGroup,
     no_args_is_help=True,
     subcommand_metavar="TASK [OPTIONS]",
-    help="Look for the best settings of a task with Optuna; every trial is a run.\n\n"
+    help="Searches for a task's best settings. Uses Optuna; every trial is a run.\n\n"
     "Example: trainer tune TASK --trials 20 --search learning-rate=log:1e-3..1 --search batch-size=16|32|64",
 )
 
