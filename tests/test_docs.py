@@ -121,7 +121,8 @@ def _to_parquet(path):
 
 @pytest.mark.parametrize("text", blocks("toml"))
 def test_every_configuration_that_is_shown_is_accepted(text, tmp_path):
-    from trainer.launch.prepare import Request, prepare_run, read_config
+    from trainer.config.settings import read_config
+    from trainer.launch.prepare import Request, prepare_run
 
     path = tmp_path / "shown.toml"
     path.write_text(text)

@@ -37,6 +37,12 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def type_of(value: object) -> str:
+    """What kind of thing a value is, with its article: `an int`, `a DataFrame`."""
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`Did you mean 'epoch_end'?` if one of the `known` names is similar to `name`, otherwise empty."""
     # Separators and capitals are the most common mistakes, so they do not count against a match.

@@ -1,4 +1,4 @@
-"""Progress bars on standard error, if that is a terminal."""
+"""Bars on standard error if it is a terminal; none elsewhere."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ Later wins: the task's defaults, the configuration file, options, `--set`.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +94,7 @@ def _task_of(request: Request) -> tuple[str, type[Task]]:
     cls = task if isinstance(task, type) else type(task)
     if not issubclass(cls, Task):
         raise UsageError(
-            f"{task!r} is not a task",
+            f"{reprlib.repr(task)} is not a task",
             fix="Give the name of one, an instance, its class, or a Gluon net with train= and loss=.",
         )
     check_class(cls, where=f"task {cls.__module__}.{cls.__name__}")

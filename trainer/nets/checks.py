@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import UsageError
+from trainer.errors import UsageError, first_line
 from trainer.losses import LossKind
 
 DENSE = "End the net in one neuron"
@@ -94,34 +94,56 @@ def _check_values(labels: NDArray[Any], kind: LossKind, *, where: str) -> None:
         raise UsageError(f"a label is {bad:g}, and {kind.name} takes -1 and 1", where=where, fix=fix)
 
 
-def check_loss_of_row(loss: Any, outputs: Any, label: Any, *, weighted: bool) -> None:
-    """Computes the loss of one row, outputs (1, …) and label (1, …).
+def check_loss(loss: Any, outputs: Any, labels: NDArray[Any], *, weighted: bool) -> None:
+    """Computes the loss of two rows that have the same outputs, (1, …) each, and the first two of the labels.
 
-    Raises UsageError if the loss does not take them, or gives something other than one value per row.
+    Raises UsageError if the loss does not take them, if it gives something other than one value per row, and if the
+    loss of a row changes with the label of another, which is what broadcasting (rows, 1) against (rows,) does.
     """
-    from trainer.mxnet import autograd, mx
+    from trainer.mxnet import mx
 
     many = isinstance(outputs, (list, tuple))
-    shapes = ", ".join(str(each.shape) for each in (outputs if many else [outputs]))
-    first = outputs[0] if many else outputs
-    weights = [mx.nd.ones((1,) * first.ndim, ctx=first.context)] if weighted else []
-    try:
-        with autograd.predict_mode():
-            found = loss(list(outputs) if many else outputs, label, *weights)
-        shape = tuple(found.shape)
-    except UsageError:
-        raise
-    except Exception as error:
-        line = next((each.strip() for each in str(error).splitlines() if each.strip()), "")
+    pairs = [mx.nd.concat(each, each, dim=0) for each in (outputs if many else [outputs])]
+    weights = [mx.nd.ones((2,) + (1,) * (pairs[0].ndim - 1), ctx=pairs[0].context)] if weighted else []
+
+    def of(rows: Sequence[int]) -> Any:
+        label = mx.nd.array(labels[list(rows)], ctx=pairs[0].context, dtype=np.float32)
+        return _computed(loss, pairs if many else pairs[0], label, weights)
+
+    found = of([0, 0])
+    if tuple(found.shape) != (2,):
         raise UsageError(
-            f"it does not take the net's outputs {shapes} and labels {label.shape} of one row: "
-            f"{type(error).__name__}: {line}",
-            where="loss",
-            fix="It is called with (outputs, labels" + (", weights)." if weighted else ")."),
-        ) from error
-    if shape != (1,):
-        raise UsageError(
-            f"it gives shape {shape} for one row",
+            f"it gives shape {found.shape} for 2 rows",
             where="loss",
             fix="It has to give one value per row, (rows,): average over the other axes, not over the rows.",
         )
+    if len(labels) < 2 or pairs[0].ndim == labels.ndim:
+        return
+    one, other = (float(each[0].asscalar()) for each in (found, of([0, -1])))
+    if one != other and np.isfinite(one):
+        raise UsageError(
+            f"the loss of a row changes with the labels of other rows: outputs (rows, {pairs[0].shape[-1]}) and labels "
+            f"{('rows', *labels.shape[1:])} are broadcast".replace("'", ""),
+            where="loss",
+            fix="Give labels of the shape of the outputs, y.reshape(-1, 1).",
+        )
+
+
+def _computed(loss: Any, outputs: Any, label: Any, weights: Sequence[Any]) -> Any:
+    from trainer.mxnet import autograd
+
+    try:
+        with autograd.predict_mode():
+            found = loss(outputs, label, *weights)
+        found.wait_to_read()
+    except UsageError:
+        raise
+    except Exception as error:
+        shapes = ", ".join(str(each.shape) for each in (outputs if isinstance(outputs, list) else [outputs]))
+        raise UsageError(
+            f"it does not take outputs {shapes} and labels {label.shape} of two rows: "
+            f"{type(error).__name__}: {first_line(error)}",
+            where="loss",
+            fix="It is called with (outputs, labels" + (", weights)." if weights else ")."),
+        ) from error
+    return found

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import UsageError, listed
+from trainer.errors import UsageError, listed, type_of
 
 EXACT_INTEGERS = 1 << 24
 """Whole numbers below this are the same number in float32."""
@@ -51,7 +51,7 @@ def rows_of(given: Any, *, where: str, what: str) -> NDArray[Any]:
     array = _array(given, where=where, what=what)
     if not array.ndim:
         raise UsageError(
-            f"{what} is a {type(given).__name__}, not an array of rows",
+            f"{what} is {type_of(given)}, not an array of rows",
             where=where,
             fix="Give a numpy array, an NDArray, a data frame or a list of rows.",
         )
@@ -133,11 +133,19 @@ def _numbers_of_objects(array: NDArray[Any], given: Any, *, where: str, what: st
             raise UsageError(
                 f"{what} is not an array of numbers: its rows have different lengths", where=where
             ) from None
-        column = _column_of(given, lambda part: part.dtype.kind not in "fiub")
-        which = f"{what}, column {column!r}," if column else what
-        raise UsageError(
-            f"{which} holds objects that are not numbers ({error})", where=where, fix="Convert or drop them; fill gaps."
-        ) from error
+        gaps = bool(array.size) and any(part is None or type(part).__name__ == "NAType" for part in array.ravel())
+        column = _column_of(given, _has_gaps if gaps else lambda part: part.dtype.kind not in "fiub")
+        place = f"its column {column!r}" if column else what
+        holds, fix = (
+            ("missing values", "Fill or drop them.") if gaps else ("objects that are not numbers", "Convert them.")
+        )
+        raise UsageError(f"{place} holds {holds}", where=where, fix=fix) from error
+
+
+def _has_gaps(array: NDArray[Any]) -> bool:
+    return (array.dtype.kind == "f" and bool(np.isnan(array).any())) or any(
+        part is None or type(part).__name__ == "NAType" for part in array.ravel()
+    )
 
 
 def _has_texts(array: NDArray[Any]) -> bool:

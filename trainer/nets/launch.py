@@ -41,8 +41,9 @@ def prepare_net(
     """A launch of a net; see `fit`. Raises UsageError for what does not fit together."""
     values = dict(values)
     own = {key: values.pop(key, None) for key in OWN}
-    task = _task(net, own)
     names, left_out = _default_plugins(values, with_folder=bool(runs_dir or own["resume"]))
+    _check_options(values)
+    task = _task(net, own)
     if own["resume"] is not None:
         for argument, given in (("name", name), ("config", config)):
             if given is not None:
@@ -59,7 +60,6 @@ def prepare_net(
     if config is not None and "plugins" in read_config(config):
         names = []
     names = [each for each in names if each not in named and each not in left_out and not registry.block_of(each)]
-    _check_options(values)
     request = Request(
         task,
         options={kebab(key): value for key, value in values.items()},
@@ -137,7 +137,6 @@ def _resumed(
     path = find_run(run, runs_dir)
     config = read_config(path / folder.CONFIG)
     _check_task(task, config, path)
-    _check_options(values)
     ends = {key: value for key, value in values.items() if key in NEW_ENDS and value != config.get(key)}
     _check_same({key: value for key, value in values.items() if key not in NEW_ENDS}, sets, config)
     used = config.get("plugins", {})

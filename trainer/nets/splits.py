@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.arrays import Arrays
-from trainer.errors import UsageError
+from trainer.errors import UsageError, type_of
 from trainer.nets.convert import (
     as_float,
     check_finite,
@@ -45,9 +45,12 @@ class Rows:
         return self.batches.first_labels
 
     @property
-    def all_labels(self) -> bool:
-        """Whether `labels` are those of all rows."""
-        return self.arrays is not None
+    def weighted(self) -> bool:
+        """Whether the rows have weights."""
+        if self.arrays is not None:
+            return self.arrays.weights is not None
+        assert self.batches is not None  # noqa: S101
+        return self.batches.weighted
 
 
 def rows_from(given: Any, where: str) -> Rows:
@@ -60,7 +63,7 @@ def rows_from(given: Any, where: str) -> Rows:
         return Rows(where, batches=Batched(given, where))
     if isinstance(given, gluon.data.Dataset):
         raise UsageError(
-            f"a {type(given).__name__} gives single rows",
+            f"{type_of(given)} gives single rows",
             where=where,
             fix="Give gluon.data.DataLoader(dataset, batch_size=32, shuffle=True).",
         )
@@ -68,7 +71,9 @@ def rows_from(given: Any, where: str) -> Rows:
         return _from_tuple(given, where)
     if isinstance(given, list) and given and not all(isinstance(part, (tuple, list)) for part in given):
         raise UsageError(
-            f"a list of {len(given)} {type(given[0]).__name__}", where=where, fix=f"Write a tuple: {where}=(X, y)."
+            f"a list whose first entry is {type_of(given[0])}",
+            where=where,
+            fix=f"Write a tuple, {where}=(X, y), or a list of batches (X, y).",
         )
     _refuse(given, where)
     return Rows(where, batches=Batched(given, where))
@@ -107,15 +112,15 @@ def _own_arrays(given: Arrays, where: str) -> Rows:
 def _refuse(given: Any, where: str) -> None:
     """Raises UsageError for what cannot be gone through twice."""
     if isinstance(given, (str, bytes, dict)) or hasattr(given, "shape") or hasattr(given, "asnumpy"):
-        what = "one array" if hasattr(given, "shape") else f"a {type(given).__name__}"
+        what = "one array" if hasattr(given, "shape") else f"{type_of(given)}"
         raise UsageError(f"{what} is not rows with labels", where=where, fix=f"Give {FORMS}.")
     try:
         started = iter(given)
     except TypeError:
-        raise UsageError(f"a {type(given).__name__} gives no rows", where=where, fix=f"Give {FORMS}.") from None
+        raise UsageError(f"{type_of(given)} gives no rows", where=where, fix=f"Give {FORMS}.") from None
     if started is given:
         fix = "Give a list of batches, a gluon.data.DataLoader, or an object whose __iter__ starts anew each epoch."
-        raise UsageError(f"a {type(given).__name__} can be gone through once only", where=where, fix=fix)
+        raise UsageError(f"{type_of(given)} can be gone through once only", where=where, fix=fix)
 
 
 class Batched:
@@ -129,6 +134,8 @@ class Batched:
         self._where = where
         self._first: tuple[tuple[int, ...], ...] | None = None
         self._any = False
+        self.weighted = False
+        """Whether its batches have weights; known from the first one."""
         self.first_labels: NDArray[Any] = np.empty(0, np.float32)
         """The labels of the first batch that was seen."""
 
@@ -140,17 +147,24 @@ class Batched:
         for number, batch in enumerate(self._source, start=1):
             yield self._batch(batch, f"{self._where}, batch {number}")
         if not number:
+            fix = "Its __iter__ has to start from the beginning each time." if self._any else ""
             what = "it gave no batch when it was started anew" if self._any else "it gives no batch"
-            raise UsageError(what, where=self._where, fix="Its __iter__ has to start from the beginning each time.")
+            raise UsageError(what, where=self._where, fix=fix)
         self._any = True
 
     def _batch(self, batch: Any, where: str) -> tuple[Any, ...]:
         if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
             size = f" of {len(batch)}" if isinstance(batch, (tuple, list, dict)) else ""
             raise UsageError(
-                f"it is a {type(batch).__name__}{size}",
+                f"it is {type_of(batch)}{size}",
                 where=where,
                 fix="A batch is (data, label) or (data, label, weight); several inputs are a tuple.",
+            )
+        if not getattr(batch[1], "shape", (1,)):
+            raise UsageError(
+                "it is a single row",
+                where=where,
+                fix=f"A batch holds several: give arrays, {self._where}=(X, y), or a gluon.data.DataLoader.",
             )
         inputs = [_input(part, where) for part in _parts(batch[0])]
         label = _numbers(batch[1], where, "y")
@@ -162,7 +176,7 @@ class Batched:
             raise UsageError(f"its weights have shape {weight[0].shape} for {lengths[0]} rows", where=where)
         shapes = (*(tuple(part.shape[1:]) for part in inputs), (len(batch),))
         if self._first is None:
-            self._first, self.first_labels = shapes, label.asnumpy()
+            self._first, self.first_labels, self.weighted = shapes, label.asnumpy(), bool(weight)
         elif shapes != self._first:
             raise UsageError(f"its rows have shapes {shapes[:-1]}, those before {self._first[:-1]}", where=where)
         self._any = True

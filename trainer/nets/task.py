@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from trainer.errors import UsageError
+from trainer.errors import UsageError, type_of
 from trainer.losses import NAMED, Labels, LossKind, Outputs, kind_of, make_loss, probabilities
 from trainer.metrics import Metric, as_metric, metrics_for
 from trainer.metrics.evalmetric import EvalMetricAdapter
 from trainer.metrics.names import TwoColumns
 from trainer.model.interface import ModelInterface
-from trainer.nets.checks import check_loss_of_row, check_outputs
+from trainer.nets.checks import check_loss, check_outputs
 from trainer.nets.interface import NetInterface
 from trainer.nets.naming import NET
 from trainer.nets.splits import Rows, split_off
@@ -96,7 +96,6 @@ class NetTask(Task):
         return None
 
     def splits(self, run: Run) -> Splits:
-        """The rows; those for validation taken from the training rows if a part was asked for."""
         assert self.train_rows is not None  # noqa: S101  only `fit` makes one that trains
         self._run = run
         train, validation = self.train_rows, self.validation_rows
@@ -106,6 +105,13 @@ class NetTask(Task):
         self._features = train.feature_names
         sources = [_source(part, run) for part in (train, validation) if part is not None]
         self._check_shapes(train, validation)
+        weighted = [part.weighted for part in (train, validation) if part is not None]
+        if len(set(weighted)) > 1:
+            raise UsageError(
+                f"the {'training' if weighted[0] else 'validation'} rows alone have weights",
+                where="validation",
+                fix="Give weights for both splits, or for none; weights of 1 count rows as they are.",
+            )
         self._used = train, validation
         self._lines = [_described(self.net_name, self.loss_name, train, validation)]
         return Splits(*sources)
@@ -150,7 +156,7 @@ class NetTask(Task):
         if usual and (len(outputs) != 1 or (self.labels in ("class", "distribution") and outputs[0].ndim != 2)):
             made = []
         self._single = len(outputs) == 1 and outputs[0].size == 1
-        if usual and not self._single and self._run is not None and self._run.train is not None:
+        if usual and not self._single and self._run is not None:
             # Several yes-or-no labels per row are counted one by one, which weights per row do not go with.
             made = [] if self.labels in ("binary", "signed") and self._run.train.weighted else made
         self._headline = [f"validation/{name}" for name in _first_names(made)]
@@ -164,20 +170,16 @@ class NetTask(Task):
         return found.reshape((-1,)) if self._single and self.outputs in ("logit", "probability") else found
 
     def model_info(self) -> Mapping[str, Any]:
-        """The columns of the training rows, and whether the net gives one number per row."""
         return {"features": self._features, "single": self._single}
 
     def model_interface(self, info: Mapping[str, Any]) -> ModelInterface:
-        """Arrays in; probabilities and classes out."""
         self._single = bool(info.get("single", self._single))
         return NetInterface(self.outputs, self.labels, [str(name) for name in info.get("features", ())])
 
     def describe(self) -> Sequence[str]:
-        """One line: net, loss and numbers of rows."""
         return self._lines
 
     def feature_names(self) -> Sequence[str]:
-        """The columns of a data frame."""
         return self._features
 
     def _made_metrics(self) -> list[Metric]:
@@ -197,18 +199,16 @@ class NetTask(Task):
         from trainer.mxnet import autograd, mx
 
         run = self._run
-        if run is None or run.train is None or run.net is None:
-            return []
+        assert run is not None  # noqa: S101  the engine asks for splits first
         with autograd.predict_mode():
             given = run.net(*run.train.sample())
         outputs = list(given) if isinstance(given, (list, tuple)) else [given]
         if not all(isinstance(each, mx.nd.NDArray) for each in outputs):
-            raise UsageError(f"the net gives a {type(outputs[0]).__name__}, not arrays", where=self.net_name)
+            raise UsageError(f"the net gives {type_of(outputs[0])}, not arrays", where=self.net_name)
         for rows in self._used:
             if rows is not None:
                 check_outputs(outputs, rows.labels, self.kind, where=rows.where)
-        label = mx.nd.array(self._used[0].labels[:1], ctx=run.contexts[0], dtype=np.float32)
-        check_loss_of_row(self.loss(), given, label, weighted=run.train.weighted)
+        check_loss(self.loss(), given, self._used[0].labels, weighted=run.train.weighted)
         return outputs
 
     def _check_shapes(self, train: Rows, validation: Rows | None) -> None:
@@ -259,8 +259,8 @@ def _source(rows: Rows, run: Run) -> Any:
 def _holds_shares(rows: Rows) -> bool:
     """Whether the labels are one column per class, (rows, classes), each row adding up to 1."""
     if rows.arrays is None:
-        for _ in rows.batches or ():
-            break
+        assert rows.batches is not None  # noqa: S101  the one or the other
+        next(iter(rows.batches))
     labels = rows.labels
     if labels.ndim != 2 or labels.shape[1] < 2:
         return False
