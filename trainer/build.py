@@ -15,7 +15,7 @@ from trainer.data.batches import Batches
 from trainer.data.sources import as_batches
 from trainer.dispatch import Dispatch
 from trainer.engine_state import EngineState
-from trainer.errors import UsageError
+from trainer.errors import UsageError, first_line
 from trainer.events import Phase, Plugin
 from trainer.metrics.evalmetric import as_metric
 from trainer.processes import Processes
@@ -200,6 +200,5 @@ def build_net(task: Task, loss: Any, train: Batches, contexts: Sequence[Any], se
             net(*sample)
     except (mx.MXNetError, ValueError, TypeError, AssertionError) as error:
         shapes = ", ".join(str(part.shape) for part in sample)
-        first_line = next(iter(str(error).splitlines()), "")
-        raise UsageError(f"the net does not take one row of the data, {shapes}: {first_line}") from error
+        raise UsageError(f"the net does not take one row of the data, {shapes}: {first_line(error)}") from error
     return net

@@ -51,6 +51,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"Did you mean {folded[matches[0]]!r}?" if matches else ""
 
 
+def choose_from(name: str, known: Iterable[str], *, label: str = "It has", limit: int = 20) -> str:
+    """The fix for a name that is not known: the `known` name close to it, or else the list of them."""
+    known = list(known)
+    return did_you_mean(name, known) or f"{label}: {listed(known, limit)}."
+
+
 def listed(names: Iterable[str], limit: int = 20) -> str:
     """The names, comma-separated; after `limit` names only the number of the rest."""
     names = list(names)

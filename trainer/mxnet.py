@@ -20,7 +20,7 @@ from typing import Any
 import trainer.environment  # noqa: F401  it arranges what MXNet needs
 from trainer import cpu
 from trainer.device_time import waiting
-from trainer.errors import UsageError, did_you_mean, listed
+from trainer.errors import UsageError, choose_from
 
 COMPUTING = cpu.of_environment()
 """How MXNet computes on the CPU in this process. It reads the environment while it is imported, and not again."""
@@ -67,7 +67,7 @@ def _checked_kvstore(name: Any = "local") -> Any:
     """
     known = (*KVSTORES, *mxnet.kvstore.KVStoreBase.kv_registry)
     if isinstance(name, str) and name.lower() not in known:
-        hint = did_you_mean(name, known) or f"It has: {listed(known)}."
+        hint = choose_from(name, known)
         raise UsageError(
             f"MXNet has no kvstore {name!r}, and would silently use a local one",
             fix=f"{hint} Tasks need none: the engine itself sums over devices (--devices) and processes (mpirun).",

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from trainer._lazy import exports
 
 if TYPE_CHECKING:
-    from trainer.cli.completion import DEFAULT_RUNS, metric_names, run_names
+    from trainer.cli.completion import metric_names, run_names
     from trainer.cli.run import request_of, task_command
     from trainer.cli.tasks import TaskGroup
+    from trainer.runs.names import DEFAULT_RUNS
 
 __all__ = [
     "DEFAULT_RUNS",
@@ -25,7 +26,8 @@ __all__ = [
 __getattr__, __dir__ = exports(
     __name__,
     {
-        "trainer.cli.completion": ("DEFAULT_RUNS", "metric_names", "run_names"),
+        "trainer.cli.completion": ("metric_names", "run_names"),
+        "trainer.runs.names": ("DEFAULT_RUNS",),
         "trainer.cli.run": ("request_of", "task_command"),
         "trainer.cli.tasks": ("TaskGroup",),
     },

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from trainer.cli.completion import DEFAULT_RUNS, folders
+from trainer.cli.completion import folders
 from trainer.errors import UsageError
+from trainer.runs.names import DEFAULT_RUNS
 
 EVENT_FILES = "events.out.tfevents.*"
 

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-DEFAULT_RUNS = Path("runs")
-"""The default of `--runs-dir`."""
-RUN = "run.json"
+from trainer.runs.names import DEFAULT_RUNS, RUN
 
 
 def run_names(ctx: Any, incomplete: str) -> Iterator[str]:

@@ -7,6 +7,8 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
+from trainer.cli.table import aligned
+
 if TYPE_CHECKING:
     from trainer.model.evaluate import FileEvaluation
     from trainer.model.model import Model
@@ -72,10 +74,8 @@ def as_lines(found: FileEvaluation) -> list[str]:
                 cell = f"{cell} [{_value(key, low)}, {_value(key, high)}]"
             cells.append(cell)
         rows.append([key, *cells])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     tail = f"; {found.confidence:.0%} confidence intervals" if found.intervals else ""
-    return [*lines, f"{found.rows} rows{tail}"]
+    return [*aligned(rows), f"{found.rows} rows{tail}"]
 
 
 def _value(name: str, value: float) -> str:

@@ -15,12 +15,11 @@ import typer
 
 from trainer.cli.bars import count_bar, read_bar
 from trainer.errors import UsageError
+from trainer.runs.names import DEFAULT_RUNS
 
 if TYPE_CHECKING:
     from trainer.model.model import Model
     from trainer.model.predict import Report
-
-DEFAULT_RUNS = Path("runs")
 
 RunArgument = Annotated[
     str, typer.Argument(help="A run's folder, its name in the runs folder, or a model folder.", metavar="RUN")

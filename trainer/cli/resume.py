@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from trainer.cli.completion import DEFAULT_RUNS, run_names
+from trainer.cli.completion import run_names
+from trainer.runs.names import DEFAULT_RUNS
 
 if TYPE_CHECKING:
     from trainer.launch.launch import Launch

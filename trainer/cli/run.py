@@ -15,9 +15,10 @@ from trainer.cli.help import markup
 from trainer.config import options
 from trainer.config.settings import Settings, kebab
 from trainer.cpu import Computing
-from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare_run
+from trainer.launch.prepare import Request, prepare_run
 from trainer.requests import Decision
 from trainer.run import Run
+from trainer.runs.names import DEFAULT_RUNS
 from trainer.task import Task
 
 COMMON = "Common options"

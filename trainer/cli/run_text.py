@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.cli.table import aligned
 from trainer.config.options import as_text
 from trainer.runs.comparison import Contents, plugins_in
 from trainer.runs.listing import RunEntry, direction_in
@@ -63,9 +64,7 @@ def side_by_side(entries: Sequence[RunEntry], tables: Mapping[str, Mapping[str, 
             best = _best(entries, name, values) if title == "metrics" else None
             cells = [_cell(value) + (" *" if best is not None and value == best else "") for value in values]
             lines.append([f"  {name}", *cells])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+    yield from aligned(lines)
 
 
 def size_of(folder: Path) -> str:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from trainer.cli.completion import DEFAULT_RUNS, metric_names, run_names, task_names
+from trainer.cli.completion import metric_names, run_names, task_names
+from trainer.cli.table import aligned
+from trainer.runs.names import DEFAULT_RUNS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from trainer.runs.listing import RunEntry
 
 app = typer.Typer(no_args_is_help=True)
@@ -83,7 +83,7 @@ def list_(  # noqa: PLR0917  Typer passes them by name
             typer.echo(json.dumps(_summary(entry), ensure_ascii=False))
         return
     shown = dict.fromkeys([*([sort] if sort else []), *(metric or ())])
-    for line in _table([[*_cells(entry), *(_value(entry, name) for name in shown)] for entry in chosen]):
+    for line in aligned([[*_cells(entry), *(_value(entry, name) for name in shown)] for entry in chosen]):
         typer.echo(line)
     if not chosen:
         typer.echo(f"no runs in {runs_dir}" if not found else f"none of the {len(found)} runs in {runs_dir} matches")
@@ -202,12 +202,6 @@ def _value(entry: RunEntry, name: str) -> str:
         return datetime.fromtimestamp(started, timezone.utc).strftime("%Y-%m-%d %H:%M:%S") if started else "–"
     value = entry.seconds if name == "seconds" else entry.metrics.get(name)
     return f"{name} {'–' if value is None else f'{value:.5g}'}"
-
-
-def _table(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Aligned columns, two spaces apart."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 def _summary(entry: RunEntry) -> dict[str, Any]:

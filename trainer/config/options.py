@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from trainer.config.given import Given, joined
 from trainer.config.settings import kebab, usage_error
-from trainer.errors import UsageError, did_you_mean, listed
+from trainer.errors import UsageError, choose_from
 
 T = TypeVar("T")
 
@@ -215,7 +215,7 @@ def parse_all(cls: type, values: Mapping[str, Any], *, where: str) -> dict[str, 
     for name, value in values.items():
         if name not in options:
             place = value.origin.section if isinstance(value, Given) else where.rstrip("-. ")
-            fix = did_you_mean(name, options) or f"It has: {listed(options, 99)}."
+            fix = choose_from(name, options, limit=99)
             raise UsageError(f"there is no option {name!r}", where=place, fix=fix)
     return {name: parse_one(options[name], value, where=where) for name, value in values.items()}
 

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from trainer.config.given import Given
 from trainer.devices import FORMS, parse
-from trainer.errors import UsageError, did_you_mean, listed
+from trainer.errors import UsageError, choose_from, did_you_mean
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -67,7 +67,7 @@ class OptimizerSettings(BaseModel):
             raise UsageError(
                 f"MXNet has no optimizer {self.name!r}",
                 where=where,
-                fix=did_you_mean(self.name, registry) or f"It has: {listed(sorted(registry), 99)}.",
+                fix=choose_from(self.name, sorted(registry), limit=99),
             )
         ours = {"wd", "learning_rate", "lr_scheduler", "param_dict", "param_idx2name", "rescale_grad"}
         known = {kebab(name): default for name, default in _arguments(cls).items() if name not in ours}
@@ -104,7 +104,7 @@ def _check_argument(optimizer: str, name: str, value: Any, known: Mapping[str, A
     if name not in known and "kvstore" in name:
         raise UsageError(f"there is no option {name!r}", where=where, fix=NO_KVSTORE)
     if name not in known:
-        fix = did_you_mean(name, known) or f"It has: {listed(sorted(known), 99)}."
+        fix = choose_from(name, sorted(known), limit=99)
         raise UsageError(f"{optimizer} has no argument {name!r}", where=where, fix=fix)
     default = known[name]
     if isinstance(default, bool):
@@ -217,7 +217,7 @@ def usage_error(error: ValidationError, *, known: list[str], where: str = "") ->
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"] if isinstance(part, str) and "[" not in part)
     if first["type"] == "extra_forbidden":
-        fix = NO_KVSTORE if "kvstore" in key else did_you_mean(key, known) or f"Known: {listed(known, 99)}."
+        fix = NO_KVSTORE if "kvstore" in key else choose_from(key, known, label="Known", limit=99)
         return UsageError(f"there is no option {key!r}", where=where, fix=fix)
     if first["type"] == "missing":
         return UsageError(f"{key!r} is missing" if key else f"{first['input']!r} has too few values", where=where)

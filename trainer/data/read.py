@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.errors import UsageError, did_you_mean, listed
+from trainer.errors import UsageError, did_you_mean, first_line, listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -102,12 +102,17 @@ def check_names(names: Sequence[str], where: str | Path) -> None:
         )
 
 
+def delimiter_of(path: Path) -> str:
+    """A tab for `.tsv` and `.tsv.gz`, otherwise a comma."""
+    return "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
+
+
 def _read_csv(path: Path, text: Collection[str]) -> pa.Table:
     """Reads with the types that pyarrow guesses from the beginning; retries with wider ones if a later row needs it."""
     import pyarrow as pa
     from pyarrow import csv as pa_csv
 
-    delimiter = "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
+    delimiter = delimiter_of(path)
     header = _header(path, delimiter)
     parse = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     types: dict[str, Any] = {name: pa.string() for name in header if name.strip() in text}
@@ -223,8 +228,7 @@ def _read_parquet(path: Path) -> pa.Table:
             check_names([name.strip() for name in file.schema_arrow.names], path)
             return stripped(file.read())
     except (pa.ArrowException, OSError) as error:
-        message = next(iter(str(error).splitlines()), "")
-        raise UsageError(f"it cannot be read as Parquet: {message}", where=str(path)) from error
+        raise UsageError(f"it cannot be read as Parquet: {first_line(error)}", where=str(path)) from error
 
 
 def stripped(table: pa.Table) -> pa.Table:

@@ -22,10 +22,11 @@ from trainer.data.read import (
     check_header,
     check_lengths,
     check_names,
+    delimiter_of,
     is_csv,
     not_utf8,
 )
-from trainer.errors import UsageError
+from trainer.errors import UsageError, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -149,7 +150,7 @@ class CsvStream:
 
     def _separator(self, line: str) -> str:
         if self._path is not None:
-            return "\t" if self._path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
+            return delimiter_of(self._path)
         return "\t" if "\t" in line and "," not in line else ","
 
     def _read_some(self, size: int) -> bytes:
@@ -252,7 +253,7 @@ class ParquetStream:
         self._file.close()
 
     def _error(self, error: Exception) -> UsageError:
-        return UsageError(f"it cannot be read as Parquet: {next(iter(str(error).splitlines()), '')}", where=self.where)
+        return UsageError(f"it cannot be read as Parquet: {first_line(error)}", where=self.where)
 
 
 class _Counted(io.RawIOBase):

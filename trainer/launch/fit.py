@@ -12,8 +12,9 @@ from trainer.config.settings import kebab
 from trainer.errors import UsageError
 from trainer.events import Plugin
 from trainer.launch.launch import Launch
-from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare_run
+from trainer.launch.prepare import Request, prepare_run
 from trainer.run import Run
+from trainer.runs.names import DEFAULT_RUNS
 from trainer.task import Task
 
 

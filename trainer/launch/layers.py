@@ -15,7 +15,7 @@ from trainer.catalog import registry
 from trainer.config.given import Given, Origin
 from trainer.config.options import options_of
 from trainer.config.settings import FLAGS, NO_KVSTORE, Settings, kebab, known_keys, read_config, scalar
-from trainer.errors import UsageError, did_you_mean, listed
+from trainer.errors import UsageError, choose_from
 from trainer.task import Task
 
 log = logging.getLogger("trainer")
@@ -224,7 +224,7 @@ def _merge_plugins(layers: Sequence[Layer]) -> dict[str, Chosen]:
             chosen.setdefault(name, Chosen(origin))
         for name, origin in layer.removed.items():
             if name not in chosen:
-                fix = did_you_mean(name, chosen) or f"It uses: {listed(chosen)}."
+                fix = choose_from(name, chosen, label="It uses")
                 raise UsageError(f"the run does not use a plugin {name!r}", where=origin.section, fix=fix)
             del chosen[name]
     for name in list(chosen):
@@ -255,4 +255,4 @@ def _unknown(section: str, name: str, plugins: Mapping[str, Chosen], task: str, 
 
 def _fix(name: str, known: Collection[str]) -> str:
     """What to do about a name that is not among the known ones."""
-    return NO_KVSTORE if "kvstore" in name else did_you_mean(name, known) or f"Known: {listed(known, 99)}."
+    return NO_KVSTORE if "kvstore" in name else choose_from(name, known, label="Known", limit=99)

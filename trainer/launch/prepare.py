@@ -23,9 +23,8 @@ from trainer.launch import layers
 from trainer.launch.launch import Launch
 from trainer.processes import launched
 from trainer.runs import folder
+from trainer.runs.names import DEFAULT_RUNS
 from trainer.task import Task
-
-DEFAULT_RUNS = Path("runs")
 
 
 @dataclass

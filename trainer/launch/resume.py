@@ -10,15 +10,16 @@ from typing import Literal
 import trainer.environment  # noqa: F401  a plain `import mxnet` works after the import of `resume`
 from trainer.catalog.registry import name_of
 from trainer.config.settings import read_config
-from trainer.errors import UsageError, did_you_mean, listed
+from trainer.errors import UsageError, choose_from
 from trainer.events import Plugin
 from trainer.launch.launch import Launch
-from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare_run
+from trainer.launch.prepare import Request, prepare_run
 from trainer.nets.naming import NET, needs_net
 from trainer.run import Run
 from trainer.runs import checkpoint, folder
 from trainer.runs.checkpoint import Checkpoint, CheckpointError
 from trainer.runs.find import find_run, read_record
+from trainer.runs.names import DEFAULT_RUNS
 from trainer.task import Task
 
 log = logging.getLogger("trainer")
@@ -75,7 +76,7 @@ def _chosen(path: Path, name: str | None) -> Checkpoint | Literal["from the star
     if name is not None:
         named = {each.folder.name: each for each in found if isinstance(each, Checkpoint)}
         if name not in named:
-            hint = did_you_mean(name, named) or f"There are: {listed(named) or 'none'}."
+            hint = choose_from(name, named, label="There are")
             raise UsageError(f"there is no checkpoint {name!r} that can be used", where="--from", fix=hint)
         return named[name]
     inexact = None

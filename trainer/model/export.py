@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from trainer.atomic import new_folder, write_atomic
-from trainer.errors import TrainerError, UsageError
+from trainer.errors import TrainerError, UsageError, first_line
 from trainer.model.manifest import ABOUT, PARAMETERS, SYMBOL
 from trainer.model.onnx_check import compare
 
@@ -99,8 +99,7 @@ def to_onnx(model: Model, output: Path, *, raw_inputs: bool = False) -> Exported
         raise
     except Exception as error:
         # onnx, protobuf and onnxruntime each raise their own errors.
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise TrainerError(f"MXNet's ONNX file for this net cannot be used: {first}") from error
+        raise TrainerError(f"MXNet's ONNX file for this net cannot be used: {first_line(error)}") from error
     try:
         write_atomic(output.absolute(), content)
     except OSError as error:
@@ -158,8 +157,7 @@ def _build(onnx: Any, model: Model) -> Any:
             )
     except Exception as error:
         # It raises AttributeError for an unknown operator, and anything for one that it supports in part.
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UsageError(f"MXNet cannot write this net as ONNX: {first}", where="--format onnx") from error
+        raise UsageError(f"MXNet cannot write this net as ONNX: {first_line(error)}", where="--format onnx") from error
     finally:
         logging.disable(disabled)
     # Runtimes fold only parameters that are not listed as inputs, which the format allows since version 4.

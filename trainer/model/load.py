@@ -10,13 +10,13 @@ from trainer.atomic import shown
 from trainer.catalog import registry
 from trainer.config import options
 from trainer.errors import UsageError
-from trainer.launch.prepare import DEFAULT_RUNS
 from trainer.model import manifest
 from trainer.model.model import Model
 from trainer.nets.naming import NET
 from trainer.runs.find import find_run, read_record
 from trainer.runs.folder import RUN
 from trainer.runs.listing import RunEntry
+from trainer.runs.names import DEFAULT_RUNS
 
 if TYPE_CHECKING:
     from trainer.mxnet import Context

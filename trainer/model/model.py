@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import UsageError
+from trainer.errors import UsageError, first_line
 from trainer.model.interface import Encoded, ModelInterface
 from trainer.model.manifest import ABOUT, PARAMETERS, SYMBOL, About
 
@@ -155,6 +155,5 @@ def _load_net(folder: Path, about: About, task: Task, context: Context) -> Any:
         raise
     except Exception as error:
         # MXNet raises its own errors, and Python's for names and shapes that do not match.
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UsageError(f"symbol and parameters cannot be used: {first}", where=str(folder)) from error
+        raise UsageError(f"symbol and parameters cannot be used: {first_line(error)}", where=str(folder)) from error
     return net

@@ -14,8 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from trainer.atomic import replacing
-from trainer.data.read import CSV_ENDINGS, PARQUET_ENDINGS, is_csv
-from trainer.errors import UsageError, listed
+from trainer.data.read import CSV_ENDINGS, PARQUET_ENDINGS, delimiter_of, is_csv
+from trainer.errors import UsageError, first_line, listed
 from trainer.model.model import check_threshold
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _writing(output: str) -> Iterator[Write]:
     try:
         with replacing(path) as file, ExitStack() as stack:
             if is_csv(path):
-                yield _CsvWriter(stack.enter_context(_packed(file, path)), delimiter=_delimiter(path)).write
+                yield _CsvWriter(stack.enter_context(_packed(file, path)), delimiter=delimiter_of(path)).write
             else:
                 yield stack.enter_context(_ParquetWriter(file)).write
     except OSError as error:
@@ -159,10 +159,6 @@ def _packed(file: IO[bytes], path: Path) -> Iterator[Any]:
 
     with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6) as packed:
         yield packed
-
-
-def _delimiter(path: Path) -> str:
-    return "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
 
 
 class _CsvWriter:
@@ -185,7 +181,7 @@ class _CsvWriter:
             self._file.write(self._lines(pa.table(dict(columns))))
         except pa.ArrowNotImplementedError as error:
             raise UsageError(
-                f"a column cannot be written as CSV: {next(iter(str(error).splitlines()), '')}",
+                f"a column cannot be written as CSV: {first_line(error)}",
                 where="--output",
                 fix="Write a .parquet file, or keep other columns.",
             ) from error

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainer.errors import first_line
 from trainer.mxnet import gluon, mx
 
 
@@ -28,7 +29,7 @@ def trace_net(net: Any, places: Mapping[str, Any], inputs: int) -> tuple[Any, li
         given = net(*variables)
     except Exception as error:
         # A hybrid_forward that reads a shape or a value works under autograd, but may raise anything here.
-        first = next(iter(str(error).splitlines()), "")
+        first = first_line(error)
         raise NoSymbol(f"the net cannot be traced ({type(error).__name__}: {first})") from error
     parts = given if isinstance(given, (list, tuple)) else [given]
     if not all(isinstance(part, mx.sym.Symbol) for part in parts):

@@ -12,7 +12,7 @@ from trainer.data.cast import as_learned
 from trainer.data.columns import rows_of_the_table
 from trainer.data.schema import Schema
 from trainer.data.stream import TableStream, open_stream
-from trainer.errors import UsageError, did_you_mean, listed
+from trainer.errors import UsageError, choose_from, did_you_mean, first_line, listed
 from trainer.model.interface import Encoded, ModelInterface, RowSource
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class TableRows:
         self._keep = list(names) if keep is None else list(dict.fromkeys(keep))
         for name in self._keep:
             if name not in names:
-                hint = did_you_mean(name, names) or f"It has: {listed(names)}."
+                hint = choose_from(name, names)
                 raise UsageError(f"there is no column {name!r} to keep", where=self.where, fix=hint)
             if name in (PROBABILITY, CLASS):
                 raise UsageError(
@@ -154,7 +154,7 @@ class TableRows:
         if judged:
             for column, what in ((schema.label, "label"), (schema.weight, "weight")):
                 if column is not None and column not in names:
-                    hint = did_you_mean(column, names) or f"It has: {listed(names)}."
+                    hint = choose_from(column, names)
                     raise UsageError(f"the {what} column {column!r} is missing", where=self.where, fix=hint)
         targets = [name for name in (schema.label, schema.weight) if name is not None] if judged else []
         self._wanted = [*(column.name for column in schema.columns), *targets]
@@ -204,7 +204,7 @@ def _as_table(data: Any, columns: Sequence[str]) -> pa.Table:
         return _of_array(np.asarray(data), columns)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise UsageError(
-            f"it is not a table: {next(iter(str(error).splitlines()), type(error).__name__)}",
+            f"it is not a table: {first_line(error)}",
             where="the data",
             fix="Pass a pyarrow Table, a data frame, a dict of columns, or an array (rows, columns).",
         ) from error

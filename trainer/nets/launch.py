@@ -12,7 +12,7 @@ from trainer.config.settings import FLAGS, Settings, kebab, read_config
 from trainer.errors import UsageError, did_you_mean, listed
 from trainer.events import Plugin
 from trainer.launch.launch import Launch
-from trainer.launch.prepare import DEFAULT_RUNS, Request, prepare_run
+from trainer.launch.prepare import Request, prepare_run
 from trainer.launch.resume import prepare_resume
 from trainer.losses import check_loss
 from trainer.nets.naming import NET
@@ -20,6 +20,7 @@ from trainer.nets.splits import check_fraction, rows_from
 from trainer.nets.task import NetTask
 from trainer.runs import folder
 from trainer.runs.find import find_run
+from trainer.runs.names import DEFAULT_RUNS
 
 OWN = ("train", "validation", "loss", "metrics", "resume")
 """Keywords that mean what they say here for a net alone; for a task they are its options."""

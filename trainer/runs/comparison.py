@@ -38,10 +38,10 @@ def contents(entry: RunEntry) -> Contents:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables under names with dots."""
+    """Nested tables as one, under names with dots: {"a": {"b": 1}} is {"a.b": 1}."""
     found: dict[str, Any] = {}
     for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
     return found
 
 

@@ -26,14 +26,14 @@ from trainer.atomic import new_folder, write_atomic, write_json
 from trainer.catalog import registry
 from trainer.config import options
 from trainer.errors import UsageError
-from trainer.runs import checkpoint
+from trainer.runs import checkpoint, names
 
 if TYPE_CHECKING:
     from trainer.run import Run
 
 CONFIG = "config.toml"
 PLUGINS = "plugins.json"
-RUN = "run.json"
+RUN = names.RUN
 LOCK = ".lock"
 
 _held: dict[Path, int] = {}

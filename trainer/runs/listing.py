@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainer.errors import UsageError, did_you_mean, listed
+from trainer.errors import UsageError, choose_from
 from trainer.runs import checkpoint, folder
 from trainer.runs.folder import RUN
 
@@ -100,7 +100,7 @@ def sort(found: Sequence[RunEntry], by: str, order: Literal["auto", "max", "min"
             values[str(entry.folder)] = float(value)
     if not values and found:
         known = sorted({name for entry in found for name in entry.metrics} | {"started", "seconds"})
-        fix = did_you_mean(by, known) or f"There are: {listed(known, 99)}."
+        fix = choose_from(by, known, label="There are", limit=99)
         raise UsageError(f"no run has a figure {by!r}", where="--sort", fix=fix)
     if order == "auto":
         order = "min" if by in ("started", "seconds") else direction_in(found, by) or "auto"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from trainer.errors import first_line
 from trainer.mxnet import Array, gluon, mx
 from trainer.step.losses import column
 from trainer.step.parameters import is_dense
@@ -57,7 +58,7 @@ def trace(net: Any, loss: Any, *, sample: Sequence[Array], weighted: bool) -> Gr
         raise
     except Exception as error:
         # A hybrid_forward that reads a shape or a value works under autograd, but may raise anything here.
-        raise CannotCompile(f"it cannot be traced ({type(error).__name__}: {_first_line(error)})") from error
+        raise CannotCompile(f"it cannot be traced ({type(error).__name__}: {first_line(error)})") from error
     if not isinstance(rows, mx.sym.Symbol) or len(rows.list_outputs()) != 1:
         raise CannotCompile("the loss returns more than one output")
     for parameter in [*net.collect_params().values(), *loss.collect_params().values()]:
@@ -115,7 +116,3 @@ def _nodes(symbol: Any) -> list[dict[str, Any]]:
 
     nodes: list[dict[str, Any]] = json.loads(symbol.tojson())["nodes"]
     return nodes
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), "")

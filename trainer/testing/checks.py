@@ -20,7 +20,7 @@ from trainer.catalog.class_check import check_class
 from trainer.config import options
 from trainer.config.options import Option
 from trainer.config.settings import kebab, read_config
-from trainer.errors import TrainerError, UsageError
+from trainer.errors import TrainerError, UsageError, first_line
 
 
 class BrokenPromiseError(AssertionError):
@@ -29,8 +29,8 @@ class BrokenPromiseError(AssertionError):
 
 def named(error: BaseException) -> str:
     """Kind and message of an error in one line; MXNet's begin with their kind themselves."""
-    kind, first = type(error).__name__, next(iter(str(error).splitlines()), "")
-    return first if first.startswith(f"{kind}: ") else f"{kind}: {first}".rstrip(": ")
+    kind, first = type(error).__name__, first_line(error)
+    return first if first == kind or first.startswith(f"{kind}: ") else f"{kind}: {first}"
 
 
 @dataclass(frozen=True)

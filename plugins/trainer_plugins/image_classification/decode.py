@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.errors import first_line
+
 Source = str | bytes
 """A path, or what a file holds."""
 
@@ -72,4 +74,4 @@ def _rgb(image: Any) -> Any:
 def _reason(error: BaseException) -> str:
     if type(error).__name__ == "UnidentifiedImageError":
         return "it is no image"
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    return first_line(error)

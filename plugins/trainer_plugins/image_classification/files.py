@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import UsageError, did_you_mean, listed
+from trainer.errors import UsageError, choose_from, first_line, listed
 
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 SPLITS = {
@@ -96,7 +96,7 @@ def read_folder(folder: Path, classes: Sequence[str] | None = None) -> Images:
         raise UsageError(
             f"it has the class {unknown[0]!r}, which the training images do not have",
             where=str(folder),
-            fix=did_you_mean(unknown[0], classes) or f"The classes are {listed(classes, 10)}.",
+            fix=choose_from(unknown[0], classes, label="The classes are", limit=10),
         )
     items: list[str] = []
     labels: list[int] = []
@@ -204,8 +204,7 @@ def _headers(path: Path) -> tuple[list[int], NDArray[np.int64]]:
         finally:
             record.close()
     except (mx.MXNetError, OSError, ValueError, TypeError, KeyError) as error:
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UsageError(f"it is no RecordIO file of labelled images: {first}", where=str(path)) from error
+        raise UsageError(f"it is no RecordIO file of labelled images: {first_line(error)}", where=str(path)) from error
     if not keys:
         raise UsageError("it has no records", where=str(path))
     found = np.array(labels, np.float64)

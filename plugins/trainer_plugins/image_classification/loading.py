@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.errors import first_line
 from trainer_plugins.image_classification.decode import CorruptImageError, Source, decode
 from trainer_plugins.image_classification.transforms import Transforms, stack
 
@@ -68,7 +69,7 @@ class Files:
         try:
             content: bytes = mx.recordio.unpack(self._records[record].read_idx(item))[1]
         except (mx.MXNetError, OSError, ValueError, TypeError, KeyError) as error:
-            raise CorruptImageError(next(iter(str(error).splitlines()), "")) from error
+            raise CorruptImageError(first_line(error)) from error
         return content
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer.errors import UsageError, did_you_mean, listed
+from trainer.errors import UsageError, did_you_mean, first_line, listed
 
 log = logging.getLogger("trainer")
 
@@ -121,7 +121,7 @@ def pretrained_file(model: str) -> Path:
     except Exception as error:
         known = _has_weights(model_store, model)
         # Errors of a connection tell everything that was tried.
-        reason = type(error).__name__ if isinstance(error, OSError) else next(iter(str(error).splitlines()), "")
+        reason = type(error).__name__ if isinstance(error, OSError) else first_line(error)
         raise UsageError(
             f"the weights of {model} cannot be downloaded ({reason})"
             if known

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from trainer import Plugin, Run
 from trainer.config import to_toml
+from trainer.runs import flat
 
 
 def newest_model(run_folder: Path, *, has_ended: bool = True) -> Path | None:
@@ -34,15 +34,7 @@ def parameters(run: Run, without: Plugin) -> dict[str, Any]:
     }
     if not run.resumed:
         tree["optimizer"] = {"learning-rate": run.learning_rate, **tree["optimizer"]}
-    return dict(_flat(tree))
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+    return flat(tree)
 
 
 def about(run: Run) -> dict[str, str]:
