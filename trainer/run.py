@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from trainer.engine_state import BUILT, NotBuiltError
 from trainer.errors import TrainerError, UsageError
 from trainer.metrics.base import direction_of
+from trainer.model.outputs import outputs_for, probabilities_for
 from trainer.processes.single import Processes
+from trainer.runs.display import frame_of, html_of, line_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,8 +35,8 @@ Status = Literal["created", "running", "finished", "stopped", "interrupted", "fa
 class Run:
     """One training from its first event to its last. Plugins read its attributes and call its methods.
 
-    `net`, `optimizer`, the splits, and everything that is computed with them exist once the run is built, which is
-    after the task's `splits` and before `on_setup`; reading them earlier raises TrainerError.
+    `net`, `optimizer`, the splits and what is computed with them exist from `on_setup` on; earlier they raise
+    TrainerError.
     """
 
     task: TaskOfRun
@@ -207,8 +209,6 @@ class Run:
             )
         return 1.0 if direction == "max" else -1.0
 
-    # ---- the step ---------------------------------------------------------------------------------------------------
-
     # ---- what a caller of `fit` does with it ------------------------------------------------------------------------
 
     def predict(self, data: Any) -> NDArray[Any] | tuple[NDArray[Any], ...]:
@@ -218,8 +218,6 @@ class Run:
         tables. It is computed in batches on the run's devices, with the weights that the saved model has. Raises
         UsageError for rows that do not fit.
         """
-        from trainer.model.outputs import outputs_for
-
         return outputs_for(self, data)
 
     def predict_proba(self, data: Any) -> NDArray[Any]:
@@ -227,24 +225,16 @@ class Run:
 
         Raises UsageError as `predict` does, and if the loss implies no probabilities.
         """
-        from trainer.model.outputs import probabilities_for
-
         return probabilities_for(self, data)
 
     def history_frame(self) -> Any:
         """`history` as a pandas DataFrame with the epoch as its index. Raises UsageError if pandas is missing."""
-        from trainer.runs.display import frame_of
-
         return frame_of(self.history)
 
     def __repr__(self) -> str:
-        from trainer.runs.display import line_of
-
         return line_of(self)
 
     def _repr_html_(self) -> str:
-        from trainer.runs.display import html_of
-
         return html_of(self)
 
     # ---- what plugins read of the newest batch ----------------------------------------------------------------------

@@ -215,7 +215,7 @@ def rewrite(written, **changes):
     [
         ({"schema": 99}, "was written by a newer version"),
         ({"schema": "x"}, "manifest.json is damaged"),
-        ({"schema": 0}, "was written by another version"),
+        ({"schema": 1}, "was written by another version"),
         ({"files": {}}, "manifest.json is damaged"),
         ({"files": {"../../config.toml": {"bytes": 1, "sha256": ""}}}, "manifest.json is damaged"),
         ({"metrics": None}, "manifest.json is damaged"),

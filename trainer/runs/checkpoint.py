@@ -27,7 +27,8 @@ from trainer.atomic import digest, new_folder, write_atomic, write_json
 from trainer.errors import TrainerError
 from trainer.runs import archive
 
-SCHEMA = 1
+SCHEMA = 2
+"""Version 1 named parts of the state of `early-stopping` and `mixed-precision` differently."""
 FOLDER = "checkpoints"
 ARRAYS = "arrays.npz"
 STATE = "state.json"
