@@ -69,7 +69,7 @@ def main(path: str) -> None:
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     processes, steps = connect(), Steps()
     # Counted are sums and agreements with the waiting for the other process in them, which is what a step pays.
-    for name in ("sum", "sum_now", "agree"):
+    for name in ("sum", "sum_now", "union"):
         setattr(processes, name, _timed(getattr(processes, name), steps))
     settings = Settings.checked(
         {

@@ -225,7 +225,7 @@ def test_show_tells_what_a_plugin_offers(working):
 def test_the_help_of_a_task_shows_its_own_options_and_defaults(working):
     done = trainer("run", "halves", "--help", path=[working])
     assert "Rows to train on. [> 1] [default: 8]" in " ".join(done.stdout.split())
-    assert "From the start: counter." in " ".join(done.stdout.split())
+    assert "The task suggests: counter." in " ".join(done.stdout.split())
 
 
 # ---- packages that do not --------------------------------------------------------------------------------------------

@@ -497,7 +497,7 @@ def test_a_log_that_cannot_be_written_is_switched_off_loudly_and_the_run_goes_on
     )
     assert code == 0, said
     assert "plugin 'metrics-log' in on_epoch_end" in said
-    assert "File too large. It is switched off, the run goes on." in said
+    assert "File too large. It is switched off, the run continues." in said
     assert "WARNING: metrics-log was switched off" in said
     run = tmp_path / "runs" / "logreg" / "run"
     assert status(run) == "finished"

@@ -287,7 +287,7 @@ def test_a_full_disk_switches_it_off_loudly_and_the_run_goes_on(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "finished ['tensorboard']"
-    assert "File too large. It is switched off, the run goes on." in done.stderr
+    assert "File too large. It is switched off, the run continues." in done.stderr
     points = scalars(tmp_path / "runs" / "logreg" / "run" / "tensorboard")["train/loss"]
     assert [step for step, _ in points] == list(range(10, 10 * len(points) + 1, 10))
     assert 5 < len(points) < 40

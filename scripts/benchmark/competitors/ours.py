@@ -60,10 +60,8 @@ def step_loop(job: Job, clock: Clock) -> Callable[[Any], Any]:
     launch.settle_computing()
     from trainer import Engine
 
-    run = Engine(launch.task, launch.settings).run
-    step, batches = run.engine_step, run.train
-    assert step is not None
-    assert batches is not None
+    engine = Engine(launch.task, launch.settings)
+    step, batches = engine.state.step, engine.run.train
     for epoch in range(1, job.epochs + 1):
         clock.epoch()
         for batch in batches.epoch(epoch):
@@ -71,7 +69,7 @@ def step_loop(job: Job, clock: Clock) -> Callable[[Any], Any]:
             step.update()
         step.loss.take_sum()
     clock.end()
-    return _predictor(run)
+    return _predictor(engine.run)
 
 
 def compute_as_for(task: str | LogisticRegression, **options: Any) -> None:
