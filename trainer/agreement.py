@@ -28,6 +28,7 @@ class Agreement:
         self._interrupt = interrupt
         self._dispatch = dispatch
         self._processes: Processes = run.processes
+        self._alone = run.processes.size == 1
         self.before_update = False
         """Whether a plugin of any process listens between batch and update, and could ask for something there."""
 
@@ -40,7 +41,7 @@ class Agreement:
 
     def __call__(self) -> None:
         """Makes the requests and signals of every process those of all."""
-        if self._processes.size == 1:
+        if self._alone:
             return
         interrupt = self._interrupt
         asked = sum(1 << bit for bit, action in enumerate(REQUESTS) if self._requests.reason(action) is not None)

@@ -17,6 +17,8 @@ class Bookkeeping:
     def __init__(self, run: Run, state: EngineState) -> None:
         self._run = run
         self._state = state
+        self._log = state.log
+        self._steps = run.settings.steps  # pydantic takes longer to answer than the rest of a batch's bookkeeping
 
     def begin_run(self) -> None:
         """The clock starts."""
@@ -43,16 +45,15 @@ class Bookkeeping:
         run.step += 1
         run.step_in_epoch += 1
         run.within_batch = True
-        self._state.log.begin_step()
+        self._log.begin_step()
 
     def end_batch(self, batch: Batch) -> None:
         """The batch is over; what is logged from here on belongs to the epoch."""
         run = self._run
         run.within_batch = False
         run.epoch_rows += batch.rows
-        steps = run.settings.steps
-        if steps is not None and run.step >= steps:
-            run.stop(f"it has done the {steps} steps that were asked for")
+        if self._steps is not None and run.step >= self._steps:
+            run.stop(f"it has done the {self._steps} steps that were asked for")
 
     def log_training_loss(self) -> None:
         """The mean loss over the rows that the epoch has trained on; none for an epoch without a batch."""
