@@ -64,4 +64,4 @@ def listed(names: Iterable[str], limit: int = 20) -> str:
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown or "none"
 
 
-__all__ = ["PluginError", "TrainerError", "UsageError", "did_you_mean", "first_line", "listed"]
+__all__ = ["PluginError", "TrainerError", "UsageError", "choose_from", "did_you_mean", "first_line", "listed"]

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from trainer import Arrays, Defaults, Run, Splits, Task, UsageError
+from trainer.data import TableOptions
 
 if TYPE_CHECKING:
     from trainer import ModelInterface
@@ -25,7 +25,7 @@ Positive = Annotated[int, Field(gt=0)]
 
 
 @dataclass
-class LogisticRegression(Task):
+class LogisticRegression(TableOptions, Task):
     """Learns two classes from a table, or from the tutorial's generated data without --data.
 
     The net ends in one neuron whose output is a logit; the loss is the binary cross-entropy of its sigmoid. Without
@@ -34,16 +34,6 @@ class LogisticRegression(Task):
     The generated data has rows of ten standard normal features, with label 1 if their sum is above 3.
     """
 
-    data: Annotated[Path | None, Field(description="A CSV or Parquet file with a header.")] = None
-    label: Annotated[str | None, Field(description="The column to predict.")] = None
-    positive_class: Annotated[str | None, Field(description="The label value that counts as 1.")] = None
-    features: Annotated[tuple[str, ...], Field(description="Columns to learn from; all others are ignored.")] = ()
-    ignore: Annotated[tuple[str, ...], Field(description="Columns to ignore.")] = ()
-    categorical: Annotated[tuple[str, ...], Field(description="Columns of numbers to treat as categories.")] = ()
-    validation_data: Annotated[Path | None, Field(description="A validation file, instead of a split.")] = None
-    validation_split: Annotated[Fraction, Field(description="The fraction of the rows kept for validation.")] = 0.2
-    test_data: Annotated[Path | None, Field(description="A test file, instead of a split.")] = None
-    test_split: Annotated[Fraction, Field(description="The fraction of the rows kept for the test.")] = 0.2
     hidden: Annotated[tuple[Positive, ...], Field(description="Neurons per hidden layer; empty: no hidden layer.")] = (
         10,
         10,
@@ -54,11 +44,9 @@ class LogisticRegression(Task):
         Field(description="The activation after each hidden layer."),
     ] = "relu"
     dropout: Annotated[Fraction, Field(description="The fraction of each hidden layer that training drops.")] = 0.0
-    standardize: Annotated[bool, Field(description="Scale a table's numbers to mean 0, deviation 1.")] = True
     class_weight: Annotated[
         Literal["none", "balanced"], Field(description="Whether both classes have the same weight in the loss.")
     ] = "none"
-    sample_weight: Annotated[str | None, Field(description="A column with the weights of the rows.")] = None
     threshold: Annotated[float, Field(ge=0, le=1, description="A probability above it counts as class 1.")] = 0.5
     train_rows: Annotated[Positive, Field(description="Rows of generated training data.")] = 1000
     validation_rows: Annotated[Positive, Field(description="Rows of generated validation data.")] = 100
@@ -88,25 +76,9 @@ class LogisticRegression(Task):
         """The table's splits, or generated ones; weights are scaled to a mean of 1 over the training rows."""
         if self.data is None:
             return self._generated(run.settings.seed)
-        from trainer.data import TableOptions, describe, load_splits
+        from trainer.data import describe, load_splits
 
-        table = load_splits(
-            TableOptions(
-                data=self.data,
-                label=self.label,
-                positive_class=self.positive_class,
-                features=self.features,
-                ignore=self.ignore,
-                categorical=self.categorical,
-                validation_data=self.validation_data,
-                validation_split=self.validation_split,
-                test_data=self.test_data,
-                test_split=self.test_split,
-                standardize=self.standardize,
-                sample_weight=self.sample_weight,
-                seed=run.settings.seed,
-            )
-        )
+        table = load_splits(self, seed=run.settings.seed)
         self._lines = describe(table)
         self._schema = table.schema
         return Splits(*self._weighted(table.train, table.validation, table.test))

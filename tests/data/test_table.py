@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from trainer import UsageError
 from trainer.data.read import read_table
 from trainer.data.schema import Schema
-from trainer.data.table import TableOptions, describe, load_splits
+from trainer.data.table import describe, load_splits
+from trainer.data.table_options import TableOptions
 
 
 def learn(table, label="y", **options):
@@ -171,7 +172,7 @@ def written(tmp_path, rows=100, name="t.csv", seed=0):
 
 def test_the_parts_are_disjoint_complete_stratified_and_a_function_of_the_seed(tmp_path):
     path = written(tmp_path)
-    splits, again, other = (load_splits(TableOptions(path, "y", seed=seed)) for seed in (1, 1, 2))
+    splits, again, other = (load_splits(TableOptions(path, "y"), seed=seed) for seed in (1, 1, 2))
     parts = [splits.train_rows, splits.validation_rows, splits.test_rows]
     assert [len(part) for part in parts] == [60, 20, 20]
     assert sorted(np.concatenate(parts)) == list(range(100))
@@ -182,13 +183,13 @@ def test_the_parts_are_disjoint_complete_stratified_and_a_function_of_the_seed(t
 
 def test_the_schema_never_sees_rows_of_validation_or_test(tmp_path):
     path = written(tmp_path)
-    splits = load_splits(TableOptions(path, "y"))
+    splits = load_splits(TableOptions(path, "y"), seed=0)
     made = pyarrow.csv.read_csv(path)
     values = made.column("a").to_numpy().copy()
     values[splits.validation_rows] += 1000
     values[splits.test_rows] -= 500
     pyarrow.csv.write_csv(made.set_column(0, "a", pa.array(values)), path)
-    assert load_splits(TableOptions(path, "y")).schema == splits.schema
+    assert load_splits(TableOptions(path, "y"), seed=0).schema == splits.schema
 
 
 def with_one_value_changed(path, row, value):
@@ -201,23 +202,23 @@ def with_one_value_changed(path, row, value):
 @pytest.mark.parametrize(("value", "message"), [("word", "text 'word' in the numeric column 'a'"), ("inf", "infinite")])
 def test_a_message_names_the_row_of_the_file_whatever_split_it_is_in(tmp_path, split, value, message):
     path = written(tmp_path)
-    row = int(getattr(load_splits(TableOptions(path, "y")), f"{split}_rows")[3]) + 1
+    row = int(getattr(load_splits(TableOptions(path, "y"), seed=0), f"{split}_rows")[3]) + 1
     with_one_value_changed(path, row, value)
     with pytest.raises(UsageError, match=rf"{message}.* at row {row}\."):
-        load_splits(TableOptions(path, "y"))
+        load_splits(TableOptions(path, "y"), seed=0)
 
 
 def test_a_file_with_fewer_kinds_of_values_is_read_as_the_training_file(tmp_path):
     path, other = tmp_path / "t.csv", tmp_path / "v.csv"
     path.write_text("a,b,y\n" + "007,True,01\nA1,Perhaps,x\n" * 20)
     other.write_text("a,b,y\n007,True,01\n007,True,x\n")
-    splits = load_splits(TableOptions(path, "y", validation_data=other))
+    splits = load_splits(TableOptions(path, "y", validation_data=other), seed=0)
     assert splits.validation.features.tolist() == [[1, 0, 0, 1]] * 2
     assert splits.validation.unseen == {}
 
 
 def test_without_splits_all_rows_train(tmp_path):
-    splits = load_splits(TableOptions(written(tmp_path), "y", validation_split=0, test_split=0))
+    splits = load_splits(TableOptions(written(tmp_path), "y", validation_split=0, test_split=0), seed=0)
     assert len(splits.train.features) == 100
     assert (splits.validation, splits.test, splits.validation_rows, splits.test_rows) == (None,) * 4
 
@@ -237,7 +238,7 @@ def test_without_splits_all_rows_train(tmp_path):
 def test_rows_that_cannot_be_cut_so_are_an_error(tmp_path, options, message):
     options = {"label": "y", **options}
     with pytest.raises(UsageError, match=message):
-        load_splits(TableOptions(written(tmp_path), **options))
+        load_splits(TableOptions(written(tmp_path), **options), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +253,7 @@ def test_a_split_of_one_class_is_an_error(tmp_path, validation, test, message):
     path = tmp_path / "t.csv"
     path.write_text("a,y\n" + ("1,no\n" * 9 + "2,yes\n") * 10)
     with pytest.raises(UsageError, match=message):
-        load_splits(TableOptions(path, "y", validation_split=validation, test_split=test))
+        load_splits(TableOptions(path, "y", validation_split=validation, test_split=test), seed=0)
 
 
 def test_a_file_of_its_own_needs_the_label_and_the_weight(tmp_path):
@@ -264,12 +265,12 @@ def test_a_file_of_its_own_needs_the_label_and_the_weight(tmp_path):
     ):
         (tmp_path / "v.csv").write_text(f"{header}\n1,1,no\n2,3,yes\n")
         with pytest.raises(UsageError, match=message):
-            load_splits(TableOptions(path, "y", sample_weight="w", validation_data=tmp_path / "v.csv"))
+            load_splits(TableOptions(path, "y", sample_weight="w", validation_data=tmp_path / "v.csv"), seed=0)
 
 
 def test_a_file_of_its_own_takes_the_place_of_a_split(tmp_path):
     path, other = written(tmp_path), written(tmp_path, 40, "v.csv", seed=1)
-    splits = load_splits(TableOptions(path, "y", validation_data=other, test_split=0))
+    splits = load_splits(TableOptions(path, "y", validation_data=other, test_split=0), seed=0)
     assert (len(splits.train.features), len(splits.validation.features), splits.test) == (100, 40, None)
     assert splits.validation_rows is None
 
@@ -277,7 +278,7 @@ def test_a_file_of_its_own_takes_the_place_of_a_split(tmp_path):
 def test_what_was_understood_is_described(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("a,b,y\n" + "1,x,no\n,y,yes\n3,x,no\n4,y,yes\n" * 10)
-    lines = describe(load_splits(TableOptions(path, "y")))
+    lines = describe(load_splits(TableOptions(path, "y"), seed=0))
     assert lines == [
         "rows: 24 training (50.0% positive), 8 validation (50.0% positive), 8 test (50.0% positive)",
         "columns: 1 numeric, 1 text → 3 inputs",

@@ -111,17 +111,11 @@ def test_plain_logistic_regression_is_as_good_as_scikit_learns_on_the_same_split
     from sklearn.metrics import roc_auc_score
     from sklearn.preprocessing import StandardScaler
 
-    from trainer.data.table import TableOptions, load_splits
+    from trainer.data import TableOptions, load_splits
 
     path = write(table, tmp_path / f"table{suffix}")
     run = fit("logreg", data=path, label="diagnosis", hidden="", epochs=20, runs_dir=None)
-    options = {"standardize": False, "sample_weight": None, "features": (), "ignore": (), "categorical": ()}
-    splits = load_splits(
-        TableOptions(
-            data=path, label="diagnosis", positive_class=None, validation_data=None, validation_split=0.2,
-            test_data=None, test_split=0.2, seed=12345, **options,
-        )
-    )  # fmt: skip
+    splits = load_splits(TableOptions(path, "diagnosis", standardize=False), seed=12345)
     scaler = StandardScaler().fit(splits.train.features)
     peer = LogisticRegression(max_iter=1000).fit(scaler.transform(splits.train.features), splits.train.labels)
     scores = peer.predict_proba(scaler.transform(splits.test.features))[:, 1]

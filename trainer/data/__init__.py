@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from trainer.data.labels import Labels
     from trainer.data.schema import Rows, Schema
     from trainer.data.stream import TableStream, open_stream
-    from trainer.data.table import TableOptions, TableSplits, describe, load_splits
+    from trainer.data.table import TableSplits, describe, load_splits
+    from trainer.data.table_options import TableOptions
 
 __all__ = [
     "Batch",
@@ -39,6 +40,7 @@ __getattr__, __dir__ = exports(
         "trainer.data.labels": ("Labels",),
         "trainer.data.schema": ("Rows", "Schema"),
         "trainer.data.stream": ("TableStream", "open_stream"),
-        "trainer.data.table": ("TableOptions", "TableSplits", "describe", "load_splits"),
+        "trainer.data.table": ("TableSplits", "describe", "load_splits"),
+        "trainer.data.table_options": ("TableOptions",),
     },
 )

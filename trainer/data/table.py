@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,26 +18,9 @@ from trainer.errors import UsageError, listed
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from trainer.data.table_options import TableOptions
+
 NAMES = {"train": "training", "validation": "validation", "test": "test"}
-
-
-@dataclass(frozen=True)
-class TableOptions:
-    """The files and columns, and how to split the rows. Fractions are of all rows of `data`; 0 means no split."""
-
-    data: Path
-    label: str | None
-    positive_class: str | None = None
-    features: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    categorical: tuple[str, ...] = ()
-    validation_data: Path | None = None
-    validation_split: float = 0.2
-    test_data: Path | None = None
-    test_split: float = 0.2
-    standardize: bool = True
-    sample_weight: str | None = None
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,12 +36,13 @@ class TableSplits:
     test_rows: Indices | None
 
 
-def load_splits(options: TableOptions) -> TableSplits:
+def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
     """Reads the table, splits it stratified by class, learns the schema from the training rows, and encodes.
 
     Raises UsageError like `read_table` and `Schema`, and if there are too few rows to split or a split has only one
     class, on which a model cannot be evaluated.
     """
+    assert options.data is not None  # noqa: S101  the caller has generated data otherwise
     where = str(options.data)
     table = read_table(options.data)
     if options.label is None:
@@ -72,7 +55,7 @@ def load_splits(options: TableOptions) -> TableSplits:
     # The classes come from the whole file: the stratified split needs them, and nothing is estimated from them.
     values = labels_of(table, options.label, None, where=where)
     labels = Labels.learn(options.label, values, options.positive_class, where=where)
-    parts = _cut(options, labels.encode(options.label, values, where=where))
+    parts = _cut(options, seed, labels.encode(options.label, values, where=where))
     schema = Schema.learn(
         table,
         label=options.label,
@@ -124,7 +107,7 @@ def _encoded(schema: Schema, table: pa.Table, where: str, split: str, indices: I
     return rows
 
 
-def _cut(options: TableOptions, classes: NDArray[np.float32]) -> dict[str, Indices]:
+def _cut(options: TableOptions, seed: int, classes: NDArray[np.float32]) -> dict[str, Indices]:
     """The rows of each split, in the file's order."""
     wanted = {
         "validation": 0.0 if options.validation_data is not None else options.validation_split,
@@ -145,7 +128,8 @@ def _cut(options: TableOptions, classes: NDArray[np.float32]) -> dict[str, Indic
     parts: dict[str, Indices] = {}
     for split, fraction in wanted.items():
         if fraction:
-            left, parts[split] = _split_off(left, round(fraction * len(classes)), classes, options, split)
+            size = round(fraction * len(classes))
+            left, parts[split] = _split_off(left, size, classes, seed, split, where=str(options.data))
     if len(np.unique(classes[left])) < 2:
         raise UsageError(
             f"the {len(left)} rows left for training are all of one class",
@@ -156,19 +140,19 @@ def _cut(options: TableOptions, classes: NDArray[np.float32]) -> dict[str, Indic
 
 
 def _split_off(
-    rows: Indices, size: int, classes: NDArray[np.float32], options: TableOptions, split: str
+    rows: Indices, size: int, classes: NDArray[np.float32], seed: int, split: str, *, where: str
 ) -> tuple[Indices, Indices]:
     """Splits off `size` rows by the seed, stratified by class; returns the remaining rows and those."""
     from sklearn.model_selection import train_test_split
 
     try:
-        rest, taken = train_test_split(rows, test_size=size, stratify=classes[rows], random_state=options.seed)
+        rest, taken = train_test_split(rows, test_size=size, stratify=classes[rows], random_state=seed)
     except ValueError as error:
         counts = np.bincount(classes.astype(int), minlength=2)
         raise UsageError(
             f"{len(classes)} rows ({counts.min()} of the rarer class) are too few for a {split} split of {size} rows "
             "with both classes",
-            where=str(options.data),
+            where=where,
             fix=f"Change --{split}-split (0 for none), or name a file with --{split}-data.",
         ) from error
     return np.sort(rest), np.sort(taken)

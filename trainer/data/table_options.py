@@ -1,0 +1,29 @@
+"""The options of a task that learns from tables; the task inherits them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass
+class TableOptions:
+    """The files and columns, and how to split the rows. Fractions are of all rows of `data`; 0 means no split."""
+
+    data: Annotated[Path | None, Field(description="A CSV or Parquet file with a header.")] = None
+    label: Annotated[str | None, Field(description="The column to predict.")] = None
+    positive_class: Annotated[str | None, Field(description="The label value that counts as 1.")] = None
+    features: Annotated[tuple[str, ...], Field(description="Columns to learn from; all others are ignored.")] = ()
+    ignore: Annotated[tuple[str, ...], Field(description="Columns to ignore.")] = ()
+    categorical: Annotated[tuple[str, ...], Field(description="Columns of numbers to treat as categories.")] = ()
+    validation_data: Annotated[Path | None, Field(description="A validation file, instead of a split.")] = None
+    validation_split: Annotated[Fraction, Field(description="The fraction of the rows kept for validation.")] = 0.2
+    test_data: Annotated[Path | None, Field(description="A test file, instead of a split.")] = None
+    test_split: Annotated[Fraction, Field(description="The fraction of the rows kept for the test.")] = 0.2
+    standardize: Annotated[bool, Field(description="Scale a table's numbers to mean 0, deviation 1.")] = True
+    sample_weight: Annotated[str | None, Field(description="A column with the weights of the rows.")] = None
