@@ -250,7 +250,7 @@ def test_runs_dir_and_name_say_where_the_folder_is(command, tmp_path):
     assert (tmp_path / "elsewhere" / "deep" / "logreg" / "first.try" / "run.json").exists()
     code, _, err = command("run", "logreg", *SHORT, "--runs-dir", "elsewhere/deep", "--name", "first.try")
     assert code == 2
-    assert "there is a run in" in err
+    assert "already exists" in err
 
 
 def test_steps_ends_a_run_early_and_says_so(command, tmp_path):

@@ -339,7 +339,7 @@ def test_two_processes_never_share_a_folder(tmp_path, command):
     try:
         code, _, err = command("resume", "runs/logreg/run")
         assert code == 2
-        assert err.startswith(f"error: a run is going on in {tmp_path / 'runs' / 'logreg' / 'run'}. Wait for its end")
+        assert err.startswith(f"error: a run is using {tmp_path / 'runs' / 'logreg' / 'run'}. Wait until it ends")
         assert "running" in command("runs", "list")[1]
     finally:
         training.kill()

@@ -85,7 +85,7 @@ def test_filters_and_columns(command, three):
 def test_a_figure_that_no_run_has_is_an_error_with_the_likely_one(command, three):
     code, out, err = command("runs", "list", "--sort", "validation/los")
     assert (code, out) == (2, "")
-    assert "no run has a figure 'validation/los'. Did you mean 'validation/loss'?" in err
+    assert "no run has a metric 'validation/los'. Did you mean 'validation/loss'?" in err
 
 
 # ---- show and compare ------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def test_a_run_that_is_going_on_stays(three, tmp_path):
     holder.expect("held")
     done = trainer("runs", "remove", "a", "--yes", cwd=tmp_path)
     assert done.returncode == 2
-    assert "a run is going on in" in done.stderr
+    assert "a run is using" in done.stderr
     assert three["a"].exists()
     holder.close(force=True)
     assert trainer("runs", "remove", "a", "--yes", cwd=tmp_path).returncode == 0
