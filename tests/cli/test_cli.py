@@ -257,7 +257,7 @@ def test_steps_ends_a_run_early_and_says_so(command, tmp_path):
     code, out, _ = command("run", "logreg", *SHORT, "--steps", 3)
     assert code == 0
     assert "stopped after 1 epochs, 3 steps" in out
-    assert "it has done the 3 steps that were asked for" in out
+    assert "it has reached its limit of 3 steps" in out
     assert record(only(tmp_path / "runs"))["step"] == 3
 
 

@@ -94,7 +94,7 @@ def test_a_figure_that_no_run_has_is_an_error_with_the_likely_one(command, three
 def test_show_tells_everything_in_text_and_in_json(command, three):
     code, out, _ = command("runs", "show", "c")
     assert code == 0
-    assert out.startswith("logreg/c  stopped (it has done the 3 steps that were asked for)")
+    assert out.startswith("logreg/c  stopped (it has reached its limit of 3 steps)")
     for part in ("optimizer.name = adam", "mxnet = 1.9.1", "engine asked to stop", "config.toml", "threshold-tuner"):
         assert part in out
     told = json.loads(command("runs", "show", "logreg/c", "--json")[1])
