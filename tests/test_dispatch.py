@@ -151,7 +151,7 @@ def test_a_request_needs_its_reason():
 
 
 def test_skip_update_outside_a_batch_is_an_error():
-    with pytest.raises(TrainerError, match="skip_update has a meaning only in"):
+    with pytest.raises(TrainerError, match="skip_update has an effect only in"):
         engine(Tiny(), plugin(epoch_end=lambda run: run.skip_update("late"))).fit()
 
 

@@ -148,7 +148,7 @@ def _build_step(run: Run, dispatch: Dispatch, loss: Any, *, compiled: bool, part
     count = len(run.contexts) * run.processes.size
     if count > 1 and step.parameters.measures and run.settings.micro_batches is None:
         log.warning(
-            "the net normalises over the batch, as BatchNorm does: each of the %d parts of a batch is normalised by its own "
+            "the net normalises over the batch, as BatchNorm does: each of %d parts is normalised by its own "
             "rows, and the running statistics are the mean over the parts. Results differ from those of one "
             "device, the more the smaller the parts; with --micro-batches %d one device computes the same",
             count,
