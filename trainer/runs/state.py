@@ -58,7 +58,7 @@ def capture(run: Run, state: EngineState) -> dict[str, Any]:
 
 
 def restore(run: Run, state: EngineState, saved: Mapping[str, Any]) -> None:
-    """Puts a captured state into a run that was built anew from the same configuration.
+    """Puts a captured state into a run that was rebuilt from the same configuration.
 
     Raises UsageError if the data, the net or the optimizer are not those of the state, PluginError for a plugin that
     cannot restore its own.

@@ -29,7 +29,7 @@ def notebook(job: Job, clock: Clock) -> Callable[[Any], Any]:
 
 
 def tuned(job: Job, clock: Clock) -> Callable[[Any], Any]:
-    """What an expert writes in Gluon: a static hybridized net and loss, shuffled arrays in slices; no reading of losses."""
+    """Expert Gluon: a static hybridized net and loss, shuffled arrays in slices, losses not read."""
     net, loss, updater = _parts(job)
     net.hybridize(static_alloc=True, static_shape=True)
     loss.hybridize(static_alloc=True, static_shape=True)
