@@ -1,4 +1,4 @@
-"""The README's pictures from real runs: a terminal's progress as SVG, TensorBoard and a report as PNG."""
+"""Makes the README's pictures from real runs: a terminal's progress as SVG, TensorBoard and a report as PNG."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 LARGEST = 150_000
-"""Bytes a picture may have."""
+"""The largest size of a picture in bytes."""
 
 
 def main(images: Path) -> None:
@@ -39,7 +39,7 @@ def main(images: Path) -> None:
 
 
 def make_table(path: Path) -> None:
-    """Two classes that age, hours, education and sector tell apart, not quite."""
+    """A table of two classes that age, hours, education and sector predict, with noise."""
     import numpy as np
 
     generator = np.random.default_rng(0)
@@ -67,7 +67,7 @@ def trainer(folder: Path, *words: str) -> str:
 
 
 def progress(folder: Path, path: Path) -> None:
-    """What a terminal shows in the middle of a run: the lines that are left on the screen, drawn by rich."""
+    """The screen of a terminal in the middle of a run, drawn by rich."""
     import pexpect
     from rich.console import Console
     from rich.text import Text
@@ -86,14 +86,14 @@ def progress(folder: Path, path: Path) -> None:
     for line in lines:
         console.print(Text.from_ansi(line), soft_wrap=True)
     shutil.rmtree(folder / "runs" / "logreg" / "shown", ignore_errors=True)
-    # One font that every system has, in place of one that would be fetched.
+    # A font that every system has, instead of one from the network.
     svg = console.export_svg(title="trainer run", unique_id="progress")
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL).replace("Fira Code, monospace", "monospace")
     path.write_text(svg, encoding="utf-8")
 
 
 def screen(output: str) -> list[str]:
-    """The lines that are left on a screen after rich has moved up and erased."""
+    """The lines that remain on the screen after rich has moved up and erased."""
     lines, row = [""], 0
     for part in re.findall(
         r"\x1b\[\d*[ABK]|\x1b\[2K|\x1b\[\?25[hl]|\r|\n|(?:(?!\x1b\[\d*[ABK]|\x1b\[\?25)[^\r\n])+", output

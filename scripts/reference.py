@@ -1,7 +1,7 @@
-"""scripts/docs calls this: the pages of docs/ that are made from the code, and the record of the public names.
+"""Generates the reference pages of docs/ from the code, and the record of the public names; scripts/docs calls it.
 
-Without --check it writes them; with --check it says what is stale, and exits with 1. A public name that has changed
-is written only where CHANGELOG.md has a new line that mentions it.
+With --check it writes nothing, lists what is stale, and exits with 1. A changed public name is written only if
+CHANGELOG.md has a new line that mentions it.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ MODULES = (
     "trainer.seeds",
     "trainer.testing",
 )
-"""Where plugins and tasks import from: these modules, and in each of them the names in `__all__`."""
+"""The modules that plugins and tasks import from; the names in their `__all__` are public."""
 NOTE = "<!-- made by scripts/docs from the code: edit the docstring and the options there -->"
 
 
 def pages() -> Iterator[tuple[Path, str]]:
-    """Every page that is made from the code, with its text."""
+    """Every generated page with its text."""
     for group, folder in ((registry.PLUGINS, "plugins"), (registry.TASKS, "tasks")):
         for entry in registry.installed(group):
             if entry.is_ours:
@@ -96,7 +96,7 @@ def _page(entry: registry.Installed) -> Iterator[str]:
 
 
 def _page_about(name: str) -> Path | None:
-    """The hand-written page on a plugin: the one of its name, or the one that README.md links from its name."""
+    """The hand-written page about a plugin: the one with its name, or the one that README.md links to."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     linked = re.search(rf"^\| \[`{name}`\]\(docs/([\w-]+\.md)\)", readme, re.MULTILINE)
     page = DOCS / (linked[1] if linked else f"{name}.md")
@@ -111,9 +111,9 @@ def _markdown(doc: str) -> Iterator[str]:
 
 
 def surface() -> dict[str, dict[str, str]]:
-    """By module: each public name with how it is called, and each member of a public class by itself: `Run.stop`.
+    """For each module, the public names and the members of public classes (`Run.stop`) with their signatures.
 
-    A name that `trainer` has too stands without its members in the other module.
+    If `trainer` has a name too, the other module lists it without members.
     """
     return {module: _names(import_module(module)) for module in MODULES}
 
@@ -139,7 +139,7 @@ def _annotated(cls: type) -> set[str]:
 
 
 def _called(value: Any) -> str:
-    """The names of what something takes, with a mark for those that may be left out; empty for what is not called."""
+    """The parameter names, with a mark for optional ones; empty if the object is not callable."""
     value = getattr(value, "__func__", value)
     if not callable(value) or (inspect.isclass(value) and not _is_made_by_its_own(value)):
         return ""
@@ -156,31 +156,31 @@ def _called(value: Any) -> str:
 
 
 def _is_made_by_its_own(cls: type) -> bool:
-    """Whether the class itself says what it takes: an enumeration, a protocol or a subclass of Typer's does not."""
+    """Whether the class has its own signature, unlike an enumeration, a protocol or a subclass of Typer's."""
     module = getattr(cls.__init__, "__module__", None) or ""
     return module.startswith("trainer") and not issubclass(cls, int) and not getattr(cls, "_is_protocol", False)
 
 
 def mentions(module: str, name: str = "") -> int:
-    """How many lines of the changelog name it in backticks: `Run.stop`, `trainer.runs.flat`, or a whole module."""
+    """The number of changelog lines that mention a name in backticks: `Run.stop`, `trainer.runs.flat`, or a module."""
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     spelled = rf"(?:{re.escape(module)}\.)?{re.escape(name)}" if name else re.escape(module)
     return sum(1 for line in changelog.splitlines() if re.search(rf"`{spelled}[`(]", line))
 
 
 Record = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""By module and name: how it is `called`, and how many lines of the changelog mentioned it (`mentions`)."""
+"""For each module and name: the signature (`called`), and the number of changelog lines about it (`mentions`)."""
 
 
 def recorded() -> Record:
-    """The record as it was written."""
+    """The record on disk."""
     return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
 
 
 def unexplained(before: Record, now: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """The names that are new, gone or called otherwise, and that no new line of the changelog mentions.
+    """Names that were added, removed or changed without a new line in the changelog.
 
-    The line of a new module covers all its names, and that of a new or removed class its members.
+    A line about a new module covers all its names, and one about a new or removed class covers its members.
     """
     found = []
     for module in {**before, **now}:
@@ -251,7 +251,7 @@ def _entry(module: ModuleType, name: str) -> Iterator[str]:
 
 
 def _note_on(module: ModuleType, name: str) -> str:
-    """The text below an assignment, in the module or in the one that the module has the name from."""
+    """The docstring below an assignment, in the module or in the one that it imports the name from."""
     body = ast.parse(inspect.getsource(module)).body
     for statement, below in pairwise(body):
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
@@ -267,7 +267,7 @@ def _note_on(module: ModuleType, name: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Writes what is stale, or says it."""
+    """Writes what is stale, or lists it."""
     before = recorded()
     now = surface()
     missing = unexplained(before, now) if before else []
@@ -278,7 +278,7 @@ def main(arguments: list[str]) -> int:
     wanted = {**dict(pages()), RECORD: record_text()}
     stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if "--check" in arguments and called(before) == now:
-        # How often the changelog names something may have grown since: the next call without --check counts anew.
+        # The changelog may mention a name more often by now: the next call without --check counts again.
         stale = [path for path in stale if path != RECORD]
     made = [path for folder in ("api", "plugins", "tasks") for path in (DOCS / folder).glob("*.md")]
     orphans = [path for path in made if path not in wanted]

@@ -53,12 +53,12 @@ def test_names_that_the_run_does_not_use_are_passed_over():
 
 
 def test_a_cycle_is_an_error_that_names_its_plugins():
-    with pytest.raises(UsageError, match="a, b each want to go before the other"):
+    with pytest.raises(UsageError, match="a, b each have to run before the other"):
         ordered([named("a", before=("b",)), named("b", before=("a",))])
 
 
 def test_an_order_against_the_phases_is_an_error():
-    with pytest.raises(UsageError, match="'b' cannot go before 'a'"):
+    with pytest.raises(UsageError, match="'b' cannot run before 'a'"):
         ordered([named("a", Phase.MEASURE, after=("b",)), named("b", Phase.REPORT)])
 
 
@@ -151,7 +151,7 @@ def test_a_request_needs_its_reason():
 
 
 def test_skip_update_outside_a_batch_is_an_error():
-    with pytest.raises(TrainerError, match="skip_update has a meaning only in"):
+    with pytest.raises(TrainerError, match="skip_update has an effect only in"):
         engine(Tiny(), plugin(epoch_end=lambda run: run.skip_update("late"))).fit()
 
 

@@ -176,3 +176,25 @@ def test_circles_are_found(tmp_path):
     graph = import_graph(modules_of(package))
     assert graph == {"p": {"p.a", "p.c"}, "p.a": {"p.b"}, "p.b": {"p.c"}, "p.c": {"p.a"}, "p.d": {"p.a"}}
     assert circles(graph) == [["p.a", "p.b", "p.c"]]
+
+
+# ---- the design notes ------------------------------------------------------------------------------------------------
+
+
+def test_the_design_notes_name_every_module_of_the_core_and_every_room_once():
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?`) \| (.*) \|$", page, re.MULTILINE)
+    named = [name for cell, _ in rows for name in re.findall(r"`(.+?)`", cell)]
+    modules = [path.stem for path in CORE.glob("*.py") if path.stem != "__init__"]
+    rooms = [f"{path.parent.name}/" for path in CORE.glob("*/__init__.py")]
+    assert sorted(named) == sorted(modules + rooms)
+
+
+def test_the_design_notes_name_the_modules_of_a_room():
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    rooms = dict(re.findall(r"^\| `(\w+)/` \| (.*) \|$", page, re.MULTILINE))
+    for room in rooms.keys() - {"testing", "cli"}:
+        modules = {path.stem for path in (CORE / room).glob("*.py")} - {"__init__"}
+        named = set(re.findall(r"`(\w+)`", rooms[room]))
+        assert modules <= named, room
+        assert named <= modules, room

@@ -347,7 +347,7 @@ def test_a_folder_that_cannot_be_made_is_a_users_mistake_and_fires_the_endings(t
     (tmp_path / "file").write_text("")
     ends = []
     made = engine(Tiny(), plugin(teardown=lambda run: ends.append(run.status)), folder=tmp_path / "file" / "run")
-    with pytest.raises(UsageError, match="cannot be made"):
+    with pytest.raises(UsageError, match="cannot be created"):
         made.fit()
     assert ends == ["failed"]
 

@@ -1,6 +1,6 @@
-"""Public names of a package that are imported when they are first used.
+"""Public names of a package that are imported on first use.
 
-`trainer --help`, and the help of every command, would otherwise pay for MXNet, numpy and pydantic.
+Otherwise `trainer --help`, and the help of every command, would have to import MXNet, numpy and pydantic.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 
 def exports(package: str, names: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """The `__getattr__` and `__dir__` of a package, from the names that each of its modules defines.
+    """The `__getattr__` and `__dir__` of a package, given the names that each of its modules defines.
 
-    A package states its names three times: here, in `__all__`, and in imports under TYPE_CHECKING, which is what type
-    checkers and editors read. A test holds the three to each other.
+    A package lists its names three times: here, in `__all__`, and in imports under TYPE_CHECKING, for type checkers and
+    editors. A test checks that the three lists are equal.
     """
     modules = {name: module for module, defined in names.items() for name in defined}
 

@@ -1,4 +1,4 @@
-"""Agreement between processes: what one was asked for, or was signalled, holds in all of them after the same step."""
+"""Agreement between processes: requests and signals of one process take effect in all of them after the same step."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from trainer.signals import Interrupt
 
 SIGNALS = 8
-"""The bit from which signals follow the requests, by their numbers."""
+"""The first bit for signals, by number; the lower bits are for requests."""
 
 
 class Agreement:
-    """Call it to agree. Collective: every process calls it at the same place; a process alone has nothing to do."""
+    """Call it to agree. Collective: every process calls it at the same place. It does nothing for a single process."""
 
     def __init__(self, run: Run, requests: Requests, interrupt: Interrupt, dispatch: Dispatch) -> None:
         self._run = run
@@ -30,28 +30,28 @@ class Agreement:
         self._processes: Processes = run.processes
         self._alone = run.processes.size == 1
         self.before_update = False
-        """Whether a plugin of any process listens between batch and update, and could ask for something there."""
+        """Whether a plugin in any process listens between backward pass and update, and could make a request there."""
 
     def open(self) -> None:
-        """Agrees for the first time, and finds out whether it is needed before updates too, which costs an exchange."""
+        """Agrees for the first time, and finds out whether to agree before updates too, which costs an exchange."""
         fire = self._dispatch
         listening = bool(fire.batch_begin.handlers or fire.backward_end.handlers)
         self.before_update = self._processes.size > 1 and any(self._processes.gather(listening))
         self()
 
     def __call__(self) -> None:
-        """Makes the requests and signals of every process those of all."""
+        """Shares the requests and signals of each process with all others."""
         if self._alone:
             return
         interrupt = self._interrupt
         asked = sum(1 << bit for bit, action in enumerate(REQUESTS) if self._requests.reason(action) is not None)
         signalled = 1 << (SIGNALS + interrupt.noticed) if interrupt.noticed else 0
-        # The union of what is asked for, and of what is not: a bit that is in both differs between processes.
+        # The union of the bits that are set, and of those that are not: a bit in both unions differs between processes.
         anywhere, missing = map(int, self._processes.union(np.array([asked | signalled, ~asked & 0xFF], np.uint64)))
         if anywhere & missing & 0xFF:
             self._spread()
         if interrupt.signum is None and anywhere >> SIGNALS:
-            # The lowest, if several came; the same in all processes.
+            # The lowest of several signals, so that it is the same in all processes.
             found = anywhere >> SIGNALS
             interrupt.signum = (found & -found).bit_length() - 1
 

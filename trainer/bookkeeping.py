@@ -1,4 +1,4 @@
-"""Moves a run's counters, logs and open requests along with the loop."""
+"""Updates a run's counters, logs and open requests as the loop proceeds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Bookkeeping:
-    """What changes at the first and the last line of a run, an epoch and a batch."""
+    """What changes at the start and the end of a run, an epoch and a batch."""
 
     def __init__(self, run: Run, state: EngineState) -> None:
         self._run = run
@@ -21,7 +21,7 @@ class Bookkeeping:
         self._steps = run.settings.steps  # pydantic takes longer to answer than the rest of a batch's bookkeeping
 
     def begin_run(self) -> None:
-        """The clock starts."""
+        """Starts the clock."""
         run, state = self._run, self._state
         run.status = "running"
         state.began = time.time()
@@ -29,7 +29,7 @@ class Bookkeeping:
             run.started = state.began
 
     def begin_epoch(self) -> None:
-        """The first line of an epoch."""
+        """Begins an epoch."""
         run = self._run
         run.epoch += 1
         run.within_epoch = True
@@ -39,7 +39,7 @@ class Bookkeeping:
         self._state.seeder.end_block()
 
     def begin_batch(self, batch: Batch) -> None:
-        """The first line of a batch."""
+        """Begins a batch."""
         run = self._run
         run.batch = batch
         run.step += 1
@@ -48,27 +48,27 @@ class Bookkeeping:
         self._log.begin_step()
 
     def end_batch(self, batch: Batch) -> None:
-        """The batch is over; what is logged from here on belongs to the epoch."""
+        """Ends a batch; values logged from here on belong to the epoch."""
         run = self._run
         run.within_batch = False
         run.epoch_rows += batch.rows
         if self._steps is not None and run.step >= self._steps:
-            run.stop(f"it has done the {self._steps} steps that were asked for")
+            run.stop(f"it has reached its limit of {self._steps} steps")
 
     def log_training_loss(self) -> None:
-        """The mean loss over the rows that the epoch has trained on; none for an epoch without a batch."""
+        """Logs the mean loss over the rows that the epoch has trained on, unless it has trained on none."""
         run = self._run
         if run.epoch_rows:
             run.log({"train/loss": self._state.step.loss.take_sum() / run.epoch_rows})
 
     def open_history_entry(self) -> None:
-        """Adds an entry to the history with what was logged in the epoch, and until the entry is closed."""
+        """Adds an entry to the history with the values of the epoch, including those logged until it is closed."""
         self._state.log.open_entry(self._run.epoch, self._run.step)
 
     def close_epoch(self) -> None:
-        """The epoch is over; what is logged from here on belongs to none."""
+        """Ends an epoch; values logged from here on belong to no epoch."""
         self._state.log.close_entry()
         self._run.within_epoch = False
-        # Asked for too late to mean this epoch; the next one must not be cut short, or evaluated, by it.
+        # The request came too late for this epoch, and must not end or evaluate the next one.
         self._state.requests.take("end_epoch")
         self._state.requests.take("evaluate")

@@ -35,7 +35,7 @@ log = logging.getLogger("trainer")
 
 @dataclass(frozen=True)
 class Built:
-    """A run that is ready for its first event, what the engine moves of it, and its plugins' hooks."""
+    """A run that is ready for its first event, the engine's part of it, and the plugins' hooks."""
 
     run: Run
     state: EngineState
@@ -51,17 +51,17 @@ def build_run(
     compiled: bool = True,
     processes: Processes | None = None,
 ) -> Built:
-    """Everything that training needs, ready for the first event. Raises UsageError for what the user can put right.
+    """Builds everything that training needs. Raises UsageError for mistakes that the user can fix.
 
-    Of several processes, all have to call it; those behind the first leave out the plugins that only save or report.
+    All processes have to call it. Only the first one uses the plugins that save or report.
     """
-    # Not above: importing the engine must leave open how MXNet computes, which is decided when it is imported.
+    # Not at the top: importing the engine must not import MXNet, which fixes its CPU settings on import.
     from trainer.mxnet import mx
     from trainer.step.micro_batches import parts_on
 
     processes = processes or Processes()
     state = EngineState()
-    # The first of several processes saves and reports for all of them.
+    # With several processes, the first one saves and reports for all.
     dispatch = Dispatch(plugins, state, until=None if processes.is_first else Phase.SAVE)
     options.check_instance(task, where=f"task {task.name!r}")
     task.check()
@@ -105,7 +105,7 @@ def _build_splits(run: Run, task: Task, parts: Sequence[Context] | None) -> None
             raise UsageError(
                 f"the {split} rows have {'' if batches.weighted else 'no '}weights, unlike the training rows",
                 where="the task's splits()",
-                fix="Give all splits weights, or none; weights of 1 count rows as they are.",
+                fix="Give all splits weights, or none; a weight of 1 changes nothing.",
             )
         setattr(run, split, batches)
     if run.train.rows is not None and run.train.rows < len(run.contexts):
@@ -141,14 +141,14 @@ def _build_step(run: Run, dispatch: Dispatch, loss: Any, *, compiled: bool, part
     )
     if changing and step.kind != "compiled":
         raise UsageError(
-            f"it changes how a net is computed, and this one's step cannot be compiled: {step.why}",
+            f"it changes how a net is computed, but this net's step cannot be compiled: {step.why}",
             where=f"plugin {changing[0].name!r}",
             fix="Use a net and a loss of HybridBlocks that can be traced, or leave the plugin out.",
         )
     count = len(run.contexts) * run.processes.size
     if count > 1 and step.parameters.measures and run.settings.micro_batches is None:
         log.warning(
-            "the net measures its batches, as BatchNorm does: each of %d parts of a batch is normalised by its own "
+            "the net normalises over the batch, as BatchNorm does: each of %d parts is normalised by its own "
             "rows, and the running statistics are the mean over the parts. Results differ from those of one "
             "device, the more the smaller the parts; with --micro-batches %d one device computes the same",
             count,
@@ -177,8 +177,8 @@ def _batches(source: Any, run: Run, task: Task, split: str, parts: Sequence[Cont
 def build_net(task: Task, loss: Any, train: Batches, contexts: Sequence[Any], seed: int) -> Any:
     """The net on all contexts, with every parameter initialised.
 
-    Its own seed, and one row in inference mode right away, make the initial weights a function of the seed alone: left
-    to the first batch, they would depend on whatever drew random numbers before it. Raises UsageError where the net
+    The weights are drawn right away, with a seed of their own and one row in inference mode. With deferred
+    initialisation they would depend on the random numbers drawn before the first batch. Raises UsageError if the net
     does not fit the data.
     """
     from trainer.mxnet import autograd, gluon, mx
@@ -200,5 +200,5 @@ def build_net(task: Task, loss: Any, train: Batches, contexts: Sequence[Any], se
             net(*sample)
     except (mx.MXNetError, ValueError, TypeError, AssertionError) as error:
         shapes = ", ".join(str(part.shape) for part in sample)
-        raise UsageError(f"the net does not take one row of the data, {shapes}: {first_line(error)}") from error
+        raise UsageError(f"the net does not accept one row of the data, {shapes}: {first_line(error)}") from error
     return net

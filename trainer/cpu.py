@@ -21,9 +21,9 @@ PER_THREAD = 10_000_000
 """Multiplications per forward pass that keep a thread busy. Another thread for less gains little on an idle machine and
 is expensive on a busy one."""
 SPINS = "50000"
-"""How often a thread polls for new work before it sleeps. libgomp's default is six times that: 10% faster on an idle
-machine, but on a busy one the polling threads took the cores from the working ones, and a step took three times as
-long."""
+"""How often a thread polls for new work before it sleeps. libgomp's default is six times as high. That is 10% faster on
+an idle machine, but on a busy one the polling threads kept the cores from the working ones, and a step took three times
+as long."""
 
 ONEDNN = "MXNET_MKLDNN_ENABLED"
 THREADS = "MXNET_OMP_MAX_THREADS"

@@ -1,4 +1,4 @@
-"""How long this process has waited for devices, to separate it from a plugin's own time.
+"""Measures how long this process waits for devices, to separate that from a plugin's own time.
 
 MXNet computes asynchronously until a value is read, and reading waits for everything that is queued. Without this
 distinction a plugin that reads the loss would seem to cost as much as the whole step.
@@ -32,4 +32,4 @@ class _Waiting:
 
 
 waiting = _Waiting()
-"""`with waiting:` around the reading of a value from a device, so that the ledger counts the time as waiting."""
+"""Use `with waiting:` around reading a value from a device, so that the ledger counts the time as waiting."""

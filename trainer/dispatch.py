@@ -1,7 +1,7 @@
 """Calls the plugins: tables of handlers built once, and one place where a handler runs.
 
 At start-up every plugin is checked and the order is fixed. From then on an event is a list and a `for`; an event
-without handlers costs one look at an empty list. Each call is timed into the ledger.
+without handlers costs one check of an empty list. The ledger records the time of each call.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = logging.getLogger("trainer")
 
 @dataclass(slots=True)
 class Handler:
-    """One hook of one plugin, and the line of the ledger that its calls are added to."""
+    """One hook of one plugin, and the ledger line that its calls are added to."""
 
     plugin: Plugin
     call: Callable[[Run], None]
@@ -45,21 +45,21 @@ class Hook:
     handlers: list[Handler] = field(default_factory=list)
 
     def __call__(self, run: Run) -> None:
-        """Calls every handler; the first error ends the round, unless its plugin asked to be disabled instead."""
+        """Calls every handler; the first error ends the round, unless its plugin's `on_error` is `disable`."""
         if self.handlers:
             self._call(run)
 
     def to_the_end(self, run: Run) -> list[Exception]:
-        """Calls every handler, whatever the others raise, and returns what they raised."""
+        """Calls every handler, even if some raise, and returns the errors."""
         errors: list[Exception] = []
         self._call(run, errors)
         return errors
 
     def _call(self, run: Run, errors: list[Exception] | None = None) -> None:
-        """Calls every handler and puts its time on its account: from the end of the one before to its own.
+        """Calls every handler and charges it with the time from the end of the previous one to its own end.
 
-        An error that has to end the run goes into `errors`, or is raised at once without such a list. Only
-        `Exception` is caught: an interrupt at the keyboard passes through to the engine, which ends the run.
+        An error that has to end the run is added to `errors`; without that list it is raised at once. Only
+        `Exception` is caught: a KeyboardInterrupt passes through to the engine, which ends the run.
         """
         began, waited = perf_counter(), waiting.seconds
         try:
@@ -90,11 +90,10 @@ class Hook:
 
 
 class Dispatch:
-    """The hooks of one run: `dispatch.batch_end(run)` and so on, one attribute an event.
+    """The hooks of one run: `dispatch.batch_end(run)` and so on, one attribute per event.
 
-    Checks and names the plugins; those of the phase `until` and of later phases are not called. Raises UsageError for a
-    plugin that cannot work: an unknown or misdeclared hook, a name that is used twice, an order that contradicts
-    itself.
+    Checks and names the plugins; those of the phase `until` and of later phases are not called. Raises UsageError for
+    an unknown or misdeclared hook, a name that is used twice, or a contradictory order.
     """
 
     setup: Hook
@@ -133,15 +132,15 @@ class Dispatch:
             setattr(self, event, Hook(event, state, handlers))
 
     def hook(self, event: str) -> Hook:
-        """The hook of an event by its name, for code that is not in the loop."""
+        """The hook of an event by name, for code outside the loop."""
         hook: Hook = getattr(self, event)
         return hook
 
     def failed(self, plugin: Plugin, method: str, run: Run, error: Exception) -> Exception | None:
-        """What an error of a plugin comes to: the error that ends the run, or None if the plugin was switched off."""
+        """Handles a plugin's error: returns the error that ends the run, or None if the plugin was switched off."""
         where = f"plugin {plugin.name!r} in {method} at epoch {run.epoch}, step {run.step}"
         if isinstance(error, UsageError):
-            return error  # its message says what the user can do, so the run does not continue without the plugin
+            return error  # The message tells the user what to do, so the run does not continue without the plugin.
         if plugin.on_error == "disable":
             self.remove(plugin)
             reason = f"{method} raised {type(error).__name__}: {error}"
@@ -153,7 +152,7 @@ class Dispatch:
         return wrapped
 
     def remove(self, plugin: Plugin) -> None:
-        """Takes a plugin out of every event; a round that is under way uses the old list."""
+        """Removes a plugin from every event; a round in progress still uses the old list."""
         self._state.disabled.add(plugin.name)
         for event in EVENTS:
             hook = self.hook(event)
@@ -161,7 +160,7 @@ class Dispatch:
 
 
 def check(plugin: Plugin) -> None:
-    """Raises UsageError for a hook that would never be called, or could not be."""
+    """Raises UsageError for a hook that would never be called, or that cannot be called."""
     if not isinstance(plugin, Plugin):
         raise UsageError(
             f"{plugin!r} is not a plugin", fix="A plugin is an instance of a class that derives from trainer.Plugin."
@@ -183,9 +182,10 @@ def check(plugin: Plugin) -> None:
 
 
 def ordered(plugins: Sequence[Plugin]) -> list[Plugin]:
-    """The plugins by phase; within one, by `before` and `after`, and otherwise as the run lists them.
+    """The plugins in order of phase, then of `before` and `after`, and otherwise as the run lists them.
 
-    Raises UsageError for two plugins of one name, for a cycle, and for a `before` or `after` against the phases.
+    Raises UsageError for two plugins with the same name, for a cycle, and for a `before` or `after` that contradicts
+    the phases.
     """
     names = [plugin.name for plugin in plugins]
     for name in names:
@@ -203,10 +203,10 @@ def ordered(plugins: Sequence[Plugin]) -> list[Plugin]:
             ready = next((plugin for plugin in waiting if not behind[plugin.name] & left), None)
             if ready is None:
                 raise UsageError(
-                    f"the plugins {listed(sorted(left))} each want to go before the other",
-                    fix="Take one of the names out of their before= and after=.",
+                    f"the plugins {listed(sorted(left))} each have to run before the other",
+                    fix="Remove one of the names from their before= and after=.",
                 )
-            # By identity: two instances with the same options are equal, since a name is not an option.
+            # Compared by identity: two instances with the same options are equal, because the name is not an option.
             waiting = [plugin for plugin in waiting if plugin is not ready]
             result.append(ready)
     return result
@@ -219,9 +219,9 @@ def _predecessors(plugin: Plugin, plugins: Sequence[Plugin]) -> set[str]:
         wants_other_first = _names(plugin.after, other) or _names(other.before, plugin)
         if wants_other_first and other.phase > plugin.phase:
             raise UsageError(
-                f"{other.name!r} cannot go before {plugin.name!r}: its phase {other.phase.name} comes after "
+                f"{other.name!r} cannot run before {plugin.name!r}: its phase {other.phase.name} comes after "
                 f"{plugin.phase.name}",
-                fix="Change the phase of one of them, or take the name out of before= or after=.",
+                fix="Change the phase of one of them, or remove the name from before= or after=.",
             )
         if wants_other_first:
             before_me.add(other.name)

@@ -1,4 +1,4 @@
-"""Whatever happens in a run, its endings fire: each plugin's, the last evaluation, the model and the record."""
+"""Ends a run, however training ended: the final events, the test evaluation, the model and the record."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger("trainer")
 
 
 class Endings:
-    """Ends one run. `again` says that its folder was there before, and stays whatever happens."""
+    """Ends one run. With `again`, its folder existed before and is kept in any case."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Endings:
         self._end(fire.fit_end.to_the_end)
         with self._guarded():
             if run.status in ("finished", "stopped"):
-                # What plugins do at the end, such as restoring the best weights, is not a state to resume from.
+                # A save requested until here is dropped: in fit_end, plugins may have restored the best weights.
                 self._state.requests.take("save")
                 self._evaluator.test()
                 self._write_model()
@@ -70,7 +70,7 @@ class Endings:
             raise Interrupted(run, interrupt.signum)
 
     def _settle(self, interrupt: Interrupt) -> None:
-        """The status that the loop ended with."""
+        """The status at the end of the loop."""
         run = self._run
         if run.exception is not None:
             return
@@ -85,13 +85,13 @@ class Endings:
     def _fail(self, error: BaseException, *, closing: bool = False) -> None:
         """Notes the first error and tells the plugins; later ones are logged, since only one can be raised.
 
-        `closing`: after the teardown has begun, no plugin is told any more.
+        With `closing`, the teardown has begun, and plugins are no longer told.
         """
         run = self._run
         if run.exception is not None:
-            log.error("after that, this failed too: %s", error)
+            log.error("another error followed: %s", error)
             return
-        # Before the endings: the other processes are waiting for this one, and need not wait for those too.
+        # Before the final events, so that the other processes do not wait for those too.
         run.processes.tell(error)
         run.exception = error
         run.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -101,10 +101,10 @@ class Endings:
         if closing:
             return
         for later in self._fire.exception.to_the_end(run):
-            log.error("after that, this failed too: %s", later)
+            log.error("another error followed: %s", later)
 
     def _end(self, fire: Callable[[Run], list[Exception]], *, closing: bool = False) -> None:
-        """Fires an ending; what its handlers raise counts as the run's error if it is the first."""
+        """Fires a final event; the first error that its handlers raise becomes the run's error, if it has none."""
         with self._guarded():
             for error in fire(self._run):
                 self._fail(error, closing=closing)
@@ -117,7 +117,7 @@ class Endings:
             self._fail(error)
 
     def _write_model(self) -> None:
-        """The run's result as a folder of its own: the weights that the metrics and the threshold belong to."""
+        """Writes the model folder: the weights that the metrics and the threshold belong to."""
         if self._run.folder is not None:
             from trainer.model.save import write_model
 
@@ -125,11 +125,11 @@ class Endings:
                 write_model(self._run, self._state.step.parameters)
 
     def _close(self) -> None:
-        """Writes the record; a run that never began because of a user's mistake leaves no folder behind."""
+        """Writes the record; a run that a usage error stopped at the start leaves no folder behind."""
         run = self._run
         if run.folder is None or not run.folder.exists():
             return
-        # Some mistakes, such as a metric that is never logged, are known only when the first epoch has been evaluated.
+        # Some mistakes, such as a metric that is never logged, show up only after the first epoch is evaluated.
         if isinstance(run.exception, UsageError) and run.epoch <= 1 and not self._again:
             folder.remove_folder(run.folder)
         else:

@@ -32,14 +32,13 @@ log = logging.getLogger("trainer")
 class Engine:
     """Trains a task: builds everything, checks everything, then runs the loop.
 
-    `plugins` are instances; `run_folder` is where the run writes, None for nowhere; `config` is what `config.toml` in
-    that folder holds. Constructing an Engine reads the data and builds the net, so whatever a user can get wrong raises
-    UsageError here, before anything is written.
+    `plugins` are instances. `run_folder` is the folder that the run writes to, or None; `config` is the content of its
+    `config.toml`. Constructing an Engine reads the data and builds the net, so mistakes raise UsageError here, before
+    anything is written.
 
-    `resume_from` is a checkpoint of an earlier run of the same task with the same settings, which `fit` then continues
-    in the same folder; `start_over` runs in the folder of an earlier run from the beginning. The caller of either has
-    locked the folder. `compiled=False` computes with autograd even if the net could be bound: slower, with the same
-    results.
+    `resume_from` is a checkpoint of an earlier run with the same task and settings, which `fit` continues in the same
+    folder; `start_over` begins again in the folder of an earlier run. In both cases the caller has locked the folder.
+    `compiled=False` computes with autograd even if the net could be bound, which is slower and gives the same results.
     """
 
     def __init__(
@@ -92,12 +91,12 @@ class Engine:
     def fit(self) -> Run:
         """Trains, and returns the run when it has finished or was stopped by a request.
 
-        Raises PluginError (naming plugin, event and step) or whatever the data or the net raised, after every ending
-        has fired; Interrupted after SIGINT or SIGTERM.
+        After the final events have fired, it raises PluginError (naming plugin, event and step), the error of the data
+        or the net, or Interrupted after SIGINT or SIGTERM.
         """
         run, fire, books, inside_step = self.run, self.dispatch, self._books, self._saver.inside_step()
         if run.status != "created":
-            raise TrainerError("this engine has trained already; a run is trained once, so make a new Engine")
+            raise TrainerError("this engine has trained already; make a new Engine for another run")
         with self.processes.together(), listening(alone=self.processes.size == 1) as interrupt:
             agree = Agreement(run, self.state.requests, interrupt, fire)
             with self._endings.always(interrupt):
@@ -126,7 +125,7 @@ class Engine:
         return run
 
     def _train_epoch(self, agree: Agreement, interrupt: Interrupt) -> None:
-        """The batches that are left of an epoch, until an interrupt, a stop or an end of the epoch is asked for."""
+        """The remaining batches of an epoch, until an interrupt, a stop or an end of the epoch is requested."""
         run, fire, books, inside_step = self.run, self.dispatch, self._books, self._saver.inside_step()
         step, seeder, requests = self.state.step, self.state.seeder, self.state.requests
         batches = run.train.epoch(run.epoch, skip=run.step_in_epoch)
@@ -138,7 +137,7 @@ class Engine:
                 books.begin_batch(batch)
                 seeder.before_step(run.step)
                 fire.batch_begin(run)
-                batch = run.batch or batch  # a plugin may have put another one there
+                batch = run.batch or batch  # a plugin may have replaced it
                 step.forward_backward(batch)
                 fire.backward_end(run)
                 if agree.before_update:
@@ -158,7 +157,7 @@ class Engine:
             self._saver.save_if_asked()
 
     def _has_more(self, interrupt: Interrupt) -> bool:
-        """Whether there is something left to train."""
+        """Whether there is anything left to train."""
         run = self.run
         more = run.within_epoch or (run.epoch < run.settings.epochs and not run.requested("stop"))
         return more and not interrupt.signum
@@ -174,7 +173,7 @@ class Engine:
             folder.create(run.folder, self._config, run)
 
     def save(self, reason: str) -> None:
-        """Writes a checkpoint of the run as it is; see `Saver.save`."""
+        """Writes a checkpoint of the current state; see `Saver.save`."""
         self._saver.save(reason)
 
     def dry_run(self) -> Run:
@@ -195,7 +194,7 @@ class Engine:
 
 
 def _compare_versions(made_by: Mapping[str, Any], run: Run) -> None:
-    """Warns of versions that differ from those that a checkpoint was written with."""
+    """Warns if versions differ from those that wrote the checkpoint."""
 
     def of(versions: Mapping[str, str], plugins: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         return {**versions, **{f"plugin {each['name']}": each["version"] for each in plugins if "version" in each}}

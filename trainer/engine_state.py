@@ -1,4 +1,4 @@
-"""What only the engine moves of a run. `Run` shows plugins their part of it."""
+"""The part of a run that only the engine changes. `Run` exposes to plugins what they need."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from trainer.step import Step
 
 BUILT = frozenset({"net", "optimizer", "train", "validation", "test", "step", "seeder", "metrics"})
-"""Attributes of a run, and of its state, that building it sets."""
+"""Attributes of a run and its state that are set when the run is built."""
 
 
 class NotBuiltError(TrainerError, AttributeError):
-    """Something of a run was read before it existed. An AttributeError, so that `hasattr` answers False."""
+    """An attribute of a run was read before it existed. An AttributeError, so that `hasattr` returns False."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
@@ -33,20 +33,20 @@ class NotBuiltError(TrainerError, AttributeError):
 
 @dataclass
 class EngineState:
-    """Everything of a run that the engine moves and plugins only see through `Run`."""
+    """Everything in a run that the engine changes and plugins see only through `Run`."""
 
     requests: Requests = field(default_factory=Requests)
     log: MetricLog = field(default_factory=MetricLog)
     ledger: Ledger = field(default_factory=Ledger)
     plugins: Sequence[Any] = ()
-    """The run's plugins in their order, those that were switched off included."""
+    """The run's plugins in order, including those that were switched off."""
     plugin_failed: Callable[[Any, str, Any, Exception], Exception | None] = field(init=False)
     """Called with (plugin, method, run, error) when a plugin raises; returns the error that ends the run, or None if
     the plugin was switched off instead."""
     disabled: set[str] = field(default_factory=set)
     """Names of the plugins that were switched off."""
     kept: Mapping[str, Any] = field(default_factory=dict)
-    """Saved states of plugins that the run does not use; they go into its checkpoints as they are."""
+    """Saved states of plugins that the run does not use; its checkpoints keep them unchanged."""
 
     step: Step = field(init=False)
     seeder: Seeder = field(init=False)
@@ -55,10 +55,10 @@ class EngineState:
     began: float = field(default_factory=time.time)
     """When this process began to train, in seconds since 1970."""
     seconds_before: float = 0.0
-    """How long the run had taken before it was resumed."""
+    """The seconds that the run took before it was resumed."""
 
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Called for what is not there: what building sets."""
+            """Called for missing attributes, such as those that building the run sets."""
             raise NotBuiltError(name) if name in BUILT else AttributeError(name)

@@ -1,17 +1,17 @@
-"""What MXNet 1.9.1, its last release, needs to find when it is imported; importing this module arranges it.
+"""Prepares the process for importing MXNet 1.9.1, its last release; importing this module is enough.
 
-`trainer.mxnet` imports it, and so does everything that a script uses before MXNet, such as `fit`: a plain
-`import mxnet` works afterwards. It does not import MXNet itself.
+`trainer.mxnet` imports it, and so does everything that a script uses before MXNet, such as `fit`. Afterwards a plain
+`import mxnet` works. This module does not import MXNet itself.
 
-- `numpy.bool` was removed in numpy 1.24. MXNet reads it while it is imported and whenever `mx.np` is indexed, so it is
-  put back for good.
+- `numpy.bool` was removed in numpy 1.24. MXNet reads it during its import and whenever `mx.np` is indexed, so it is
+  restored permanently.
 - `MXNET_SUBGRAPH_BACKEND`: the default backend folds and caches the weights of a symbol that is bound for inference,
   and misses later updates (logits were off by 3.09). `NONE` is correct too, but logs a line at every bind; `default`
-  is the backend that partitions nothing.
+  does not partition the graph.
 - `MXNET_STORAGE_FALLBACK_LOG_VERBOSE`: with oneDNN off, MXNet prints a page of warnings about storage types.
 - `DMLC_LOG_STACK_TRACE_DEPTH`: MXNet's errors carry a C++ stack trace that helps no user.
 
-Variables that are set already keep their values.
+Variables that are already set keep their values.
 """
 
 from __future__ import annotations

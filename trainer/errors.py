@@ -38,14 +38,14 @@ def first_line(error: BaseException) -> str:
 
 
 def type_of(value: object) -> str:
-    """What kind of thing a value is, with its article: `an int`, `a DataFrame`."""
+    """The type of a value with its article: `an int`, `a DataFrame`."""
     name = type(value).__name__
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`Did you mean 'epoch_end'?` if one of the `known` names is similar to `name`, otherwise empty."""
-    # Separators and capitals are the most common mistakes, so they do not count against a match.
+    # Separators and capitals are the most common mistakes, so the match ignores them.
     folded = {known_name.replace("_", "-").lower(): known_name for known_name in known}
     matches = difflib.get_close_matches(name.replace("_", "-").lower(), folded, n=1, cutoff=0.55)
     return f"Did you mean {folded[matches[0]]!r}?" if matches else ""

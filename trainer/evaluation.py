@@ -1,4 +1,4 @@
-"""One split judged: predictions, labels, weights and losses of its rows, added up over batches."""
+"""The evaluation of one split: predictions, labels, weights and losses of its rows, collected over batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(slots=True)
 class Evaluation:
-    """What a net said about one split, on the host: the source of every metric and of threshold tuning.
+    """A net's results for one split, on the host: the source of every metric and of threshold tuning.
 
     `predictions` is what the task makes of the net's outputs, (rows, …); `labels` is (rows, …); `weights` (rows,) or
     None; `loss` the mean over the rows (weighted, if there are weights). If the task sets `collect` to False, for
@@ -28,7 +28,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Some rows on the host, as metrics and the mean loss are computed from them."""
+    """Some rows on the host, from which metrics and the mean loss are computed."""
 
     predictions: NDArray[Any]
     """(rows, …)"""
@@ -37,7 +37,7 @@ class Rows:
     weights: NDArray[Any] | None
     """(rows,), or None if every row counts as 1."""
     losses: NDArray[Any]
-    """(rows,), each row's weight included; empty if they are not known."""
+    """(rows,), multiplied by the rows' weights; empty if unknown."""
 
     @property
     def weight(self) -> float:
@@ -50,14 +50,14 @@ class Rows:
         return float(self.losses.sum(dtype=np.float64))
 
     def take(self, rows: NDArray[np.int64]) -> Rows:
-        """Some of them, in that order; a row may be taken more than once."""
+        """The rows with these indices, in that order; an index may repeat."""
         weights = None if self.weights is None else self.weights[rows]
         losses = self.losses[rows] if len(self.losses) else self.losses
         return Rows(self.predictions[rows], self.labels[rows], weights, losses)
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
-    """The rows of all parts, in their order; empty arrays for no part."""
+    """The rows of all parts, in order; empty arrays if there are no parts."""
     if not parts:
         return Rows(np.empty(0), np.empty(0), None, np.empty(0))
     weights = [part.weights for part in parts if part.weights is not None]
@@ -70,17 +70,17 @@ def joined(parts: Sequence[Rows]) -> Rows:
 
 
 class MeanLoss:
-    """The mean loss over rows that come part by part."""
+    """The mean loss over rows that arrive in parts."""
 
     def __init__(self) -> None:
         self._total = self._weight = 0.0
 
     def add(self, rows: Rows) -> None:
-        """Takes in the losses of some rows."""
+        """Adds the losses of some rows."""
         self._total += rows.loss
         self._weight += rows.weight
 
     @property
     def value(self) -> float:
-        """Per row, or per unit of weight; NaN if there was no row."""
+        """The mean per row, or per unit of weight; NaN without rows."""
         return self._total / self._weight if self._weight else float("nan")

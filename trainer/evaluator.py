@@ -38,14 +38,14 @@ class Evaluator:
             run.split = "train"
 
     def test(self) -> None:
-        """Evaluates the test split, if there is one; it has events of its own, so that nothing is tuned on it."""
+        """Evaluates the test split, if there is one; it has separate events, so that plugins do not tune on it."""
         run, fire = self._run, self._fire
         if run.test is not None:
             self._evaluate(run.test, "test", fire.test_begin, fire.test_batch_end, fire.test_end)
 
     @contextmanager
     def weights(self) -> Iterator[None]:
-        """Exchanges the weights for those that a plugin wants to be evaluated, and back, whatever happens."""
+        """Swaps in the weights that a plugin wants to be evaluated, and swaps them back even after an error."""
         weights = self._run.evaluation_weights
         if weights is None:
             yield
@@ -82,7 +82,7 @@ class Evaluator:
             end(run)
 
     def rows(self, batch: Batch) -> Rows:
-        """What the net says of a batch, on the host, in the order of its rows. Waits for the device."""
+        """The net's results for a batch, on the host, in the order of its rows. Waits for the device."""
         outputs, losses = self._step.forward(batch)
         predictions = [self._run.task.predictions(output) for output in outputs]
         shards = [shard for shard in batch.shards if shard.rows]
@@ -90,7 +90,7 @@ class Evaluator:
         if shards:
             weights = None if shards[0].weight is None else _host([shard.weight for shard in shards]).reshape(-1)
             columns = [_host(predictions), _host([shard.label for shard in shards]), weights, _host(losses)]
-        # Of several processes each has computed its rows; every one gets those of all.
+        # Each process has computed its own rows; all of them get all rows.
         predicted, labels, weights, row_losses = self._run.processes.gather_rows(columns)
         assert predicted is not None and labels is not None and row_losses is not None  # noqa: S101, PT018
         return Rows(predicted, labels, weights, row_losses)

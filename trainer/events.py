@@ -2,7 +2,7 @@
 
 A run is this loop. Every line that starts with `on_` fires an event; a plugin listens by having a method of that name:
 
-    on_setup                                   the net, the data and the run's folder exist; nothing was trained yet
+    on_setup                                   the net, the data and the run's folder exist; nothing is trained yet
     on_fit_begin
     for each epoch:
         on_epoch_begin
@@ -32,7 +32,7 @@ A run is this loop. Every line that starts with `on_` fires an event; a plugin l
     on_exception                               run.exception is what went wrong; before on_fit_end and on_teardown
 
 An epoch that a request ends early is evaluated and has its on_epoch_end; one that an interrupt ends has neither, since
-it is not over. Every on_<x>_begin has its on_<x>_end unless an error comes between them.
+it is not over. Every on_<x>_begin has its on_<x>_end unless an error occurs between them.
 """
 
 from __future__ import annotations
@@ -64,52 +64,52 @@ EVENTS = (
     "test_end",
     "teardown",
 )
-"""Every event, in the order in which a run first comes to it (the two at the side stand before the endings)."""
+"""Every event, in the order of its first occurrence (on_checkpoint and on_exception come before the final events)."""
 
 EVERY_PLUGIN = frozenset({"on_error", "name", "phase", "before", "after", "api", "varying"})
 """Attributes of every plugin: a dataclass field of that name would be an option that no flag or file could set."""
 
 ENDINGS = ("exception", "fit_end", "teardown")
-"""Events whose handlers all run, whatever one of them raises."""
+"""Events whose handlers all run, even if one of them raises."""
 
 
 class Phase(IntEnum):
-    """When a plugin's turn comes within one event: all of one phase before any of the next."""
+    """The order of plugins within one event: all plugins of one phase run before those of the next."""
 
     TRANSFORM = 1
     """Changes what is trained: the batch, the gradients, the learning rate."""
     MEASURE = 2
     """Computes metrics and logs them."""
     TUNE = 3
-    """Chooses something by those metrics, such as the decision threshold."""
+    """Chooses something based on those metrics, such as the decision threshold."""
     DECIDE = 4
-    """Asks for things by what was measured and tuned: stop, save, evaluate."""
+    """Makes requests based on what was measured and tuned: stop, save, evaluate."""
     SAVE = 5
-    """Writes what a run can be continued from."""
+    """Writes what is needed to resume a run."""
     REPORT = 6
-    """Shows or records everything that the others left behind."""
+    """Shows or records the results of the others."""
 
 
 @dataclass(frozen=True)
 class Changed:
-    """A symbol, and the arrays for the variables that it has beyond parameters and data."""
+    """A symbol, and the arrays for its variables other than parameters and data."""
 
     symbol: Any
     arguments: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
-    """By the variable's name: from a context to the array that is bound there."""
+    """For each variable's name, the array to bind on each context."""
 
 
 class Plugin:
-    """What listens to the events of a run: a dataclass whose fields are its options.
+    """Listens to the events of a run. A plugin is a dataclass whose fields are its options.
 
     Its hooks are methods `on_<event>(self, run)`; the module's docstring says when each fires. Class attributes:
 
-    - `phase`: when its turn comes within an event.
-    - `before`, `after`: names of plugins of the same phase that it goes ahead of, or behind; names that a run does not
-      use are passed over.
-    - `api`: the version of `trainer.API_VERSION` that it was written for; empty for none in particular.
-    - `varying`: what in its state, its attributes and its metrics differs between equal runs, such as a time or an id
-      from elsewhere: names, or patterns with `*`. The conformance kit (`trainer.testing`) passes over them.
+    - `phase`: when it runs within an event.
+    - `before`, `after`: names of plugins of the same phase that it runs before, or after; names that a run does not
+      use are ignored.
+    - `api`: the version of `trainer.API_VERSION` that it was written for; empty if it does not matter.
+    - `varying`: names, or patterns with `*`, of states, attributes and metrics that differ between equal runs, such as
+      a time or an external ID. The conformance kit (`trainer.testing`) ignores them.
     - `on_error`: `"abort"` ends the run when a hook raises; `"disable"`, for plugins that only watch, switches the
       plugin off, says so, and lets the run continue. A run's configuration can set it for each plugin.
     """
@@ -124,23 +124,23 @@ class Plugin:
     """The name in this run, such as `my-plugin` or `my-plugin@first`; set by the code that creates the plugin."""
 
     def state_dict(self) -> Mapping[str, Any]:
-        """What a continued run needs to behave as if it had never stopped: JSON values and numpy arrays."""
+        """What a resumed run needs to behave as if it had never stopped: JSON values and numpy arrays."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
+        """Restores what `state_dict` returned."""
 
     def change_symbol(self, run: Run, symbol: Any) -> Changed:
-        """What becomes of the symbol that is trained, before it is bound; `on_setup` comes later.
+        """Changes the symbol that is trained before it is bound; `on_setup` comes later.
 
-        Its first output is the loss of every row, below `make_loss`, the others are the net's. For plugins that change
-        how a net is computed rather than what; one that defines this needs a net that can be bound. Evaluations and the
-        model that is written keep the net as it is.
+        The symbol's first output is the loss of every row, inside `make_loss`; the others are the net's. For plugins
+        that change how a net is computed, not what it computes. The net must be one that can be bound. Evaluations
+        and the saved model use the net unchanged.
         """
         return Changed(symbol)
 
     if TYPE_CHECKING:
-        # For editors and type checkers alone: at run time a method that exists is a method that is called.
+        # For editors and type checkers only: at run time, a hook that exists is called.
         def on_setup(self, run: Run) -> None: ...
         def on_fit_begin(self, run: Run) -> None: ...
         def on_epoch_begin(self, run: Run) -> None: ...

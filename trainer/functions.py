@@ -25,7 +25,7 @@ BY_EPOCH = ("epoch_begin", "epoch_end", "evaluate_begin", "evaluate_end")
 class FunctionPlugin(Plugin):
     """A plugin that calls one function at one event; `on` makes it. Calling it calls the function.
 
-    It has no state: in a resumed run `once` begins anew, and `every` counts by the run's own steps and epochs.
+    It has no state: in a resumed run `once` starts over, and `every` counts by the run's own steps and epochs.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class FunctionPlugin(Plugin):
         functools.update_wrapper(self, function, assigned=("__module__", "__doc__"), updated=())
 
     def __call__(self, run: Run) -> object:
-        """Calls the function, whatever `every` and `once` say."""
+        """Calls the function, regardless of `every` and `once`."""
         return self.function(run)
 
     def __repr__(self) -> str:
         return f"<on.{self.event} {self.name}>"
 
     def fire(self, run: Run) -> None:
-        """Calls the function if it is its turn."""
+        """Calls the function if `every` and `once` allow it."""
         count = run.step if self.event in BY_STEP else run.epoch
         if self.every > 1 and count % self.every:
             return
@@ -67,7 +67,7 @@ class Event:
 
     def __init__(self, event: str) -> None:
         self._event = event
-        # A class for each event: the engine asks the class which events a plugin listens to.
+        # One class per event, because the engine looks at the class to see which events a plugin listens to.
         self._cls = type(
             FunctionPlugin.__name__,
             (FunctionPlugin,),
@@ -105,11 +105,11 @@ class Event:
         name: str | None = None,
         phase: Phase = Phase.MEASURE,
     ) -> Any:
-        """The plugin of a function of the run, or, without a function, the decorator that makes it.
+        """Turns a function of the run into a plugin; without a function, returns the decorator.
 
-        `every` calls it in every so many batches or epochs only; `once` at most once in a run. `name` is the plugin's
-        name, by default the function's in kebab-case; `phase` is when its turn comes. Raises UsageError for what is not
-        a function of one argument, and for options that mean nothing.
+        With `every=n` it is called in every n-th batch or epoch; with `once`, at most once per run. `name` and `phase`
+        are those of the plugin; the default name is the function's in kebab-case. Raises UsageError for anything but a
+        function of one argument, and for options that have no effect.
         """
 
         def made(function: Function) -> FunctionPlugin:
@@ -167,12 +167,12 @@ def _hook(self: FunctionPlugin, run: Run) -> None:
 
 
 def _check(function: Any, every: Any, phase: Any, event: str, where: str) -> None:
-    """Raises UsageError for what could not be called, and for options that mean nothing."""
+    """Raises UsageError for something that cannot be called, and for options that have no effect."""
     if isinstance(function, type) or not callable(function):
         raise UsageError(f"{function!r} is not a function", where=where, fix=f"Give a function: {where}(function).")
     called = function if inspect.isroutine(function) or isinstance(function, functools.partial) else function.__call__
     if inspect.iscoroutinefunction(called):
-        raise UsageError("it is a coroutine function, which nothing would await", where=where, fix="Use def.")
+        raise UsageError("it is a coroutine function, which is never awaited", where=where, fix="Use def.")
     try:
         inspect.signature(function).bind(None)
     except ValueError:
@@ -183,10 +183,10 @@ def _check(function: Any, every: Any, phase: Any, event: str, where: str) -> Non
         ) from None
     if every is not None:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise UsageError(f"every={every!r} is not a number of times", where=where, fix="Use an integer ≥ 1.")
+            raise UsageError(f"every={every!r} is not a positive integer", where=where, fix="Use an integer ≥ 1.")
         if event not in BY_STEP + BY_EPOCH:
             kind = "an ending" if event in ENDINGS else "not counted"
-            raise UsageError(f"every= does not go with it: it is {kind}", where=where, fix="Leave every= out.")
+            raise UsageError(f"every= has no effect here: the event is {kind}", where=where, fix="Leave every= out.")
     if not isinstance(phase, Phase):
         raise UsageError(
             f"phase={phase!r} is not a phase", where=where, fix=f"Use {listed(f'Phase.{each.name}' for each in Phase)}."
@@ -198,7 +198,7 @@ def _shown(function: Any) -> str:
 
 
 def _name_of(function: Any, where: str) -> str:
-    """The function's name in kebab-case; that of the wrapped one for a partial, the class's for another object."""
+    """The function's name in kebab-case; for a partial, the wrapped function's; for another object, its class's."""
     while isinstance(function, functools.partial):
         function = function.func
     name = _shown(function).strip("<>_")

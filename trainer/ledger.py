@@ -1,4 +1,4 @@
-"""The ledger: what each plugin has cost so far, by event."""
+"""The ledger: the cost of each plugin so far, by event."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SAVE = "save"
 
 @dataclass(slots=True)
 class Cost:
-    """What one plugin has cost at one event."""
+    """The cost of one plugin at one event."""
 
     plugin: str
     event: str
     calls: int = 0
     seconds: float = 0.0
-    """Its own time, without waiting for a device."""
+    """Seconds of its own time, without waiting for a device."""
     waiting: float = 0.0
     """Seconds spent waiting for a device."""
 
@@ -34,12 +34,12 @@ class Ledger:
         self._costs: dict[tuple[str, str], Cost] = {}
 
     def cost(self, plugin: str, event: str) -> Cost:
-        """The line of a plugin and an event, which its calls are added to."""
+        """The ledger line of a plugin and an event; calls are added to it."""
         return self._costs.setdefault((plugin, event), Cost(plugin, event))
 
     @contextmanager
     def charged(self, plugin: str, event: str) -> Iterator[None]:
-        """Charges what is done inside to a plugin: a checkpoint is charged to the plugin that asked for it."""
+        """Charges the time inside the block to a plugin: a checkpoint is charged to the plugin that requested it."""
         entry = self.cost(plugin, event)
         began, waited = perf_counter(), waiting.seconds
         try:
@@ -65,7 +65,7 @@ class Ledger:
         ]
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Adds what the same plugins had cost before, as `rows` gave it."""
+        """Adds the earlier costs of the same plugins, as returned by `rows`."""
         for row in rows:
             key = (row["plugin"], row["event"])
             entry = self.cost(*key) if row["event"] == SAVE else self._costs.get(key)

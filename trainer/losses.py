@@ -1,4 +1,4 @@
-"""Losses by name, and what a loss says about the net's outputs and the labels."""
+"""Losses by name, and what a loss implies about the net's outputs and the labels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, Literal
 from trainer.errors import UsageError, did_you_mean, listed
 
 Outputs = Literal["logits", "log-probabilities", "logit", "probability", "score", "numbers", "unknown"]
-"""What a net gives that is trained with a loss: scores whose softmax, logarithms whose exponentials, or numbers whose
-sigmoid are probabilities; probabilities; numbers whose sign is the class; predicted numbers."""
+"""What the outputs of a net mean under its loss: logits (softmax gives probabilities), log-probabilities, one logit
+(sigmoid gives the probability), a probability, a score whose sign is the class, or predicted numbers."""
 Labels = Literal["class", "distribution", "binary", "signed", "numbers", "unknown"]
 """Class numbers (rows,), shares of the classes (rows, classes), values in [0, 1], -1 and 1, or numbers."""
 
@@ -61,14 +61,14 @@ NAMED: Mapping[str, _Named] = MappingProxyType(
 _CLASSES: Mapping[str, str] = {
     "softmaxce": "softmax-cross-entropy",
     "sigmoidbce": "sigmoid-binary-cross-entropy",
-    # Of two names for one class the first counts.
+    # If a class has two names, the first one is used.
     **{each.cls.lower().removesuffix("loss"): name for name, each in list(NAMED.items())[::-1]},
 }
-"""Gluon's class names, in lower case and without "loss", with ours."""
+"""Our names by Gluon's class names, in lower case and without "loss"."""
 
 
 def loss_name(given: str, *, where: str = "loss") -> str:
-    """The name of a loss as `NAMED` has it; Gluon's class names mean the same. Raises UsageError for any other text."""
+    """The name of a loss as `NAMED` has it; Gluon's class names are accepted. Raises UsageError for any other text."""
     name = re.sub(r"[\s_]+", "-", given.strip()).lower()
     name = _CLASSES.get(name.replace("-", "").removesuffix("loss"), name)
     if name not in NAMED:
@@ -87,7 +87,7 @@ def make_loss(name: str, *, shares: bool = False) -> Any:
 
 
 def check_loss(loss: Any, *, where: str = "loss") -> Any:
-    """A name of a loss, a loss, or a function, as it is; an instance of a loss's class.
+    """Returns the name of a loss, a loss or a function unchanged, and an instance for a loss class.
 
     Raises UsageError for anything else.
     """
@@ -122,9 +122,9 @@ def check_loss(loss: Any, *, where: str = "loss") -> Any:
 
 
 def kind_of(loss: Any) -> LossKind:
-    """What a loss says about outputs and labels. `loss` is a name, a Gluon loss or its class, or any function.
+    """What a loss implies about outputs and labels. `loss` is a name, a Gluon loss or its class, or any function.
 
-    Raises UsageError for a name that no loss has.
+    Raises UsageError for an unknown name.
     """
     if isinstance(loss, str):
         name = loss_name(loss)
@@ -137,14 +137,14 @@ def kind_of(loss: Any) -> LossKind:
     from trainer.mxnet import gluon
 
     for each in NAMED.values():
-        # A class with a forward pass of its own may mean anything by its outputs.
+        # A subclass with its own forward pass may interpret the outputs in any way.
         if forward is getattr(gluon.loss, each.cls).hybrid_forward:
             return _of_instance(named, each, loss)
     return LossKind(named)
 
 
 def _of_instance(name: str, known: _Named, loss: Any) -> LossKind:
-    """The kind of one of Gluon's losses, by the arguments that it was made with."""
+    """The kind of one of Gluon's losses, from its arguments."""
     outputs, labels = known.outputs, known.labels
     if known.cls == "SoftmaxCrossEntropyLoss":
         if getattr(loss, "_axis", -1) != -1:

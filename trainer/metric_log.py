@@ -1,4 +1,4 @@
-"""What was logged in a run: the newest values, those of the step and the epoch, and the history."""
+"""The logged values of a run: the newest ones, those of the step and the epoch, and the history."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class MetricLog:
-    """Takes logged values in; the engine opens and closes steps, epochs and entries of the history."""
+    """Stores logged values; the engine opens and closes steps, epochs and entries of the history."""
 
     def __init__(self) -> None:
         self.newest: dict[str, float] = {}
@@ -26,7 +26,7 @@ class MetricLog:
         self._entry: dict[str, float] | None = None
 
     def add(self, metrics: Mapping[str, Any], *, within_batch: bool) -> None:
-        """Records values by name. Raises TypeError for what is not a number."""
+        """Records values by name. Raises TypeError for a value that is not a number."""
         for name, value in metrics.items():
             number = _number(name, value)
             self.newest[name] = number
@@ -49,25 +49,25 @@ class MetricLog:
         return self.newest[name]
 
     def begin_epoch(self) -> None:
-        """From here on values belong to a new epoch."""
+        """Starts a new epoch for the values."""
         self.of_epoch = {}
 
     def begin_step(self) -> None:
-        """From here on values belong to a new step."""
+        """Starts a new step for the values."""
         if self.of_step:
             self.of_step = {}
 
     def open_entry(self, epoch: int, step: int) -> None:
-        """Adds an entry to the history; it takes in what is logged until it is closed."""
+        """Adds an entry to the history; values are added to it until it is closed."""
         self._entry = {"epoch": epoch, "step": step, **self.of_epoch}
         self.history.append(self._entry)
 
     def close_entry(self) -> None:
-        """From here on values belong to no epoch."""
+        """Ends the epoch; later values belong to no epoch."""
         self._entry = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the values of the step, as JSON values."""
+        """Everything except the values of the step, as JSON values."""
         return {
             "metrics": self.newest,
             "directions": self.directions,
@@ -77,7 +77,7 @@ class MetricLog:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
+        """Restores what `state_dict` returned."""
         self.newest, self.directions = state["metrics"], state["directions"]
         self.times_logged, self.of_epoch = state["times_logged"], state["epoch_metrics"]
         self.history = state["history"]
@@ -89,7 +89,7 @@ def _number(name: str, value: Any) -> float:
         raise TypeError(f"run.log takes numbers; {name!r} is {value!r}")
     try:
         array = value.asnumpy() if hasattr(value, "asnumpy") else value
-        # An array of one element may have axes, which float() does not take.
+        # An array of one element may have axes, which float() does not accept.
         return float(array.item() if isinstance(array, np.ndarray) else array)
     except (TypeError, ValueError):
         raise TypeError(f"run.log takes numbers; {name!r} is a {type(value).__name__}") from None

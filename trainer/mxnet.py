@@ -1,14 +1,13 @@
 """MXNet, for plugins and tasks: `from trainer.mxnet import mx, gluon`. The only module of this package that imports it.
 
-MXNet needs a few things around its import. Those that hold for every import of it are arranged by
-`trainer.environment`; these belong to this one:
+`trainer.environment` prepares the process for any import of MXNet. This module adds two things:
 
-- If scikit-learn and SciPy are installed, MXNet imports `sklearn.base` (for the base class of an interface that is
-  gone) and `scipy.stats` (to calibrate quantized nets): 0.5 of the 1.75 s of processor time that its import takes.
-  Both are hidden from it, and it gets `scipy.stats` when it uses it.
-- `mx.kv.create` takes any name and creates a local store for an unknown one. Here that is an error.
+- If scikit-learn and SciPy are installed, MXNet imports `sklearn.base` (for the base class of a removed interface)
+  and `scipy.stats` (to calibrate quantized nets), which takes 0.5 of the 1.75 s of CPU time of its import. Both are
+  hidden from it, and `scipy.stats` is imported on first use.
+- `mx.kv.create` accepts any name and creates a local store for an unknown one. Here that is an error.
 
-They apply as well if MXNet was imported before.
+Both also apply if MXNet was imported before.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ from trainer.device_time import waiting
 from trainer.errors import UsageError, choose_from
 
 COMPUTING = cpu.of_environment()
-"""How MXNet computes on the CPU in this process. It reads the environment while it is imported, and not again."""
+"""How MXNet computes on the CPU in this process. It reads the environment only during its import."""
 
 OPTIONAL = ("sklearn", "sklearn.base", "scipy.stats")
 hidden = () if "mxnet" in sys.modules else tuple(name for name in OPTIONAL if name not in sys.modules)
-# For Python, None means that there is no such module.
+# To Python, None means that the module does not exist.
 sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
 try:
     with warnings.catch_warnings():
-        # Deprecated numpy, distutils and string escapes inside MXNet: nothing that a user could act on.
+        # Deprecated numpy, distutils and string escapes inside MXNet: users cannot do anything about them.
         warnings.simplefilter("ignore")
         import mxnet
         from mxnet import autograd as _autograd

@@ -1,4 +1,4 @@
-"""What plugins ask of the engine: the open requests of a run, and the record of what was decided."""
+"""What plugins ask of the engine: the open requests of a run, and the decision record."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from trainer.errors import TrainerError
 Action = Literal["stop", "end_epoch", "save", "evaluate", "skip_update", "disable", "restore"]
 
 REQUESTS: tuple[Action, ...] = ("stop", "end_epoch", "save", "evaluate", "skip_update")
-"""What can be asked for; the other actions are decisions alone."""
+"""Actions that can be requested; other actions appear in the decision record only."""
 
 
 @dataclass(slots=True)
 class Decision:
     """One line of the decision record: who asked for what, why, and when.
 
-    The same request for the same reason counts up instead of adding a line, so a plugin that asks in every batch costs
-    one line; `epoch` and `step` are those of the first time, `last_step` that of the last.
+    Repeating a request with the same reason increments `count` instead of adding a line, so a plugin that asks in every
+    batch takes one line. `epoch` and `step` are those of the first time, `last_step` is that of the last.
     """
 
     plugin: str
@@ -55,7 +55,7 @@ class Requests:
         return self._open.get(action)
 
     def requesters(self, action: Action) -> list[str]:
-        """Who asked for what is open, or was taken last: plugin names, or `engine`; the first to ask comes first."""
+        """Who made the open request, or the one taken last: plugin names, or `engine`, in order of asking."""
         return self._requesters.get(action) or ["engine"]
 
     def take(self, action: Action) -> str | None:
@@ -63,7 +63,7 @@ class Requests:
         return self._open.pop(action, None) if self._open else None
 
     def decide(self, action: Action, reason: str, *, plugin: str, epoch: int, step: int) -> None:
-        """Adds one line to the decision record, or counts up the line that says the same."""
+        """Adds one line to the decision record, or increments the count of an equal line."""
         known = self._known.get((plugin, action, reason))
         if known is not None:
             known.count += 1
@@ -78,7 +78,7 @@ class Requests:
         return {"requests": dict(self._open), "decisions": [asdict(decision) for decision in self.decisions]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state_dict` gave."""
+        """Restores what `state_dict` returned."""
         decisions: Sequence[Mapping[str, Any]] = state["decisions"]
         self._open = dict(state["requests"])
         self._requesters = {}

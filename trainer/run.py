@@ -1,4 +1,4 @@
-"""Run: one training as plugins see it, and what they may ask of it."""
+"""Run: one training run as plugins see it, and the requests they can make."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Status = Literal["created", "running", "finished", "stopped", "interrupted", "fa
 
 @dataclass(eq=False, repr=False)
 class Run:
-    """One training from its first event to its last. Plugins read its attributes and call its methods.
+    """One training run from its first event to its last. Plugins read its attributes and call its methods.
 
     `net`, `optimizer`, the splits and what is computed with them exist from `on_setup` on; earlier they raise
     TrainerError.
@@ -44,9 +44,9 @@ class Run:
     contexts: Sequence[Context]
     _state: EngineState
     folder: Path | None = None
-    """Where the run writes; None if nothing is to be written, and in every process but the first."""
+    """The folder that the run writes to; None if it writes nothing, and in every process but the first."""
     processes: Processes = field(default_factory=Processes)
-    """The processes that train this run together: `rank` of this one, `size` of them all; sums over them."""
+    """The processes that train this run together: `rank` of this one, `size` of the group; sums over them."""
 
     net: Any = field(init=False)
     """The Gluon block."""
@@ -61,13 +61,13 @@ class Run:
     """Why the run was stopped, interrupted or failed."""
     exception: BaseException | None = None
     model_note: str = ""
-    """Why the run's model folder lacks something, or does not exist."""
+    """Why the run's model folder is incomplete or missing."""
     started: float = field(default_factory=time.time)
     """Seconds since 1970, UTC."""
     ended: float | None = None
     resumed: bool = False
-    """Whether the run continues from a checkpoint: every plugin's state was loaded before `setup` fires, and its files
-    have to be cut back to that state."""
+    """Whether the run continues from a checkpoint. Plugins' states are then loaded before `setup` fires, and plugins
+    have to truncate their files to that state."""
 
     epoch: int = 0
     """The number of the current epoch, from 1; 0 before the first."""
@@ -76,33 +76,33 @@ class Run:
     step_in_epoch: int = 0
     """The number of the current batch within its epoch, from 1; 0 before the first."""
     updates: int = 0
-    """How often the weights were updated: `step`, less what was skipped."""
+    """The number of weight updates: `step` minus the skipped ones."""
     batch: Batch | None = None
-    """The current batch; a TRANSFORM plugin may put another one here in `on_batch_begin`."""
+    """The current batch; a TRANSFORM plugin may replace it in `on_batch_begin`."""
     split: str = "train"
     """The split of the current batch: `train`, `validation` or `test`."""
     evaluation: Evaluation | None = None
     """The newest evaluation, of validation or test."""
     threshold: float | None = None
-    """The decision threshold, for tasks that have one: the task's own until a plugin tunes it."""
+    """The decision threshold, for tasks that have one: the task's until a plugin tunes it."""
     within_epoch: bool = False
-    """Whether an epoch is under way: from `epoch_begin` until `epoch_end` is over."""
+    """Whether an epoch is in progress: from `epoch_begin` until `epoch_end` is over."""
     within_batch: bool = False
-    """Whether a batch is under way: from `batch_begin` until `batch_end` is over."""
+    """Whether a batch is in progress: from `batch_begin` until `batch_end` is over."""
     epoch_rows: int = 0
-    """How many rows the current epoch has trained on so far."""
+    """The number of rows that the current epoch has trained on so far."""
     evaluation_weights: Sequence[Array] | None = None
-    """What evaluations use in place of `moving_weights`, array by array, if a plugin sets it; they are exchanged before
-    `evaluate_begin` and back after `evaluate_end`."""
+    """Arrays that evaluations use instead of `moving_weights`, if a plugin sets them; they are swapped in before
+    `evaluate_begin` and out after `evaluate_end`."""
     notes: list[str] = field(default_factory=list)
     """Lines for the end of the run's summary."""
     acting: str = "engine"
-    """Who is being called: the name of a plugin, or `engine`."""
+    """The name of the plugin that is being called, or `engine`."""
 
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Called for what is not there: what building sets, and properties that need it."""
+            """Called for missing attributes: those that building the run sets, and properties that need them."""
             later = name in BUILT or hasattr(type(self), name)
             raise NotBuiltError(name) if later else AttributeError(f"a run has no attribute {name!r}")
 
@@ -117,17 +117,17 @@ class Run:
         self._ask("end_epoch", reason)
 
     def save(self, reason: str) -> None:
-        """Writes a checkpoint after the current batch, or after the epoch's end if no batch is under way."""
+        """Writes a checkpoint after the current batch, or after the epoch's end if no batch is in progress."""
         self._ask("save", reason)
 
     def evaluate(self, reason: str) -> None:
-        """Evaluates the validation split after the current batch; without such a split nothing happens."""
+        """Evaluates the validation split after the current batch; does nothing without such a split."""
         self._ask("evaluate", reason)
 
     def skip_update(self, reason: str) -> None:
-        """Leaves the weights as they are in the current batch; for `batch_begin` and `backward_end`."""
+        """Skips the weight update of the current batch; for `batch_begin` and `backward_end`."""
         if not self.within_batch:
-            raise TrainerError("skip_update has a meaning only in on_batch_begin and on_backward_end")
+            raise TrainerError("skip_update has an effect only in on_batch_begin and on_backward_end")
         self._ask("skip_update", reason)
 
     def requested(self, action: Action) -> str | None:
@@ -135,7 +135,7 @@ class Run:
         return self._state.requests.reason(action)
 
     def decide(self, action: Action, reason: str) -> None:
-        """Adds a line to the decision record for something that a plugin has done by itself."""
+        """Adds a line to the decision record for something that a plugin has done itself."""
         self._state.requests.decide(action, reason, plugin=self.acting, epoch=self.epoch, step=self.step)
 
     @property
@@ -149,40 +149,40 @@ class Run:
     # ---- metrics ----------------------------------------------------------------------------------------------------
 
     def log(self, metrics: Mapping[str, float]) -> None:
-        """Records values by name, `split/metric` by custom: they appear in `metrics`, the history and every log.
+        """Records values by name, by convention `split/metric`. They appear in `metrics`, the history and every log.
 
-        Raises TypeError for what is not a number. An NDArray of one element is read, which waits for the device.
+        Raises TypeError for a value that is not a number. Reading an NDArray of one element waits for the device.
         """
         self._state.log.add(metrics, within_batch=self.within_batch)
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The newest value of everything that was logged, by name: `validation/f1`."""
+        """The newest logged values by name, such as `validation/f1`."""
         return self._state.log.newest
 
     @property
     def step_metrics(self) -> dict[str, float]:
-        """What was logged during the current batch."""
+        """The values logged during the current batch."""
         return self._state.log.of_step
 
     @property
     def epoch_metrics(self) -> dict[str, float]:
-        """What was logged in the current epoch, batches included (their newest value)."""
+        """The values logged in the current epoch, including the newest ones of its batches."""
         return self._state.log.of_epoch
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """One entry per epoch: `epoch`, `step`, and all that was logged in it."""
+        """One entry per epoch: `epoch`, `step`, and all values logged in it."""
         return self._state.log.history
 
     @property
     def times_logged(self) -> dict[str, int]:
-        """How often each name was logged: whether a value is new."""
+        """How often each name was logged, which shows whether a value is new."""
         return self._state.log.times_logged
 
     @property
     def directions(self) -> dict[str, Direction]:
-        """Whether more (`max`) or less (`min`) is better, for values that plugins log; they may add to it."""
+        """Whether higher (`max`) or lower (`min`) is better, for values that plugins log; plugins may add entries."""
         return self._state.log.directions
 
     @property
@@ -191,7 +191,7 @@ class Run:
         return self._state.metrics
 
     def direction(self, name: str) -> Direction | None:
-        """Whether more or less of a logged value is better; None if that is not known."""
+        """Whether higher or lower values of a metric are better; None if unknown."""
         return self.directions.get(name) or direction_of(name, self.task_metrics)
 
     def monitored(self, name: str) -> float:
@@ -199,11 +199,11 @@ class Run:
         return self._state.log.value(name, where=f"plugin {self.acting!r}")
 
     def sign(self, name: str, mode: Literal["auto", "min", "max"] = "auto") -> float:
-        """+1 if more of a metric is better, -1 if less is. Raises UsageError if that is not known."""
+        """+1 if higher values of a metric are better, -1 if lower ones are. Raises UsageError if unknown."""
         direction = self.direction(name) if mode == "auto" else mode
         if direction is None:
             raise UsageError(
-                f"it is not known whether more or less of {name!r} is better",
+                f"it is not known whether higher or lower {name!r} is better",
                 where=f"plugin {self.acting!r}",
                 fix=f"Add --set {self.acting}.mode=max, or min.",
             )
@@ -212,16 +212,16 @@ class Run:
     # ---- what a caller of `fit` does with it ------------------------------------------------------------------------
 
     def predict(self, data: Any) -> NDArray[Any] | tuple[NDArray[Any], ...]:
-        """What the net gives for other rows, (rows, …), as numpy; a tuple of arrays for a net of several outputs.
+        """The net's outputs for other rows, (rows, …), as numpy; a tuple of arrays for a net with several outputs.
 
         `data` is what the saved model takes: an array (rows, …) or a tuple of inputs; a table for tasks that read
-        tables. It is computed in batches on the run's devices, with the weights that the saved model has. Raises
-        UsageError for rows that do not fit.
+        tables. Computes in batches on the run's devices, with the weights of the saved model. Raises UsageError for
+        rows that do not fit.
         """
         return outputs_for(self, data)
 
     def predict_proba(self, data: Any) -> NDArray[Any]:
-        """The probability of each class, (rows, classes); of two classes for a net of one sigmoid output.
+        """The probability of each class, (rows, classes); two classes for a net with one sigmoid output.
 
         Raises UsageError as `predict` does, and if the loss implies no probabilities.
         """
@@ -274,7 +274,7 @@ class Run:
 
     @property
     def optimizer_states(self) -> Sequence[Any]:
-        """What the optimizer keeps beside the weights: an array, a tuple of them or None per group of parameters."""
+        """The optimizer's states: an array, a tuple of arrays or None per group of parameters."""
         return self._state.step.parameters.states
 
     @property
@@ -299,51 +299,51 @@ class Run:
         return self._state.step.parameters.copy()
 
     def set_weights(self, values: Mapping[str, NDArray[Any]]) -> None:
-        """Restores what `copy_weights` gave, on every context."""
+        """Restores what `copy_weights` returned, on every context."""
         self._state.step.parameters.assign(values)
 
     @property
     def moving_weights(self) -> list[Array]:
-        """What training changes, weights and running statistics, in as few arrays as possible, on the first context."""
+        """Weights and running statistics, which training changes, in as few arrays as possible, on context 0."""
         return [arrays[0] for arrays in self._state.step.parameters.moving]
 
     def exchange_weights(self, values: Sequence[Array]) -> None:
-        """Puts other values into `moving_weights`, on every context, and what was there into them."""
+        """Swaps the values of `moving_weights`, on every context, with the given ones."""
         self._state.step.parameters.swap(values)
 
     # ---- position and cost -------------------------------------------------------------------------------------------
 
     @property
     def plugins(self) -> list[Any]:
-        """The plugins that are on, in their order."""
+        """The active plugins in order."""
         return [plugin for plugin in self._state.plugins if plugin.name not in self._state.disabled]
 
     def ledger(self) -> list[dict[str, str | int | float]]:
-        """What each plugin's hooks cost, the most expensive first.
+        """The cost of each plugin's hooks, the most expensive first.
 
-        `plugin`, `event`, `calls`, `seconds`, and `waiting`: the seconds spent, beside those, on waiting for a device.
-        The event `save` stands for the checkpoints that a plugin asked for.
+        `plugin`, `event`, `calls`, `seconds`, and `waiting`: the additional seconds spent waiting for a device. The
+        event `save` stands for the checkpoints that a plugin requested.
         """
         return self._state.ledger.rows()
 
     @property
     def last_batch(self) -> bool:
-        """Whether the current batch is known to be the last one of its epoch, the run's limit of steps included."""
+        """Whether the current batch is known to be the last of its epoch, also because of the run's limit of steps."""
         if self.settings.steps is not None and self.step >= self.settings.steps:
             return True
         return self.steps_per_epoch is not None and self.step_in_epoch >= self.steps_per_epoch
 
     @property
     def epochs(self) -> int:
-        """How many epochs the run is to have."""
+        """The number of epochs of the whole run."""
         return self.settings.epochs
 
     @property
     def steps_per_epoch(self) -> int | None:
-        """How many batches an epoch has; None if the data does not know."""
+        """The number of batches per epoch; None if the data does not tell."""
         return self.train.batches_per_epoch
 
     @property
     def seconds(self) -> float:
-        """How long the run has taken, without the time between an interruption and its resumption."""
+        """The seconds that the run has taken, without the time between an interruption and the resumption."""
         return self._state.seconds_before + (self.ended or time.time()) - self._state.began

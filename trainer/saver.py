@@ -1,4 +1,4 @@
-"""When a checkpoint may be taken, and taking it."""
+"""Decides when a checkpoint may be taken, and takes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class _InsideStep:
-    """`with` it around what must not be cut in two; after an error the run stays inside."""
+    """A context manager around code that no checkpoint may split; after an error the run stays inside."""
 
     def __init__(self) -> None:
         self.depth = 0
@@ -34,9 +34,9 @@ class _InsideStep:
 class Saver:
     """Writes checkpoints of a run.
 
-    One is exact only between two steps, when every plugin has seen the same: what the loop does as a whole stands
-    `with saver.inside_step():`. A checkpoint that an error forces in between has another name, and no resume takes it
-    by itself.
+    A checkpoint is exact only between two steps, when every plugin has seen the same events, so the loop's steps run
+    inside `with saver.inside_step():`. A checkpoint that an error forces in between has a different name, and a resume
+    does not use it by default.
     """
 
     def __init__(
@@ -51,19 +51,19 @@ class Saver:
         self._saved_at: tuple[int, bool] | None = None
 
     def inside_step(self) -> _InsideStep:
-        """A context in which no exact checkpoint can be taken. One object for all, since a step has microseconds."""
+        """A context in which no exact checkpoint can be taken. The object is shared, to save microseconds per step."""
         return self._inside
 
     def save_if_asked(self) -> None:
-        """Writes a checkpoint if somebody has asked for one."""
+        """Writes a checkpoint if one was requested."""
         reason = self._state.requests.take("save")
         if reason is not None:
             self.save(reason)
 
     def save(self, reason: str) -> None:
-        """Writes a checkpoint of the run as it is, and tells the plugins; does nothing if the newest one is as new.
+        """Writes a checkpoint of the current state, and tells the plugins, unless the newest one is up to date.
 
-        Raises TrainerError if the disk refuses, or a plugin's state holds what cannot be written.
+        Raises TrainerError if the write fails, or if a plugin's state has a value that cannot be written.
         """
         run = self._run
         if not self._writes or self._position == self._saved_at:
@@ -74,7 +74,7 @@ class Saver:
         self._dispatch.checkpoint(run)
 
     def mark_saved(self) -> None:
-        """The run as it is now is on disk."""
+        """Notes that the current state is on disk."""
         self._saved_at = self._position
 
     def _write(self, reason: str) -> None:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from trainer.step import Step
 
 SEED_BLOCK = 256
-"""Steps between two seedings of MXNet's generator, at most. One costs 1.2 ms (it seeds 1,024 generators), so every step
-would be too often; but a run that is resumed in the middle of a block has to draw the block's numbers again."""
+"""At most this many steps between two seedings of MXNet's generator. Seeding costs 1.2 ms (it seeds 1,024 generators),
+too much for every step; but a run that is resumed in the middle of a block has to draw the block's numbers again."""
 SEED_WORK = 1 << 28
-"""Parameters × rows in a block, at most: what some tenths of a second compute, so that resuming never takes long."""
+"""At most this many parameters × rows per block, which takes some tenths of a second, so that resuming stays fast."""
 
 DRAWING_OPTIMIZERS = frozenset({"sgld"})
 """Optimizers whose updates draw random numbers."""
@@ -27,13 +27,12 @@ DRAWING_OPTIMIZERS = frozenset({"sgld"})
 class Seeder:
     """Seeds MXNet's generator from (seed, step) for nets that draw random numbers in training, such as dropout.
 
-    The state of MXNet's generator can be set by a seed only, never read; so it is seeded anew at the start of every
-    block of steps, which makes the numbers of a block a function of the seed and the position. A block ends after
-    SEED_BLOCK steps or SEED_WORK, with the epoch, and after an evaluation that draws numbers too. An optimizer that
-    draws some itself has blocks of one step.
+    The state of MXNet's generator can be seeded but not read. So it is seeded again at the start of every block of
+    steps, which makes the numbers of a block a function of the seed and the position. A block ends after SEED_BLOCK
+    steps or SEED_WORK, with the epoch, and after an evaluation that draws numbers. For an optimizer that draws numbers
+    itself, a block is one step.
 
-    Of several processes each draws other numbers for its own rows, but the same ones for the update, which is the same
-    in all.
+    Each process draws different numbers for its own rows, but the same ones for the update, which is the same in all.
     """
 
     def __init__(self, step: Step, *, seed: int, batch_size: int, optimizer: str, rank: int, processes: int) -> None:
@@ -63,13 +62,13 @@ class Seeder:
             mx.random.seed(derive(self._seed, "update", number))
 
     def end_block(self) -> None:
-        """The next step begins a new block."""
+        """Makes the next step begin a new block."""
         self.seeded_at = None
 
     def replay(self, number: int, last_batches: Callable[[int], Iterator[Batch]]) -> None:
-        """Brings the generator to where it was after step `number`, by computing the steps of its block once more.
+        """Restores the generator to its state after step `number`, by computing the steps of its block again.
 
-        `last_batches` gives the last batches, so many of them, of an epoch that is under way. Spoils gradients, running
+        `last_batches(count)` returns the last `count` batches of the epoch in progress. Overwrites gradients, running
         statistics and losses: call it before those are restored.
         """
         if not self._draws or self.seeded_at is None or self._block == 1:

@@ -1,6 +1,6 @@
 """Seeds for everything that draws random numbers, each derived from the run's single seed.
 
-Because seeds are derived, and not drawn one after another from one generator, a run can continue at any position
+Because seeds are derived, not drawn one after another from one generator, a run can continue at any position
 without replaying the earlier ones, and one consumer of random numbers never affects another.
 """
 

@@ -1,4 +1,4 @@
-"""What a run knows of its task. A protocol: task and run would import each other otherwise."""
+"""What a run knows about its task. It is a protocol because task and run would import each other otherwise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class TaskOfRun(Protocol):
-    """What a run's task is to plugins; `trainer.Task` describes each of these."""
+    """A run's task as plugins see it; `trainer.Task` describes each member."""
 
     name: str
     headline: ClassVar[Sequence[str]]

@@ -1,5 +1,5 @@
-"""The benchmark behind `scripts/bench`; docs/benchmark.md says what is measured and how.
+"""The benchmark behind `scripts/bench`; docs/benchmark.md describes what is measured and how.
 
-Every competitor runs in its own process. What runs in the peers' environment (`worker`, `workloads`, `competitors`)
-imports nothing but the standard library, numpy and the library that is measured.
+Every competitor runs in its own process. Code for the peers' environment (`worker`, `workloads`, `competitors`) imports
+only the standard library, numpy and the measured library.
 """

@@ -1,4 +1,4 @@
-"""`scripts/bench`: chooses, measures round by round, and writes table, numbers and picture."""
+"""`scripts/bench`: measures the selected workloads in rounds, and writes tables, numbers and a picture."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PACKAGES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures what was asked for."""
+    """Runs the benchmark."""
     options = parsed(arguments)
     competitors = [BY_NAME[name] for name in options.competitors]
     folder = Path(os.environ.get("TRAINER_BENCH_VENV") or ".venv-bench").absolute()
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             plan.say(f"round {number} of {options.rounds}: ({key}) {title(key)}")
             about["load"].append(os.getloadavg()[0])
             results[key].append(plan.round(key, number))
-            # After every part, so that a benchmark that is cut short leaves what it has measured.
+            # After every part, so that an interrupted benchmark leaves its results so far.
             write(options.output, about, results)
     print(report.text(results, goals_of(about)))
     print(f"Written to {options.output}: results.json, table.md, summary.md, times.svg")
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options; lists are checked against what there is."""
+    """Parses the options; the names in lists are checked."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     known = [*TRAINING, *OTHERS]
     parser.add_argument(
@@ -86,11 +86,11 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         help=f"for a to d: {', '.join(names)}",
     )
     parser.add_argument("--rounds", type=_positive, help="how often everything is measured (default 5; quick: 1)")
-    parser.add_argument("--quick", action="store_true", help="small and once: shows that it runs; no figures")
+    parser.add_argument("--quick", action="store_true", help="small, one round: a smoke test without results")
     parser.add_argument(
-        "--patience", type=int, default=2, help="repetitions where something else keeps the machine busy (default 2)"
+        "--patience", type=int, default=2, help="repetitions if something else keeps the machine busy (default 2)"
     )
-    parser.add_argument("--threads", type=_positive, help="for everyone; default: every library's own choice")
+    parser.add_argument("--threads", type=_positive, help="for all libraries; default: each library's own choice")
     parser.add_argument("--output", type=Path, default=Path("bench-results"), help="folder (default bench-results)")
     options = parser.parse_args(arguments)
     options.rounds = options.rounds or (1 if options.quick else 5)
@@ -113,7 +113,7 @@ def _positive(text: str) -> int:
 
 
 def needs_peers(workloads: Sequence[str], competitors: Sequence[Competitor]) -> bool:
-    """Whether anything that was asked for runs in the peers' environment."""
+    """Whether a selected measurement runs in the peers' environment."""
     training = any(
         one.environment == "peers" and key in one.workloads
         for one in competitors
@@ -124,12 +124,12 @@ def needs_peers(workloads: Sequence[str], competitors: Sequence[Competitor]) -> 
 
 
 def goals_of(about: dict[str, Any]) -> Sequence[report.Goal]:
-    """What is judged: nothing of a quick round."""
+    """The goals to check; none in a quick round."""
     return () if about["options"]["quick"] else report.GOALS
 
 
 def write(folder: Path, about: dict[str, Any], results: dict[str, list[report.Round]]) -> None:
-    """Numbers, table and picture of what was measured so far."""
+    """Writes numbers, tables and picture of the results so far."""
     goals = [
         dict(
             zip(("goal", "measured", "verdict"), (str(goal), *report.judge(goal, results[goal.workload])), strict=True)
@@ -144,7 +144,7 @@ def write(folder: Path, about: dict[str, Any], results: dict[str, list[report.Ro
 
 
 def machine() -> dict[str, Any]:
-    """What the figures hold for; nothing that names the machine's owner."""
+    """The machine that the results hold for, without anything that identifies its owner."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -161,7 +161,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions(surroundings: Surroundings, environment: str) -> dict[str, str]:
-    """The versions of what is compared."""
+    """The versions of the compared libraries."""
     if environment == "own":
         return {name: metadata.version(name) for name in PACKAGES["own"]}
     code = (

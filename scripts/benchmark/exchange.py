@@ -1,4 +1,4 @@
-"""What the sum over processes costs a step: one of the processes that mpirun has started, or one alone."""
+"""The cost per step of the sum over processes: one of the processes that mpirun starts, or a single one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLUMNS = 1000
 
 
 class Wide(Task):
-    """A layer of 1000 × `outputs` weights, with outputs that are averaged."""
+    """A layer of 1000 × `outputs` weights whose outputs are averaged."""
 
     name = "wide"
 
@@ -68,7 +68,7 @@ def main(path: str) -> None:
     """Runs the job in the file at `path`: `parameters`, `batch` and `steps`."""
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     processes, steps = connect(), Steps()
-    # Counted are sums and agreements with the waiting for the other process in them, which is what a step pays.
+    # Sums and agreements count, including the wait for the other process, which a step has to pay.
     for name in ("sum", "sum_now", "union"):
         setattr(processes, name, _timed(getattr(processes, name), steps))
     settings = Settings.checked(
@@ -91,7 +91,7 @@ def main(path: str) -> None:
 
 
 WARM_UP = 5
-"""Steps that are not counted."""
+"""Warm-up steps, which do not count."""
 
 
 def _timed(function: Any, steps: Steps) -> Any:

@@ -1,4 +1,4 @@
-"""How cost grows with the rows, and whether a long run gets slower: one size in a process of its own."""
+"""How cost grows with the rows, and whether a long run gets slower: one size per process."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class Evaluations(Plugin):
         self.clock = clock
 
     def on_evaluate_begin(self, run: Run) -> None:
-        """It begins."""
+        """Starts the clock."""
         self.clock.epoch()
 
     def on_evaluate_end(self, run: Run) -> None:
-        """It has ended."""
+        """Stops the clock."""
         self.clock.end()
 
 
 def table(rows: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Random features and labels, made in place: making them must not need more memory than they have."""
+    """Random features and labels, generated in place, so that this needs no extra memory."""
     generator = np.random.default_rng(0)
     x, y = np.empty((rows, FEATURES), np.float32), np.empty(rows, np.float32)
     for start in range(0, rows, CHUNK):
@@ -46,14 +46,14 @@ def table(rows: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def peak() -> int:
-    """The most bytes of memory that this process has had."""
+    """The peak memory of this process in bytes."""
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used if sys.platform == "darwin" else used * 1024
 
 
 def by_rows(rows: int) -> dict[str, Any]:
-    """Seconds a row of training (a second epoch) and of evaluation, and the memory beside data and libraries."""
-    _train(*table(2 * BATCH), Clock(), epochs=1)  # loads what is loaded on first use
+    """Seconds per row of training (second epoch) and evaluation, and the memory in addition to data and libraries."""
+    _train(*table(2 * BATCH), Clock(), epochs=1)  # triggers all imports that happen on first use
     before = peak()
     x, y = table(rows)
     clock = Clock()
@@ -81,7 +81,7 @@ def _train(x: Any, y: Any, clock: Clock, *, validation: Any = None, plugins: Any
 
 
 def long_run(epochs: int, folder: Path) -> dict[str, Any]:
-    """Seconds a step of the notebook's training with metrics-log, and the last tenth of it against the first."""
+    """Seconds per step of the tutorial's training with metrics-log, and the ratio of the last tenth to the first."""
     compute_as_for("logreg")
     clock = Clock()
     run = fit("logreg", plugins=[Timer(clock)], without=["progress"], epochs=epochs, runs_dir=folder)

@@ -1,8 +1,8 @@
 """Training on a folder of small images: the task, and a loop over a DataLoader as GluonCV's users write it.
 
 All train `cifar_resnet20_v1` with the same optimizer on the same PNG files, each moved by up to four pixels and
-mirrored at random. The first epoch, in which workers start and executors are bound, is the warm-up; the last one ends
-when everything that it cost is over, the last checkpoint and the logs' closing included.
+mirrored at random. The first epoch, in which workers start and executors are bound, is the warm-up; the last one
+includes the last checkpoint and closing the logs.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ LOOPS = {
     "GluonCV's loop, no worker": {"workers": 0, "threads": 0},
     "GluonCV's loop, 1 worker": {"workers": 1, "threads": 0},
     "GluonCV's loop, 2 workers": {"workers": 2, "threads": 0},
-    "GluonCV's loop, 2 workers, a thread a core": {"workers": 2, "threads": cores()},
+    "GluonCV's loop, 2 workers, one thread per core": {"workers": 2, "threads": cores()},
 }
-"""MXNet by itself computes with half as many threads as there are processors; the last one is told otherwise."""
+"""By default MXNet computes with half as many threads as processors; the last competitor overrides that."""
 
 
 def write(folder: Path, number: int) -> None:
-    """So many images of ten classes, 32 × 32, in a folder a class."""
+    """Writes `number` images of ten classes, 32 × 32, into one folder per class."""
     from PIL import Image
 
     generator = np.random.default_rng(0)
@@ -46,7 +46,7 @@ def write(folder: Path, number: int) -> None:
 
 
 def ours(job: Mapping[str, Any], clock: Clock) -> float:
-    """As the command line trains it; the last epoch's mean loss."""
+    """Trains like the command line; returns the last epoch's mean loss."""
     from trainer.launch.prepare import Request, prepare_run
 
     options: dict[str, object] = {"data": job["photos"], "model": NET, "augmentation": "crop-flip", "batch-size": BATCH}
@@ -65,7 +65,7 @@ def ours(job: Mapping[str, Any], clock: Clock) -> float:
 
 
 def loop(job: Mapping[str, Any], clock: Clock) -> float:
-    """A plain loop: DataLoader, hybridized net, autograd, gluon.Trainer; the last epoch's mean loss."""
+    """A plain loop: DataLoader, hybridized net, autograd, gluon.Trainer; returns the last epoch's mean loss."""
     np.bool = bool  # type: ignore[attr-defined]  what MXNet needs of a newer numpy
     import mxnet as mx
     from gluoncv.data.transforms.block import RandomCrop
@@ -106,7 +106,7 @@ def loop(job: Mapping[str, Any], clock: Clock) -> float:
 
 
 def main(path: str) -> None:
-    """Runs the job in the file at `path`; `seconds` are those of an image."""
+    """Runs the job in the file at `path`; `seconds` is the time per image."""
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     if job.get("threads"):
         os.environ["OMP_NUM_THREADS"] = str(job["threads"])

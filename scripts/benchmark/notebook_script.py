@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 
 if "bool" not in vars(np):
-    np.bool = bool  # MXNet 1.9.1 asks for it
+    np.bool = bool  # MXNet 1.9.1 needs it
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -25,7 +25,7 @@ def loader(rows):
 
 
 def main():
-    """Trains, and prints a line an epoch."""
+    """Trains, and prints a line per epoch."""
     mx.random.seed(12345)
     training, validation = loader(ROWS), loader(VALIDATION_ROWS)
     net = gluon.nn.HybridSequential()

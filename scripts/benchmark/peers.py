@@ -1,4 +1,4 @@
-"""The peers' environment: made on the first call that needs it, and left alone from then on."""
+"""The peers' environment: created by the first call that needs it, and unchanged afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 REQUIREMENTS = Path(__file__).parent / "peers.txt"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-"""Where PyTorch keeps its builds without CUDA, which spare 5 GB."""
+"""PyTorch's index of builds without CUDA, which save 5 GB."""
 
 
 def python_of(folder: Path) -> Path:
@@ -34,7 +34,7 @@ def ensure(folder: Path) -> Path:
     requirements = REQUIREMENTS.read_text(encoding="utf-8")
     torch = re.search(r"^torch==\S+", requirements, re.MULTILINE)
     assert torch is not None
-    # Tried first and quickly; where that index cannot be reached, the configured ones have to have a torch.
+    # Tried first, with a short timeout; if that index cannot be reached, torch comes from the configured ones.
     quickly = ["install", "--no-deps", "--retries", "0", "--timeout", "10", "--index-url", CPU_INDEX, torch[0]]
     subprocess.run([*pip, *quickly], check=False, capture_output=True)
     subprocess.run([*pip, "install", "--requirement", str(REQUIREMENTS)], check=True)

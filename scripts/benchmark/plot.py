@@ -1,4 +1,4 @@
-"""The picture: one panel a workload, times on a logarithmic axis; dots, because bars would need a zero."""
+"""The picture: one panel per workload, times on a logarithmic axis; dots, because bars would need a zero."""
 
 from __future__ import annotations
 
@@ -47,5 +47,5 @@ def draw(results: Mapping[str, Sequence[report.Round]], titles: Mapping[str, str
 
 
 def _narrow(rows: Sequence[report.Row]) -> bool:
-    """Whether the axis may hold no power of ten, which alone would be labelled."""
+    """Whether the axis may contain no power of ten; only those are labelled by default."""
     return max(row.most or 0 for row in rows) < 5 * min(row.least or 1 for row in rows)

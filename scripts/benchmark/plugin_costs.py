@@ -1,6 +1,6 @@
-"""What plugins cost a batch: the task `logreg` as it comes, with one set of plugins after the other.
+"""The cost of plugins per batch: the task `logreg` with its defaults and one set of plugins after the other.
 
-All sets run in one process, in turn, so that what they are compared with is as close in time as can be.
+All sets run in turn in one process, so that compared measurements are close in time.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from trainer.catalog import registry
 
 NONE = "no plugins"
 NEEDED = {"gradient-clipping": {"norm": 1.0}}
-"""Options of plugins that do nothing without."""
+"""Options for plugins that do nothing without them."""
 NOT_HERE = {"cutmix", "mixed-precision"}
-"""Plugins that this net is nothing for: one wants images, one large nets, computed by oneDNN."""
+"""Plugins that do not work with this net: they need images, or oneDNN."""
 Given = Callable[[], "tuple[Sequence[str | Plugin], Sequence[str]]"]
-"""Makes what is added to the task's default plugins, and what is left out of them."""
+"""Returns the plugins to add to the task's default ones, and those to leave out."""
 
 
 class Empty(Plugin):
@@ -42,7 +42,7 @@ class Empty(Plugin):
 
 
 def variants() -> dict[str, Given]:
-    """The sets by name: none, ten empty ones, the task's own, and each plugin of ours that is installed."""
+    """The sets by name: none, ten empty ones, the task's defaults, and each built-in plugin."""
     defaults = list(registry.load(registry.TASKS, "logreg").defaults.plugins)  # type: ignore[attr-defined]
     sets: dict[str, Given] = {
         NONE: lambda: ((), defaults),
@@ -56,7 +56,7 @@ def variants() -> dict[str, Given]:
 
 
 def _alone(name: str, defaults: Sequence[str]) -> Given:
-    """A default plugin cannot be added a second time, so it is one that is not left out."""
+    """A set of one plugin; a default plugin cannot be added again, so it is the only one not left out."""
     if name in defaults:
         return lambda: ((), [default for default in defaults if default != name])
     return lambda: ([registry.create_plugin(name, NEEDED.get(name, {}), where=name)], defaults)
@@ -68,7 +68,7 @@ def _named(plugin: Plugin, name: str) -> Plugin:
 
 
 def seconds_a_batch(given: Given, epochs: int) -> float:
-    """The time of a run from its second epoch on, evaluations and the ends of epochs included, over its batches."""
+    """Seconds per batch from the second epoch on, including evaluations and the ends of epochs."""
     clock = Clock()
     plugins, without = given()
     with tempfile.TemporaryDirectory() as folder:

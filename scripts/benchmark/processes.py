@@ -1,4 +1,4 @@
-"""Starts the processes that are measured, all with the same surroundings."""
+"""Starts the measured processes, all with the same environment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UNSET = (
     "PYTORCH_",
     "PYTHON",
 )
-"""Beginnings of the variables that would change what is measured; the caller's are not passed on."""
+"""Prefixes of variables that would affect a measurement; the caller's values are not passed on."""
 TIMEOUT_SECONDS = 3600
 
 
@@ -39,21 +39,21 @@ class Failed(Exception):  # noqa: N818  a result, not a defect
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The two environments, and how many threads everyone gets."""
+    """The two environments, and the number of threads for all libraries."""
 
     own: Path
     """The Python of the project's environment."""
     peers: Path
     """The Python of the peers' environment."""
     threads: int | None = None
-    """None: every library decides for itself."""
+    """None: each library decides."""
 
     def python(self, environment: str) -> str:
         """The interpreter of `own` or `peers`."""
         return str({"own": self.own, "peers": self.peers}[environment])
 
     def variables(self) -> dict[str, str]:
-        """The environment variables of everything that is measured."""
+        """The environment variables of every measured process."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(UNSET)}
         kept["PYTHONPATH"] = str(SCRIPTS)
         if self.threads is not None:
@@ -94,7 +94,7 @@ def run(command: Sequence[str], surroundings: Surroundings, *, cwd: Path) -> dic
 
 
 def busy_seconds() -> float:
-    """The time that the machine's cores have been busy since it started; 0 where the system does not say (macOS)."""
+    """The time that the machine's cores have been busy since it started; 0 if the system does not report it (macOS)."""
     path = Path("/proc/stat")
     if not path.exists():
         return 0.0

@@ -19,11 +19,11 @@ REFERENCE = {
     "i": "a plain write and flush",
     "k": "trainer run, default plugins",
 }
-"""Which row the ratios of a workload are ratios to."""
+"""The reference row of each workload's ratios."""
 CHANCE = 0.98
-"""A final loss above this part of what the labels' frequency alone gives is no learning."""
+"""A final loss above this fraction of the loss of a constant prediction means that nothing was learned."""
 DISTURBED = 0.25
-"""With more cores than this busy with something else, a measurement says little: threads that wait for each other
+"""If other processes keep more cores than this busy, a measurement says little: threads that wait for each other
 become many times slower."""
 ABSOLUTE, RELATIVE = 0.05, 0.10
 """How far a final loss may lie above ours."""
@@ -36,7 +36,7 @@ class Row:
     workload: str
     name: str
     seconds: float | None
-    """The median over the rounds; None where it never ran."""
+    """The median over the rounds; None if it never ran."""
     least: float | None
     most: float | None
     rounds: int
@@ -46,13 +46,13 @@ class Row:
 
     @property
     def counts(self) -> bool:
-        """Whether it may be compared: it ran, and it learned."""
+        """Whether it can be compared: it ran, and it learned."""
         return self.seconds is not None and not self.note.startswith("does not learn")
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A ratio of two rows of one workload that is not to be above a bound."""
+    """An upper bound for the ratio of two rows of one workload."""
 
     workload: str
     row: str
@@ -74,28 +74,28 @@ GOALS = (
     *(
         Goal("k", ours, f"GluonCV's loop, {workers}", 1.0)
         for ours in ("trainer run, no plugins", "trainer run, default plugins")
-        for workers in ("no worker", "1 worker", "2 workers", "2 workers, a thread a core")
+        for workers in ("no worker", "1 worker", "2 workers", "2 workers, one thread per core")
     ),
     Goal("i", "a checkpoint", "a plain write and flush", 1.5),
 )
 
 
 def mark_learning(results: dict[str, dict[str, Any]], reference: str, chance: float) -> None:
-    """Flags those of a round whose final loss shows that they did not train the model that the reference trained.
+    """Flags the competitors of a round whose final loss shows that they did not train the reference's model.
 
-    `chance` is the loss of knowing nothing but how frequent the labels are. Where the reference is not part of the
-    round, chance alone decides.
+    `chance` is the loss of a constant prediction, the labels' frequency. If the reference is not part of the round,
+    only chance counts.
     """
     ours = results.get(reference, {}).get("loss")
     bound = CHANCE * chance if ours is None else min(CHANCE * chance, ours * (1 + RELATIVE) + ABSOLUTE)
     for answer in results.values():
         loss = answer.get("loss")
         if loss is not None:
-            answer["learns"] = bool(loss <= bound)  # false for NaN
+            answer["learns"] = bool(loss <= bound)  # also False for NaN
 
 
 def ratio(rounds: Sequence[Round], name: str, to: str) -> float | None:
-    """The median over the rounds that have both of the time of `name` divided by that of `to`."""
+    """The median ratio of the times of `name` and `to`, over the rounds that have both."""
     ratios = [
         each[name]["seconds"] / each[to]["seconds"]
         for each in rounds
@@ -105,7 +105,7 @@ def ratio(rounds: Sequence[Round], name: str, to: str) -> float | None:
 
 
 def rows(workload: str, rounds: Sequence[Round]) -> list[Row]:
-    """The lines of one workload, the competitors in the order in which they were named."""
+    """The rows of one workload, with the competitors in their given order."""
     names = list(dict.fromkeys(name for each in rounds for name in each))
     return [_row(workload, rounds, name) for name in names]
 
@@ -116,7 +116,7 @@ def _row(workload: str, rounds: Sequence[Round], name: str) -> Row:
     if not times:
         return Row(workload, name, None, None, None, 0, None, note=str(answers[-1].get("error", "")))
     notes = []
-    # One that shuffles without a seed can end a single round badly.
+    # A competitor that shuffles without a seed can have one bad round.
     missed = sum(not answer.get("learns", True) for answer in answers)
     if 2 * missed >= len(answers):
         losses = [answer["loss"] for answer in answers if "loss" in answer]
@@ -142,14 +142,14 @@ def _row(workload: str, rounds: Sequence[Round], name: str) -> Row:
 NOTES = {
     "threads": lambda values: values[-1] if not values[-1].isdecimal() else _threads(int(values[-1])),
     "cpu": lambda values: f"{show(median(values))} of CPU time",
-    "evaluation": lambda values: f"evaluation {show(median(values))} a row",
-    "memory": lambda values: f"{median(values) / 2**20:.0f} MiB beside the data",
+    "evaluation": lambda values: f"evaluation {show(median(values))} per row",
+    "memory": lambda values: f"{median(values) / 2**20:.0f} MiB in addition to the data",
     "share": lambda values: f"{median(values):.0%} of it exchange",
-    "added": lambda values: f"{median(values) * 1e6:+.1f} µs a batch",
+    "added": lambda values: f"{median(values) * 1e6:+.1f} µs per batch",
     "rate": lambda values: f"{median(values):.0f} a second",
     "growth": lambda values: f"last tenth {median(values):.2f} × first tenth",
 }
-"""What a note says of further things that were measured."""
+"""The notes on further measurements."""
 
 
 def _threads(count: int) -> str:
@@ -157,7 +157,7 @@ def _threads(count: int) -> str:
 
 
 def judge(goal: Goal, rounds: Sequence[Round]) -> tuple[float | None, str]:
-    """The measured ratio, and `met`, `not met`, or why it cannot be said."""
+    """The measured ratio, and `met`, `not met`, or why there is no verdict."""
     measured = ratio(rounds, goal.row, goal.than)
     if measured is None:
         return None, "not measured"
@@ -168,7 +168,7 @@ def judge(goal: Goal, rounds: Sequence[Round]) -> tuple[float | None, str]:
 
 
 def show(seconds: float) -> str:
-    """A time with three digits, in a unit that suits it."""
+    """A time with three digits, in a suitable unit."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if abs(seconds) >= size:
             return f"{seconds / size:.3g} {unit}" if abs(seconds) < 100 * size else f"{seconds / size:.0f} {unit}"
@@ -176,7 +176,7 @@ def show(seconds: float) -> str:
 
 
 def markdown(results: Mapping[str, Sequence[Round]], titles: Mapping[str, str], goals: Sequence[Goal] = GOALS) -> str:
-    """All tables and the goals, ready for a page."""
+    """All tables and the goals as Markdown."""
     parts = []
     for workload, rounds in results.items():
         unit = UNITS[workload]
@@ -203,7 +203,7 @@ def markdown(results: Mapping[str, Sequence[Round]], titles: Mapping[str, str], 
 
 
 def compact(results: Mapping[str, Sequence[Round]], titles: Mapping[str, str]) -> str:
-    """One table of all trainings: a line for each competitor, the time a step and how many times ours that is."""
+    """One table of all trainings: a row per competitor, with its time per step and the ratio to ours."""
     trainings = [workload for workload in results if workload in "abcd"]
     tables = {workload: {row.name: row for row in rows(workload, results[workload])} for workload in trainings}
     names = list(dict.fromkeys(name for table in tables.values() for name in table))
@@ -224,7 +224,7 @@ def _cell(row: Row | None) -> str:
 
 
 def text(results: Mapping[str, Sequence[Round]], goals: Sequence[Goal] = GOALS) -> str:
-    """The same for a terminal."""
+    """The tables for a terminal."""
     lines = []
     for key, rounds in results.items():
         to = REFERENCE.get(key)
@@ -243,12 +243,12 @@ def text(results: Mapping[str, Sequence[Round]], goals: Sequence[Goal] = GOALS) 
 
 
 UNITS = {
-    **dict.fromkeys("abcd", "a step"),
-    "e": "the whole",
-    "f": "the whole",
-    "g": "a batch",
-    "h": "a row",
-    "i": "a save",
-    "j": "a step",
-    "k": "an image",
+    **dict.fromkeys("abcd", "per step"),
+    "e": "in total",
+    "f": "in total",
+    "g": "per batch",
+    "h": "per row",
+    "i": "per save",
+    "j": "per step",
+    "k": "per image",
 }

@@ -1,4 +1,4 @@
-"""One round of each workload: everyone once, in an order that changes from round to round."""
+"""One round of each workload: each competitor once, in an order that changes between rounds."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ START_UPS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be measured, and where."""
+    """What to measure, and where."""
 
     surroundings: Surroundings
     competitors: Sequence[Competitor]
     quick: bool
     patience: int
-    """How often a measurement is repeated while something else keeps the machine busy."""
+    """How often a measurement is repeated if something else keeps the machine busy."""
     say: Callable[[str], None]
 
     def round(self, workload: str, number: int) -> Answers:
@@ -67,7 +67,7 @@ class Plan:
                 measure = partial(answer_of, "worker", job, self.surroundings, environment=competitor.environment)
                 answers[competitor.name] = self._measured(competitor.name, measure)
         chance = -frequency * np.log(frequency) - (1 - frequency) * np.log(1 - frequency)
-        # The few steps of a quick round lead to losses that differ by chance.
+        # After the few steps of a quick round, losses differ by chance.
         report.mark_learning(answers, "" if self.quick else report.REFERENCE[training.key], float(chance))
         return {competitor.name: answers[competitor.name] for competitor in mine}
 
@@ -101,7 +101,7 @@ class Plan:
         exponents = (3, 4) if self.quick else (4, 5, 6, 7)
         jobs: dict[str, dict[str, Any]] = {f"10^{exponent} rows": {"rows": 10**exponent} for exponent in exponents}
         epochs = 20 if self.quick else 500
-        jobs[f"metrics-log over {epochs} epochs, a step"] = {"epochs": epochs}
+        jobs[f"metrics-log over {epochs} epochs, per step"] = {"epochs": epochs}
         return {
             name: self._measured(name, partial(answer_of, "growth", job, self.surroundings))
             for name, job in jobs.items()
@@ -146,8 +146,8 @@ class Plan:
         return {name: answers[name] for name in kinds}
 
     def _measured(self, name: str, measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """What was measured, or the error; where others kept the machine busy, it is measured again, and the
-        least disturbed one counts."""
+        """The measurement, or the error; if other processes kept the machine busy, it is repeated, and the least
+        disturbed one counts."""
         answers: list[dict[str, Any]] = []
         for _ in range(1 + self.patience):
             try:

@@ -1,4 +1,4 @@
-"""What a checkpoint costs beside a plain write of the same bytes, both flushed to the disk; in turn, in one process."""
+"""The cost of a checkpoint and of a plain write of the same bytes, both flushed; in turn, in one process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PLAIN, OURS = "a plain write and flush", "a checkpoint"
 def main(path: str) -> None:
     """Runs the job in the file at `path`: `megabytes` in 20 arrays, as parameters and states are."""
     job = json.loads(Path(path).read_text(encoding="utf-8"))
-    # Beside the results, and not in a temporary folder, which may lie in memory.
+    # Next to the results, because a temporary folder may be in memory.
     folder = Path(job["place"])
     generator = np.random.default_rng(0)
     size = job["megabytes"] * 1_000_000 // 20 // 4

@@ -1,6 +1,6 @@
-"""One competitor on one workload, in a process of its own: `python -m benchmark.worker JOB.json`.
+"""One competitor on one workload, in a separate process: `python -m benchmark.worker JOB.json`.
 
-The answer goes into the file that the job names, since libraries write to standard output as they please.
+The answer goes into the file that the job names, because libraries write to standard output.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from benchmark.workloads import cross_entropy
 
 CHECKED_ROWS = 100_000
-"""The final loss is computed over so many rows, at most."""
+"""The final loss is computed over at most this many rows."""
 CHUNK = 10_000
 
 
 @dataclass
 class Job:
-    """What a competitor is given."""
+    """The input of a competitor."""
 
     x: NDArray[np.float32]
     """(rows, features)"""
@@ -38,7 +38,7 @@ class Job:
     rate: float
     seed: int
     folder: Path
-    """Where it may write."""
+    """A folder to write to."""
 
     @property
     def widths(self) -> list[int]:
@@ -48,12 +48,12 @@ class Job:
 
 @dataclass
 class Clock:
-    """When each epoch began, and when the last one ended."""
+    """Records when each epoch began, and when the last one ended."""
 
     times: list[float] = field(default_factory=list)
 
     def epoch(self) -> None:
-        """An epoch begins, which is where the one before has ended."""
+        """Call this at the start of an epoch, which is the end of the previous one."""
         self.times.append(time.perf_counter())
 
     end = epoch
@@ -91,12 +91,12 @@ def main(path: str) -> None:
 
 
 def threads() -> str:
-    """How many threads the library that was measured computes with."""
+    """The number of threads that the measured library computes with."""
     told = os.environ.get("OMP_NUM_THREADS")
     if "trainer.mxnet" in sys.modules:
         return str(sys.modules["trainer.mxnet"].COMPUTING)
     if "mxnet" in sys.modules:
-        return told or str(max(1, cores() // 2))  # MXNet takes hyperthreads for granted
+        return told or str(max(1, cores() // 2))  # MXNet assumes hyperthreads
     if "torch" in sys.modules:
         return str(sys.modules["torch"].get_num_threads())
     if "sklearn" in sys.modules:
@@ -107,7 +107,7 @@ def threads() -> str:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -26,7 +26,7 @@ class Training:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches an epoch, the last and shorter one included."""
+        """Batches per epoch, including the shorter last one."""
         return -(-self.rows // self.batch)
 
     def quick(self) -> Training:
@@ -60,7 +60,7 @@ TRAINING = {
 OTHERS = {
     "e": "whole processes: `trainer run logreg` and the notebook as a script",
     "f": "import and start-up",
-    "g": "what plugins cost a batch, on the notebook's net",
+    "g": "the cost of plugins per batch, on the notebook's net",
     "h": "how cost grows with the rows: 28 features, linear, batch 1024",
     "i": "saving 100 MB of parameters and states",
     "j": "the sum over two processes: 1000 features, batch 256",
@@ -69,12 +69,12 @@ OTHERS = {
 
 
 def title(key: str) -> str:
-    """What a workload is, in a line."""
+    """A one-line description of a workload."""
     return TRAINING[key].title if key in TRAINING else OTHERS[key]
 
 
 def save(training: Training, folder: Path) -> tuple[Path, Path]:
-    """The data as two .npy files, which every competitor maps into its memory."""
+    """Writes the data as two .npy files, which every competitor maps into its memory."""
     paths = folder / f"{training.key}-x.npy", folder / f"{training.key}-y.npy"
     for path, array in zip(paths, training.data(), strict=True):
         np.save(path, array)

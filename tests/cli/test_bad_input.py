@@ -264,7 +264,7 @@ def test_fewer_rows_than_devices(command):
         (["--train-rows", "0"], "--train-rows: '0' does not fit"),
         (["--label", "x"], "--label: it needs a table. Add --data FILE"),
         (["--epohcs", "3"], "No such option: --epohcs"),
-        (["--name", "a/b"], "'a/b' cannot be a folder's name"),
+        (["--name", "a/b"], "'a/b' cannot be a folder name"),
         (["--config", "no.toml"], "no.toml: there is no such file"),
     ],
 )
@@ -307,7 +307,7 @@ def test_a_name_that_is_taken(command, tmp_path):
     assert command("run", "logreg", "--epochs", 1, "--name", "mine")[0] == 0
     before = sorted(path.name for path in (tmp_path / "runs" / "logreg" / "mine").iterdir())
     code, message = command("run", "logreg", "--epochs", 1, "--name", "mine")
-    assert (code, "there is a run in" in message) == (2, True)
+    assert (code, "already exists" in message) == (2, True)
     assert sorted(path.name for path in (tmp_path / "runs" / "logreg" / "mine").iterdir()) == before
 
 

@@ -250,14 +250,14 @@ def test_runs_dir_and_name_say_where_the_folder_is(command, tmp_path):
     assert (tmp_path / "elsewhere" / "deep" / "logreg" / "first.try" / "run.json").exists()
     code, _, err = command("run", "logreg", *SHORT, "--runs-dir", "elsewhere/deep", "--name", "first.try")
     assert code == 2
-    assert "there is a run in" in err
+    assert "already exists" in err
 
 
 def test_steps_ends_a_run_early_and_says_so(command, tmp_path):
     code, out, _ = command("run", "logreg", *SHORT, "--steps", 3)
     assert code == 0
     assert "stopped after 1 epochs, 3 steps" in out
-    assert "it has done the 3 steps that were asked for" in out
+    assert "it has reached its limit of 3 steps" in out
     assert record(only(tmp_path / "runs"))["step"] == 3
 
 

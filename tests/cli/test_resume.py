@@ -256,7 +256,7 @@ def test_a_stopped_run_goes_on_with_more_steps(command):
     code, _, err = command("resume", "run")
     assert (code, err) == (
         2,
-        "error: the run has stopped (it has done the 14 steps that were asked for). Pass --epochs with more than 3, or "
+        "error: the run has stopped (it has reached its limit of 14 steps). Pass --epochs with more than 3, or "
         "--steps with more than 14, to train on.\n",
     )
     code, out, _ = command("resume", "run", "--steps", "20")
@@ -339,7 +339,7 @@ def test_two_processes_never_share_a_folder(tmp_path, command):
     try:
         code, _, err = command("resume", "runs/logreg/run")
         assert code == 2
-        assert err.startswith(f"error: a run is going on in {tmp_path / 'runs' / 'logreg' / 'run'}. Wait for its end")
+        assert err.startswith(f"error: a run is using {tmp_path / 'runs' / 'logreg' / 'run'}. Wait until it ends")
         assert "running" in command("runs", "list")[1]
     finally:
         training.kill()
@@ -397,7 +397,7 @@ def test_runs_are_listed_with_their_status(command, finished):
     assert code == 0
     lines = out.splitlines()
     assert lines[0].split() == ["logreg/run", "finished", "epoch", "3,", "step", "30"]
-    assert lines[1].startswith("logreg/short  stopped (it has done the 3 steps that were asked for)")
+    assert lines[1].startswith("logreg/short  stopped (it has reached its limit of 3 steps)")
     entries = [json.loads(line) for line in command("runs", "list", "--json")[1].splitlines()]
     assert [entry["status"] for entry in entries] == ["finished", "stopped"]
     assert entries[0]["metrics"]["validation/loss"] > 0

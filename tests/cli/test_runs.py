@@ -85,7 +85,7 @@ def test_filters_and_columns(command, three):
 def test_a_figure_that_no_run_has_is_an_error_with_the_likely_one(command, three):
     code, out, err = command("runs", "list", "--sort", "validation/los")
     assert (code, out) == (2, "")
-    assert "no run has a figure 'validation/los'. Did you mean 'validation/loss'?" in err
+    assert "no run has a metric 'validation/los'. Did you mean 'validation/loss'?" in err
 
 
 # ---- show and compare ------------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def test_a_figure_that_no_run_has_is_an_error_with_the_likely_one(command, three
 def test_show_tells_everything_in_text_and_in_json(command, three):
     code, out, _ = command("runs", "show", "c")
     assert code == 0
-    assert out.startswith("logreg/c  stopped (it has done the 3 steps that were asked for)")
+    assert out.startswith("logreg/c  stopped (it has reached its limit of 3 steps)")
     for part in ("optimizer.name = adam", "mxnet = 1.9.1", "engine asked to stop", "config.toml", "threshold-tuner"):
         assert part in out
     told = json.loads(command("runs", "show", "logreg/c", "--json")[1])
@@ -196,7 +196,7 @@ def test_a_run_that_is_going_on_stays(three, tmp_path):
     holder.expect("held")
     done = trainer("runs", "remove", "a", "--yes", cwd=tmp_path)
     assert done.returncode == 2
-    assert "a run is going on in" in done.stderr
+    assert "a run is using" in done.stderr
     assert three["a"].exists()
     holder.close(force=True)
     assert trainer("runs", "remove", "a", "--yes", cwd=tmp_path).returncode == 0

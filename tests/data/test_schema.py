@@ -83,7 +83,7 @@ def test_numbers_written_as_text_are_numbers_and_categorical_makes_text_of_numbe
 
 def test_too_many_categories_are_an_error():
     names = [f"n{number}" for number in range(1001)]
-    with pytest.raises(UsageError, match=r"1001 different texts.*Add --ignore a"):
+    with pytest.raises(UsageError, match=r"1001 different values.*Add --ignore a"):
         learn(table(a=names, y=(["no", "yes"] * 501)[:1001]))
 
 

@@ -325,16 +325,16 @@ def test_the_folder_is_named_and_nothing_is_made_before_the_run(tmp_path):
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "", "a b", "-x", "a\n"])
 def test_a_name_that_cannot_be_a_folders_is_refused(name, tmp_path):
-    assert f"--name: {name!r} cannot be a folder's name" in refused(runs_dir=tmp_path, name=name)
+    assert f"--name: {name!r} cannot be a folder name" in refused(runs_dir=tmp_path, name=name)
 
 
 def test_a_name_that_is_taken_is_refused(tmp_path):
     launch(runs_dir=tmp_path, name="first").train()
-    assert "--name: there is a run in" in refused(runs_dir=tmp_path, name="first")
+    assert "first already exists" in refused(runs_dir=tmp_path, name="first")
     two = [launch(runs_dir=tmp_path, name="second") for _ in range(2)]
     run = two[0].train()
     before = (run.folder / "run.json").read_text()
-    with pytest.raises(UsageError, match="second cannot be made"):
+    with pytest.raises(UsageError, match="second cannot be created"):
         two[1].train()
     assert (run.folder / "run.json").read_text() == before
     assert [path.name for path in (tmp_path / "toy").iterdir() if path.name.startswith(".")] == []

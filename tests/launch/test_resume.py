@@ -280,7 +280,7 @@ def test_the_state_of_a_plugin_that_is_missing_is_reported_and_kept(tmp_path, ca
     folder, saved = killed(tmp_path, Counter())
     with pytest.raises(PluginError):
         engine(Tiny(train_rows=8), KillAt(5), folder=folder, resume_from=saved).fit()
-    assert "the state of a plugin 'counter', which this run does not use: it is kept" in caplog.text
+    assert "state for plugin 'counter', which this run does not use; the state is kept" in caplog.text
     again = Counter()
     engine(Tiny(train_rows=8), again, folder=folder, resume_from=checkpoint.complete_checkpoints(folder)[0]).fit()
     assert again.numbers.tolist() == [1, 2, 3, 6, 7, 8]
@@ -291,7 +291,7 @@ def test_a_plugin_that_is_new_begins_afresh_and_is_reported(tmp_path, caplog):
     counter = Counter()
     engine(Tiny(train_rows=8), counter, folder=folder, resume_from=saved).fit()
     assert counter.count == 5
-    assert "no state of the plugin 'counter': it begins afresh" in caplog.text
+    assert "no state for plugin 'counter', which starts from its initial state" in caplog.text
 
 
 class Broken(Counter):
@@ -323,14 +323,14 @@ def test_a_plugin_that_does_not_take_its_state_back_is_named(tmp_path):
             state["other"]
 
     folder, saved = killed(tmp_path, Counter())
-    with pytest.raises(PluginError, match="plugin 'counter' does not take back the state that it had saved: KeyError"):
+    with pytest.raises(PluginError, match="plugin 'counter' cannot load the state that it saved: KeyError"):
         engine(Tiny(train_rows=8), Changed(), folder=folder, resume_from=saved)
 
 
 @pytest.mark.parametrize(
     ("task", "values", "message"),
     [
-        (Tiny(train_rows=6), {}, "there are 6 training rows, but there were 8"),
+        (Tiny(train_rows=6), {}, "there are 6 training rows, but the checkpoint was written with 8"),
         (Tiny(train_rows=8, make_net=lambda: dense(3)), {}, "the net is not the one that was saved: .*weight"),
         (Tiny(train_rows=8), {"optimizer": {"name": "adam"}}, "the optimizer is adam, but its saved states are .* sgd"),
     ],

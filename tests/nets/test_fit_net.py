@@ -265,11 +265,11 @@ def test_resume_continues_to_the_same_bits(tmp_path):
         ({"metrics": "f1"}, "the metric 'f1' does not go with the loss softmax-cross-entropy"),
         ({"train": (X, Y[:-1])}, "the numbers of rows differ: X has 90, y has 89"),
         ({"train": (X, Y + 1)}, "a label is 3, and the net gives 3 numbers per row"),
-        ({"train": (X, np.array(["a", "b", "c"])[Y])}, "the labels are texts"),
+        ({"train": (X, np.array(["a", "b", "c"])[Y])}, "the labels are strings"),
         ({"train": X}, "one array is not rows with labels"),
         ({"train": (X[:0], Y[:0])}, "X has 0 rows"),
         ({"train": (np.where(X > 2, np.nan, X), Y)}, "holds nan in row"),
-        ({"train": (row for row in [(X, Y)])}, "can be gone through once only"),
+        ({"train": (row for row in [(X, Y)])}, "can be iterated only once"),
         ({"validation": 1.5}, "1.5 is not a part of the training rows"),
         ({"validation": (X[:, :2], Y)}, r"the rows of X have shape \(2,\), those of train \(4,\)"),
         ({"train": [(X, Y)], "validation": 0.2}, "can be taken from arrays only"),
@@ -294,5 +294,5 @@ def test_the_class_of_a_net_is_not_a_net():
 def test_a_net_whose_outputs_do_not_fit_the_labels_is_refused_before_training():
     with pytest.raises(UsageError, match="the net gives one number per row, and softmax-cross-entropy needs one per"):
         fit(dense(1), train=(X, Y), loss=SCE)
-    with pytest.raises(UsageError, match=r"the net does not take one row of the data"):
+    with pytest.raises(UsageError, match=r"the net does not accept one row of the data"):
         fit(gluon.nn.Dense(3, in_units=7), train=(X, Y), loss=SCE)

@@ -40,13 +40,13 @@ BAD[5, 2] = np.nan
         ({"train": (X, ["cat"] * 90)}, "numpy.unique(y, return_inverse=True)"),
         ({"train": ([[1, 2], [3]], [0, 1])}, "rows have different lengths"),
         ({"train": ((row for row in X), Y)}, "not an array of rows"),
-        ({"train": (row for row in X)}, "a generator can be gone through once only"),
+        ({"train": (row for row in X)}, "a generator can be iterated only once"),
         ({"train": [X, Y]}, "Write a tuple"),
         ({"train": X}, "not rows with labels"),
         ({"validation": 1.5}, "1.5 is not a part of the training rows"),
         ({"validation": True}, "True is not a part"),
         ({"validation": (X[:, :3], Y)}, "the rows of X have shape (3,)"),
-        ({"validation": (X, Y, np.ones(90))}, "the validation rows alone have weights"),
+        ({"validation": (X, Y, np.ones(90))}, "the validation rows have weights, the others have none"),
         ({"train": Again(), "validation": 0.2}, "can be taken from arrays only"),
         ({"loss": lambda outputs, labels: (outputs - 1).mean()}, "It has to give one value per row"),
         ({"loss": "l2"}, "y has shape (90,), and the net gives (90, 2)"),
@@ -75,7 +75,7 @@ def test_batches_that_cannot_be_started_anew_are_refused():
         def __iter__(self):
             return (batch for batch in self.batches)
 
-    with pytest.raises(UsageError, match="it gave no batch when it was started anew"):
+    with pytest.raises(UsageError, match="it gave no batch when it was iterated again"):
         trained(train=Once(), epochs=3)
 
 

@@ -61,8 +61,8 @@ def test_a_phase_gives_the_function_its_turn():
     [
         (lambda: on.epoch_end(3), "3 is not a function"),
         (lambda: on.epoch_end(lambda: None), "does not take one argument, the run"),
-        (lambda: on.batch_end(print, every=0), "every=0 is not a number of times"),
-        (lambda: on.setup(print, every=2), "every= does not go with it"),
+        (lambda: on.batch_end(print, every=0), "every=0 is not a positive integer"),
+        (lambda: on.setup(print, every=2), "every= has no effect here"),
         (lambda: on.batch_end(print, phase=3), "phase=3 is not a phase"),
         (lambda: on.batch_end(print, name="a b"), "'a b' is not a plugin's name"),
     ],

@@ -72,7 +72,7 @@ def test_the_direction_is_the_metrics_own():
 
 def test_a_direction_that_nobody_knows_has_to_be_given():
     logging = plugin("log", phase=Phase.MEASURE, epoch_end=lambda run: run.log({"figure": 1}))
-    with pytest.raises(UsageError, match=r"whether more or less of 'figure' is better.*mode=max"):
+    with pytest.raises(UsageError, match=r"whether higher or lower 'figure' is better.*mode=max"):
         engine(Tiny(), EarlyStopping(monitor="figure"), logging).fit()
 
 

@@ -282,7 +282,7 @@ def test_an_error_of_the_user_is_said_before_any_trial_and_leaves_nothing(tmp_pa
             ("--search", "dropout=0..0.5", "--monitor", "validation/los"),
             "whether a larger or a smaller 'validation/los'",
         ),
-        (("--search", "dropout=0..0.5", "--study", "../x"), "cannot be a folder's name"),
+        (("--search", "dropout=0..0.5", "--study", "../x"), "cannot be a folder name"),
         (("--search", "dropout=0..0.5", "--data", "no.csv", "--label", "x"), "there is no such file"),
         (("--search", "dropout=0..0.5", "--storage", "nothing://"), "--storage"),
         ((), "there is nothing to search"),

@@ -129,7 +129,7 @@ class Nested(Good):
 
 
 class NeedsFolder(Good):
-    """Takes for granted that there is a folder."""
+    """Assumes that there is a folder."""
 
     def on_fit_end(self, run):
         (run.folder / "end").touch()
@@ -153,14 +153,14 @@ class Dice(Good):
 
 
 class Forgets(Good):
-    """Does not take its state back."""
+    """Does not load its state."""
 
     def load_state_dict(self, state):
         pass
 
 
 class StartsAfresh(Good):
-    """Takes it back, and forgets it in setup."""
+    """Loads its state, and resets it in setup."""
 
     def on_setup(self, run):
         super().on_setup(run)
@@ -187,7 +187,7 @@ class Hoards(Good):
 
 
 class Appends(Plugin):
-    """Does not cut its file back."""
+    """Does not truncate its file."""
 
     def on_batch_end(self, run):
         if run.folder is not None:
@@ -207,7 +207,7 @@ class Careless(Good):
 
 
 class Confident(Good):
-    """Takes for granted that an epoch has been evaluated."""
+    """Assumes that an epoch has been evaluated."""
 
     def on_fit_end(self, run):
         run.log({"best": run.history[0]["validation/loss"]})
@@ -275,7 +275,7 @@ BREAKERS = [
     (Silent, "its-class-is-declared-correctly", "the options mystery have no help text"),
     (Undocumented, "its-class-is-declared-correctly", "has no docstring"),
     (lambda: NoneForTOML(limit=None), "options-go-through-toml-and-flags", "limit was None and is 3"),
-    (Nested, "options-go-through-toml-and-flags", "the option table does not take its own value from --set"),
+    (Nested, "options-go-through-toml-and-flags", "the option table refuses its own value from --set"),
     (NeedsFolder, "a-whole-run-works", "run.folder is None.*on_fit_end raised TypeError"),
     (Shared, "two-runs-are-the-same", "run/metrics/total"),
     (Dice, "two-runs-are-the-same", "run/metrics/dice"),
@@ -283,7 +283,7 @@ BREAKERS = [
     (StartsAfresh, "state-survives-a-save-and-a-load", "on_setup must not reset it"),
     (Odd, "state-survives-a-save-and-a-load", "no checkpoint could be written|state_dict raised"),
     (Forgets, "a-resumed-run-equals-an-uninterrupted-one", "killed at step 2 and resumed"),
-    (Hoards, "a-resumed-run-equals-an-uninterrupted-one", "ends with _count = 16, and .* with 18"),
+    (Hoards, "a-resumed-run-equals-an-uninterrupted-one", "ends with _count = 16, .* with 18"),
     (Dice, "a-resumed-run-equals-an-uninterrupted-one", "run/metrics/dice"),
     (Appends, "a-resumed-run-equals-an-uninterrupted-one", "lines in appends.txt"),
     (Careless, "it-survives-an-exception-elsewhere", "fails in on_setup: on_teardown raised AttributeError"),
@@ -325,7 +325,7 @@ def test_a_file_that_is_named_has_to_be_the_same_to_the_byte():
             if run.folder is not None:
                 (run.folder / "stamp.bin").write_text(str(run.resumed))
 
-    with pytest.raises(BrokenPromiseError, match="has written another stamp"):
+    with pytest.raises(BrokenPromiseError, match="has written a different stamp"):
         check_of(plugin_checks(Stamped, files=["stamp.bin"]), "a-resumed-run-equals-an-uninterrupted-one")()
     with pytest.raises(BrokenPromiseError, match="has not written other"):
         check_of(plugin_checks(Stamped, files=["other.bin"]), "a-resumed-run-equals-an-uninterrupted-one")()
@@ -507,11 +507,11 @@ class MeanOverRows(Base):
 
 
 TASK_BREAKERS = [
-    (TwoNeurons, "the-net-has-the-outputs-that-the-loss-needs", r"the net has 2 outputs per row, and a row has 1"),
+    (TwoNeurons, "the-net-has-the-outputs-that-the-loss-needs", r"the net has 2 outputs per row, but a row has 1"),
     (OneForSoftmax, "the-net-has-the-outputs-that-the-loss-needs", "over one output is always 0"),
-    (MinusOne, "labels-are-what-the-loss-needs", r"needs labels in \{0, 1\}, and the data have \{-1, 1\}"),
-    (FromOne, "labels-are-what-the-loss-needs", r"needs labels in 0 to 1, .* and the data have \{1, 2\}"),
-    (Unseeded, "two-runs-are-the-same", "another result the second time: run/metrics"),
+    (MinusOne, "labels-are-what-the-loss-needs", r"needs labels in \{0, 1\}, but the data have \{-1, 1\}"),
+    (FromOne, "labels-are-what-the-loss-needs", r"needs labels in 0 to 1, .* but the data have \{1, 2\}"),
+    (Unseeded, "two-runs-are-the-same", "a different result the second time: run/metrics"),
     (TwoFacedTask, "compiled-and-recorded-steps-agree", "differ by"),
     (AveragesOverBatches, "metrics-do-not-depend-on-the-batch-size", r"validation/f1 is .* in batches of 7"),
     (PairsOnly, "any-batch-size-trains", "batch_size = 1.*two rows at least"),

@@ -50,7 +50,7 @@ def _values(entry: registry.Installed, sets: Sequence[str]) -> dict[str, str]:
         section, _, option = key.strip().rpartition(".")
         if not equals or section not in (entry.name, registry.WORDS[entry.group]):
             raise UsageError(
-                f"{each!r} does not set one of its options", where="--set", fix=f"Write {entry.name}.OPTION=VALUE."
+                f"{each!r} does not name one of its options", where="--set", fix=f"Write {entry.name}.OPTION=VALUE."
             )
         values[option] = value
     return values

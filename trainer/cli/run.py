@@ -60,7 +60,7 @@ def task_command(
 
 
 def _parameter(option: options.Option, panel: str) -> inspect.Parameter:
-    """A flag for an option. Its value stays text here: one place, `Option.parse`, understands and checks values."""
+    """A flag for an option. Its value stays text here; `Option.parse` alone parses and checks values."""
     flag = f"--{option.name}"
     default = option.default_text
     if option.is_switch:
@@ -89,7 +89,7 @@ def _flag(
 
 
 def _metavar(option: options.Option) -> str:
-    """INTEGER, TEXT and so on; the words of a choice are shown as you type them."""
+    """INTEGER, TEXT and so on; the words of a choice in lower case, as you type them."""
     return option.type_name if "|" in option.type_name else option.type_name.upper()
 
 

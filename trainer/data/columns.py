@@ -1,4 +1,4 @@
-"""One column of a table: its Arrow values, what is learned of it on the training rows, and the inputs it becomes."""
+"""One column of a table: its Arrow values, its statistics over the training rows, and the net inputs it becomes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Indices = NDArray[np.int64]
 """Row numbers, from 0."""
 Kind = Literal["numeric", "boolean", "text"]
 MOSTLY_NUMBERS = 0.9
-"""A text column of which at least so much reads as numbers is taken for numbers with a mistake in them."""
+"""If at least this share of a text column parses as numbers, it counts as a numeric column with an error."""
 MOST_CATEGORIES = 1000
 MISSING_NAME = "(missing)"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column as the training rows have it. `mean` fills what is missing and, with `deviation`, standardises."""
+    """A column's statistics over the training rows. `mean` fills missing values; `mean` and `deviation` standardise."""
 
     name: str
     kind: Kind
@@ -37,7 +37,7 @@ class Column:
 
     @property
     def width(self) -> int:
-        """How many inputs of the net it becomes."""
+        """The number of net inputs it becomes."""
         return len(self.categories) + self.missing_category if self.kind == "text" else 1
 
     @property
@@ -51,7 +51,7 @@ class Column:
 
 @contextmanager
 def rows_of_the_table(rows: Indices | None) -> Iterator[None]:
-    """Errors in the chosen `rows` (n,) name the row of the whole table instead, which is the one to look up."""
+    """Makes errors in the selected `rows` (n,) name the row of the whole table, which is the one to look up."""
     try:
         yield
     except UsageError as error:
@@ -62,7 +62,7 @@ def rows_of_the_table(rows: Indices | None) -> Iterator[None]:
 
 
 def values_of(table: pa.Table, name: str, rows: Indices | None) -> pa.ChunkedArray:
-    """A column, or `rows` (n,) of it, as text, truth values, integers or floats if its type is of that kind."""
+    """A column, or `rows` (n,) of it, with dictionaries, large strings, half floats and decimals as plain types."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -74,7 +74,7 @@ def values_of(table: pa.Table, name: str, rows: Indices | None) -> pa.ChunkedArr
     if pa.types.is_large_string(values.type) or str(values.type) == "string_view":
         return compute.cast(values, pa.string())
     if pa.types.is_float16(values.type):
-        # By way of numpy, because early pyarrow casts no half floats; NaN is missing, as everywhere.
+        # Through numpy, because older pyarrow cannot cast half floats; NaN is missing, as everywhere.
         return pa.chunked_array([pa.array(values.to_numpy().astype(np.float32), from_pandas=True)])
     return compute.cast(values, pa.float64()) if pa.types.is_decimal(values.type) else values
 
@@ -84,7 +84,7 @@ def as_float(values: pa.ChunkedArray) -> pa.ChunkedArray:
     import pyarrow as pa
     from pyarrow import compute
 
-    # In a file of few rows a column may hold no value at all; its type is then null.
+    # In a small file a column may have no value at all; its type is then null.
     wanted = pa.types.is_integer(values.type) or pa.types.is_null(values.type)
     return compute.cast(values, pa.float64(), safe=False) if wanted else values
 
@@ -108,7 +108,7 @@ def check_flat(name: str, values: pa.ChunkedArray, *, where: str) -> None:
 
 
 def learn(name: str, values: pa.ChunkedArray, *, categorical: bool, where: str) -> Column:
-    """What the column is, from the training rows. Raises UsageError for one that nothing can be learned from."""
+    """The column's statistics over the training rows. Raises UsageError for a column without information."""
     import pyarrow as pa
 
     if values.null_count == len(values):
@@ -125,7 +125,7 @@ def learn(name: str, values: pa.ChunkedArray, *, categorical: bool, where: str) 
         raise UsageError(f"column {name!r} is all missing", where=where, fix=f"Add --ignore {name}.")
     mean, deviation = float(present.mean()), float(present.std())
     if deviation <= abs(mean) * 1e-12:
-        # Constant, perhaps but for rounding, which dividing by such a deviation would blow up to noise.
+        # Constant up to rounding; dividing by such a deviation would amplify the rounding to noise.
         mean, deviation = float(present[0]), 1.0
     return Column(name, "numeric", mean=mean, deviation=deviation)
 
@@ -134,7 +134,7 @@ def _learn_text(name: str, values: pa.ChunkedArray, *, where: str) -> Column:
     categories = sorted(value for value in values.unique().to_pylist() if value is not None)
     if len(categories) > MOST_CATEGORIES:
         raise UsageError(
-            f"column {name!r} has {len(categories)} different texts, too many to be categories",
+            f"column {name!r} has {len(categories)} different values, too many for categories",
             where=where,
             fix=f"Add --ignore {name}.",
         )
@@ -142,7 +142,7 @@ def _learn_text(name: str, values: pa.ChunkedArray, *, where: str) -> Column:
 
 
 def kind_of(name: str, values: pa.ChunkedArray, *, where: str) -> Kind:
-    """Numeric, boolean or text. Raises UsageError for numbers with stray text, and for types that are neither."""
+    """Numeric, boolean or text. Raises UsageError for numbers with stray text, and for other types."""
     import pyarrow as pa
 
     kind = values.type
@@ -178,7 +178,7 @@ def stray_text(name: str, values: pa.ChunkedArray, *, where: str) -> UsageError:
 
 
 def readable(values: pa.ChunkedArray) -> NDArray[np.bool_]:
-    """Which values of a text column read as numbers; False for missing ones."""
+    """Which values of a text column parse as numbers; False for missing ones."""
     from pyarrow import compute
 
     pattern = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?[iI]nf(inity)?$"
@@ -199,7 +199,7 @@ def numbers_of(name: str, values: pa.ChunkedArray, *, where: str) -> NDArray[np.
         if int(reads.sum()) < len(values) - values.null_count:
             raise stray_text(name, values, where=where)
     elif not _is_number(values.type):
-        raise UsageError(f"column {name!r} holds {values.type} in place of numbers", where=where)
+        raise UsageError(f"column {name!r} holds {values.type}, not numbers", where=where)
     numbers: NDArray[np.float64] = compute.cast(values, pa.float64()).to_numpy(zero_copy_only=False)
     infinite = np.isinf(numbers)
     if infinite.any():
@@ -225,7 +225,7 @@ def as_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def plain(value: Any) -> str | None:
-    """A value as people write it: 1 for 1.0, true for True; None for a missing one."""
+    """A value as text: 1 for 1.0, true for True; None for a missing value."""
     if value is None or (isinstance(value, float) and np.isnan(value)):
         return None
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What a task may return as a split, turned into batches."""
+"""Turns the split that a task returns into batches."""
 
 from __future__ import annotations
 
@@ -53,6 +53,5 @@ def as_batches(
     raise UsageError(
         f"the {split} split is a {type(source).__name__}",
         where="the task's splits()",
-        fix="Give trainer.Arrays, a gluon.data.DataLoader, or an object with the methods of "
-        "trainer.data.batches.Batches.",
+        fix="Return trainer.Arrays, a gluon.data.DataLoader, or an object with the methods of trainer.data.Batches.",
     )

@@ -69,7 +69,7 @@ def fit(
 
     A net is trained itself: `fit(net, train=(X, y), loss="softmax-cross-entropy")`. `train` and `validation` are tuples
     (X, y) or (X, y, weights) of arrays (rows, …), `Arrays`, a Gluon `DataLoader`, or an iterable of batches that can be
-    started anew; X is a tuple for several inputs, and a `validation` between 0 and 1 is a part of the training rows.
+    iterated again; X is a tuple for several inputs, and a `validation` between 0 and 1 is a part of the training rows.
     `loss` is a name, a Gluon loss or a function of (outputs, labels) that gives one value per row; `metrics` are names,
     metrics, or `mx.metric.EvalMetric`s. `resume` continues a run in its folder. Weights that the net has are kept;
     others are drawn from the seed. A default plugin's name with False leaves it out.

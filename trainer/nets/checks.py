@@ -1,4 +1,4 @@
-"""What a net gives against the labels and the loss: said before training, on one row."""
+"""Checks a net's outputs against the labels and the loss before training, on one row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DENSE = "End the net in one neuron"
 
 
 def check_outputs(outputs: Sequence[Any], labels: NDArray[Any], kind: LossKind, *, where: str) -> None:
-    """Raises UsageError unless labels (rows, …) go with a net's outputs for one row, each (1, …), under the loss."""
+    """Raises UsageError unless labels (rows, …) fit a net's outputs for one row, each (1, …), under the loss."""
     if kind.labels == "unknown":
         return
     if len(outputs) != 1:
@@ -97,8 +97,8 @@ def _check_values(labels: NDArray[Any], kind: LossKind, *, where: str) -> None:
 def check_loss(loss: Any, outputs: Any, labels: NDArray[Any], *, weighted: bool) -> None:
     """Computes the loss of two rows that have the same outputs, (1, …) each, and the first two of the labels.
 
-    Raises UsageError if the loss does not take them, if it gives something other than one value per row, and if the
-    loss of a row changes with the label of another, which is what broadcasting (rows, 1) against (rows,) does.
+    Raises UsageError if the loss does not accept them, if it does not return one value per row, or if the loss of a
+    row changes with the label of another row, as it does when (rows, 1) is broadcast against (rows,).
     """
     from trainer.mxnet import mx
 

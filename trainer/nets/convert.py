@@ -1,4 +1,4 @@
-"""Numbers out of whatever a user holds: numpy, NDArrays, data frames, lists; with a fix for what holds none."""
+"""Converts numpy arrays, NDArrays, data frames and lists to arrays of numbers; other values get a helpful error."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from trainer.errors import UsageError, listed, type_of
 
 EXACT_INTEGERS = 1 << 24
-"""Whole numbers below this are the same number in float32."""
+"""Integers up to this are exact in float32."""
 
 
 def features_of(given: Any, *, where: str) -> tuple[NDArray[Any], ...]:
     """The inputs of a net as arrays of rows: one, or one for each entry of a tuple.
 
-    All numbers become float32, as a net's weights are; whole numbers that float32 does not hold stay whole. Raises
-    UsageError for what is not rows of numbers.
+    All numbers become float32, like a net's weights, except integers that float32 cannot represent. Raises UsageError
+    for anything but rows of numbers.
     """
     if isinstance(given, tuple):
         if not given:
@@ -28,7 +28,7 @@ def features_of(given: Any, *, where: str) -> tuple[NDArray[Any], ...]:
 
 
 def labels_of(given: Any, *, where: str) -> NDArray[Any]:
-    """The labels as float32, (rows, …). Raises UsageError for texts, with the way to map them to integers."""
+    """The labels as float32, (rows, …). Raises UsageError for strings; the message says how to map them to integers."""
     labels = rows_of(given, where=where, what="y")
     return np.ascontiguousarray(labels, dtype=np.float32)
 
@@ -67,7 +67,7 @@ def rows_of(given: Any, *, where: str, what: str) -> NDArray[Any]:
 
 
 def _array(given: Any, *, where: str, what: str) -> NDArray[Any]:
-    """What numpy makes of it. Raises UsageError for what would come out as a puzzle: a sparse matrix, ragged lists."""
+    """The value as a numpy array. Raises UsageError for what numpy mishandles: sparse matrices, ragged lists."""
     if hasattr(given, "asnumpy"):
         given = given.asnumpy()
     elif hasattr(given, "toarray"):
@@ -79,14 +79,14 @@ def _array(given: Any, *, where: str, what: str) -> NDArray[Any]:
     try:
         return np.asarray(given)
     except Exception as error:
-        # numpy asks foreign objects, which raise what they like; ragged lists are a ValueError.
+        # numpy calls methods of foreign objects, which may raise anything; ragged lists are a ValueError.
         ragged = isinstance(given, (list, tuple)) and "inhomogeneous" in str(error)
         reason = "its rows have different lengths" if ragged else f"{type(error).__name__}: {error}".splitlines()[0]
         raise UsageError(f"{what} is not an array of numbers: {reason}", where=where) from error
 
 
 def as_float(array: NDArray[Any]) -> NDArray[Any]:
-    """In float32 and in one piece; whole numbers that float32 does not hold as int64."""
+    """The array as contiguous float32; as int64 if it has integers that float32 cannot represent."""
     wide = array.dtype.kind in "iu" and array.dtype.itemsize > 2 and array.size
     if wide and max(int(array.max()), -int(array.min())) > EXACT_INTEGERS:
         return np.ascontiguousarray(array, dtype=np.int64)
@@ -99,7 +99,7 @@ def check_finite(array: NDArray[Any], *, where: str, what: str, fix: str) -> Non
     if array.dtype.kind != "f":
         return
     with np.errstate(over="ignore", invalid="ignore"):
-        # One pass without a temporary array; only what looks wrong is searched.
+        # One pass without a temporary array; the search runs only if the sum is not finite.
         if np.isfinite(array.sum(dtype=np.float64)):
             return
     bad = ~np.isfinite(array)
@@ -114,7 +114,7 @@ def check_finite(array: NDArray[Any], *, where: str, what: str, fix: str) -> Non
 
 
 def names_of(given: Any) -> list[str]:
-    """The columns of a data frame, if they are texts; empty for anything else."""
+    """The column names of a data frame, if they are strings; empty for anything else."""
     columns = getattr(given, "columns", None)
     if columns is None or not hasattr(given, "dtypes"):
         return []
@@ -123,7 +123,7 @@ def names_of(given: Any) -> list[str]:
 
 
 def _numbers_of_objects(array: NDArray[Any], given: Any, *, where: str, what: str) -> NDArray[Any]:
-    """Objects, as a data frame of several types gives them, as numbers if all of them are."""
+    """Objects, such as those of a data frame with mixed types, as numbers if all of them are numbers."""
     if _has_texts(array):
         raise _texts(given, array, where=where, what=what)
     try:
@@ -156,21 +156,21 @@ def _texts(given: Any, array: NDArray[Any], *, where: str, what: str) -> UsageEr
     if what == "y":
         seen = listed([repr(str(part)) for part in dict.fromkeys(array.ravel()[:1000].tolist())], 3)
         return UsageError(
-            f"the labels are texts ({seen})",
+            f"the labels are strings ({seen})",
             where=where,
             fix="Map them to integers: classes, y = numpy.unique(y, return_inverse=True).",
         )
     column = _column_of(given, lambda part: _has_texts(np.asarray(part, dtype=object)))
     place = f"its column {column!r}" if column else what
     return UsageError(
-        f"{place} holds texts",
+        f"{place} holds strings",
         where=where,
         fix="Encode them as numbers (one column per category), or drop them.",
     )
 
 
 def _column_of(given: Any, is_bad: Any) -> str:
-    """The first column of a data frame that is to blame; empty for anything else."""
+    """The first column of a data frame that causes the error; empty for anything else."""
     if not hasattr(given, "dtypes"):
         return ""
     for name in getattr(given, "columns", ()):
@@ -180,7 +180,7 @@ def _column_of(given: Any, is_bad: Any) -> str:
 
 
 def check_rows(parts: Sequence[tuple[str, NDArray[Any]]], *, where: str) -> None:
-    """Raises UsageError unless all have as many rows."""
+    """Raises UsageError unless all have the same number of rows."""
     lengths = {name: len(part) for name, part in parts}
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{name} has {rows}" for name, rows in lengths.items())

@@ -1,4 +1,4 @@
-"""How rows come into a saved net and predictions come out of it."""
+"""Converts rows to inputs of a saved net, and its outputs to predictions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class NetInterface(ModelInterface):
         self._features = list(features)
 
     def open(self, source: str, *, keep: Sequence[str] | None, judged: bool) -> RowSource:
-        """Refuses files. Raises UsageError, with the call in Python."""
+        """Raises UsageError with the equivalent call in Python: the model reads no files."""
         raise UsageError(
             "this model was trained on arrays from Python and reads no files",
             where=source,
@@ -31,7 +31,7 @@ class NetInterface(ModelInterface):
         )
 
     def encode(self, data: Any) -> Encoded:
-        """Rows in memory: whatever `fit` took as X, without the labels. Raises UsageError for what does not fit."""
+        """Rows in memory: whatever `fit` took as X, without the labels. Raises UsageError for rows that do not fit."""
         names = names_of(data)
         if self._features and names and names != self._features:
             same = sorted(names) == sorted(self._features)

@@ -1,4 +1,4 @@
-"""From `fit(net, train=…, loss=…)` to a launch: what the call says, checked before anything is trained."""
+"""Turns `fit(net, train=…, loss=…)` into a launch, and checks the arguments before training."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from trainer.runs.find import find_run
 from trainer.runs.names import DEFAULT_RUNS
 
 OWN = ("train", "validation", "loss", "metrics", "resume")
-"""Keywords that mean what they say here for a net alone; for a task they are its options."""
+"""Keywords with a meaning for a bare net only; for a task they are its options."""
 NEW_ENDS = ("epochs", "steps", "devices")
-"""What a resumed run may be given anew."""
+"""Arguments that a resumed run may be given again."""
 
 
 def prepare_net(
@@ -39,7 +39,7 @@ def prepare_net(
     values: Mapping[str, Any],
     sets: Sequence[str] = (),
 ) -> Launch:
-    """A launch of a net; see `fit`. Raises UsageError for what does not fit together."""
+    """A launch of a net; see `fit`. Raises UsageError for arguments that contradict each other."""
     values = dict(values)
     own = {key: values.pop(key, None) for key in OWN}
     names, left_out = _default_plugins(values, with_folder=bool(runs_dir or own["resume"]))
@@ -91,7 +91,7 @@ def _task(net: Any, own: Mapping[str, Any]) -> NetTask:
 
 
 def _default_plugins(values: dict[str, Any], *, with_folder: bool) -> tuple[list[str], list[str]]:
-    """The plugins that a net gets by itself, and those of them that the call switches off: `NAME=False`."""
+    """The default plugins of a net, and those that the call switches off with `NAME=False`."""
     entry = next((each for each in registry.installed(registry.DEFAULTS) if each.is_ours and each.name == "net"), None)
     by_folder: Mapping[bool, Sequence[str]] = registry.imported(entry) if entry is not None else {}
     left_out = []
@@ -109,7 +109,7 @@ def _default_plugins(values: dict[str, Any], *, with_folder: bool) -> tuple[list
 
 
 def _check_options(values: Mapping[str, Any]) -> None:
-    """Raises UsageError for a keyword that neither a net nor a run has."""
+    """Raises UsageError for an unknown keyword."""
     known = [*(field for field in Settings.model_fields), *(flag.replace("-", "_") for flag in FLAGS)]
     for key in values:
         if key not in known:
@@ -127,7 +127,7 @@ def _resumed(
     runs_dir: Path | None,
     sets: Sequence[str],
 ) -> Launch:
-    """Continues a run of the same net; raises UsageError if the call says something else than the run's own does."""
+    """Continues a run of the same net. Raises UsageError if the arguments differ from those of the run."""
     if not isinstance(run, (str, Path)):
         run = getattr(run, "folder", None)
         if run is None:

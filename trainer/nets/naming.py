@@ -1,4 +1,4 @@
-"""What a run of a bare net is called, and what to say to somebody who has the run and not the net."""
+"""The task name for runs of a bare net, and the error if such a run is used without the net."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from trainer.atomic import shown
 from trainer.errors import UsageError
 
 NET = "gluon-net"
-"""The task's name: in run folders and in `model.json`. No entry point has it, so `load_model` and `resume` know it."""
+"""The task's name: in run folders and in `model.json`. Not an entry point; `load_model` and `resume` handle it."""
 
 
 def needs_net(path: Path) -> UsageError:
-    """The error for a run of a bare net that something wants to continue without the net."""
+    """The error for continuing a run of a bare net without the net."""
     return UsageError(
         "the run trained a net from Python, which its folder does not hold",
         where=shown(path),

@@ -1,4 +1,4 @@
-"""`train=` and `validation=` as splits: arrays, a loader, batches that can be started anew, or a part of the rows."""
+"""`train=` and `validation=` as splits: arrays, a loader, reusable batches, or a fraction of the rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trainer.nets.convert import (
 )
 from trainer.seeds import derive
 
-FORMS = "a tuple (X, y), trainer.Arrays, a gluon.data.DataLoader, or an iterable of batches that can be started anew"
+FORMS = "a tuple (X, y), trainer.Arrays, a gluon.data.DataLoader, or an iterable of batches that can be iterated again"
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Rows:
     """One split: `arrays` in memory, or `batches` to go through once per epoch; the other one is None."""
 
     where: str
-    """The argument that it came in."""
+    """The argument that the split was given as."""
     arrays: Arrays | None = None
     batches: Batched | None = None
     feature_names: list[str] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Rows:
 
 
 def rows_from(given: Any, where: str) -> Rows:
-    """What a user gave as a split. Raises UsageError, naming the argument, for what cannot be one."""
+    """Converts an argument to a split. Raises UsageError, naming the argument, if that is impossible."""
     from trainer.mxnet import gluon
 
     if isinstance(given, Arrays):
@@ -100,7 +100,7 @@ def _from_tuple(given: tuple[Any, ...], where: str) -> Rows:
 
 
 def _own_arrays(given: Arrays, where: str) -> Rows:
-    """`Arrays` as they are, whole numbers among the features included; only their labels have to be numbers."""
+    """`Arrays` unchanged, integer features included; only their labels have to be numbers."""
     parts = [rows_of(part, where=where, what="X") for part in given.inputs]
     labels = labels_of(given.labels, where=where)
     check_rows([*(("X", part) for part in parts), ("y", labels)], where=where)
@@ -110,7 +110,7 @@ def _own_arrays(given: Arrays, where: str) -> Rows:
 
 
 def _refuse(given: Any, where: str) -> None:
-    """Raises UsageError for what cannot be gone through twice."""
+    """Raises UsageError for a source that cannot be iterated twice."""
     if isinstance(given, (str, bytes, dict)) or hasattr(given, "shape") or hasattr(given, "asnumpy"):
         what = "one array" if hasattr(given, "shape") else f"{type_of(given)}"
         raise UsageError(f"{what} is not rows with labels", where=where, fix=f"Give {FORMS}.")
@@ -119,14 +119,14 @@ def _refuse(given: Any, where: str) -> None:
     except TypeError:
         raise UsageError(f"{type_of(given)} gives no rows", where=where, fix=f"Give {FORMS}.") from None
     if started is given:
-        fix = "Give a list of batches, a gluon.data.DataLoader, or an object whose __iter__ starts anew each epoch."
-        raise UsageError(f"{type_of(given)} can be gone through once only", where=where, fix=fix)
+        fix = "Give a list of batches, a gluon.data.DataLoader, or an object whose __iter__ starts over each time."
+        raise UsageError(f"{type_of(given)} can be iterated only once", where=where, fix=fix)
 
 
 class Batched:
     """Batches for a net, each (data, label) or (data, label, weight) of NDArrays of float32, checked as they come.
 
-    Iterating starts the source anew. Raises UsageError, naming the argument and the batch, for what does not fit.
+    Each iteration restarts the source. Raises UsageError, naming the argument and the batch, for a bad batch.
     """
 
     def __init__(self, source: Any, where: str) -> None:
@@ -148,7 +148,7 @@ class Batched:
             yield self._batch(batch, f"{self._where}, batch {number}")
         if not number:
             fix = "Its __iter__ has to start from the beginning each time." if self._any else ""
-            what = "it gave no batch when it was started anew" if self._any else "it gives no batch"
+            what = "it gave no batch when it was iterated again" if self._any else "it gives no batch"
             raise UsageError(what, where=self._where, fix=fix)
         self._any = True
 
@@ -208,7 +208,7 @@ def _numbers(part: Any, where: str, what: str) -> Any:
 
 
 def check_fraction(given: Any) -> float:
-    """`validation=` as a part of the training rows. Raises UsageError unless it lies between 0 and 1."""
+    """`validation=` as a fraction of the training rows. Raises UsageError unless it lies between 0 and 1."""
     fix = "Give a number between 0 and 1, such as 0.2, or rows: validation=(Xv, yv)."
     if isinstance(given, (bool, np.bool_)) or not 0 < given < 1:
         raise UsageError(f"{given!r} is not a part of the training rows", where="validation", fix=fix)
@@ -216,10 +216,10 @@ def check_fraction(given: Any) -> float:
 
 
 def split_off(rows: Rows, fraction: float, *, seed: int, by_class: bool) -> tuple[Rows, Rows]:
-    """Training and validation rows, each in their old order: a function of the seed, the rows and the fraction.
+    """Training and validation rows, each in their original order: a function of the seed, the rows and the fraction.
 
-    `by_class`: with as many rows of each class as its share, give or take one. Raises UsageError for batches, and if
-    there are too few rows for both.
+    With `by_class`, each class keeps its share of the rows, give or take one. Raises UsageError for batches, and if
+    there are too few rows for both splits.
     """
     arrays = rows.arrays
     if arrays is None:
@@ -234,7 +234,7 @@ def split_off(rows: Rows, fraction: float, *, seed: int, by_class: bool) -> tupl
         raise UsageError(f"{total} training rows are too few to take {fraction:g} of them", where="validation")
     order = np.random.default_rng(derive(seed, "validation")).permutation(total)
     if by_class:
-        # Sorted by class and shuffled within it, so that evenly spaced rows take from each class its share.
+        # Sorted by class and shuffled within it, so that evenly spaced rows take the right share of each class.
         classes = np.asarray(arrays.labels).reshape(total, -1)
         keys = classes.argmax(axis=1) if classes.shape[1] > 1 else classes[:, 0]
         order = order[np.argsort(keys[order], kind="stable")]

@@ -1,4 +1,4 @@
-"""The task around a bare net: what `fit(net, …)` trains, and what its saved model names."""
+"""The task around a bare net: what `fit(net, …)` trains, and what its saved model refers to."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class NetTask(Task):
     """A Gluon net with its loss and its rows, as they were given to `fit`.
 
-    The options are what the saved model and the configuration say of them; the rest is for Python alone.
+    The options describe them in the saved model and the configuration; the other fields exist in Python only.
     """
 
     net_name: Annotated[str, Field(description="The class of the net.")] = ""
@@ -60,7 +60,7 @@ class NetTask(Task):
     def around(
         cls, net: Any, loss: Any, metrics: Sequence[Any] | None, train: Rows, validation: Rows | float | None
     ) -> NetTask:
-        """The task of a net that was given to `fit`. Raises UsageError for a metric that does not go with the loss."""
+        """The task of a net that was given to `fit`. Raises UsageError for a metric that does not fit the loss."""
         kind = kind_of(loss)
         if isinstance(loss, str) and kind.labels == "class" and _holds_shares(train):
             kind = replace(kind, labels="distribution")
@@ -82,17 +82,17 @@ class NetTask(Task):
 
     @property
     def kind(self) -> LossKind:
-        """What the loss says about outputs and labels."""
+        """What the loss implies about outputs and labels."""
         return LossKind(self.loss_name, self.outputs, self.labels)
 
     @property
     def headline(self) -> Sequence[str]:  # type: ignore[override]
-        """The losses, and the first two values of the metrics."""
+        """The losses, and the first two metrics."""
         return ("train/loss", "validation/loss", *self._headline)
 
     @property
     def evaluation_batch_size(self) -> int | None:  # type: ignore[override]
-        """That of training: what a net needs in memory is not known."""
+        """The batch size of training, because the net's memory use is unknown."""
         return None
 
     def splits(self, run: Run) -> Splits:
@@ -108,9 +108,9 @@ class NetTask(Task):
         weighted = [part.weighted for part in (train, validation) if part is not None]
         if len(set(weighted)) > 1:
             raise UsageError(
-                f"the {'training' if weighted[0] else 'validation'} rows alone have weights",
+                f"the {'training' if weighted[0] else 'validation'} rows have weights, the others have none",
                 where="validation",
-                fix="Give weights for both splits, or for none; weights of 1 count rows as they are.",
+                fix="Give weights for both splits, or for neither; a weight of 1 changes nothing.",
             )
         self._used = train, validation
         self._lines = [_described(self.net_name, self.loss_name, train, validation)]
@@ -140,7 +140,7 @@ class NetTask(Task):
         return Initial()
 
     def loss(self) -> Any:
-        """The loss; of a loaded model by its name. Raises UsageError if it was not one with a name."""
+        """The loss; for a loaded model, by its name. Raises UsageError if the loss had no name."""
         given = self.loss_name if self.given_loss is None else self.given_loss
         if not isinstance(given, str):
             return given
@@ -149,7 +149,7 @@ class NetTask(Task):
         return make_loss(given, shares=self.labels == "distribution")
 
     def metrics(self) -> Sequence[Metric]:
-        """Asked for when the net exists: checks its outputs against the labels and the loss. Raises UsageError."""
+        """Called once the net exists; first checks its outputs against the labels and the loss. Raises UsageError."""
         outputs = self._check_net()
         made = self._made_metrics()
         usual = self.given_metrics is None
@@ -157,13 +157,13 @@ class NetTask(Task):
             made = []
         self._single = len(outputs) == 1 and outputs[0].size == 1
         if usual and not self._single and self._run is not None:
-            # Several yes-or-no labels per row are counted one by one, which weights per row do not go with.
+            # Several binary labels per row are counted separately, which does not work with weights per row.
             made = [] if self.labels in ("binary", "signed") and self._run.train.weighted else made
         self._headline = [f"validation/{name}" for name in _first_names(made)]
         return made
 
     def predictions(self, outputs: Array) -> Array:
-        """Probabilities if the loss implies some; of several outputs the first."""
+        """Probabilities if the loss implies them; the first of several outputs."""
         if isinstance(outputs, (list, tuple)):
             return outputs[0]
         found = probabilities(outputs, self.outputs)
@@ -195,7 +195,7 @@ class NetTask(Task):
         return found
 
     def _check_net(self) -> list[Array]:
-        """The net's outputs for one row. Raises UsageError if they do not go with labels and loss."""
+        """The net's outputs for one row. Raises UsageError if they do not fit the labels and the loss."""
         from trainer.mxnet import autograd, mx
 
         run = self._run
@@ -239,7 +239,7 @@ def _metric(given: Any) -> Metric:
 
 
 def _first_names(metrics: Sequence[Metric]) -> list[str]:
-    """The values to show of metrics: the first two that have a direction, or the first two."""
+    """The metrics to show: the first two that have a direction, or else the first two."""
     names: list[str] = []
     better: set[str] = set()
     for metric in metrics:
@@ -268,7 +268,7 @@ def _holds_shares(rows: Rows) -> bool:
 
 
 def _has_few_values(rows: Rows) -> bool:
-    """Whether the labels of rows in memory are classes that a split could keep in proportion."""
+    """Whether the rows are in memory and labelled with classes, so that a split can be stratified."""
     labels = rows.labels
     if labels.ndim == 2 and labels.shape[1] > 1:
         return _holds_shares(rows)

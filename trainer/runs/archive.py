@@ -47,7 +47,7 @@ def split(value: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:
 def _name(path: str, taken: Collection[str]) -> str:
     """The name of the array at `path` in the archive: the path, unless an archive cannot hold it as a name.
 
-    That is so with a NUL or thousands of characters; and numpy strips `.npy` from a name when it reads it back.
+    A NUL or thousands of characters would not fit; and numpy strips `.npy` from a name when it reads it back.
     """
     if path not in taken and path.isprintable() and len(path) < 1000 and not path.endswith(".npy"):
         return path
@@ -63,7 +63,7 @@ def _split_mapping(value: Mapping[Any, Any], path: str, arrays: dict[str, NDArra
             raise TrainerError(f"{path} has the key {key!r}, which is not a string; JSON would turn it into one")
     if len(value) == 1 and set(value) <= {"$array", "$float"}:
         (key,) = value
-        raise TrainerError(f"{path} is {{{key!r}: …}}, which has a meaning of its own here; use another key")
+        raise TrainerError(f"{path} is {{{key!r}: …}}, which is reserved; use another key")
     return {key: split(part, f"{path}/{key}" if path else key, arrays) for key, part in value.items()}
 
 

@@ -94,7 +94,7 @@ def write(run_folder: Path, name: str, state: Mapping[str, Any], about: Mapping[
     """Writes a checkpoint; one of the same name is replaced once the new one is complete.
 
     `about` goes into the manifest, which can be read without the arrays: `step`, `epoch`, `reason`, `metrics`.
-    Raises TrainerError if the disk refuses, or a value of the state is neither JSON nor an array; nothing is left then.
+    Raises TrainerError if the write fails, or if a value is neither JSON nor an array; then nothing is left on disk.
     """
     assert NAME.fullmatch(name)  # noqa: S101
     arrays: dict[str, NDArray[Any]] = {}
@@ -145,7 +145,7 @@ def remove_checkpoint(checkpoint: Checkpoint) -> None:
 
 
 def remove_leftovers(run_folder: Path) -> None:
-    """Deletes what a process left that was killed in the middle of a save."""
+    """Deletes what a process that was killed during a save left behind."""
     for folder in _children(run_folder / FOLDER):
         if folder.name.startswith("."):
             shutil.rmtree(folder, ignore_errors=True)

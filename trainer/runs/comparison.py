@@ -1,4 +1,4 @@
-"""What a run was made of, under flat names, and in what several runs differ."""
+"""A run's settings, versions and metrics under flat names, and the differences between runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.runs.listing import RunEntry
 class Contents:
     """A run under flat names: `settings` (`optimizer.name`, `task.x`, `plugins.x.y`), `versions` and `metrics`.
 
-    What a folder does not hold, or holds unreadably, is left out.
+    Anything missing or unreadable is left out.
     """
 
     entry: RunEntry
@@ -27,7 +27,7 @@ class Contents:
 
 
 def contents(entry: RunEntry) -> Contents:
-    """Of one run. Raises UsageError where its configuration is not TOML."""
+    """Reads one run's folder. Raises UsageError if its configuration is not TOML."""
     config = read_config(entry.folder / folder.CONFIG)
     config.pop("schema", None)
     plugins = config.get("plugins", {})
@@ -46,14 +46,14 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def compare(tables: Sequence[Mapping[str, Any]], *, equal_too: bool = False) -> dict[str, list[Any]]:
-    """By name, what each of several tables has, None where it has nothing; only what differs, unless `equal_too`."""
+    """The values of each name in all tables, None if missing; only names that differ, unless `equal_too`."""
     names = dict.fromkeys(name for table in tables for name in table)
     found = {name: [table.get(name) for table in tables] for name in names}
     return {name: values for name, values in found.items() if equal_too or any(each != values[0] for each in values)}
 
 
 def plugins_in(path: Path) -> list[dict[str, Any]]:
-    """The entries of a run's `plugins.json`; none where it cannot be read."""
+    """The entries of a run's `plugins.json`; empty if it cannot be read."""
     try:
         found = json.loads((path / folder.PLUGINS).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -15,7 +15,7 @@ LAST_EPOCHS = 5
 
 
 def line_of(run: Any) -> str:
-    """One line: what was trained, how it stands, the main metrics, the folder."""
+    """One line: the task, the status, the main metrics, the folder."""
     return f"<Run {', '.join(_facts(run))}>"
 
 

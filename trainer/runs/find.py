@@ -14,7 +14,7 @@ from trainer.runs.folder import CONFIG, RUN
 def find_run(run: str | Path, runs_dir: Path) -> Path:
     """The folder of a run, given by its path, or as `name` or `task/name` in `runs_dir`.
 
-    Raises UsageError if there is no such run, and if several tasks have a run of that name.
+    Raises UsageError if there is no such run, or if several tasks have a run of that name.
     """
     path = Path(run)
     if not path.is_dir() and (runs_dir / path / RUN).is_file():

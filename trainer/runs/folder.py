@@ -1,4 +1,4 @@
-"""The folder of a run: made once everything has been checked, never shared by two runs."""
+"""The folder of a run: created after all checks, never shared by two runs."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ RUN = names.RUN
 LOCK = ".lock"
 
 _held: dict[Path, int] = {}
-"""The lock files that this process holds, by their run's folder. A lock belongs to the process, and ends with it."""
+"""The lock files that this process holds, by their run's folder. A lock ends with its process."""
 
 
 def check_writable(runs_dir: Path) -> None:
-    """Raises UsageError where a run folder could not be made later; leaves nothing behind."""
+    """Raises UsageError if a run folder could not be created later; leaves nothing behind."""
     existing = next(folder for folder in (runs_dir.absolute(), *runs_dir.absolute().parents) if folder.exists())
     if not existing.is_dir():
         raise UsageError(f"{existing} is a file, not a folder", where="--runs-dir", fix="Choose another place.")
     try:
-        # Asking os.access would believe the permission bits alone; a read-only disk refuses only the attempt.
+        # os.access looks at permission bits only; a read-only disk shows up when you try to write.
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
@@ -58,22 +58,22 @@ def check_writable(runs_dir: Path) -> None:
 
 
 def folder_path(runs_dir: Path, task: str, name: str | None) -> Path:
-    """Where the run is to live: `runs/<task>/<name>`, or `runs/<task>/<time>-<id>`. Raises UsageError if it exists."""
+    """The path for a new run: `runs/<task>/<name>`, or `runs/<task>/<time>-<id>`. Raises UsageError if it exists."""
     if name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UsageError(
-            f"{name!r} cannot be a folder's name", where="--name", fix="Use letters, digits, dots and dashes."
+            f"{name!r} cannot be a folder name", where="--name", fix="Use letters, digits, dots and dashes."
         )
     folder = runs_dir.absolute() / task / (name or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}")
     if folder.exists():
-        raise UsageError(f"there is a run in {folder} already", where="--name", fix="Choose another name.")
+        raise UsageError(f"{folder} already exists", where="--name", fix="Choose another name.")
     return folder
 
 
 def create(folder: Path, config: Mapping[str, Any], run: Run) -> None:
-    """Makes the folder with its first files, complete or not at all, and locks it for this process.
+    """Creates the folder with its first files, complete or not at all, and locks it for this process.
 
-    Raises UsageError where another run took the name in the meantime, or the disk refuses; the run then has no folder,
-    so that whatever it does next, it leaves the other one's alone.
+    Raises UsageError if another run took the name in the meantime, or if the write fails. The run then has no folder,
+    so it cannot touch the other run's.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -87,14 +87,14 @@ def create(folder: Path, config: Mapping[str, Any], run: Run) -> None:
         unlock(folder)
         _remove_empty(folder)
         if isinstance(error, OSError):
-            raise UsageError(f"the run's folder {folder} cannot be made: {error.strerror or error}") from error
+            raise UsageError(f"the run's folder {folder} cannot be created: {error.strerror or error}") from error
         raise
 
 
 def open_again(folder: Path, config: Mapping[str, Any], run: Run) -> None:
-    """Takes up the folder of an earlier run, which this process has locked; one that starts over loses what it wrote.
+    """Reuses the folder of an earlier run, which this process has locked; starting over deletes what that run wrote.
 
-    Raises UsageError where the disk refuses.
+    Raises UsageError if the write fails.
     """
     try:
         if not run.resumed:
@@ -110,12 +110,12 @@ def open_again(folder: Path, config: Mapping[str, Any], run: Run) -> None:
 
 
 def lock(folder: Path, place: Path | None = None) -> None:
-    """Claims a run's folder (which lies in `place` for now) for this process, until `unlock` or its end.
+    """Locks a run's folder (currently at `place`) for this process, until `unlock` or the end of the process.
 
-    Raises UsageError where a run is using it. The kernel keeps the lock and drops it with the process, however that
-    ends, so a crashed run never blocks its folder. It does not pass to worker processes, which may outlive a crash.
+    Raises UsageError if a run is using it. The kernel releases the lock when the process ends in any way, so a
+    crashed run never blocks its folder. Worker processes, which may outlive a crash, do not inherit it.
     """
-    message = UsageError(f"a run is going on in {folder}", fix="Wait for its end, or interrupt it with Ctrl-C.")
+    message = UsageError(f"a run is using {folder}", fix="Wait until it ends, or interrupt it with Ctrl-C.")
     if folder in _held:
         raise message
     descriptor = os.open((place or folder) / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -130,7 +130,7 @@ def lock(folder: Path, place: Path | None = None) -> None:
 
 
 def unlock(folder: Path) -> None:
-    """Gives the folder free, where this process holds it."""
+    """Releases the folder's lock, if this process holds it."""
     descriptor = _held.pop(folder, None)
     if descriptor is not None:
         os.close(descriptor)
@@ -138,7 +138,7 @@ def unlock(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock. Raises UsageError where a run is using it."""
+    """Holds the folder's lock. Raises UsageError if a run is using it."""
     lock(folder)
     try:
         yield
@@ -147,7 +147,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Deletes a run's folder, and the two folders above it if they are empty then."""
+    """Deletes a run's folder, and the two folders above it if that leaves them empty."""
     shutil.rmtree(folder, ignore_errors=True)
     _remove_empty(folder)
 
@@ -162,7 +162,7 @@ def _remove_empty(folder: Path) -> None:
 
 
 def write_run(folder: Path, run: Run) -> None:
-    """`run.json`: the status, what was decided, and what each plugin cost."""
+    """Writes `run.json`: the status, the decisions, and the cost of each plugin."""
     write_json(folder / RUN, record_of(run))
 
 
@@ -196,23 +196,23 @@ def record_of(run: Run) -> dict[str, Any]:
 
 
 def json_metrics(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    """Metrics as JSON values: JSON has no NaN and no infinity, both become null."""
+    """Metrics as JSON values; NaN and infinity, which JSON lacks, become null."""
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
 def versions() -> dict[str, str]:
-    """Those that the bits of a result may depend on."""
+    """Versions of the packages that can change a result's bits."""
     packages = ("gluon-trainer", "mxnet", "numpy")
     return {**{name: version(name) for name in packages}, "python": sys.version.split()[0]}
 
 
 def _as_json(value: Any) -> Any:
-    """An option's value; TOML has infinity and NaN, JSON has not."""
+    """An option's value as JSON; infinity and NaN, which JSON lacks, become text."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def this_process() -> dict[str, Any]:
-    """The process: its number, when it began (in seconds since 1970, which tells it from a later one), and the host."""
+    """The ID of this process, its start in seconds since 1970 (IDs are reused), and the host."""
     import psutil
 
     return {"pid": os.getpid(), "started": float(psutil.Process().create_time()), "host": socket.gethostname()}

@@ -1,4 +1,4 @@
-"""What the runs in a folder are, and how each of them stands."""
+"""Lists the runs in a folder with their status, and deletes runs."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunEntry:
-    """One run, as its `run.json` tells it."""
+    """One run, according to its `run.json`."""
 
     folder: Path
     record: Mapping[str, Any]
 
     @property
     def status(self) -> str:
-        """`finished`, `stopped`, `interrupted`, `failed`, `running`, or `crashed`: running by its file alone."""
+        """`finished`, `stopped`, `interrupted`, `failed`, `running`, or `crashed`: recorded as running, but dead."""
         status = str(self.record.get("status"))
         return "crashed" if status == "running" and not is_alive(self.record.get("process")) else status
 
     @property
     def reached(self) -> tuple[int, int]:
-        """Epoch and step: the record's, or those of the newest checkpoint where a run has not ended in order."""
+        """Epoch and step from the record, or from the newest checkpoint if the run did not shut down cleanly."""
         newest = checkpoint.complete_checkpoints(self.folder)[:1] if self.status in ("running", "crashed") else []
         steps = [(int(each.manifest["epoch"]), each.step) for each in newest]
         return max([(int(self.record.get("epoch") or 0), int(self.record.get("step") or 0)), *steps])
@@ -53,22 +53,22 @@ class RunEntry:
 
     @property
     def metrics(self) -> Mapping[str, float | None]:
-        """The final figures; None for one that is not a number."""
+        """The final metrics; None for a value that is not a number."""
         found = self.record.get("metrics")
         return found if isinstance(found, dict) else {}
 
     @property
     def seconds(self) -> float | None:
-        """How long it took, by its record; None where that does not say."""
+        """How long the run took according to its record; None if unknown."""
         started, ended = self.record.get("started"), self.record.get("ended")
         seconds = self.record.get("seconds", ended - started if started and ended else None)
         return None if seconds is None else float(seconds)
 
 
 def entries(runs_dir: Path) -> Iterator[RunEntry]:
-    """The runs in `runs_dir` (`<task>/<run>/run.json`), the oldest first. Raises UsageError for no folder.
+    """The runs in `runs_dir` (`<task>/<run>/run.json`), the oldest first.
 
-    A record that cannot be read stands there with the status `unreadable`.
+    A run whose record cannot be read has the status `unreadable`. Raises UsageError if there is no such folder.
     """
     if not runs_dir.is_dir():
         raise UsageError(f"there is no folder {runs_dir}", where="--runs-dir", fix="Name the folder of your runs.")
@@ -88,9 +88,9 @@ def entry_of(path: Path) -> RunEntry:
 
 
 def sort(found: Sequence[RunEntry], by: str, order: Literal["auto", "max", "min"] = "auto") -> list[RunEntry]:
-    """The best first by a metric, or by `started` or `seconds`, the smallest first; those without it come last.
+    """Sorts runs by a metric, best first, or by `started` or `seconds`, smallest first; runs without it come last.
 
-    `order` says what of it is better, where the runs' records do not. Raises UsageError for what no run has.
+    `order` says which values are better if the runs' records do not. Raises UsageError for a metric that no run has.
     """
     values: dict[str, float] = {}
     for entry in found:
@@ -101,12 +101,12 @@ def sort(found: Sequence[RunEntry], by: str, order: Literal["auto", "max", "min"
     if not values and found:
         known = sorted({name for entry in found for name in entry.metrics} | {"started", "seconds"})
         fix = choose_from(by, known, label="There are", limit=99)
-        raise UsageError(f"no run has a figure {by!r}", where="--sort", fix=fix)
+        raise UsageError(f"no run has a metric {by!r}", where="--sort", fix=fix)
     if order == "auto":
         order = "min" if by in ("started", "seconds") else direction_in(found, by) or "auto"
     if order == "auto":
         raise UsageError(
-            f"whether more or less of {by!r} is better is not known",
+            f"it is not known whether higher or lower {by!r} is better",
             where="--sort",
             fix="Add --order max, or --order min.",
         )
@@ -115,20 +115,20 @@ def sort(found: Sequence[RunEntry], by: str, order: Literal["auto", "max", "min"
 
 
 def direction_in(found: Sequence[RunEntry], name: str) -> Direction | None:
-    """Whether more or less of a figure is better, by the first record that says so."""
+    """Whether higher or lower values of a metric are better, from the first record that says so."""
     for entry in found:
         directions = entry.record.get("directions")
         direction = directions.get(name) if isinstance(directions, dict) else None
         if direction in ("max", "min"):
             return direction  # type: ignore[no-any-return]
-    # Records of older versions say nothing; of losses it is known.
+    # Records of older versions do not say; for losses, lower is better.
     return "min" if name.rpartition("/")[2] == "loss" else None
 
 
 def remove(folders: Sequence[Path]) -> None:
-    """Deletes the folders of runs: first all are looked at, then each goes as a whole.
+    """Deletes the folders of runs, after checking all of them.
 
-    Raises UsageError for a link, for what is not a run's folder, and for a run that is going on; then nothing is gone.
+    Raises UsageError, before anything is deleted, for a link, for a folder that is not a run's, and for an active run.
     """
     with ExitStack() as locks:
         for path in folders:
@@ -140,7 +140,7 @@ def remove(folders: Sequence[Path]) -> None:
         for path in folders:
             hidden = path.parent / f".{path.name}.{secrets.token_hex(4)}"
             try:
-                # Renamed first: whatever happens next, nobody sees half a run.
+                # Renamed first, so that an interrupted deletion never leaves half a run.
                 path.rename(hidden)
                 shutil.rmtree(hidden)
             except OSError as error:
@@ -150,21 +150,21 @@ def remove(folders: Sequence[Path]) -> None:
 
 
 def check_removable(path: Path) -> None:
-    """Raises UsageError for a link, for what is not the folder of a run, and for a run that is going on."""
+    """Raises UsageError for a link, for a folder that is not a run's, and for an active run."""
     if path.is_symlink():
-        raise UsageError(f"{path} is a link", where="RUN", fix="Name the folder that it leads to.")
+        raise UsageError(f"{path} is a link", where="RUN", fix="Name the folder that it points to.")
     entry = entry_of(path)
     if not (path / folder.CONFIG).is_file() or not {"status", "task"} <= entry.record.keys():
-        raise UsageError(f"{path} is not the folder of a run: its {RUN} is no record of one", where="RUN")
+        raise UsageError(f"{path} is not the folder of a run: its {RUN} does not describe a run", where="RUN")
     if entry.status == "running":
-        raise UsageError(f"a run is going on in {path}", where="RUN", fix="Wait for its end, or interrupt it.")
+        raise UsageError(f"a run is using {path}", where="RUN", fix="Wait until it ends, or interrupt it.")
 
 
 def is_alive(process: Any) -> bool:
-    """Whether a process, as `folder.this_process` told of it, is there.
+    """Whether a process, as recorded by `folder.this_process`, is alive.
 
-    Its number may long belong to another, so its start counts too. What runs on another machine cannot be seen from
-    here, and is taken at its word.
+    Its ID may have been reused, so its start time counts too. A process on another machine cannot be seen from here
+    and is assumed to be alive.
     """
     import psutil
 
@@ -173,10 +173,10 @@ def is_alive(process: Any) -> bool:
     if process.get("host") != socket.gethostname():
         return True
     try:
-        # Both come from the kernel's clock ticks, but the clock they are added to may have been set meanwhile.
+        # Both come from the kernel's clock ticks, but the system clock may have been set in between.
         found = psutil.Process(int(process["pid"]))
         is_same = abs(found.create_time() - float(process["started"])) < 2
-        # A zombie has ended; only its parent has not yet taken note.
+        # A zombie has ended; its parent has not collected it yet.
         return bool(is_same and found.status() != psutil.STATUS_ZOMBIE)
     except (psutil.Error, KeyError, TypeError, ValueError):
         return False

@@ -1,9 +1,9 @@
-"""What a run's state consists of, as `capture` gives it to a checkpoint and `restore` takes it back.
+"""The state of a run: `capture` collects it for a checkpoint, and `restore` loads it.
 
-A run that goes on from a captured state equals, bit for bit, one that never stopped. So everything is in it that the
-next step could read: weights and running statistics, the optimizer's states and counters, the position, open requests,
-what was logged, the losses' running sums as they stand, and each plugin's `state_dict`. The order of the rows and the
-random numbers are functions of the seed and the position: their only state is where MXNet's generator was seeded last.
+A run resumed from a captured state equals, bit for bit, one that never stopped. The state therefore holds everything
+that the next step could read: weights and running statistics, the optimizer's states and counters, the position, open
+requests, logged values, the running sums of the losses, and each plugin's `state_dict`. The order of the rows and the
+random numbers are functions of the seed and the position; their only state is where MXNet's generator was last seeded.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("trainer")
 
 COUNTED = ("epoch", "step", "step_in_epoch", "updates", "epoch_rows", "within_epoch", "threshold", "started")
-"""The attributes of a Run that are its state as they are."""
+"""Attributes of a Run that go into the state unchanged."""
 
 
 def capture(run: Run, state: EngineState) -> dict[str, Any]:
     """The state between two steps. Reads every parameter, so it waits for the device.
 
-    Raises PluginError for a plugin whose `state_dict` fails, unless it asks to be switched off instead.
+    Raises PluginError for a plugin whose `state_dict` fails, unless its `on_error` is `disable`.
     """
     parameters = state.step.parameters
     return {
@@ -58,7 +58,7 @@ def capture(run: Run, state: EngineState) -> dict[str, Any]:
 
 
 def restore(run: Run, state: EngineState, saved: Mapping[str, Any]) -> None:
-    """Puts a captured state into a run that was built anew from the same configuration.
+    """Puts a captured state into a run that was rebuilt from the same configuration.
 
     Raises UsageError if the data, the net or the optimizer are not those of the state, PluginError for a plugin that
     cannot restore its own.
@@ -88,7 +88,7 @@ def restore(run: Run, state: EngineState, saved: Mapping[str, Any]) -> None:
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Where two captured states differ in any bit: the paths of what differs. Times, and saves, may differ."""
+    """The paths at which two captured states differ in any bit. Times and saves may differ."""
     found: list[str] = []
     _compare(_without_times(first), _without_times(second), "", found)
     return found
@@ -114,7 +114,7 @@ def _to_plugins(state: EngineState, states: Mapping[str, Any]) -> None:
     for name, plugin in plugins.items():
         if name not in states:
             if type(plugin).state_dict is not Plugin.state_dict:
-                log.warning("the checkpoint holds no state of the plugin %r: it begins afresh", name)
+                log.warning("the checkpoint has no state for plugin %r, which starts from its initial state", name)
             continue
         try:
             plugin.load_state_dict(states[name])
@@ -122,11 +122,11 @@ def _to_plugins(state: EngineState, states: Mapping[str, Any]) -> None:
             raise
         except Exception as error:
             raise PluginError(
-                f"plugin {name!r} does not take back the state that it had saved: {type(error).__name__}: {error}"
+                f"plugin {name!r} cannot load the state that it saved: {type(error).__name__}: {error}"
             ) from error
     state.kept = {name: kept for name, kept in states.items() if name not in plugins}
     for name in (name for name, kept in state.kept.items() if kept):
-        log.warning("the checkpoint holds the state of a plugin %r, which this run does not use: it is kept", name)
+        log.warning("the checkpoint has state for plugin %r, which this run does not use; the state is kept", name)
 
 
 # ---- the optimizer --------------------------------------------------------------------------------------------------
@@ -134,11 +134,11 @@ def _to_plugins(state: EngineState, states: Mapping[str, Any]) -> None:
 CONFIGURED = frozenset(
     {"param_dict", "idx2name", "sym_info", "lr_scheduler", "_index_update_count", "_all_index_update_counts"}
 )
-"""Attributes of an optimizer that say how it was made, or that are saved by themselves."""
+"""Attributes of an optimizer that describe its configuration, or that are saved separately."""
 
 
 def _attributes(optimizer: Any) -> dict[str, Any]:
-    """What an optimizer has counted up beside its states, such as Nadam's momentum schedule and LBSGD's sums."""
+    """What an optimizer accumulates besides its states, such as Nadam's momentum schedule and LBSGD's sums."""
     numbers = (int, float)
     return {
         name: _with_text_keys(value)
@@ -148,7 +148,7 @@ def _attributes(optimizer: Any) -> dict[str, Any]:
 
 
 def _is_numbered(value: Any) -> bool:
-    """Whether it is a dictionary by parameter number, of numbers, arrays, or dictionaries of those."""
+    """Whether a value is a dictionary from parameter numbers to numbers, arrays, or dictionaries of those."""
     return isinstance(value, dict) and bool(value) and all(isinstance(key, int) for key in value) and _plain(value)
 
 
@@ -163,7 +163,7 @@ def _with_text_keys(value: Any) -> Any:
 
 
 def _with_numbered_keys(value: Any, like: Any) -> Any:
-    """What `_with_text_keys` was given; arrays are NDArrays again."""
+    """The inverse of `_with_text_keys`; arrays become NDArrays again."""
     if not isinstance(value, dict):
         return value
     return {int(key): _as_arrays(part) for key, part in value.items()} if isinstance(like, dict) else value
@@ -194,14 +194,14 @@ def _fill(held: Any, saved: Any) -> None:
 def _check(run: Run, parameters: Parameters, state: Mapping[str, Any]) -> None:
     if state["rows"] != run.train.rows:
         raise UsageError(
-            f"there are {run.train.rows} training rows, but there were {state['rows']}",
+            f"there are {run.train.rows} training rows, but the checkpoint was written with {state['rows']}",
             where="the checkpoint",
             fix="Give the run the data that it was started with.",
         )
     saved = state["parameters"]
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.named.items()}
     if {name: value.shape for name, value in saved.items()} != shapes:
-        names = sorted(name for name in shapes.keys() | saved.keys() if not _alike(shapes.get(name), saved.get(name)))
+        names = sorted(name for name in shapes.keys() | saved.keys() if not _equal(shapes.get(name), saved.get(name)))
         raise UsageError(
             f"the net is not the one that was saved: {', '.join(names[:5])} differ",
             where="the checkpoint",
@@ -219,7 +219,7 @@ def _check(run: Run, parameters: Parameters, state: Mapping[str, Any]) -> None:
         )
 
 
-def _alike(shape: Any, value: Any) -> bool:
+def _equal(shape: Any, value: Any) -> bool:
     return value is not None and value.shape == shape
 
 
@@ -241,5 +241,5 @@ def _compare(first: Any, second: Any, path: str, found: list[str]) -> None:
     elif isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
         if (first.dtype, first.shape, first.tobytes()) != (second.dtype, second.shape, second.tobytes()):
             found.append(path)
-    elif repr(first) != repr(second):  # by their text, since NaN is to equal NaN
+    elif repr(first) != repr(second):  # compared as text, so that NaN equals NaN
         found.append(path)

@@ -1,4 +1,4 @@
-"""The conformance kit: gives a plugin or a task a tiny real run, and checks what authors get wrong.
+"""The conformance kit: tries a plugin or a task in tiny real runs, and checks what authors get wrong.
 
 In a package's tests, with pytest:
 
@@ -8,12 +8,12 @@ In a package's tests, with pytest:
 
 
     @pytest.mark.parametrize("check", plugin_checks(MyPlugin))
-    def test_it_keeps_the_promises_of_a_plugin(check):
+    def test_it_keeps_the_contract_of_a_plugin(check):
         check()
 
-Each promise is a test of its own, by its name. `task_checks(MyTask)` are those of a task. `check_plugin` and
-`check_task` look at all of them at once, and `trainer plugins check NAME` at those of an installed plugin or task. The
-kit itself does not need pytest.
+Each check is a test with its own name. `task_checks(MyTask)` gives those of a task. `check_plugin` and `check_task` run
+all checks in one call, and `trainer plugins check NAME` runs those of an installed plugin or task. The kit itself does
+not need pytest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks: promises by name, each a function that raises if the promise is broken."""
+"""Checks by name. Each is a function that raises if a plugin or a task breaks a promise of its contract."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from trainer.errors import TrainerError, UsageError, first_line
 
 
 class BrokenPromiseError(AssertionError):
-    """A plugin or task does not keep a promise; the message says what was found and how to fix it."""
+    """A plugin or task breaks its contract; the message says what was found and how to fix it."""
 
 
 def named(error: BaseException) -> str:
-    """Kind and message of an error in one line; MXNet's begin with their kind themselves."""
+    """The class and message of an error in one line; MXNet's messages already begin with the class."""
     kind, first = type(error).__name__, first_line(error)
     return first if first == kind or first.startswith(f"{kind}: ") else f"{kind}: {first}"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of one plugin or task: called, it raises BrokenPromiseError or returns a remark.
+    """One check of one plugin or task. A call raises BrokenPromiseError or returns a remark.
 
-    pytest shows its `__name__` where tests are parametrised with checks.
+    pytest shows its `__name__` if tests are parametrised with checks.
     """
 
     function: str
@@ -50,7 +50,7 @@ class Check:
 
     @property
     def name(self) -> str:
-        """The name as people write it: `state-survives-a-save-and-a-load`."""
+        """The name in kebab-case: `state-survives-a-save-and-a-load`."""
         return kebab(self.function)
 
     def __call__(self) -> str:
@@ -60,7 +60,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of one check: `error` is None if the promise is kept; `note` is a remark, such as a cost."""
+    """The result of one check: `error` is None if it passed; `note` is a remark, such as a cost."""
 
     check: Check
     error: Exception | None
@@ -68,7 +68,7 @@ class Outcome:
 
 
 def make_checks(functions: Iterable[Callable[[Any], str | None]], subject: Any) -> list[Check]:
-    """A check for each function; the first line of its docstring is the promise."""
+    """A check for each function; the first line of its docstring says what is promised."""
     return [
         Check(each.__name__, (inspect.getdoc(each) or "").splitlines()[0], lambda each=each: each(subject))  # type: ignore[misc]
         for each in functions
@@ -80,14 +80,14 @@ def outcomes(checks: Iterable[Check]) -> Iterator[Outcome]:
     for check in checks:
         try:
             note = check()
-        except Exception as error:  # noqa: BLE001  any error breaks the promise
+        except Exception as error:  # noqa: BLE001  any error fails the check
             yield Outcome(check, error)
         else:
             yield Outcome(check, None, note)
 
 
 def demand(checks: Iterable[Check]) -> dict[str, str]:
-    """Calls every check, and returns their remarks by name. Raises BrokenPromiseError that names every failure."""
+    """Calls every check, and returns the remarks by name. Raises one BrokenPromiseError that names every failure."""
     found = list(outcomes(checks))
     broken = [f"{each.check.name}: {each.error}" for each in found if each.error is not None]
     if broken:
@@ -110,8 +110,8 @@ def check_declaration(cls: type[Any]) -> None:
     except UsageError as error:
         raise BrokenPromiseError(str(error)) from error
     if cls.__doc__ is None or cls.__doc__.startswith(f"{cls.__name__}("):
-        # A dataclass without a docstring gets its signature as one.
-        raise BrokenPromiseError(f"{cls.__name__} has no docstring, so `trainer plugins show` cannot describe it")
+        # A dataclass without a docstring gets its signature instead.
+        raise BrokenPromiseError(f"{cls.__name__} has no docstring, so `trainer plugins show` has nothing to print")
     silent = [option.name for option in options.options_of(cls) if not option.help]
     if silent:
         raise BrokenPromiseError(
@@ -139,7 +139,7 @@ def check_import(cls: type[Any]) -> str:
     )
     if done.returncode == 3:
         raise BrokenPromiseError(
-            f"importing {module} imports MXNet, which takes a second: take it from trainer.mxnet inside the methods"
+            f"importing {module} imports MXNet, which takes a second: import it from trainer.mxnet inside the methods"
         )
     if done.returncode:
         raise BrokenPromiseError(f"{module} cannot be imported by itself: {done.stderr.strip().splitlines()[-1]}")
@@ -157,20 +157,20 @@ def check_options(make: Callable[[], Any]) -> None:
             path.write_text(tomli_w.dumps({"part": options.to_toml(made)}), encoding="utf-8")
             again = options.build(cls, read_config(path)["part"], where="TOML")
         except (TypeError, ValueError, TrainerError) as error:
-            raise BrokenPromiseError(f"the options do not go through a TOML file: {error}") from error
+            raise BrokenPromiseError(f"the options do not survive a TOML file: {error}") from error
     for option in options.options_of(cls):
         before, after = values[option.name], getattr(again, option.field)
         if before != after:
             raise BrokenPromiseError(
                 f"the option {option.name} was {before!r} and is {after!r} after a TOML file"
-                + (": TOML has no word for None, so None has to be the default" if before is None else "")
+                + (": TOML has no null, so None has to be the default" if before is None else "")
             )
         for value in _samples(option, before):
             _check_flag(option, value)
 
 
 def _samples(option: Option, value: Any) -> list[Any]:
-    """Values to try an option with: its own, and every word of a choice."""
+    """Values to try for an option: its own, and every word of a choice."""
     words = [word for m in option.members if typing.get_origin(m) is typing.Literal for word in typing.get_args(m)]
     return [each for each in [value, *words, *([True, False] if option.is_switch else [])] if each is not None]
 
@@ -180,16 +180,16 @@ def _check_flag(option: Option, value: Any) -> None:
     try:
         parsed = option.parse(text, where="--set ")
     except UsageError as error:
-        raise BrokenPromiseError(f"the option {option.name} does not take its own value from --set: {error}") from error
+        raise BrokenPromiseError(f"the option {option.name} refuses its own value from --set: {error}") from error
     if parsed != value:
-        raise BrokenPromiseError(f"the option {option.name} is {value!r}, and {parsed!r} when --set says {text!r}")
+        raise BrokenPromiseError(f"the option {option.name} is {value!r}, but --set with {text!r} gives {parsed!r}")
 
 
 # ---- comparing -------------------------------------------------------------------------------------------------------
 
 
 def plain(value: Any) -> Any:
-    """A value that can be compared by its repr: numbers, texts, arrays and collections of those; else None."""
+    """A value that can be compared by its repr: numbers, strings, arrays and collections of those; None otherwise."""
     if isinstance(value, (bool, int, float, str, bytes)) or value is None:
         return value
     if hasattr(value, "asnumpy"):

@@ -1,4 +1,4 @@
-"""Promises about runs that a plugin has to survive: errors, interrupts, several devices, a second instance of it."""
+"""Checks that a plugin survives errors, interrupts, several devices and a second instance of itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PER_BATCH = ("batch_begin", "backward_end", "batch_end")
 
 
 def a_whole_run_works(subject: Subject) -> None:
-    """It survives a whole run, also one without a folder, for which it may raise a UsageError instead."""
+    """It survives a whole run. Without a run folder it works too, or raises a UsageError."""
     for inside in (True, False):
         with new_run_folder() as folder:
             trial = subject.train([subject.plugin()], run_folder=folder if inside else None)
@@ -29,7 +29,7 @@ def a_whole_run_works(subject: Subject) -> None:
 
 
 def it_survives_an_exception_elsewhere(subject: Subject) -> None:
-    """Whatever another plugin raises, in any event, it adds no error of its own. Its endings fire in any case."""
+    """If another plugin raises, in any event, it adds no error of its own. Its final events fire in any case."""
     for event in ("setup", "fit_begin", "batch_begin", "batch_end", "evaluate_end", "epoch_end", "fit_end"):
         with new_run_folder() as folder:
             trial = subject.train(
@@ -53,7 +53,7 @@ def it_survives_a_stop_in_the_first_batch(subject: Subject) -> None:
 
 
 def it_survives_an_epoch_without_evaluation(subject: Subject) -> None:
-    """Without a validation split it works, or raises a UsageError that names what is missing."""
+    """Without a validation split it works, or raises a UsageError that says what is missing."""
     with new_run_folder() as folder:
         task = _without_validation(subject.task())
         trial = subject.train([subject.plugin()], task=task, run_folder=folder)
@@ -61,7 +61,7 @@ def it_survives_an_epoch_without_evaluation(subject: Subject) -> None:
 
 
 def it_survives_several_devices(subject: Subject) -> None:
-    """On three contexts, one of them sometimes without rows, it gives the same result as on one, up to rounding."""
+    """On three contexts, one of them sometimes empty, it gives the same result as on one, up to rounding."""
     # With fewer bits, rounding exceeds any tolerance; with equal micro-batches, both runs round the same way.
     parts = None if type(subject.plugin()).change_symbol is Plugin.change_symbol else 3
     with new_run_folder() as folder, new_run_folder() as other:
@@ -75,14 +75,14 @@ def it_survives_several_devices(subject: Subject) -> None:
         ).survived("on three contexts")
     if one.run.step != several.run.step:
         raise BrokenPromiseError(
-            f"on three contexts the run has {several.run.step} steps, and {one.run.step} on one: the shards of "
-            "run.batch hold its parts, and run.gradients the sum over all of them"
+            f"on three contexts the run has {several.run.step} steps, on one it has {one.run.step}: the shards of "
+            "run.batch hold the parts, and run.gradients holds the sum over all of them"
         )
     for name, value in one.run.copy_weights().items():
         apart = float(np.abs(value - several.run.copy_weights()[name]).max())
         if not apart <= TOLERANCE:
             raise BrokenPromiseError(
-                f"on three contexts the weights {name} differ by {apart:.2g} from those on one: what it changes has to "
+                f"on three contexts the weights {name} differ by {apart:.2g} from those on one: changes have to "
                 "reach every context (run.set_weights, run.gradients)"
             )
 

@@ -1,4 +1,4 @@
-"""Promises about a plugin's state: equal runs, what a checkpoint holds of it, and resumed runs."""
+"""Checks of a plugin's state: repeated runs, its part of a checkpoint, and resumed runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainer.testing.plugin_subject import STEPS_PER_EPOCH, Subject, new_run_fol
 from trainer.testing.trials import KillAt, Trial, Watch, attributes, newest, varying
 
 BY_LINES = (".csv", ".jsonl", ".log", ".tsv", ".txt")
-"""Suffixes of files that plugins append lines to."""
+"""Suffixes of files to which plugins append lines."""
 
 
 def two_runs_are_the_same(subject: Subject) -> None:
@@ -24,13 +24,13 @@ def two_runs_are_the_same(subject: Subject) -> None:
     found = subject.unlike(first, second)
     if found:
         raise BrokenPromiseError(
-            f"the same run gave another result the second time: {listed(found, 5)}. Keep what changes in the instance, "
+            f"the same run gave a different result the second time: {listed(found, 5)}. Keep state in the instance, "
             "and draw random numbers from trainer.seeds.derive(run.settings.seed, …)"
         )
 
 
 def state_survives_a_save_and_a_load(subject: Subject) -> None:
-    """The value of state_dict is read back from a checkpoint on disk, and is the same once setup has fired."""
+    """The value of state_dict survives a checkpoint on disk, and is the same after setup in the resumed run."""
     last = _last_step(subject)
     for step, at_epoch_end in _places(last):
         with new_run_folder() as folder:
@@ -52,13 +52,13 @@ def state_survives_a_save_and_a_load(subject: Subject) -> None:
 
 
 def a_resumed_run_equals_an_uninterrupted_one(subject: Subject) -> None:
-    """Killed at any step and resumed, it ends with the same weights, metrics, decisions, states and files."""
+    """Killed at any step and resumed, the run ends with the same weights, metrics, decisions, states and files."""
     with new_run_folder() as folder:
         plugin = subject.plugin()
         whole = subject.train([plugin], run_folder=folder).survived("in a run")
         files, lines = _contents(subject, folder), _lines(folder)
         untouched = attributes(subject.plugin())
-        # An attribute that a run leaves alone may, in a resumed run, hold what load_state_dict stored for setup.
+        # An attribute that a run does not change may hold, in a resumed run, what load_state_dict stored for setup.
         kept = {name: attributes(plugin).get(name) for name in unlike(untouched, attributes(plugin))}
     times = _attributes_that_vary(subject)
     for step, at_epoch_end in _places(whole.run.step):
@@ -70,7 +70,7 @@ def a_resumed_run_equals_an_uninterrupted_one(subject: Subject) -> None:
             found = subject.unlike(whole, again)
             if found:
                 raise BrokenPromiseError(
-                    f"{when} ends in another state than one that never stopped: {listed(found, 5)}. Whatever its "
+                    f"{when} ends in a different state from one that never stopped: {listed(found, 5)}. Everything its "
                     "decisions depend on belongs in state_dict"
                 )
             _compare_attributes(when, kept, attributes(plugin), times)
@@ -98,7 +98,7 @@ def _attributes_that_vary(subject: Subject) -> set[str]:
 
 
 def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy in comparable form, which later steps do not change."""
+    """A copy in comparable form that later steps do not change."""
     return {key: plain(value) for key, value in state.items()}
 
 
@@ -130,7 +130,7 @@ def _compare_attributes(when: str, before: dict[str, Any], after: dict[str, Any]
     for name in sorted(set(before) - times):
         if repr(before.get(name)) != repr(after.get(name)):
             raise BrokenPromiseError(
-                f"{when} ends with {name} = {after.get(name)!r}, and one that never stopped with {before.get(name)!r}: "
+                f"{when} ends with {name} = {after.get(name)!r}, one that never stopped with {before.get(name)!r}: "
                 "keep it in state_dict, or list it in `ignore` if nothing depends on it"
             )
 
@@ -154,12 +154,12 @@ def _lines(folder: Path) -> dict[str, int]:
 def _compare_files(
     when: str, files: dict[str, bytes], now: dict[str, bytes], lines: dict[str, int], lines_now: dict[str, int]
 ) -> None:
-    cut = "Keep a file's length in state_dict, and cut it back in on_setup with trainer.atomic.cut_back"
+    cut = "Keep the file's length in state_dict, and truncate the file in on_setup with trainer.atomic.cut_back"
     for name, content in files.items():
         if now[name] != content:
-            raise BrokenPromiseError(f"{when} has written another {name}. {cut}")
+            raise BrokenPromiseError(f"{when} has written a different {name}. {cut}")
     for name, count in lines.items():
         if name in lines_now and lines_now[name] != count:
             raise BrokenPromiseError(
-                f"{when} has {lines_now[name]} lines in {name}, and one that never stopped {count}. {cut}"
+                f"{when} has {lines_now[name]} lines in {name}, but one that never stopped has {count}. {cut}"
             )

@@ -1,4 +1,4 @@
-"""A plugin under test, and how it is tried in a tiny real run."""
+"""A plugin under test, and the tiny real runs it is tried in."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Subject:
         return settings(**{"epochs": EPOCHS, "batch_size": 4, **values})
 
     def unlike(self, first: Trial, second: Trial) -> list[str]:
-        """The paths at which two states differ in any bit, without those that may."""
+        """The paths at which two states differ in any bit, except those that may differ."""
         found = differences(first.state, second.state)
         return [path for path in found if not any(fnmatch(path, f"*{pattern}*") for pattern in self.varying)]
 

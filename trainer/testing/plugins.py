@@ -1,4 +1,4 @@
-"""The promises of a plugin, each checked in tiny real runs."""
+"""Checks the contract of a plugin in tiny real runs."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def plugin_checks(
     files: Sequence[str] = (),
     ignore: Sequence[str] = (),
 ) -> list[Check]:
-    """The promises of a plugin as checks, each of which can be a test of its own.
+    """The checks of a plugin, each of which can be a separate test.
 
     `make` returns a new plugin at each call: its class, or a function if it needs options. `task` returns a task to
     train, for a plugin that needs a special one. `files` are names in the run's folder that must be the same, byte for
-    byte, after a resume. `ignore` are patterns of what may differ between equal runs, in addition to the plugin's own
+    byte, after a resume. `ignore` has patterns of what may differ between equal runs, in addition to the plugin's own
     `varying`: attributes, metrics and states that hold times, such as `speed/*`.
     """
     return make_checks(PROMISES, Subject(make, task, files, ignore))
@@ -58,22 +58,22 @@ def check_plugin(
     files: Sequence[str] = (),
     ignore: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Checks all promises of a plugin, and returns the remarks by check; its cost per batch is one.
+    """Runs all checks of a plugin, and returns the remarks by check, such as the cost per batch.
 
-    Takes the arguments of `plugin_checks`. Raises BrokenPromiseError, naming every broken promise.
+    Takes the arguments of `plugin_checks`. Raises one BrokenPromiseError that names every failed check.
     """
     return demand(plugin_checks(make, task=task, files=files, ignore=ignore))
 
 
 def its_class_is_declared_correctly(subject: Subject) -> None:
-    """Its hooks are known and take one argument; it has a docstring; its options have help texts and unused names."""
+    """Its hooks are known and take one argument; it has a docstring; its options have help texts and free names."""
     check_declaration(class_of(subject.make))
     if class_of(subject.make).__name__ == "Plugin" or not issubclass(class_of(subject.make), Plugin):
         raise BrokenPromiseError(f"{class_of(subject.make).__name__} does not derive from trainer.Plugin")
 
 
 def importing_it_does_not_import_mxnet(subject: Subject) -> str:
-    """Its module can be imported without MXNet, so that help and errors in options appear at once."""
+    """Its module can be imported without MXNet, so that help and usage errors appear at once."""
     return check_import(class_of(subject.make))
 
 
@@ -98,4 +98,4 @@ PROMISES: tuple[Callable[[Subject], str | None], ...] = (
     two_instances_work_side_by_side,
     its_cost_is_known,
 )
-"""Every promise of a plugin, in the order of the checks."""
+"""Every check of a plugin, in order."""

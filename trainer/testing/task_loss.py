@@ -1,4 +1,4 @@
-"""Promises about a task's loss: the net's outputs and the labels have to fit it."""
+"""Checks that a task's net outputs and labels fit its loss."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from trainer.testing.trials import quiet
 
 BATCHES_LOOKED_AT = 50
 PER_LABEL = ("SigmoidBinaryCrossEntropyLoss", "LogisticLoss", "HingeLoss", "SquaredHingeLoss")
-"""Gluon's losses that compare one output with one label of two classes."""
+"""Gluon's losses that compare one output with one binary label."""
 REGRESSIONS = ("L1Loss", "L2Loss", "HuberLoss")
 
 
 def the_net_has_the_outputs_that_the_loss_needs(subject: Subject) -> str | None:
-    """One output neuron per label or per class, as the loss needs it."""
+    """The net has one output per label or per class, as the loss requires."""
     kind, outputs, labels = _outputs_and_labels(subject)
     if kind is None:
         return "the net has several outputs, or the loss is not one of Gluon's: not checked"
     each, wanted = int(np.prod(outputs.shape[1:])), int(np.prod(labels.shape[1:]))
     if kind in (*PER_LABEL, *REGRESSIONS) and each != wanted:
         raise BrokenPromiseError(
-            f"{kind} compares each output with one label: the net has {each} outputs per row, and a row has {wanted} "
+            f"{kind} compares each output with one label: the net has {each} outputs per row, but a row has {wanted} "
             "labels. End the net with Dense(1) for one label"
         )
     if kind == "SoftmaxCrossEntropyLoss" and each < 2:
@@ -39,7 +39,7 @@ def the_net_has_the_outputs_that_the_loss_needs(subject: Subject) -> str | None:
 
 
 def labels_are_what_the_loss_needs(subject: Subject) -> str | None:
-    """Labels in {0, 1} for a loss of two classes, in {0, …, classes − 1} for one of several."""
+    """Labels are in {0, 1} for a binary loss, and in {0, …, classes − 1} for a multi-class loss."""
     kind, outputs, labels = _outputs_and_labels(subject)
     found = np.unique(labels)
     if kind in PER_LABEL:
@@ -47,21 +47,21 @@ def labels_are_what_the_loss_needs(subject: Subject) -> str | None:
         wanted = {-1.0, 1.0} if signed else {0.0, 1.0}
         if not set(found.tolist()) <= wanted:
             raise BrokenPromiseError(
-                f"{kind} needs labels in {_values(sorted(wanted))}, and the data have {_values(found)}. Encode them "
+                f"{kind} needs labels in {_values(sorted(wanted))}, but the data have {_values(found)}. Encode them "
                 "in splits()"
             )
     elif kind == "SoftmaxCrossEntropyLoss" and labels.shape[1:] != outputs.shape[1:]:
         classes = outputs.shape[-1]
         if found.min() < 0 or found.max() >= classes or not np.equal(found, np.floor(found)).all():
             raise BrokenPromiseError(
-                f"{kind} needs labels in 0 to {classes - 1}, since the net has {classes} outputs, and the data have "
+                f"{kind} needs labels in 0 to {classes - 1}, since the net has {classes} outputs, but the data have "
                 f"{_values(found)}. Encode them in splits()"
             )
     elif kind == "SoftmaxCrossEntropyLoss":
         sums = labels.sum(axis=-1)
         if found.min() < 0 or not np.allclose(sums, 1, atol=1e-4):
             raise BrokenPromiseError(
-                f"{kind} needs labels that are probabilities, one per class, and the data have rows that add up to "
+                f"{kind} needs labels that are probabilities, one per class, but the data have rows that add up to "
                 f"{_values(np.unique(sums))}. Encode them in splits()"
             )
     else:
@@ -72,7 +72,7 @@ def labels_are_what_the_loss_needs(subject: Subject) -> str | None:
 def _outputs_and_labels(subject: Subject) -> tuple[str | None, NDArray[Any], NDArray[Any]]:
     """The name of Gluon's loss, the outputs for one row, and the training labels; None as name for any other loss.
 
-    Nothing is trained, because a net that does not fit its loss would fail.
+    Nothing is trained, because training fails if the net does not fit the loss.
     """
     from trainer.engine import Engine
 

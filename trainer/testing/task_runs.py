@@ -1,4 +1,4 @@
-"""Promises about a task's runs: repeated, resumed or computed another way, they give the same result."""
+"""Checks that a task's runs give the same result if they are repeated, resumed or computed in another way."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainer.testing.task_subject import STEPS, Subject
 from trainer.testing.trials import KillAt, Trial, newest, quiet, train
 
 TOLERANCE = 1e-4
-"""Of differences, relative to the largest value: the order of a sum changes its rounding."""
+"""Allowed difference relative to the largest value: the order of a sum changes its rounding."""
 
 
 def two_runs_are_the_same(subject: Subject) -> None:
@@ -25,24 +25,24 @@ def two_runs_are_the_same(subject: Subject) -> None:
     found = differences(first.state, second.state)
     if found:
         raise BrokenPromiseError(
-            f"the same run gave another result the second time: {listed(found, 5)}. Draw random numbers from a "
+            f"the same run gave a different result the second time: {listed(found, 5)}. Draw random numbers from a "
             "generator that is seeded with run.settings.seed"
         )
 
 
 def compiled_and_recorded_steps_agree(subject: Subject) -> str | None:
-    """The step that is bound as one symbol gives the same result as autograd, up to rounding."""
+    """The compiled step, bound as one symbol, gives the same result as autograd, up to rounding."""
     bound, recorded = subject.train(), subject.train(compiled=False)
     step = bound.step
     if step.kind != "compiled":
-        return f"the net cannot be bound ({step.why}), so there is only one way to compute it"
+        return f"the net cannot be bound ({step.why}), so it can only be recorded: not checked"
     if step.draws_random_numbers:
-        return "the net draws random numbers, and the two ways draw different ones: not checked"
+        return "the net draws random numbers, and the two steps draw different ones: not checked"
     ways = "with the compiled step", "with the recorded one"
     try:
         _compare(bound, recorded, *ways)
     except BrokenPromiseError as error:
-        # In a deep net with normalisation, rounding errors grow tenfold with each of the first steps.
+        # In a deep net with normalisation, rounding errors grow tenfold in each of the first steps.
         _compare(subject.train(steps=1), subject.train(steps=1, compiled=False), *ways)
         return f"they agree after one step; {error}, or the rounding error has grown"
     return None
@@ -61,7 +61,7 @@ def metrics_do_not_depend_on_the_batch_size(subject: Subject) -> str | None:
             found = other.run.metrics.get(name, float("nan"))
             if not name.startswith("train/") and not _close(value, found):
                 raise BrokenPromiseError(
-                    f"{name} is {value:.6g}, and {found:.6g} in batches of {size}: count over all rows, as "
+                    f"{name} is {value:.6g}, but {found:.6g} in batches of {size}: count over all rows, as "
                     "trainer.metrics do, instead of averaging over batches as mx.metric.F1 does"
                 )
     return None
@@ -78,7 +78,7 @@ def any_batch_size_trains(subject: Subject) -> None:
 
 
 def predictions_have_a_row_for_each_row(subject: Subject) -> str | None:
-    """What metrics and predictions get is finite and has one entry per row."""
+    """Predictions are finite and have one entry per row."""
     run = subject.train(steps=1).run
     evaluation = run.evaluation
     if evaluation is None or not run.task.collect:
@@ -92,7 +92,7 @@ def predictions_have_a_row_for_each_row(subject: Subject) -> str | None:
 
 
 def a_resumed_run_equals_an_uninterrupted_one(subject: Subject) -> None:
-    """Killed in the middle and resumed, it ends with the same weights and metrics, bit for bit."""
+    """Killed in the middle and resumed, the run ends with the same weights and metrics, bit for bit."""
     with tempfile.TemporaryDirectory() as place:
         whole, cut = Path(place) / "run" / "whole", Path(place) / "run" / "cut"
         straight = subject.train(run_folder=whole)
@@ -106,7 +106,7 @@ def a_resumed_run_equals_an_uninterrupted_one(subject: Subject) -> None:
     found = differences(straight.state, again.state)
     if found:
         raise BrokenPromiseError(
-            f"a run that was killed at step {middle} and resumed ends in another state than one that never stopped: "
+            f"a run killed at step {middle} and resumed ends in a different state from one that never stopped: "
             f"{listed(found, 5)}. All random numbers of splits() and the net have to come from run.settings.seed"
         )
 
@@ -127,7 +127,7 @@ def several_devices_equal_one(subject: Subject) -> str | None:
 
 
 def _evaluated(subject: Subject, size: int | None) -> Trial:
-    """One step, and the evaluation after it in batches of `size` rows."""
+    """Trains one step, and evaluates in batches of `size` rows."""
     launch = subject.launch(steps=1)
     if size is not None:
         launch.task.evaluation_batch_size = size  # type: ignore[misc]
@@ -146,7 +146,7 @@ def _compare(first: Trial, second: Trial, one: str, other: str) -> None:
     for name, metric in first.run.metrics.items():
         found = second.run.metrics.get(name, float("nan"))
         if not _close(metric, found):
-            raise BrokenPromiseError(f"{name} is {metric:.6g} {one}, and {found:.6g} {other}")
+            raise BrokenPromiseError(f"{name} is {metric:.6g} {one}, but {found:.6g} {other}")
 
 
 def _close(first: float, second: float) -> bool:

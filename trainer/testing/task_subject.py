@@ -1,4 +1,4 @@
-"""A task under test, and how it is tried in short real runs."""
+"""A task under test, and the short real runs it is tried in."""
 
 from __future__ import annotations
 

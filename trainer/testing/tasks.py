@@ -1,4 +1,4 @@
-"""The promises of a task, each checked in short real runs of it."""
+"""Checks the contract of a task in short real runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from trainer.testing.task_subject import Subject
 
 
 def task_checks(make: Callable[[], Task], **settings: Any) -> list[Check]:
-    """The promises of a task as checks, each of which can be a test of its own.
+    """The checks of a task, each of which can be a separate test.
 
     `make` returns a new task at each call: its class, or a function if it needs options. `settings` are those of
     `trainer.fit`, such as `batch_size`; the runs have 12 steps unless `steps` is given.
@@ -40,15 +40,15 @@ def task_checks(make: Callable[[], Task], **settings: Any) -> list[Check]:
 
 
 def check_task(make: Callable[[], Task], **settings: Any) -> dict[str, str]:
-    """Checks all promises of a task, and returns the remarks by check.
+    """Runs all checks of a task, and returns the remarks by check.
 
-    Takes the arguments of `task_checks`. Raises BrokenPromiseError, naming every broken promise.
+    Takes the arguments of `task_checks`. Raises one BrokenPromiseError that names every failed check.
     """
     return demand(task_checks(make, **settings))
 
 
 def its_class_is_declared_correctly(subject: Subject) -> None:
-    """It has a docstring; its options have help texts and unused names."""
+    """It has a docstring; its options have help texts and free names."""
     cls = class_of(subject.make)
     if not issubclass(cls, Task):
         raise BrokenPromiseError(f"{cls.__name__} does not derive from trainer.Task")
@@ -56,12 +56,12 @@ def its_class_is_declared_correctly(subject: Subject) -> None:
 
 
 def importing_it_does_not_import_mxnet(subject: Subject) -> str:
-    """Its module can be imported without MXNet, so that help and errors in options appear at once."""
+    """Its module can be imported without MXNet, so that help and usage errors appear at once."""
     return check_import(class_of(subject.make))
 
 
 def options_go_through_toml_and_flags(subject: Subject) -> None:
-    """Its options survive a round trip through a TOML file and through the texts of flags."""
+    """Its options survive a round trip through a TOML file and through the text of a flag."""
     check_options(subject.make)
 
 
@@ -79,4 +79,4 @@ PROMISES: tuple[Callable[[Subject], str | None], ...] = (
     a_resumed_run_equals_an_uninterrupted_one,
     several_devices_equal_one,
 )
-"""Every promise of a task, in the order of the checks."""
+"""Every check of a task, in order."""

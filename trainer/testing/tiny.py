@@ -26,7 +26,7 @@ def rows(number: int, columns: int = 3, seed: int = 0, weighted: bool = False) -
 
 @dataclass
 class TinyTask(Task):
-    """Two classes, told apart by a linear net, from a few rows; without rows for it, a split is left out."""
+    """Binary classification of a few rows with a linear net; a split of 0 rows is left out."""
 
     train_rows: Annotated[int, Field(ge=0, description="Rows to train on.")] = 4
     validation_rows: Annotated[int, Field(ge=0, description="Rows of the validation split.")] = 2
@@ -56,7 +56,7 @@ class TinyTask(Task):
         return self.make_loss() if self.make_loss else gluon.loss.SigmoidBinaryCrossEntropyLoss()
 
     def metrics(self) -> list[Any]:
-        """All figures of a classification into two."""
+        """All metrics of a binary classification."""
         from trainer.metrics.binary import BinaryClassification
 
         return [BinaryClassification()]
@@ -77,7 +77,7 @@ class TinyWithThreshold(TinyTask):
 
 @dataclass
 class TinyImages(Task):
-    """Three classes of images of noise and one bright row, with one-hot labels: (rows, 3, 6, 6) and (rows, 3)."""
+    """Noise images with one bright row, in three classes, with one-hot labels: (rows, 3, 6, 6) and (rows, 3)."""
 
     train_rows: Annotated[int, Field(ge=0, description="Images to train on.")] = 21
     validation_rows: Annotated[int, Field(ge=0, description="Images of the validation split.")] = 9
@@ -90,19 +90,19 @@ class TinyImages(Task):
         return Splits(*[_images(size, seed) for seed, size in enumerate((self.train_rows, self.validation_rows))])
 
     def net(self) -> Any:
-        """A linear one."""
+        """A linear layer."""
         from trainer.mxnet import gluon
 
         return gluon.nn.Dense(3)
 
     def loss(self) -> Any:
-        """For one-hot labels."""
+        """Softmax cross-entropy for one-hot labels."""
         from trainer.mxnet import gluon
 
         return gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
 
     def metrics(self) -> list[Any]:
-        """The share that is right."""
+        """Accuracy, F1 and the rest of a classification into several classes."""
         from trainer.metrics.multiclass import MulticlassClassification
 
         return [MulticlassClassification(macro_f1=True, classes=self.class_names())]
@@ -112,7 +112,7 @@ class TinyImages(Task):
         return outputs.softmax()
 
     def class_names(self) -> list[str]:
-        """By where the bright row is."""
+        """Named by the place of the bright row."""
         return ["top", "middle", "bottom"]
 
     def pictures(self, inputs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Tiny real runs with plugins of the kit in them that watch, fail, stop the run or kill it."""
+"""Tiny real runs with plugins of the kit that watch, fail, stop the run or kill it."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def train(
                     engine.fit()
             else:
                 engine.fit()
-        except (Exception, KeyboardInterrupt) as raised:  # noqa: BLE001  the caller judges it
+        except (Exception, KeyboardInterrupt) as raised:  # noqa: BLE001  the caller examines it
             ended = raised
     return Trial(engine.run, engine.state.step, ended, faults, watch.state)
 
@@ -189,7 +189,7 @@ def newest(run_folder: Path) -> Checkpoint | None:
 
 
 def _listen(state: EngineState, plugins: Sequence[Plugin]) -> list[Fault]:
-    """A list that collects whatever these plugins raise from now on, including errors that only disable them."""
+    """A list that collects what these plugins raise from now on, including errors that only disable them."""
     faults: list[Fault] = []
     report = state.plugin_failed
 

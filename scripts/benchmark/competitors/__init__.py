@@ -1,8 +1,8 @@
-"""Who competes. A competitor is a function `train(job, clock)` that returns a function from rows to logits.
+"""The competitors. Each is a function `train(job, clock)` that returns a function from rows to logits.
 
-It calls `clock.epoch()` at the first line of every epoch and `clock.end()` when the last one is computed to its end.
-Each adds up its training loss over an epoch in the cheapest way that its library has, and nothing else is logged,
-drawn or saved, except where the competitor's title says so.
+It calls `clock.epoch()` at the start of every epoch and `clock.end()` when the last one is fully computed. Each adds up
+its training loss over an epoch in the cheapest way that its library offers. Nothing else is logged, drawn or saved,
+unless the competitor's title says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Competitor:
     """`own`: the project's; `peers`: the other libraries'."""
     workloads: str = "abcd"
     goal: bool = True
-    """False for what is shown for orientation and is not the same computation."""
+    """False for a different computation that is shown for orientation."""
 
 
 LIST = (

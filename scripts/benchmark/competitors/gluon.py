@@ -1,4 +1,4 @@
-"""Gluon without us: as the notebook writes it, by hand, and by MXNet's own Estimator."""
+"""Plain Gluon: the tutorial notebook's loop, a loop by hand, and MXNet's Estimator."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def notebook(job: Job, clock: Clock) -> Callable[[Any], Any]:
 
 
 def tuned(job: Job, clock: Clock) -> Callable[[Any], Any]:
-    """What a user who knows Gluon writes: a static hybridized net and loss, slices of shuffled arrays, no reading."""
+    """Expert Gluon: a static hybridized net and loss, shuffled arrays in slices, losses not read."""
     net, loss, updater = _parts(job)
     net.hybridize(static_alloc=True, static_shape=True)
     loss.hybridize(static_alloc=True, static_shape=True)
@@ -53,7 +53,7 @@ def tuned(job: Job, clock: Clock) -> Callable[[Any], Any]:
 
 
 def estimator(job: Job, clock: Clock) -> Callable[[Any], Any]:
-    """`mxnet.gluon.contrib.estimator` with its default handlers: metrics in every batch, a log line an epoch."""
+    """`mxnet.gluon.contrib.estimator` with its default handlers: metrics in every batch, one log line per epoch."""
     from mxnet.gluon.contrib.estimator import Estimator
     from mxnet.gluon.contrib.estimator.event_handler import EpochBegin, TrainEnd
 

@@ -14,7 +14,7 @@ from benchmark.worker import Clock, Job
 
 
 def steps(job: Job, clock: Clock) -> Callable[[Any], Any]:
-    """One call a step; it cuts the batch out of the shuffled arrays by itself, which is cheaper than slicing them."""
+    """One call per step, which takes the batch from the shuffled arrays itself; that is cheaper than slicing them."""
 
     @partial(jax.jit, static_argnames="size", donate_argnums=(0, 1))
     def step(params: Any, total: Any, data: Any, start: Any, size: int) -> Any:
@@ -31,7 +31,7 @@ def steps(job: Job, clock: Clock) -> Callable[[Any], Any]:
 
 
 def scan(job: Job, clock: Clock) -> Callable[[Any], Any]:
-    """One call an epoch: nothing can happen between its steps, so this is no loop that plugins could live in."""
+    """One call per epoch: nothing can run between its steps, so plugins could not use this loop."""
     full = len(job.y) // job.batch * job.batch
 
     @partial(jax.jit, donate_argnums=0)

@@ -10,7 +10,7 @@ from benchmark.worker import Clock, Job
 
 
 def fit(job: Job, clock: Clock) -> Callable[[Any], Any]:
-    """Shuffled arrays, no printing; Keras keeps the epoch's loss by itself."""
+    """Shuffled arrays, no printing; Keras tracks the epoch's loss itself."""
     os.environ["KERAS_BACKEND"] = "jax"
     os.environ["KERAS_HOME"] = str(job.folder)
     import keras

@@ -24,23 +24,23 @@ class Module(lightning.LightningModule):
         self.net, self.rate, self.clock = pytorch.net(job), job.rate, clock
 
     def on_train_epoch_start(self) -> None:
-        """An epoch begins."""
+        """Resets the loss."""
         self.clock.epoch()
         self.total = torch.zeros(())
 
     def training_step(self, batch: Any, _: int) -> torch.Tensor:
-        """The loss of a batch."""
+        """Returns the loss of a batch."""
         data, label = batch
         loss = binary_cross_entropy_with_logits(self.net(data), label)
         self.total += loss.detach() * len(data)
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """The epoch's loss."""
+        """Reads the epoch's loss."""
         self.total.item()
 
     def on_train_end(self) -> None:
-        """The last epoch is over."""
+        """Stops the clock."""
         self.clock.end()
 
     def configure_optimizers(self) -> Any:

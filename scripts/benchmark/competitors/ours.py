@@ -1,4 +1,4 @@
-"""gluon-trainer by its public interface."""
+"""gluon-trainer through its public interface."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Rows(LogisticRegression):
 
 
 class Timer(Plugin):
-    """Tells the clock; it listens to no event of a batch."""
+    """Calls the clock; listens to no event of a batch."""
 
     phase = Phase.TRANSFORM
 
@@ -36,16 +36,16 @@ class Timer(Plugin):
         self.clock = clock
 
     def on_epoch_begin(self, run: Run) -> None:
-        """The epoch before has computed its loss, so the device is idle."""
+        """Starts an epoch; the previous one has computed its loss, so the device is idle."""
         self.clock.epoch()
 
     def on_fit_end(self, run: Run) -> None:
-        """Everything that the last epoch cost is over."""
+        """Stops the clock after the last epoch."""
         self.clock.end()
 
 
 def default_plugins(job: Job, clock: Clock) -> Callable[[Any], Any]:
-    """As the command line trains it."""
+    """Trains like the command line."""
     return _predictor(_launch(job, plugins=[Timer(clock)], runs_dir=job.folder).train())
 
 
@@ -55,7 +55,7 @@ def no_plugins(job: Job, clock: Clock) -> Callable[[Any], Any]:
 
 
 def step_loop(job: Job, clock: Clock) -> Callable[[Any], Any]:
-    """What the engine's loop is compared with: its own batches and step, and nothing between them."""
+    """The baseline of the engine's loop: its batches and its step, with nothing between them."""
     launch = _launch(job)
     launch.settle_computing()
     from trainer import Engine
@@ -73,7 +73,7 @@ def step_loop(job: Job, clock: Clock) -> Callable[[Any], Any]:
 
 
 def compute_as_for(task: str | LogisticRegression, **options: Any) -> None:
-    """Makes MXNet compute as the command line would have it for this task; before its import."""
+    """Applies the CPU settings that the command line would choose for this task; call it before importing MXNet."""
     given = {name.replace("_", "-"): value for name, value in options.items()}
     launch = prepare_run(Request(task, given, runs_dir=None))
     launch.choose_computing()

@@ -19,12 +19,12 @@ def data_loader(job: Job, clock: Clock) -> Callable[[Any], Any]:
 
 
 def in_memory(job: Job, clock: Clock) -> Callable[[Any], Any]:
-    """Shuffled once an epoch, then sliced."""
+    """Shuffled once per epoch, then sliced."""
     return _train(job, clock, Slices(job))
 
 
 def net(job: Job) -> nn.Sequential:
-    """The net, initialised as Gluon's Xavier does it."""
+    """The net, initialised like Gluon's Xavier."""
     torch.manual_seed(job.seed)
     layers: list[nn.Module] = []
     for inputs, outputs in zip(job.widths[:-1], job.widths[1:], strict=True):
@@ -58,7 +58,7 @@ class Slices(IterableDataset[Any]):
 
 
 def predictor(model: nn.Module) -> Callable[[Any], Any]:
-    """From rows to logits."""
+    """Returns the function from rows to logits."""
 
     def predict(rows: Any) -> Any:
         model.eval()

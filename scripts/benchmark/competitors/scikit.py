@@ -13,7 +13,7 @@ from benchmark.worker import Clock, Job
 
 
 def mlp(job: Job, clock: Clock) -> Callable[[Any], Any]:
-    """One `partial_fit` an epoch, which shuffles and goes through all mini-batches; no momentum, no penalty."""
+    """One `partial_fit` per epoch, which shuffles and trains on all mini-batches; no momentum, no penalty."""
     model = MLPClassifier(
         hidden_layer_sizes=job.hidden,
         solver="sgd",
@@ -28,7 +28,7 @@ def mlp(job: Job, clock: Clock) -> Callable[[Any], Any]:
 
 
 def sgd(job: Job, clock: Clock) -> Callable[[Any], Any]:
-    """One update a row, with the rate of a batch divided by its rows: the same way to go, in smaller steps."""
+    """One update per row, with the batch's rate divided by its rows: the same path in smaller steps."""
     model = SGDClassifier(
         loss="log_loss", penalty=None, learning_rate="constant", eta0=job.rate / job.batch, random_state=job.seed
     )
