@@ -4,4 +4,4 @@ NET = {
     False: ("progress",),
     True: ("progress", "metrics-log", "checkpoint", "tensorboard", "report"),
 }
-"""By whether the run has a folder."""
+"""By whether the run has a folder: True or False."""

@@ -1,4 +1,4 @@
-"""Shows how training goes: bars on a terminal, one display in a notebook, plain lines elsewhere."""
+"""Shows the progress of training: bars on a terminal, one display in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn, TaskID
 
 REFRESH_SECONDS = 0.1
-"""Between two looks at the loss, which wait for the device."""
+"""The least time between two readings of the loss, which wait for the device."""
 
 
 @dataclass
@@ -31,14 +31,14 @@ class Progress(Plugin):
     """
 
     bars: Annotated[
-        Literal["auto", "on", "off"], Field(description="Whether bars are drawn; auto: on a terminal, in a notebook.")
+        Literal["auto", "on", "off"], Field(description="Whether to draw bars; auto: on a terminal or in a notebook.")
     ] = "auto"
 
     phase = Phase.REPORT
     on_error = "disable"
 
     def on_fit_begin(self, run: Run) -> None:
-        """What is about to be trained, and the bars."""
+        """Prints the task's description and starts the bars."""
         from rich.console import Console
 
         self._notebook: NotebookBar | None = None
@@ -47,7 +47,7 @@ class Progress(Plugin):
         if self.bars != "off" and in_notebook():
             self._notebook = NotebookBar(run)
             return
-        # Rich knows notebooks too, but its bars there need ipywidgets.
+        # Rich supports notebooks too, but its bars there need ipywidgets.
         self._console: Console = Console(highlight=False, soft_wrap=True, force_jupyter=False)
         for line in run.task.describe():
             self._print(line)
@@ -55,12 +55,12 @@ class Progress(Plugin):
             self._start_bars(run)
 
     def on_epoch_begin(self, run: Run) -> None:
-        """The batch bar starts anew."""
+        """Resets the batch bar."""
         if self._bars is not None:
             self._bars.reset(self._batches, total=run.steps_per_epoch)
 
     def on_batch_end(self, run: Run) -> None:
-        """Draws the bars, a few times a second."""
+        """Updates the bars, at most once per REFRESH_SECONDS."""
         if (self._bars is None and self._notebook is None) or perf_counter() - self._drawn < REFRESH_SECONDS:
             return
         self._drawn = perf_counter()
@@ -70,7 +70,7 @@ class Progress(Plugin):
             self._bars.update(self._batches, completed=run.step_in_epoch, loss=f"loss {run.loss:.4f}")
 
     def on_epoch_end(self, run: Run) -> None:
-        """The epoch's line."""
+        """Prints the epoch's line."""
         width = len(str(run.epochs))
         values = _values(run.epoch_metrics, run.task.headline)
         line = f"epoch {run.epoch:>{width}}/{run.epochs}  {values}"
@@ -80,19 +80,19 @@ class Progress(Plugin):
             self._print(line)
             self._bars.update(self._epochs, completed=run.epoch)
         else:
-            # What rich would write of a line that it need not keep clear of bars; it takes 0.25 ms to say so.
+            # Without bars this writes the same as rich, which takes 0.25 ms for it.
             self._console.file.write(line + "\n")
             self._console.file.flush()
 
     def on_fit_end(self, run: Run) -> None:
-        """Removes the bars; the lines stay."""
+        """Removes the bars and keeps the lines."""
         if getattr(self, "_bars", None) is not None:
             self._bars.stop()  # type: ignore[union-attr]
         if getattr(self, "_notebook", None) is not None:
             self._notebook.close(run)  # type: ignore[union-attr]
 
     def on_test_end(self, run: Run) -> None:
-        """The test split's lines: at the given threshold and, if another was tuned, at that."""
+        """Prints the test metrics, at the given and, if there is one, the tuned threshold."""
         names = [name.replace("validation/", "test/") for name in run.task.headline if name.startswith("validation/")]
         lines = [f"test  {_values(run.metrics, names)}"]
         if "test/threshold" in run.metrics:
@@ -105,7 +105,7 @@ class Progress(Plugin):
                 self._print(line)
 
     def _print(self, line: str) -> None:
-        # markup=False: a column called [bold] is a column.
+        # markup=False: a column may be called [bold].
         self._console.print(line, markup=False)
 
     def _start_bars(self, run: Run) -> None:
@@ -130,7 +130,7 @@ class Progress(Plugin):
 
 
 class NotebookBar:
-    """One display in a notebook's cell that is updated in place; it needs IPython and nothing else."""
+    """One display in a notebook's cell that is updated in place; it only needs IPython."""
 
     def __init__(self, run: Run) -> None:
         from IPython.display import HTML, display
@@ -143,16 +143,16 @@ class NotebookBar:
         self._handle = display(HTML(self._text(run, "")), display_id=True)
 
     def draw(self, run: Run, note: str) -> None:
-        """The bar as it stands, with a note behind it."""
+        """Updates the bar, with a note after it."""
         self._handle.update(self._html(self._text(run, note)))
 
     def keep(self, run: Run, line: str) -> None:
-        """A line above the bar; only the newest two stay, so that the cell keeps its height."""
+        """Adds a line above the bar; only the newest two stay, so the cell keeps its height."""
         self._lines = [*self._lines, line][-2:]
         self.draw(run, "")
 
     def close(self, run: Run) -> None:
-        """The lines without the bar."""
+        """Removes the bar and keeps the lines."""
         self._handle.update(self._html(self._lines_as_html()))
 
     def _text(self, run: Run, note: str) -> str:
@@ -166,15 +166,15 @@ class NotebookBar:
         parts += [f"{rate:.1f}/s"] * (rate > 0)
         if total and rate > 0 and run.step < total:
             parts.append(f"{(total - run.step) / rate:.0f} s left")
-        said = escape("  ".join([*parts, *([note] if note else [])]))
-        return f'{self._lines_as_html()}<div><progress{done} style="width:20em"></progress> <code>{said}</code></div>'
+        text = escape("  ".join([*parts, *([note] if note else [])]))
+        return f'{self._lines_as_html()}<div><progress{done} style="width:20em"></progress> <code>{text}</code></div>'
 
     def _lines_as_html(self) -> str:
         return "".join(f"<div><code>{escape(line)}</code></div>" for line in [*self._about, *self._lines])
 
 
 def in_notebook() -> bool:
-    """Whether this runs in a kernel that shows HTML, as Jupyter's does; importing IPython is left to the kernel."""
+    """Whether this runs in a kernel that shows HTML, as Jupyter's does. Does not import IPython."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
     return shell is not None and getattr(shell, "kernel", None) is not None
@@ -185,7 +185,7 @@ def _values(metrics: Mapping[str, float], names: Sequence[str]) -> str:
 
 
 def _rate_column() -> ProgressColumn:
-    """How many epochs or batches a second."""
+    """A column with the epochs or batches per second."""
     from rich.progress import ProgressColumn, Task
     from rich.text import Text
 

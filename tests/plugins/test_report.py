@@ -37,7 +37,7 @@ def table(path, rows=300):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A linear model of a table whose names are traps."""
+    """A linear model of a table whose column names need escaping."""
     place = tmp_path_factory.mktemp("linear")
     data = table(place / "table.csv")
     return fit(
@@ -177,7 +177,7 @@ def test_names_from_the_data_are_text_and_no_script_is_needed(opened, run):
 # ---- what it says ----------------------------------------------------------------------------------------------------
 
 
-def test_the_confusion_matrices_are_those_of_the_figures(run):
+def test_the_confusion_matrices_agree_with_the_metrics(run):
     splits = read(run.folder).data["splits"]
     names = ("true-negatives", "false-positives", "false-negatives", "true-positives")
     for split in ("validation", "test"):
@@ -313,7 +313,7 @@ def test_the_command_writes_where_it_is_told_and_over_nothing(run, tmp_path):
     assert before.startswith("<!DOCTYPE html>")
     done = trainer("report", run.folder, "--output", tmp_path / "r.html")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "it is there already. Pass --force to write over it." in done.stderr
+    assert "it already exists. Pass --force to overwrite it." in done.stderr
     assert trainer("report", run.folder, "--output", tmp_path / "r.html", "--force").returncode == 0
     for wrong, message in (
         (("report", tmp_path), "is not the folder of a run"),

@@ -46,7 +46,7 @@ def trained(tmp_path, *plugins, task=None, **values):
     return engine(task, *plugins, folder=tmp_path / "run", **{"epochs": 3, "batch_size": 4, **values}).fit()
 
 
-def test_the_figures_of_each_epoch_are_there_at_its_last_step(tmp_path):
+def test_the_metrics_of_each_epoch_are_recorded_at_its_last_step(tmp_path):
     run = trained(tmp_path, made())
     seen = scalars(run.folder / "tensorboard")
     for name in ("train/loss", "validation/loss", "validation/f1", "validation/roc-auc"):
@@ -85,7 +85,7 @@ def test_histograms_hold_weights_and_gradients_of_every_so_many_epochs(tmp_path)
     assert read(trained(tmp_path / "without", made()).folder / "tensorboard").Tags()["histograms"] == []
 
 
-def test_figures_of_a_binary_task(tmp_path):
+def test_charts_of_a_binary_task(tmp_path):
     tuner = create_plugin("threshold-tuner", {}, where="here")
     run = trained(tmp_path, tuner, made(figures=2))
     seen = read(run.folder / "tensorboard")
@@ -118,7 +118,7 @@ def test_the_precision_recall_curve_is_there_at_the_end(tmp_path):
     ],
     ids=["no validation", "no classes"],
 )
-def test_a_task_without_classes_has_curves_and_no_figures(tmp_path, task):
+def test_a_task_without_classes_has_curves_and_no_charts(tmp_path, task):
     run = trained(tmp_path, made(figures=1), task=task)
     seen = read(run.folder / "tensorboard")
     assert len(seen.Scalars("train/loss")) == 3
@@ -161,7 +161,7 @@ def test_several_classes_have_a_confusion_matrix(tmp_path):
     assert [image.step for image in read(run.folder / "tensorboard").Images("validation/confusion")] == [8, 16, 24]
 
 
-def test_hyperparameters_stand_with_the_final_figures(tmp_path):
+def test_hyperparameters_are_recorded_with_the_final_metrics(tmp_path):
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     run = fit("logreg", epochs=2, hidden=(4, 3), plugins=["tensorboard"], without=["progress"], runs_dir=tmp_path)
@@ -280,7 +280,7 @@ print(run.status, [each.plugin for each in run.decisions if each.action == "disa
 """
 
 
-def test_a_full_disk_switches_it_off_loudly_and_the_run_goes_on(tmp_path):
+def test_a_full_disk_switches_it_off_with_a_warning_and_the_run_continues(tmp_path):
     env = {**environment(), "PYTHONWARNINGS": "default"}
     done = subprocess.run(
         [sys.executable, "-c", FULL], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False
@@ -313,8 +313,8 @@ def test_the_calibration_curve_is_that_of_scikit_learn():
 def test_the_curves_are_those_of_scikit_learn():
     from sklearn.metrics import precision_recall_curve, roc_curve
 
+    from trainer_plugins.report.charts import precision_recall, roc
     from trainer_plugins.report.curves import binary_curves
-    from trainer_plugins.report.figures import precision_recall, roc
 
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 2, size=300)
@@ -331,15 +331,15 @@ def test_the_curves_are_those_of_scikit_learn():
     assert drawn[:, 1] == pytest.approx(precision[:-1][::-1])
 
 
-def test_many_rows_make_no_giant_figure():
+def test_many_rows_make_no_giant_chart():
+    from trainer_plugins.report.charts import binary_charts
     from trainer_plugins.report.curves import POINTS, binary_curves
-    from trainer_plugins.report.figures import binary_figures
 
     generator = np.random.default_rng(0)
     curves = binary_curves(generator.uniform(size=20_000), generator.integers(0, 2, 20_000), None, {"a": 0.5})
-    figures = binary_figures(curves)
+    charts = binary_charts(curves)
     for name in ("roc", "precision-recall", "threshold-curve"):
-        assert max(len(line.get_xdata()) for line in figures[name].axes[0].lines) <= POINTS
+        assert max(len(line.get_xdata()) for line in charts[name].axes[0].lines) <= POINTS
 
 
 def test_nothing_heavy_is_imported_before_it_is_used(tmp_path):

@@ -88,32 +88,32 @@ def test_ranges_of_fractions(text, asked):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a", "is no search"),
-        ("a=", "is no search"),
-        ("a=3", "one value"),
+        ("a", "is not a search"),
+        ("a=", "is not a search"),
+        ("a=3", "single value"),
         ("a=3..2", "wrong way round"),
-        ("a=1..", "is no range"),
+        ("a=1..", "is not a range"),
         ("a=log:0..1", "cannot be logarithmic"),
-        ("a=log:1..8:2", "do not go together"),
-        ("a=1..8:0", "has to be above 0"),
-        ("a=log:x|y", "is no range"),
+        ("a=log:1..8:2", "cannot be combined with log:"),
+        ("a=1..8:0", "must be above 0"),
+        ("a=log:x|y", "is not a range"),
     ],
 )
-def test_what_is_no_search_is_said(text, message):
+def test_an_invalid_search_is_refused(text, message):
     with pytest.raises(UsageError, match=message):
         parse([text])
 
 
-def test_a_grid_has_every_combination_and_wants_an_end():
+def test_a_grid_has_every_combination_and_refuses_a_range_without_steps():
     assert len(list(combinations(parse(["a=1..3", "b=x|y", "c=0..1.0:0.5"])))) == 18
-    with pytest.raises(UsageError, match="more values than can all be tried"):
+    with pytest.raises(UsageError, match="too many values for a grid"):
         list(combinations(parse(["a=0.0..1"])))
 
 
 # ---- studies ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_best_trial_runs_again_to_the_same_figures(tmp_path):
+def test_the_best_trial_can_be_repeated_with_the_same_metrics(tmp_path):
     done = tune(
         tmp_path, "--trials", "4", "--pruner", "none", "--search", "learning-rate=log:1e-3..1",
         "--search", "hidden=4|6,4", "--search", "optimizer.momentum=0..1",
@@ -156,7 +156,7 @@ def test_several_processes_share_a_study(tmp_path):
     assert sum(out.count("\ntrial ") for out, _ in told) == 7
 
 
-def test_a_study_goes_on_where_it_was_and_draws_what_it_would_have_drawn(tmp_path):
+def test_a_continued_study_draws_what_it_would_have_drawn(tmp_path):
     (tmp_path / "parts").mkdir()
     (tmp_path / "whole").mkdir()
     search = ("--search", "learning-rate=0.01..1")
@@ -194,7 +194,7 @@ def test_a_trial_that_is_cut_short_is_tried_again(tmp_path, signum):
         assert worker.returncode == -9
     else:
         assert worker.returncode == 128 + signum
-        assert "the same command goes on with the study" in out
+        assert "the same command continues the study" in out
         assert err == "interrupted.\n"
         assert record(tmp_path, "tune-0000")["status"] == "interrupted"
     done = trainer("tune", "logreg", *arguments, "--epochs", "150", cwd=tmp_path)
@@ -240,7 +240,7 @@ def fragile(tmp_path):
     return (tmp_path / "site",)
 
 
-def test_a_trial_that_fails_is_recorded_and_the_study_goes_on(tmp_path, fragile):
+def test_a_trial_that_fails_is_recorded_and_the_study_continues(tmp_path, fragile):
     done = tune(tmp_path, "--sampler", "grid", "--search", "width=12..14", task="fragile", path=fragile)
     assert done.returncode == 0, done.stderr
     assert sorted(states(trials(tmp_path, task="fragile"))) == ["COMPLETE", "COMPLETE", "FAIL"]
@@ -248,16 +248,16 @@ def test_a_trial_that_fails_is_recorded_and_the_study_goes_on(tmp_path, fragile)
     assert "2 complete, 1 failed; the best:" in done.stdout
 
 
-def test_where_all_fail_it_is_an_error(tmp_path, fragile):
+def test_it_is_an_error_if_all_trials_fail(tmp_path, fragile):
     done = tune(
         tmp_path, "--sampler", "random", "--trials", "2", "--search", "width=13|013", task="fragile", path=fragile
     )
     assert done.returncode == 1
-    assert "came to its end. The last one: RuntimeError: unlucky" in done.stderr
+    assert "was completed. The last error: RuntimeError: unlucky" in done.stderr
     assert not (tmp_path / "runs" / "fragile" / "tune" / "config.toml").exists()
 
 
-def test_a_hopeless_trial_is_pruned_and_says_so(tmp_path, fragile):
+def test_a_hopeless_trial_is_pruned_and_its_record_says_so(tmp_path, fragile):
     widths = "|".join([*map(str, range(1, 9)), "90"])
     done = tune(tmp_path, "--sampler", "grid", "--search", f"width={widths}", task="fragile", path=fragile)
     assert done.returncode == 0, done.stderr
@@ -271,7 +271,7 @@ def test_a_hopeless_trial_is_pruned_and_says_so(tmp_path, fragile):
         assert "pruned after epoch" in done.stdout
 
 
-def test_an_error_of_the_user_is_said_before_any_trial_and_leaves_nothing(tmp_path):
+def test_a_usage_error_is_reported_before_any_trial_and_leaves_nothing(tmp_path):
     for arguments, message in (
         (("--search", "hidden=0..3"), "--search hidden: '0' does not fit"),
         (("--search", "hiden=1..3"), "Did you mean 'hidden'?"),
@@ -294,7 +294,7 @@ def test_an_error_of_the_user_is_said_before_any_trial_and_leaves_nothing(tmp_pa
         assert not (tmp_path / "runs").exists(), arguments
 
 
-def test_without_optuna_it_says_what_to_install(tmp_path):
+def test_without_optuna_the_error_says_what_to_install(tmp_path):
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "optuna.py").write_text("raise ImportError('No module named optuna')")
     done = subprocess.run(

@@ -1,7 +1,7 @@
-"""For code that comes from MXNet's Estimator: its event handlers, and MXNet's learning-rate schedulers, as plugins.
+"""For code written for MXNet's Estimator: its event handlers and MXNet's learning-rate schedulers, as plugins.
 
-Both take Python objects, so they are given to `trainer.fit` and have no entry points: nothing in a configuration file
-can name a class that is to be run.
+Both take Python objects, so you pass them to `trainer.fit`. They have no entry points: a configuration file cannot name
+a class to run.
 """
 
 from trainer_plugins.estimator.plugin import EstimatorHandlers

@@ -1,4 +1,4 @@
-"""The state of objects that know nothing of checkpoints: their attributes, as far as those are plain values."""
+"""The state of objects without checkpoint support: those of their attributes that are plain values."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 
 
 def attributes(owner: Any) -> dict[str, Any]:
-    """The numbers, texts and truth values that an object holds, and lists of those; floats as arrays.
+    """An object's attributes that are numbers, strings, booleans or lists of those; floats as arrays.
 
-    JSON has no infinity, which is where the best value of many handlers begins; an array has.
+    JSON has no infinity, the initial best value of many handlers; an array does.
     """
     return {name: _saved(value) for name, value in vars(owner).items() if _is_plain(value)}
 
 
 def restore(owner: Any, saved: Mapping[str, Any]) -> None:
-    """Puts saved attributes back."""
+    """Sets the saved attributes."""
     for name, value in saved.items():
-        setattr(owner, name, _taken_back(value))
+        setattr(owner, name, _restored(value))
 
 
 def _is_plain(value: Any) -> bool:
@@ -36,7 +36,7 @@ def _saved(value: Any) -> Any:
     return value.item() if isinstance(value, (np.bool_, np.number)) else value
 
 
-def _taken_back(value: Any) -> Any:
+def _restored(value: Any) -> Any:
     if isinstance(value, list):
-        return [_taken_back(part) for part in value]
+        return [_restored(part) for part in value]
     return float(value) if isinstance(value, np.ndarray) else value

@@ -26,13 +26,13 @@ EVENTS = {
 
 @dataclass
 class EstimatorHandlers(Plugin):
-    """Calls event handlers of `mxnet.gluon.contrib.estimator` at the Estimator's moments, in order of their priority.
+    """Calls event handlers of `mxnet.gluon.contrib.estimator` when the Estimator would, in order of priority.
 
     `train_metrics` and `val_metrics` are `mx.metric.EvalMetric`s that handlers log and monitor; without a MetricHandler
-    or a ValidationHandler among the handlers, they are updated from the engine's own batches and evaluation. The object
-    that handlers are called with is `estimator`; it exists at once, for `ValidationHandler(data, estimator.evaluate)`.
-    A true value from `epoch_end` stops the run; one from `batch_end` ends the epoch, and stops the run where the
-    handler's `stop_training` is true.
+    or a ValidationHandler among the handlers, they are updated from the engine's own batches and evaluation. Handlers
+    are called with `estimator`, which exists before the run, for `ValidationHandler(data, estimator.evaluate)`. A true
+    value from `epoch_end` stops the run; one from `batch_end` ends the epoch, and also stops the run if the handler's
+    `stop_training` is true.
     """
 
     handlers: Sequence[Any] = ()
@@ -53,7 +53,7 @@ class EstimatorHandlers(Plugin):
         self._saved: Mapping[str, Any] = {}
 
     def on_setup(self, run: Run) -> None:
-        """Checks and sorts the handlers; the caller's list stays as it is."""
+        """Checks and sorts the handlers; the caller's list is not changed."""
         from trainer.mxnet import gluon
 
         kinds = gluon.contrib.estimator
@@ -79,45 +79,45 @@ class EstimatorHandlers(Plugin):
         for handler in handlers:
             if not isinstance(handler, known):
                 raise UsageError(
-                    f"{handler!r} is no event handler of the Estimator",
+                    f"{handler!r} is not an event handler of the Estimator",
                     where=f"plugin {self.name!r}",
                     fix=f"Give instances of classes that derive from {listed(EVENTS)}.",
                 )
             if isinstance(handler, kinds.GradientUpdateHandler) and type(handler) is not kinds.GradientUpdateHandler:
                 raise UsageError(
-                    f"{type(handler).__name__} updates the weights in its own way, and the engine does that",
+                    f"{type(handler).__name__} updates the weights, which is the engine's job",
                     where=f"plugin {self.name!r}",
                     fix="Write a plugin: on_backward_end may change gradients or skip the update.",
                 )
 
     def on_fit_begin(self, run: Run) -> None:
-        """`train_begin`; in a resumed run the handlers then get back what they held."""
+        """Calls `train_begin`; in a resumed run the handlers' state is then restored."""
         self._call("train_begin")
         self._began = True
         self._restore()
 
     def on_epoch_begin(self, run: Run) -> None:
-        """`epoch_begin`."""
+        """Calls `epoch_begin`."""
         self._call("epoch_begin")
 
     def on_batch_begin(self, run: Run) -> None:
-        """`batch_begin`, with the batch where anybody listens."""
+        """Calls `batch_begin` with the batch, if a handler has it."""
         if self._called["batch_begin"]:
             self._call("batch_begin", batch=_batch(run))
 
     def on_batch_end(self, run: Run) -> None:
-        """`batch_end`; the weights have moved already."""
+        """Calls `batch_end`; the weights are already updated."""
         assert run.batch is not None  # noqa: S101
         labels = [shard.label for shard in run.batch.shards if shard.rows]
         given = {"batch": _batch(run), "pred": run.outputs, "label": labels, "loss": run.losses}
-        for handler, answer in self._call("batch_end", **given):
-            if answer:
+        for handler, result in self._call("batch_end", **given):
+            if result:
                 self._ask(run, handler, ends_run=bool(getattr(handler, "stop_training", False)))
         if self.estimator.max_batch and run.step >= self.estimator.max_batch < (run.settings.steps or 0):
-            run.stop(f"the handlers have reduced it to {self.estimator.max_batch} batches")
+            run.stop(f"the handlers have reduced max_batch to {self.estimator.max_batch}")
 
     def on_evaluate_end(self, run: Run) -> None:
-        """The engine's evaluation goes into `val_metrics`, unless a ValidationHandler makes one of its own."""
+        """Updates `val_metrics` from the engine's evaluation, unless a ValidationHandler runs its own."""
         from trainer.mxnet import mx
 
         evaluation = run.evaluation
@@ -131,29 +131,29 @@ class EstimatorHandlers(Plugin):
                 metric.update([mx.nd.array(evaluation.labels)], [mx.nd.array(evaluation.predictions)])
 
     def on_epoch_end(self, run: Run) -> None:
-        """`epoch_end`, behind the engine's evaluation; the metrics' values are logged."""
-        for handler, answer in self._call("epoch_end"):
-            if answer:
+        """Calls `epoch_end`, after the engine's evaluation."""
+        for handler, result in self._call("epoch_end"):
+            if result:
                 self._ask(run, handler, ends_run=True)
         if self.estimator.max_epoch and run.epoch >= self.estimator.max_epoch < run.settings.epochs:
-            run.stop(f"the handlers have reduced it to {self.estimator.max_epoch} epochs")
+            run.stop(f"the handlers have reduced max_epoch to {self.estimator.max_epoch}")
         if self.estimator.stop_training:
             run.stop("estimator.stop_training is true")
 
     def on_fit_end(self, run: Run) -> None:
-        """`train_end`, which the Estimator does not call either where training has failed."""
+        """Calls `train_end`, unless training has failed: the Estimator does not either."""
         if self._began and run.status in ("finished", "stopped"):
             self._call("train_end")
 
     def state_dict(self) -> Mapping[str, Any]:
-        """The plain values that handlers and metrics hold, such as counters, patience and the best value."""
+        """The plain attributes of handlers and metrics, such as counters, patience and the best value."""
         return {
             "handlers": [plain.attributes(handler) for handler in self._sorted],
             "metrics": [plain.attributes(metric) for metric in self._metrics],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Kept until the handlers are sorted; and until `train_begin` is over, which sets counters to zero."""
+        """Keeps the state until the handlers are sorted, and until `train_begin` has reset their counters."""
         self._saved = state
 
     def _restore(self) -> None:
@@ -166,19 +166,19 @@ class EstimatorHandlers(Plugin):
         return [*self.train_metrics, *self.val_metrics]
 
     def _call(self, method: str, **given: Any) -> list[tuple[Any, Any]]:
-        """Each handler with what it answered, in the order of their priority."""
+        """Calls a method of the handlers in order of priority; returns each handler with its result."""
         return [(each, getattr(each, method)(self.estimator, **given)) for each in self._called[method]]
 
     def _ask(self, run: Run, handler: Any, *, ends_run: bool) -> None:
         kind = type(handler).__name__
         if ends_run:
-            run.stop(f"{kind} asked for it")
+            run.stop(f"{kind} requested it")
         else:
-            run.end_epoch(f"{kind} asked for it")
+            run.end_epoch(f"{kind} requested it")
 
 
 def _batch(run: Run) -> list[Any]:
-    """Data and labels of the whole batch on the first context, as a DataLoader gives them."""
+    """Data and labels of the whole batch on the first context, like a batch of a DataLoader."""
     from trainer.mxnet import mx
 
     assert run.batch is not None  # noqa: S101

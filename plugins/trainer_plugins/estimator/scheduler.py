@@ -1,4 +1,4 @@
-"""MXNet's learning-rate schedulers, as they are."""
+"""MXNet's learning-rate schedulers as a plugin."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from trainer_plugins.estimator import plain
 class Scheduler(Plugin):
     """Sets the learning rate of each update by an `mx.lr_scheduler.LRScheduler`, as `gluon.Trainer` would.
 
-    The scheduler's own `base_lr` counts, not the run's learning rate. It is asked with the number of the update, from
-    1; batches whose update is left out do not count. The rate is logged as `learning-rate` each epoch.
+    The scheduler's own `base_lr` applies, not the run's learning rate. It is called with the number of the update,
+    from 1; batches whose update is skipped do not count. The rate is logged as `learning-rate` each epoch.
     """
 
     scheduler: Any = None
@@ -23,16 +23,16 @@ class Scheduler(Plugin):
     phase = Phase.TRANSFORM
 
     def on_setup(self, run: Run) -> None:
-        """What is no scheduler is told at once."""
+        """Raises UsageError if `scheduler` is not a learning-rate scheduler."""
         if not callable(self.scheduler) or not hasattr(self.scheduler, "base_lr"):
             raise UsageError(
-                f"{self.scheduler!r} is no learning-rate scheduler",
+                f"{self.scheduler!r} is not a learning-rate scheduler",
                 where=f"plugin {self.name!r}",
                 fix="Give an instance, such as mx.lr_scheduler.FactorScheduler(100, factor=0.5, base_lr=0.1).",
             )
 
     def on_batch_begin(self, run: Run) -> None:
-        """MXNet's optimizers count an update before they ask for its rate."""
+        """Sets the rate. MXNet's optimizers count an update before they look up its rate."""
         run.learning_rate = float(self.scheduler(run.updates + 1))
 
     def on_epoch_end(self, run: Run) -> None:
@@ -40,9 +40,8 @@ class Scheduler(Plugin):
         run.log({"learning-rate": run.learning_rate})
 
     def state_dict(self) -> Mapping[str, Any]:
-        """What the scheduler holds: some count, and change their own rate as they go."""
+        """The scheduler's plain attributes: some schedulers keep counters and change their own rate."""
         return plain.attributes(self.scheduler)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Puts it back."""
         plain.restore(self.scheduler, state)

@@ -1,4 +1,4 @@
-"""What event handlers take for their estimator: a run of the engine, seen through the Estimator's attributes."""
+"""The estimator that event handlers are called with: a run of the engine behind the Estimator's attributes."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from trainer.atomic import write_atomic
 
 
 class TrainerView:
-    """Stands for the `gluon.Trainer`: its rate, its optimizer and its states; the update is the engine's."""
+    """Stands in for the `gluon.Trainer`: its rate, its optimizer and its states. The engine makes the updates."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
 
     @property
     def learning_rate(self) -> float:
-        """That of the next update."""
+        """The rate of the next update."""
         return self._run.learning_rate
 
     def set_learning_rate(self, lr: float) -> None:
-        """For the next update and those behind it."""
+        """Sets the rate of all following updates."""
         self._run.learning_rate = lr
 
     @property
     def optimizer(self) -> Any:
-        """MXNet's."""
+        """MXNet's optimizer."""
         return self._run.optimizer
 
     def step(self, batch_size: int, ignore_stale_grad: bool = False) -> None:
-        """Raises UsageError: the weights have moved already when handlers are called."""
+        """Raises UsageError: the weights are already updated when handlers are called."""
         raise UsageError(
             "the engine updates the weights, so a handler cannot",
             where="trainer.step",
-            fix="Take the call out; to change gradients, write a plugin with on_backward_end.",
+            fix="Remove the call; to change gradients, write a plugin with on_backward_end.",
         )
 
     def save_states(self, fname: str) -> None:
-        """The optimizer's states as an .npz archive, without a pickle: what `load_states` of this class reads."""
+        """Saves the optimizer's states as an .npz archive without pickles, for `load_states` of this class."""
         import io
 
         arrays = {f"state{number}": array.asnumpy() for number, array in enumerate(self._states())}
@@ -57,7 +57,7 @@ class TrainerView:
         write_atomic(Path(fname), buffer.getvalue())
 
     def load_states(self, fname: str) -> None:
-        """Takes them back. Raises UsageError for a file of another kind, such as a pickle of `gluon.Trainer`."""
+        """Loads saved states. Raises UsageError for other files, such as a pickle of `gluon.Trainer`."""
         held = list(self._states())
         try:
             with np.load(fname, allow_pickle=False) as file:
@@ -65,9 +65,9 @@ class TrainerView:
                 counts, num_update = file["counts"], int(file["num_update"])
         except (ValueError, KeyError, OSError, AttributeError) as error:
             raise UsageError(
-                "it holds no optimizer states that were saved here",
+                "it does not hold optimizer states saved by this class",
                 where=fname,
-                fix="States of gluon.Trainer are pickles, which are not read: continue without them.",
+                fix="States of gluon.Trainer are pickles, which are not loaded: continue without them.",
             ) from error
         for array, value in zip(held, values, strict=True):
             array[:] = value
@@ -88,14 +88,14 @@ def _arrays(states: Any) -> Iterator[Any]:
 
 
 def _named(metrics: list[Any], split: str) -> list[Any]:
-    """Puts the split before the metrics' names, as the Estimator does: handlers tell the two apart by that."""
+    """Prefixes the metrics' names with the split, as the Estimator does: handlers rely on the prefix."""
     for metric in metrics:
         metric.name = f"{split} {metric.name.removeprefix('training ').removeprefix('validation ')}"
     return metrics
 
 
 def _logger() -> logging.Logger:
-    """The Estimator's: whatever handlers log is printed."""
+    """A logger like the Estimator's: it prints what handlers log."""
     logger = logging.Logger(name="Estimator", level=logging.INFO)
     logger.addHandler(logging.StreamHandler(sys.stdout))
     return logger
@@ -103,7 +103,7 @@ def _logger() -> logging.Logger:
 
 @cache
 def view_class() -> type[Any]:
-    """The class of the view: a subclass of MXNet's Estimator, made when it is needed, since that imports MXNet."""
+    """The class of the view: a subclass of MXNet's Estimator, created on first use because it imports MXNet."""
     from trainer.mxnet import gluon, mx
 
     base: Any = gluon.contrib.estimator.Estimator
@@ -112,7 +112,7 @@ def view_class() -> type[Any]:
         """An Estimator whose training is a run of the engine; `evaluate` is the Estimator's own."""
 
         def __init__(self, train_metrics: Sequence[Any], val_metrics: Sequence[Any], logger: Any) -> None:
-            # Not the Estimator's own constructor, which wants a net: there is none before the run begins.
+            # Not the Estimator's own constructor, which needs a net: there is none before the run starts.
             self._train_metrics = _named(list(train_metrics) or [mx.metric.Loss("loss")], "training")
             self._val_metrics = _named(list(val_metrics) or deepcopy(self._train_metrics), "validation")
             self.logger = _logger() if logger is None else logger
@@ -122,7 +122,7 @@ def view_class() -> type[Any]:
             self.run: Run | None = None
 
         def bind(self, run: Run) -> None:
-            """From here on it shows this run."""
+            """Makes this the view of a run."""
             self.run = run
             self.net = self.val_net = run.net
             self.loss = self.val_loss = run.task.loss()
@@ -133,13 +133,13 @@ def view_class() -> type[Any]:
             self.max_epoch = None if self.max_batch else run.settings.epochs
 
         def evaluate(self, val_data: Any, batch_axis: int = 0, event_handlers: Any = None) -> None:
-            """As the Estimator does it: updates `val_metrics` with every batch of a DataLoader."""
+            """Updates `val_metrics` with every batch of a DataLoader, as the Estimator does."""
             if self.run is None:
-                raise TrainerError("there is nothing to evaluate before the run has begun")
+                raise TrainerError("there is no net to evaluate before the run has started")
             super().evaluate(val_data, batch_axis, event_handlers)
 
         def fit(self, *args: Any, **kwargs: Any) -> None:
-            """Raises UsageError: the run is under way."""
-            raise UsageError("a handler cannot start another training", where="estimator.fit")
+            """Raises UsageError: the run has already started."""
+            raise UsageError("a handler cannot start another run", where="estimator.fit")
 
     return EstimatorView

@@ -61,7 +61,7 @@ class MLflow(Plugin):
     on_error = "disable"
 
     def __post_init__(self) -> None:
-        """The state: which MLflow run is recorded to, and which points are still to be sent."""
+        """The state: the MLflow run to record to, and the points still to be sent."""
         self._client: Any = None
         self._experiment_id = ""
         self._run_id: str | None = None
@@ -89,7 +89,7 @@ class MLflow(Plugin):
             ) from error
 
     def on_fit_begin(self, run: Run) -> None:
-        """Starts the MLflow run, or continues it. Not in `setup`, where the run may still turn out impossible."""
+        """Starts the MLflow run, or continues it. Not in `setup`, where the run may still be refused."""
         with client.quiet():
             known = self._continued()
             if known is None:

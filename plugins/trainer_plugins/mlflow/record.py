@@ -1,4 +1,4 @@
-"""What of a run is recorded in MLflow: parameters, tags and the model."""
+"""The parts of a run that are recorded in MLflow: parameters, tags and the model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def parameters(run: Run, without: Plugin) -> dict[str, Any]:
 
 
 def about(run: Run) -> dict[str, str]:
-    """Tags to search by that are not options of the run."""
+    """Tags for searching that are not options of the run."""
     packages = ("gluon-trainer", "mxnet", "numpy")
     tags = {"task": run.task.name, "version.python": sys.version.split()[0]}
     tags |= {f"version.{package}": version(package) for package in packages}

@@ -1,1 +1,1 @@
-"""The report of a run: one HTML file that needs nothing else. The figures are drawn here for TensorBoard too."""
+"""The report of a run: one self-contained HTML file. Also draws the charts for TensorBoard."""

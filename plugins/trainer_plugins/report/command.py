@@ -1,4 +1,4 @@
-"""`trainer report RUN`: the report of a run, whatever became of it."""
+"""`trainer report RUN`: the report of a run with any status."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def report(
     ],
     output: Annotated[
         Optional[Path],  # noqa: UP045  Typer reads the annotation at run time, on Python 3.10 too
-        typer.Option(help="Where to write it; without it report.html in the run's folder.", metavar="FILE"),
+        typer.Option(help="The file to write. [default: report.html in the run's folder]", metavar="FILE"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over a FILE that is there.")] = False,
-    runs_dir: Annotated[Path, typer.Option(help="Where RUN is looked for.", metavar="FOLDER")] = DEFAULT_RUNS,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+    runs_dir: Annotated[Path, typer.Option(help="The folder to look for RUN in.", metavar="FOLDER")] = DEFAULT_RUNS,
 ) -> None:
     """Writes the HTML report of a run. It has curves, metrics, costs, decisions and configuration.
 
@@ -39,9 +39,9 @@ def report(
     if output is not None:
         if target.is_dir() or not target.parent.is_dir():
             what = "it is a folder" if target.is_dir() else f"there is no folder {target.parent}"
-            raise UsageError(what, where=f"--output {output}", fix="Name a file in a folder that is there.")
+            raise UsageError(what, where=f"--output {output}", fix="Name a file in an existing folder.")
         if target.exists() and not force:
-            raise UsageError("it is there already", where=f"--output {output}", fix="Pass --force to write over it.")
+            raise UsageError("it already exists", where=f"--output {output}", fix="Pass --force to overwrite it.")
     text = page(read(folder))
     try:
         write_atomic(target, text)

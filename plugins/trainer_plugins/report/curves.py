@@ -1,6 +1,7 @@
-"""The numbers behind the figures of an evaluation: computed once, small enough to keep, and drawn by `figures`.
+"""The numbers behind the charts of an evaluation: computed once, small enough to keep, and drawn by `charts`.
 
-What is kept of a split are curves of at most POINTS points, bins and counts: never a row, and some 50 kB at most.
+A split's curves have at most POINTS points. Besides them only bins and counts are kept: never a row of data, and about
+50 kB at most.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from trainer import Run
 from trainer.metrics import Ranked, binary_metrics_at
 
 POINTS = 1000
-"""A curve has at most so many points: more cannot be seen, and would fill the file."""
+"""The most points of a curve: more cannot be seen and would only make the file larger."""
 BINS = 10
-"""Of the calibration curve."""
+"""Bins of the calibration curve."""
 SCORE_BINS = 20
 MAX_CLASSES = 50
 
@@ -27,14 +28,14 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class BinaryCurves:
-    """What a net says about rows of two classes; every list holds plain numbers.
+    """A net's predictions on rows of two classes, as curves; every list holds plain numbers.
 
-    `roc` has `false-positive-rate` and `recall`, from (0, 0) on; `precision_recall` has `recall` and `precision`;
+    `roc` has `false-positive-rate` and `recall`, starting at (0, 0); `precision_recall` has `recall` and `precision`;
     `threshold` has `threshold`, `precision`, `recall` and `f1`, by falling threshold; `calibration` has the `mean`
-    probability and the `rate` of class 1 of each of the BINS bins that has rows, and the `share` of the rows of all of
-    them; `scores` has how many rows (by weight) of class `0` and of class `1` lie in each of SCORE_BINS bins.
-    `confusion` holds, by the threshold's name, the `threshold` and the `counts` (2, 2): rows are what is, columns what
-    the net says.
+    probability and the `rate` of class 1 for each of the BINS bins that has rows, and the `share` of rows for every
+    bin; `scores` has the weighted number of rows of class `0` and of class `1` in each of SCORE_BINS bins. `confusion`
+    holds, by the threshold's name, the `threshold` and the `counts` (2, 2): rows are the actual classes, columns the
+    predicted ones.
     """
 
     roc: Mapping[str, list[float]]
@@ -51,9 +52,9 @@ class BinaryCurves:
 def binary_curves(
     scores: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None, thresholds: Mapping[str, float]
 ) -> BinaryCurves | None:
-    """Of scores in [0, 1] and labels 0 and 1, one element a row, with a confusion matrix for each named threshold.
+    """The curves of scores in [0, 1] and labels 0 and 1, both (rows,), with a confusion matrix per named threshold.
 
-    None where the rows are all of one class or a score is not a number: there is no curve then.
+    None if all rows are of one class or a score is not a number.
     """
     scores, labels = (np.asarray(part, np.float64).ravel() for part in (scores, labels))
     ranked = Ranked(scores, labels, weights)
@@ -86,18 +87,18 @@ def binary_curves(
 def class_counts(
     predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None
 ) -> list[list[float]] | None:
-    """The confusion matrix of (rows, classes) predictions; None for too many classes to be looked at."""
+    """The confusion matrix of (rows, classes) predictions; None for more than MAX_CLASSES classes."""
     classes = predictions.shape[1]
     if classes > MAX_CLASSES:
         return None
-    said, actual = predictions.argmax(axis=1), np.asarray(labels).ravel().astype(int)
+    predicted, actual = predictions.argmax(axis=1), np.asarray(labels).ravel().astype(int)
     own = None if weights is None else np.asarray(weights, np.float64).ravel()
-    counts = np.bincount(actual * classes + said, weights=own, minlength=classes * classes)
+    counts = np.bincount(actual * classes + predicted, weights=own, minlength=classes * classes)
     return _plain_rows(counts.reshape(classes, classes))
 
 
 def binary_rows(run: Run) -> tuple[Vector, Vector, NDArray[Any] | None] | None:
-    """Scores, labels and weights of the newest evaluation, where the task decides between two classes."""
+    """Scores, labels and weights of the newest evaluation; None unless the task has two classes."""
     evaluation = run.evaluation
     if run.threshold is None or evaluation is None or not evaluation.labels.size:
         return None
@@ -106,7 +107,7 @@ def binary_rows(run: Run) -> tuple[Vector, Vector, NDArray[Any] | None] | None:
 
 
 def named_thresholds(run: Run) -> dict[str, float]:
-    """The task's own threshold, and the one that was tuned where it is another."""
+    """The task's own threshold as `given`, and the run's as `tuned` if it differs."""
     given, now = getattr(run.task, "threshold", None), run.threshold
     thresholds = {"given": float(given)} if given is not None else {}
     if now is not None and now != given:
@@ -115,7 +116,7 @@ def named_thresholds(run: Run) -> dict[str, float]:
 
 
 def of_newest(run: Run) -> dict[str, Any]:
-    """What can be drawn of the newest evaluation, as JSON values: `binary`, `classes` or neither."""
+    """The newest evaluation's numbers to draw, as JSON values: `binary`, `classes` or neither."""
     rows = binary_rows(run)
     if rows is not None:
         curves = binary_curves(*rows, named_thresholds(run))
@@ -165,14 +166,14 @@ def _own(scores: Vector, weights: NDArray[Any] | None) -> Vector:
 
 
 def _curves(columns: Mapping[str, Vector]) -> dict[str, list[float]]:
-    """The curves with at most POINTS points, the ends included."""
+    """The curves reduced to at most POINTS points, the ends included."""
     length = len(next(iter(columns.values())))
     chosen = np.unique(np.linspace(0, length - 1, min(length, POINTS)).astype(int))
     return {name: _plain(values[chosen]) for name, values in columns.items()}
 
 
 def _plain(values: NDArray[Any]) -> list[float]:
-    """Seven digits: more than can be drawn, and half the size."""
+    """The values to seven digits: more than can be drawn, and half the size."""
     return [float(f"{value:.7g}") for value in values.tolist()]
 
 

@@ -1,4 +1,4 @@
-"""What a report is made of, from a run that is ending or from the folder of an earlier one."""
+"""The content of a report, from a run that is ending or from the folder of an earlier one."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ LOG = "metrics.jsonl"
 
 @dataclass(frozen=True)
 class Document:
-    """Everything that a report shows; what a run did not leave behind is empty.
+    """Everything that a report shows; a field is empty if the run did not leave its file.
 
-    `record` is what `run.json` holds, with the `status` and `reason` that are true now; `config` the text of
-    `config.toml`; `plugins` the entries of `plugins.json`; `data` what the plugin kept (`report.json`); `history` one
-    entry an epoch.
+    `record` is the content of `run.json` with the current `status` and `reason`; `config` is the text of `config.toml`;
+    `plugins` are the entries of `plugins.json`; `data` is the content of `report.json`; `history` has one entry per
+    epoch.
     """
 
     name: str
@@ -37,11 +37,11 @@ class Document:
     data: Mapping[str, Any]
     history: list[Mapping[str, Any]]
     problems: list[str] = field(default_factory=list)
-    """What could not be read, in words."""
+    """Messages about files that could not be read."""
 
 
 def of_run(run: Run, folder: Path) -> Document:
-    """Of a run that is in its teardown: what its folder will hold."""
+    """The document of a run in its teardown, before `run.json` is written."""
     return Document(
         name=_name(folder),
         record=record_of(run),
@@ -53,7 +53,7 @@ def of_run(run: Run, folder: Path) -> Document:
 
 
 def read(folder: Path) -> Document:
-    """Of a run's folder, whatever became of the run. Raises UsageError where its `run.json` cannot be read."""
+    """The document of a run's folder, for any status. Raises UsageError if its `run.json` cannot be read."""
     entry = entry_of(folder)
     if entry.status == "unreadable":
         raise UsageError(f"the run's record cannot be read: {entry.reason}", where=str(folder))
@@ -77,7 +77,7 @@ def read(folder: Path) -> Document:
 
 
 def read_data(folder: Path, problems: list[str] | None = None) -> dict[str, Any]:
-    """What the plugin kept, or nothing where it kept none, or one of a newer version."""
+    """The content of `report.json`; empty if there is no such file or another version wrote it."""
     data = _json(folder / DATA, {}, [] if problems is None else problems)
     if data and data.get("schema") != SCHEMA:
         (problems if problems is not None else []).append(f"{DATA} was written by another version")
@@ -102,13 +102,13 @@ def _text(path: Path) -> str:
 
 
 def _json(path: Path, empty: Any, problems: list[str]) -> Any:
-    """The value in a file, if it is of the kind of `empty`, which stands for a file that is not there."""
+    """The value in a file; `empty` if the file is missing, cannot be read, or holds another type than `empty`."""
     if not path.is_file():
         return empty
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, type(empty)):
-            raise ValueError("it holds something else")
+            raise ValueError(f"it does not hold a {type(empty).__name__}")
     except (OSError, ValueError) as error:
         problems.append(f"{path.name} cannot be read: {error}")
         return empty
@@ -116,7 +116,7 @@ def _json(path: Path, empty: Any, problems: list[str]) -> Any:
 
 
 def _logged(path: Path, problems: list[str]) -> Iterator[Mapping[str, Any]]:
-    """The epochs of the log; a last line that a crash cut off is passed over."""
+    """The epochs of the log; a last line that a crash cut off is skipped."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""The report as a page: figures drawn, tables filled, everything escaped that comes from data or from people."""
+"""The report as a page: draws charts, fills tables, and escapes everything that comes from data or users."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_LINES = 8
-"""In one figure of curves."""
-MAX_FIGURES = 8
-"""Of curves; what is left stands in the table."""
+"""The most lines in one chart."""
+MAX_CHARTS = 8
+"""The most charts of metrics by epoch; the table shows every metric."""
 MAX_WEIGHTS = 40
 
 TITLES = {
     "roc": ("ROC curve", "Recall against the false-positive rate, over all thresholds."),
     "precision-recall": ("Precision and recall", "Precision against recall, over all thresholds."),
-    "calibration": ("Calibration", "How often rows are of class 1, against how probable the net calls that."),
-    "scores": ("Scores", "How the predicted probabilities of either class are spread."),
+    "calibration": ("Calibration", "The share of class 1 against the mean predicted probability."),
+    "scores": ("Scores", "The distribution of the predicted probabilities of each class."),
     "threshold-curve": ("Thresholds", "Precision, recall and F1 against the decision threshold."),
 }
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """One figure of the page."""
+class Chart:
+    """One chart of the page."""
 
     name: str
     title: str
@@ -42,34 +42,34 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A confusion matrix as a table: rows are what is, columns what the net says."""
+    """A confusion matrix as a table: rows are the actual classes, columns the predicted ones."""
 
     title: str
     classes: list[str]
     counts: list[list[float]]
 
     def share(self, row: int, column: int) -> float:
-        """The part of the row that the cell is."""
+        """The cell's fraction of its row, 0 to 1."""
         total = sum(self.counts[row])
         return self.counts[row][column] / total if total else 0.0
 
 
 def page(document: Document) -> str:
-    """The report as one HTML file without scripts, fonts or pictures from elsewhere."""
+    """The report as one HTML file without scripts, external fonts or external images."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     from trainer_plugins.report.svg import style
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"figure": _number, "when": _when, "duration": _duration}
+    environment.filters |= {"number": _number, "when": _when, "duration": _duration}
     here = resources.files(__package__)
     with style():
-        curves = list(_curve_figures(document))
+        curves = list(_metric_charts(document))
         splits = [_split(name, each) for name, each in document.data.get("splits", {}).items()]
         weights = _weights(document)
     return environment.from_string(here.joinpath("report.html.jinja").read_text(encoding="utf-8")).render(
-        # Our own file, with nothing in it that came from elsewhere.
+        # Our own file, without any outside input.
         css=Markup(here.joinpath("report.css").read_text(encoding="utf-8")),  # noqa: S704
         document=document,
         record=document.record,
@@ -89,9 +89,9 @@ def page(document: Document) -> str:
 # ---- curves of the run ----------------------------------------------------------------------------------------------
 
 
-def _curve_figures(document: Document) -> Iterator[Drawn]:
-    """Loss first; then what lies between 0 and 1, some lines to a figure; then everything else, one by one."""
-    from trainer_plugins.report.figures import series
+def _metric_charts(document: Document) -> Iterator[Chart]:
+    """The loss first; then metrics between 0 and 1, grouped; then every other metric in a chart of its own."""
+    from trainer_plugins.report.charts import series
 
     directions = document.record.get("directions") or {}
     groups: dict[tuple[int, str, str], dict[str, list[tuple[float, float]]]] = {}
@@ -103,13 +103,13 @@ def _curve_figures(document: Document) -> Iterator[Drawn]:
         for members in [list(lines.items())]
         for first in range(0, len(members), MAX_LINES)
     ]
-    for number, (title, remark, members) in enumerate(parts[:MAX_FIGURES]):
+    for number, (title, remark, members) in enumerate(parts[:MAX_CHARTS]):
         lines = {_short(name, title): points for name, points in members}
-        yield _drawn(f"curve-{number}", title, f"By epoch{remark}.", series(lines), ", ".join(lines))
+        yield _chart(f"curve-{number}", title, f"By epoch{remark}.", series(lines), ", ".join(lines))
 
 
 def _lines(document: Document) -> dict[str, list[tuple[float, float]]]:
-    """The points (epoch, value) of every figure that was logged, counts left out."""
+    """The points (epoch, value) of every logged metric except counts."""
     lines: dict[str, list[tuple[float, float]]] = {}
     for entry in document.history:
         for name, value in entry.items():
@@ -119,17 +119,17 @@ def _lines(document: Document) -> dict[str, list[tuple[float, float]]]:
 
 
 def _is_count(points: list[tuple[float, float]]) -> bool:
-    """Whether the values are whole numbers above 1 somewhere, as those of a confusion matrix are."""
+    """Whether all values are whole numbers and at least one is above 1, like those of a confusion matrix."""
     return all(value.is_integer() for _, value in points) and any(value > 1 for _, value in points)
 
 
 def _group(name: str, points: list[tuple[float, float]], directions: Mapping[str, str]) -> tuple[int, str, str]:
-    """The figure that a line belongs to: its place, its title and a remark."""
+    """The chart that a line belongs to: its position, its title and a remark."""
     split, slash, last = name.rpartition("/")
     if last in ("loss", "batch-loss"):
         return 0, "Loss", ""
     if slash and name in directions and all(0 <= value <= 1 for _, value in points):
-        better = "more" if directions[name] == "max" else "less"
+        better = "higher" if directions[name] == "max" else "lower"
         if last.startswith("tuned-"):
             return 2, f"{split.capitalize()}, tuned", f", at the tuned threshold; {better} is better"
         return 1, f"{split.capitalize()}, {better} is better", ""
@@ -137,7 +137,7 @@ def _group(name: str, points: list[tuple[float, float]], directions: Mapping[str
 
 
 def _short(name: str, title: str) -> str:
-    """A line's name without the split, where the title says it."""
+    """A line's name, without the split if the title has it."""
     split, _, last = name.rpartition("/")
     return last if title.startswith(f"{split.capitalize()},") else name
 
@@ -146,16 +146,16 @@ def _short(name: str, title: str) -> str:
 
 
 def _split(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures and matrices of one split."""
-    figures: list[Drawn] = []
+    """The charts and matrices of one split."""
+    charts: list[Chart] = []
     matrices: list[Matrix] = []
     if "binary" in found:
-        from trainer_plugins.report.figures import binary_figures
+        from trainer_plugins.report.charts import binary_charts
 
         curves = BinaryCurves(**found["binary"])
-        for kind, figure in binary_figures(curves).items():
+        for kind, figure in binary_charts(curves).items():
             title, caption = TITLES[kind]
-            figures.append(_drawn(f"{name}-{kind}", title, caption, figure))
+            charts.append(_chart(f"{name}-{kind}", title, caption, figure))
         matrices = [
             Matrix(f"Confusion matrix at the {kind} threshold, {each['threshold']:.4g}", ["0", "1"], each["counts"])
             for kind, each in curves.confusion.items()
@@ -167,23 +167,23 @@ def _split(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
         "name": name,
         "epoch": found.get("epoch"),
         "rows": found.get("rows"),
-        "figures": figures,
+        "charts": charts,
         "matrices": matrices,
     }
 
 
 def _weights(document: Document) -> dict[str, Any] | None:
-    """The heaviest weights of a linear model as bars; None for any other."""
+    """The largest weights of a linear model as bars; None for any other model."""
     found = document.data.get("weights")
     if not found:
         return None
-    from trainer_plugins.report.figures import weights
+    from trainer_plugins.report.charts import weights
 
     pairs = sorted(zip(found["names"], found["values"], strict=True), key=lambda pair: -abs(pair[1]))
     shown = pairs[:MAX_WEIGHTS]
     figure = weights([name for name, _ in shown], [value for _, value in shown])
     return {
-        "figure": _drawn("weights", "Weights by feature", "The heaviest first.", figure),
+        "chart": _chart("weights", "Weights by feature", "The largest first.", figure),
         "pairs": pairs,
         "shown": len(shown),
         "bias": found.get("bias"),
@@ -191,18 +191,18 @@ def _weights(document: Document) -> dict[str, Any] | None:
     }
 
 
-def _drawn(name: str, title: str, caption: str, figure: Figure, shown: str = "") -> Drawn:
+def _chart(name: str, title: str, caption: str, figure: Figure, shown: str = "") -> Chart:
     from trainer_plugins.report.svg import svg
 
     label = f"{title}. {caption}" + (f" Lines: {shown}." if shown else "")
-    return Drawn(name, title, caption, svg(figure, name, label))
+    return Chart(name, title, caption, svg(figure, name, label))
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
 
 
 def _tiles(document: Document) -> list[tuple[str, Any]]:
-    """The figures that the task puts first, and the test split's of the same names."""
+    """The task's headline metrics, and the test split's metrics of the same names."""
     metrics = document.record.get("metrics") or {}
     names = [str(name) for name in document.data.get("headline", ("train/loss", "validation/loss"))]
     names += [name.replace("validation/", "test/", 1) for name in names if name.startswith("validation/")]
@@ -230,7 +230,7 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
 
 
 def _seconds(record: Mapping[str, Any]) -> float:
-    """How long the run took; records of older versions say when it began and ended."""
+    """How long the run took, in seconds; older records have only the times of its start and end."""
     if finite([record.get("seconds")]):
         return float(record["seconds"])
     times = finite([record.get("started"), record.get("ended")])
@@ -238,7 +238,7 @@ def _seconds(record: Mapping[str, Any]) -> float:
 
 
 def _metrics_table(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The final figures: a row a name, a column a split; those without a split in a column without a name."""
+    """The final metrics: one row per name, one column per split; the column without a name is for those without one."""
     rows: dict[str, dict[str, Any]] = {}
     splits: dict[str, None] = {}
     for name, value in metrics.items():
@@ -249,7 +249,7 @@ def _metrics_table(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plugin_rows(document: Document) -> Iterator[dict[str, Any]]:
-    """Each plugin with what it cost; who is in the ledger alone, such as the engine, comes last."""
+    """Each plugin with its cost; names that are only in the ledger, such as the engine, come last."""
     total = _seconds(document.record)
     costs: dict[str, list[float]] = {}
     for row in document.record.get("ledger") or []:
@@ -271,7 +271,7 @@ def _plugin_rows(document: Document) -> Iterator[dict[str, Any]]:
 
 
 def _number(value: Any) -> str:
-    """Five digits; what is no number as a dash."""
+    """A number to five digits; a dash for anything that is not a finite number."""
     if not finite([value]):
         return "–"
     value = float(value)

@@ -1,4 +1,4 @@
-"""The plugin: keeps what a report needs of the evaluations, and writes the report where that costs little."""
+"""The plugin: keeps the evaluation data that a report needs, and writes the report after a long run."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from trainer_plugins.report.curves import of_newest
 from trainer_plugins.report.document import DATA, HTML, LOG, SCHEMA, of_run, read_data
 
 LONG_SECONDS = 20
-"""Drawing takes about two seconds: a run of this length hardly notices."""
+"""Drawing takes about two seconds, which hardly matters to a run of this length."""
 
 
 @dataclass
 class Report(Plugin):
-    """Writes report.html, one file with curves, figures, costs, decisions and configuration, at the end of a run.
+    """Writes report.html at the end of a run: one file with charts, metrics, costs, decisions and configuration.
 
-    The numbers behind the figures are kept in any case, in report.json (curves and counts, never a row of data), so
-    that `trainer report RUN` can draw them at any time. Drawing takes about two seconds, so it is left to that command
-    after a short run unless `html` says `always`.
+    The numbers behind the charts are always kept, in report.json (curves and counts, never a row of data), so
+    `trainer report RUN` can draw them at any time. Drawing takes about two seconds, so after a short run it is left to
+    that command unless `html` is `always`.
     """
 
     html: Annotated[
         Literal["auto", "always", "never"],
-        Field(description=f"Whether the run ends with report.html; auto: one of {LONG_SECONDS} seconds or more."),
+        Field(description=f"Whether to write report.html; auto: if the run took {LONG_SECONDS} seconds or more."),
     ] = "auto"
 
     phase = Phase.REPORT
@@ -39,12 +39,12 @@ class Report(Plugin):
     on_error = "disable"
 
     def __post_init__(self) -> None:
-        """Nothing was evaluated yet."""
+        """Starts without evaluations."""
         self._splits: dict[str, Any] = {}
         self._begun = False
 
     def on_setup(self, run: Run) -> None:
-        """In a resumed run: what an earlier part evaluated last, and no report that tells of an earlier end."""
+        """In a resumed run: loads the earlier evaluations and deletes the earlier report."""
         if run.folder is None:
             return
         if run.resumed:
@@ -54,15 +54,15 @@ class Report(Plugin):
         self._begun = True
 
     def on_fit_end(self, run: Run) -> None:
-        """The newest validation, whatever ended the run."""
+        """Keeps the newest validation, even if the run failed."""
         self._take(run, "validation")
 
     def on_test_end(self, run: Run) -> None:
-        """The test split."""
+        """Keeps the test evaluation."""
         self._take(run, "test")
 
     def on_teardown(self, run: Run) -> None:
-        """Writes the numbers, and the report."""
+        """Writes report.json and, if it is due, report.html."""
         if run.folder is None or not self._begun:
             return
         data = {
@@ -71,10 +71,10 @@ class Report(Plugin):
             "splits": self._splits,
             "weights": _linear_weights(run),
             "headline": list(run.task.headline),
-            # The log is the record; without it nobody else keeps the epochs' figures.
+            # The log has the metrics of each epoch; without it they are kept here.
             "history": [] if (run.folder / LOG).is_file() else _finite(run.history),
         }
-        # Not indented: half the size, and nobody reads a thousand points.
+        # Not indented: half the size, and a thousand points are not for reading.
         write_atomic(run.folder / DATA, json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n")
         if self.html == "always" or (self.html == "auto" and run.seconds >= LONG_SECONDS):
             self._write_html(run, run.folder)
@@ -100,7 +100,7 @@ class Report(Plugin):
 
 
 def _linear_weights(run: Run) -> dict[str, Any] | None:
-    """The weights by feature of a net that is one neuron over named columns; None for any other."""
+    """The weights by feature of a net with one neuron over named columns; None for any other net."""
     names = list(run.task.feature_names()) if run.net is not None else []
     values = run.copy_weights() if names else {}
     kinds = {name.rpartition(".")[2]: value for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""Figures as inline SVG that follows the page's colours, light or dark."""
+"""Charts as inline SVG that follows the page's colours, light or dark."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 INK = "#010203"
 SERIES = tuple(f"#0a0b{number:02x}" for number in range(1, 9))
-"""Colours that matplotlib draws with and nobody would choose: each stands for a variable of the page's style sheet."""
+"""Unlikely colours for matplotlib to draw with: each is replaced by a variable of the page's style sheet."""
 VARIABLES = {INK: "var(--ink)", "#000000": "var(--ink)"} | {
     color: f"var(--series-{number})" for number, color in enumerate(SERIES, 1)
 }
@@ -24,7 +24,7 @@ VARIABLES = {INK: "var(--ink)", "#000000": "var(--ink)"} | {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Figures that are made and drawn within it take the page's colours, and come out the same every time."""
+    """Figures made and drawn within it take the page's colours and are the same every time."""
     import matplotlib as mpl
     from cycler import cycler
 
@@ -43,7 +43,7 @@ def style() -> Iterator[None]:
         "svg.fonttype": "none",
         "svg.hashsalt": "report",
     }
-    # A character that matplotlib's own font lacks is measured wrongly by a little; the browser has it.
+    # If matplotlib's font lacks a character, its width is slightly wrong; the browser has a font for it.
     fonts = logging.getLogger("matplotlib.font_manager")
     level = fonts.level
     fonts.setLevel(logging.ERROR)
@@ -64,7 +64,7 @@ def _no_glyph_warnings() -> Iterator[None]:
 
 
 def svg(figure: Figure, name: str, label: str) -> Markup:
-    """The figure as an `<svg>` element. `name` makes its ids its own; `label` says what it shows, to who cannot see."""
+    """The figure as an `<svg>` element. `name` makes its ids unique; `label` describes it for screen readers."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     file = io.StringIO()
@@ -73,9 +73,9 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
-    # Tags alone: between them stands text, which may come from the data and look like anything.
+    # Only tags: the text between them may come from the data and look like anything.
     text = re.sub(r"<[^>]*>", lambda tag: _themed(tag[0], name), re.sub(r">\s+<", "><", text))
-    # The size is the page's business; the view box keeps the proportions.
+    # The page sets the size; the view box keeps the proportions.
     opening, rest = text.split(">", 1)
     box = re.search(r'viewBox="[^"]*"', opening)
     assert box is not None  # noqa: S101

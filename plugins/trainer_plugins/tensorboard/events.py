@@ -1,4 +1,4 @@
-"""TensorBoard's event file, written without a thread: an error is an error at once, and its length is known."""
+"""TensorBoard's event file, written without a thread: errors surface at once, and the file's length is known."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ PREFIX = "events.out.tfevents."
 class EventFile:
     """Appends events to one file.
 
-    `size` cuts an existing file back to that length first. Raises OSError where the disk refuses; the file then holds
-    whole records only.
+    `name` opens an existing file and cuts it back to `size` bytes first. Raises OSError if a write fails; the file then
+    holds whole records only.
     """
 
     def __init__(self, folder: Path, name: str | None = None, size: int = 0) -> None:
@@ -29,7 +29,7 @@ class EventFile:
         if name is not None:
             cut_back(self.path, size)
         for other in folder.glob(f"{PREFIX}*"):
-            # Begun after the checkpoint that this one goes on from; what is in it will be written again.
+            # Started after the checkpoint that this file continues from; its events will be written again.
             if name is not None and other != self.path:
                 other.unlink()
         self._file: IO[bytes] | None = self.path.open("ab")
@@ -40,13 +40,13 @@ class EventFile:
             self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def add(self, summary: Any, step: int) -> None:
-        """A summary at a step."""
+        """Adds a summary at a step."""
         from tensorboardX.proto.event_pb2 import Event
 
         self._write(Event(wall_time=time.time(), step=step, summary=summary))
 
     def add_scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Figures by name, as one event."""
+        """Adds values by name, as one event."""
         from tensorboardX.proto.summary_pb2 import Summary
 
         entries = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
@@ -54,15 +54,15 @@ class EventFile:
             self.add(Summary(value=entries), step)
 
     def add_graph(self, graph: Any) -> None:
-        """A GraphDef."""
+        """Adds a GraphDef."""
         from tensorboardX.proto.event_pb2 import Event
 
         self._write(Event(wall_time=time.time(), graph_def=graph.SerializeToString()))
 
     def flush(self, *, to_disk: bool = False) -> int:
-        """Lets readers see everything, and returns how long the file then is.
+        """Makes everything visible to readers and returns the file's length in bytes.
 
-        `to_disk` waits until it would outlast a power cut, which takes as long as some steps of a small net.
+        `to_disk` waits until the data would survive a power cut, which takes as long as several steps of a small net.
         """
         assert self._file is not None  # noqa: S101
         try:
@@ -76,14 +76,14 @@ class EventFile:
         return self._whole
 
     def close(self) -> None:
-        """Writes what is left; a second call does nothing."""
+        """Flushes and closes the file; a second call does nothing."""
         if self._file is not None:
             self.flush(to_disk=True)
             self._file.close()
             self._file = None
 
     def _write(self, event: Any) -> None:
-        """A record: its length, the length's checksum, the data, the data's checksum (TFRecord)."""
+        """Writes a TFRecord: the length, its checksum, the data, their checksum."""
         from tensorboardX.record_writer import masked_crc32c
 
         if self._file is None:
@@ -98,10 +98,10 @@ class EventFile:
             raise
 
     def _give_up(self) -> None:
-        """Closes the file, and takes off what may be half a record: readers stop at one for good."""
+        """Closes the file and cuts off a record that may be incomplete: readers never get past one."""
         file, self._file = self._file, None
         assert file is not None  # noqa: S101
         with suppress(OSError):
-            file.close()  # tries once more to write what is left
+            file.close()  # tries once more to write the rest
         with suppress(OSError):
             os.truncate(self.path, self._whole)

@@ -1,4 +1,4 @@
-"""The plugin: what is recorded, and when."""
+"""The plugin: what it records, and when."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ FOLDER = "tensorboard"
 class TensorBoard(Plugin):
     """Records curves, hyperparameters, configuration and the net's graph for TensorBoard, in the run's folder.
 
-    `trainer board` shows them. Histograms wait for the device and figures cost about 0.5 s for the first ones, so both
-    are off unless they are asked for; the rest costs some microseconds a step.
+    `trainer board` shows them. Histograms wait for the device and the first charts cost about 0.5 s, so both are off by
+    default; the rest costs a few microseconds per step.
     """
 
     every: Annotated[
-        int, Field(ge=0, description="Steps between two points of the batch loss and the learning rate; 0 for none.")
+        int, Field(ge=0, description="Steps between two points of batch loss and learning rate; 0 for none.")
     ] = 100
     histograms: Annotated[
         int, Field(ge=0, description="Epochs between histograms of weights and gradients; 0 for none.")
     ] = 0
     figures: Annotated[
-        int, Field(ge=0, description="Epochs between figures (ROC, calibration, confusion, thresholds); 0 for none.")
+        int, Field(ge=0, description="Epochs between charts (ROC, calibration, confusion, thresholds); 0 for none.")
     ] = 0
     images: Annotated[
         int,
-        Field(ge=0, le=64, description="Images of the validation to show with what the net says, for tasks of images."),
+        Field(ge=0, le=64, description="For image tasks: how many validation images to show with their predictions."),
     ] = 16
-    graph: Annotated[bool, Field(description="Whether the net's graph is recorded.")] = True
+    graph: Annotated[bool, Field(description="Whether to record the net's graph.")] = True
 
     phase = Phase.REPORT
     varying = ("file", "bytes")
     on_error = "disable"
 
     def __post_init__(self) -> None:
-        """Nothing is open before `on_setup`."""
+        """The file is opened in `on_setup`."""
         self._events: EventFile | None = None
         self._saved: Mapping[str, Any] = {}
         self._gradients: Mapping[str, Any] = {}
@@ -60,7 +60,7 @@ class TensorBoard(Plugin):
         self._samples = Samples()
 
     def on_setup(self, run: Run) -> None:
-        """Opens the file; in a resumed run, as it was at the checkpoint."""
+        """Opens the file; a resumed run continues it from the checkpoint."""
         if run.folder is None:
             return
         label = self.name.partition("@")[2]
@@ -76,7 +76,7 @@ class TensorBoard(Plugin):
             self._describe(self._events, run)
 
     def on_backward_end(self, run: Run) -> None:
-        """Keeps the gradients that the epoch's histograms will show: the last batch's, or the first's."""
+        """Keeps the gradients for the epoch's histograms: the last batch's, or the first's if the last is not known."""
         if not self.histograms or run.epoch % self.histograms:
             return
         if run.last_batch or (run.steps_per_epoch is None and run.step_in_epoch == 1):
@@ -84,7 +84,7 @@ class TensorBoard(Plugin):
             self._gradients = {name: array.asnumpy() / rows for name, array in run.named_gradients()}
 
     def on_batch_end(self, run: Run) -> None:
-        """The newest loss now and then (reading it waits for the device), and what others logged."""
+        """Records what was logged and, every `every` steps, the loss. Reading the loss waits for the device."""
         points = {}
         if self.every and run.step % self.every == 0:
             points = {"train/batch-loss": run.loss, "learning-rate": run.learning_rate}
@@ -95,27 +95,27 @@ class TensorBoard(Plugin):
             self._events.add_scalars({**run.step_metrics, **points}, run.step)
 
     def on_evaluate_begin(self, run: Run) -> None:
-        """The images of the newest validation are shown."""
+        """Drops the images of the previous validation."""
         self._samples = Samples()
 
     def on_evaluate_batch_end(self, run: Run) -> None:
-        """Keeps some images, the same ones every time."""
+        """Keeps some validation images, the same ones every time."""
         if self._events is not None and self.images and run.split == "validation":
             self._samples.take(run, self.images)
 
     def on_epoch_end(self, run: Run) -> None:
-        """The epoch's figures."""
+        """Records the epoch's metrics, histograms, charts and images."""
         events = self._events
         if events is None:
             return
-        # What was logged in batches stands at their steps already.
-        figures = {name: value for name, value in run.epoch_metrics.items() if name not in self._by_step}
+        # Values logged per step are already recorded at their steps.
+        metrics = {name: value for name, value in run.epoch_metrics.items() if name not in self._by_step}
         self._by_step.clear()
-        events.add_scalars({"epoch": run.epoch, "learning-rate": run.learning_rate, **figures}, run.step)
+        events.add_scalars({"epoch": run.epoch, "learning-rate": run.learning_rate, **metrics}, run.step)
         if self.histograms and run.epoch % self.histograms == 0:
             self._add_histograms(events, run)
         if self.figures and run.epoch % self.figures == 0:
-            for name, figure in _figures(run):
+            for name, figure in _charts(run):
                 _add_figure(events, name, figure, run.step)
         drawn = self._samples.figure(run)
         if drawn is not None:
@@ -123,12 +123,12 @@ class TensorBoard(Plugin):
         events.flush()
 
     def on_fit_end(self, run: Run) -> None:
-        """The precision-recall curve of the newest evaluation, in TensorBoard's own form."""
+        """Records the last validation's precision-recall curve, for TensorBoard's PR Curves tab."""
         if self._events is not None and run.status in ("finished", "stopped"):
             self._add_pr_curve(self._events, run)
 
     def on_teardown(self, run: Run) -> None:
-        """The test split's figures, and the hyperparameters with the final ones."""
+        """Records the test metrics, and the hyperparameters with the final metrics."""
         events = self._events
         if events is None:
             return
@@ -142,7 +142,7 @@ class TensorBoard(Plugin):
         events.close()
 
     def state_dict(self) -> Mapping[str, Any]:
-        """Which file it is, and how long, once everything is on the disk."""
+        """The file's name and its length in bytes, once everything is on disk; the values kept for the epoch's end."""
         if self._events is None:
             return {}
         return {
@@ -153,12 +153,12 @@ class TensorBoard(Plugin):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes it back; the file is cut when it is opened."""
+        """Restores the state. `on_setup` cuts the file back."""
         self._saved = state
         self._by_step, self._gradients = set(state.get("by_step", ())), state.get("gradients", {})
 
     def _describe(self, events: EventFile, run: Run) -> None:
-        """What is known before training: the configuration and the graph."""
+        """Records the configuration and the graph."""
         from tensorboardX import summary
 
         assert run.folder is not None  # noqa: S101
@@ -192,31 +192,31 @@ class TensorBoard(Plugin):
 
 
 def _binary(run: Run) -> tuple[Any, Any, Any] | None:
-    """Scores, labels and weights of the newest validation, where the task decides between two classes."""
+    """Scores, labels and weights of the newest validation; None unless the task has two classes."""
     return binary_rows(run) if run.evaluation is not None and run.evaluation.split == "validation" else None
 
 
-def _figures(run: Run) -> Iterator[tuple[str, Figure]]:
-    """What can be drawn of the newest validation."""
+def _charts(run: Run) -> Iterator[tuple[str, Figure]]:
+    """The charts of the newest validation, by tag."""
     if run.evaluation is None or run.evaluation.split != "validation":
         return
     found = of_newest(run)
     if not found:
         return
-    from trainer_plugins.report import figures
+    from trainer_plugins.report import charts
 
     if "binary" in found:
         curves = BinaryCurves(**found["binary"])
-        drawn = figures.binary_figures(curves) | figures.confusion_figures(curves)
+        drawn = charts.binary_charts(curves) | charts.confusion_charts(curves)
         yield from ((f"validation/{name}", figure) for name, figure in drawn.items())
     else:
-        yield "validation/confusion", figures.confusion(np.array(found["classes"]), names=found["names"])
+        yield "validation/confusion", charts.confusion(np.array(found["classes"]), names=found["names"])
 
 
 def _add_figure(events: EventFile, name: str, figure: Figure, step: int) -> None:
     from tensorboardX.proto.summary_pb2 import Summary
 
-    from trainer_plugins.report.figures import png
+    from trainer_plugins.report.charts import png
 
     data, width, height = png(figure)
     image = Summary.Image(encoded_image_string=data, width=width, height=height, colorspace=4)
@@ -241,18 +241,18 @@ def _hyperparameters(run: Run) -> dict[str, str | float | bool]:
 
 
 def _as_markdown(config: Path) -> str:
-    """The file as a block of code."""
+    """The file as a Markdown code block."""
     return "".join(f"    {line}\n" for line in config.read_text(encoding="utf-8").splitlines())
 
 
 def _graph(symbol: Any) -> Any:
-    """MXNet's own graph, node by node, in TensorBoard's form."""
+    """MXNet's graph as a TensorBoard GraphDef, node by node."""
     from tensorboardX.proto.attr_value_pb2 import AttrValue
     from tensorboardX.proto.graph_pb2 import GraphDef
     from tensorboardX.proto.node_def_pb2 import NodeDef
 
     nodes = json.loads(symbol.tojson())["nodes"]
-    # Colons part a node from its output in TensorBoard's names.
+    # In TensorBoard's names a colon separates a node from its output.
     names = [node["name"].replace(":", "/") for node in nodes]
     return GraphDef(
         node=[

@@ -1,4 +1,4 @@
-"""Some images of an evaluation, with what the net says of them."""
+"""Some images of an evaluation with the net's predictions."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 class Samples:
-    """Rows of one evaluation, spread over all of it, as images; nothing for tasks whose inputs are none."""
+    """Evenly spaced rows of one evaluation, as images; empty if the task's inputs are not images."""
 
     def __init__(self) -> None:
         self._rows: list[int] = []
         self._images: list[NDArray[Any]] = []
-        self._none = False
+        self._not_images = False
 
     def take(self, run: Run, count: int) -> None:
-        """Those of the newest batch that are wanted; of several processes, those that this one computes."""
+        """Keeps the newest batch's share of `count` rows; with several processes, only rows that this one computes."""
         batch, batches = run.batch, run.validation
-        if self._none or batch is None or batches is None or not batches.rows or batch.indices is None:
+        if self._not_images or batch is None or batches is None or not batches.rows or batch.indices is None:
             return
         wanted = np.unique(np.linspace(0, batches.rows - 1, count).astype(int))
         before = 0
@@ -36,20 +36,20 @@ class Samples:
                 continue
             pictures = run.task.pictures(shard.inputs[0].asnumpy()[chosen])
             if pictures is None:
-                self._none = True
+                self._not_images = True
                 return
             self._rows += rows[chosen].tolist()
             self._images += list(pictures)
 
     def figure(self, run: Run) -> Figure | None:
-        """The images with their classes; None where there are none, or no classes are told apart."""
+        """The images with their classes; None if there are no images or fewer than two classes."""
         evaluation = run.evaluation
         if not self._rows or evaluation is None or evaluation.split != "validation":
             return None
         predictions, labels = evaluation.predictions, evaluation.labels
         if predictions.ndim != 2 or predictions.shape[1] < 2:
             return None
-        from trainer_plugins.report.figures import pictures
+        from trainer_plugins.report.charts import pictures
 
         numbers = labels.argmax(axis=1) if labels.shape == predictions.shape else labels.ravel().astype(int)
         rows = self._rows

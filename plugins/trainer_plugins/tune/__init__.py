@@ -1,1 +1,1 @@
-"""`trainer tune`: looks for the best settings of a task with Optuna; every trial is an ordinary run."""
+"""`trainer tune`: searches for a task's best settings with Optuna; every trial is an ordinary run."""

@@ -25,7 +25,7 @@ class Sampler(str, Enum):
 
 
 class Pruner(str, Enum):
-    """How trials that will come to nothing are found."""
+    """How unpromising trials are found."""
 
     median = "median"
     halving = "halving"
@@ -34,7 +34,7 @@ class Pruner(str, Enum):
 
 
 class Direction(str, Enum):
-    """What of the figure is better."""
+    """Whether a higher or a lower value is better."""
 
     auto = "auto"
     max = "max"
@@ -67,7 +67,7 @@ app = typer.Typer(
 
 
 def _parameters() -> Iterator[inspect.Parameter]:
-    """The options of the study; what Optuna itself offers here is named there as well."""
+    """The options of the study; samplers and pruners are named as in Optuna."""
     options: list[tuple[str, Any, Any, str, Optional[str]]] = [  # noqa: UP045  one form for all of them
         (
             "search",
@@ -77,20 +77,20 @@ def _parameters() -> Iterator[inspect.Parameter]:
             "KEY is an option's name, or a full name as in --set.",
             "KEY=WHAT",
         ),
-        ("trials", Optional[int], None, "How many trials the study is to have in all. [default: 20]", "INTEGER"),  # noqa: UP045
-        ("monitor", str, "validation/loss", "The figure to be made best, as it is at a run's end.", "METRIC"),
-        ("direction", Direction, Direction.auto, "What of it is better; auto: what the metric says.", None),
-        ("sampler", Sampler, Sampler.tpe, "How values are chosen; grid tries every combination once.", None),
-        ("pruner", Pruner, Pruner.median, "How hopeless trials are found, to be stopped early.", None),
-        ("study", str, "tune", "The study's name; the same command goes on with a study that is there.", "NAME"),
+        ("trials", Optional[int], None, "The total number of trials in the study. [default: 20]", "INTEGER"),  # noqa: UP045
+        ("monitor", str, "validation/loss", "The metric to optimize, by its value at the end of a run.", "METRIC"),
+        ("direction", Direction, Direction.auto, "Which value is better; auto: as the metric says.", None),
+        ("sampler", Sampler, Sampler.tpe, "How values are chosen; grid: every combination once.", None),
+        ("pruner", Pruner, Pruner.median, "How unpromising trials are found; they are stopped early.", None),
+        ("study", str, "tune", "The study's name; the same command continues an existing study.", "NAME"),
         (
             "storage",
             Optional[str],  # noqa: UP045
             None,
-            "Where Optuna keeps the study, as a database's URL; without it tune.db in the study's folder.",
+            "Where Optuna keeps the study, as a database URL. [default: tune.db in the study's folder]",
             "URL",
         ),
-        ("minutes", Optional[float], None, "Begin no trial after so many minutes.", "NUMBER"),  # noqa: UP045
+        ("minutes", Optional[float], None, "Start no trial after this many minutes.", "NUMBER"),  # noqa: UP045
     ]
     for name, kind, default, text, metavar in options:
         info = typer.Option(
@@ -108,11 +108,11 @@ def _parameters() -> Iterator[inspect.Parameter]:
 def _tune(task: str, given: dict[str, Any]) -> None:
     from trainer.cli import request_of
     from trainer_plugins.tune import search
-    from trainer_plugins.tune.asked import Asked
+    from trainer_plugins.tune.options import StudyOptions
     from trainer_plugins.tune.running import StudyError, tune
 
     named = {parameter.name: given.pop(parameter.name) for parameter in _parameters()}
-    asked = Asked(
+    options = StudyOptions(
         request=request_of(task, given),
         dimensions=search.parse(named["search"] or ()),
         trials=named["trials"],
@@ -125,7 +125,7 @@ def _tune(task: str, given: dict[str, Any]) -> None:
         minutes=named["minutes"],
     )
     try:
-        tune(asked, typer.echo)
+        tune(options, typer.echo)
     except StudyError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error

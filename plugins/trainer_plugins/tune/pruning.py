@@ -1,4 +1,4 @@
-"""The plugin that tells a study how a trial goes, and ends one that will come to nothing."""
+"""The plugin that reports a trial's progress to its study, and stops the trial if the study prunes it."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from trainer import Phase, Plugin, Run
 
 @dataclass
 class TunePruning(Plugin):
-    """Reports each epoch's figure to the study of `trainer tune`, and stops a trial that the study gives up.
+    """Reports the monitored metric to the study of `trainer tune` each epoch, and stops a trial that the study prunes.
 
-    It belongs to a trial; in a run of its own, such as one from a trial's configuration, it does nothing.
+    In a run that is not a trial, such as one from a trial's configuration, it does nothing.
     """
 
     phase = Phase.DECIDE
 
     def __post_init__(self) -> None:
-        """No trial yet: the study gives it."""
+        """Starts without a trial; the study sets it."""
         self.trial: Any = None
         self.monitor = ""
         self.pruned = False
         self._reported = 0
 
     def on_evaluate_end(self, run: Run) -> None:
-        """The figure to the study, once an epoch; and its verdict."""
+        """Reports the value once per epoch, and stops the run if the study prunes the trial."""
         if self.trial is None or run.epoch <= self._reported:
             return
         value = run.monitored(self.monitor)

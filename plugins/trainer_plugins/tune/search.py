@@ -1,4 +1,4 @@
-"""The syntax of --search: which settings are varied, and between what."""
+"""The syntax of --search: which settings to vary, and their values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FORMS = "log:1e-3..1, 0..0.99, 2..10, 16..128:16 or relu|tanh"
 
 @dataclass(frozen=True)
 class Dimension:
-    """One setting with what it may be: `choices` as text, or a range of numbers, whole ones where `whole`."""
+    """One setting with its possible values: `choices` as text, or a range of numbers, integers if `whole`."""
 
     key: str
     text: str
@@ -30,7 +30,7 @@ class Dimension:
     whole: bool = False
 
     def suggest(self, trial: Any) -> str:
-        """The study's next value, as text that a flag takes; a number comes back from it bit for bit."""
+        """The study's next value, as text for an option; a number survives the round trip bit for bit."""
         if self.choices:
             return str(trial.suggest_categorical(self.key, self.choices))
         if self.whole:
@@ -40,12 +40,12 @@ class Dimension:
 
     @property
     def ends(self) -> tuple[str, ...]:
-        """The choices, or both ends of the range: what has to fit where everything between does."""
+        """The choices, or both ends of the range: if the run accepts these, it accepts everything between."""
         return self.choices or tuple(self._text(value) for value in (self.low, self.high))
 
     @property
     def values(self) -> list[Any] | None:
-        """Every value, for trying all; None for a range without steps."""
+        """Every value, for a grid; None for a range without steps."""
         if self.choices:
             return list(self.choices)
         if self.log or (self.step is None and not self.whole):
@@ -59,23 +59,25 @@ class Dimension:
 
 
 def parse(entries: Sequence[str]) -> list[Dimension]:
-    """The dimensions of `KEY=WHAT` entries. Raises UsageError for what is none, and for a key that comes twice."""
+    """The dimensions of `KEY=WHAT` entries. Raises UsageError for an invalid entry and for a repeated key."""
     if not entries:
         raise UsageError("there is nothing to search", where="--search", fix=f"Add KEY=WHAT, such as {FORMS}.")
     dimensions = [_dimension(entry) for entry in entries]
     for first, second in itertools.combinations(dimensions, 2):
         if first.key == second.key:
-            raise UsageError(f"{first.key!r} is searched twice", where="--search", fix="Write all its values in one.")
+            raise UsageError(
+                f"{first.key!r} is searched twice", where="--search", fix="Put all its values into one --search."
+            )
     return dimensions
 
 
 def combinations(dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
-    """Every combination of values. Raises UsageError where a dimension has no end of them."""
+    """Every combination of values. Raises UsageError if a dimension is a range without steps."""
     lists = []
     for dimension in dimensions:
         if dimension.values is None:
             raise UsageError(
-                f"{dimension.text!r} has more values than can all be tried",
+                f"{dimension.text!r} has too many values for a grid",
                 where=f"--search {dimension.key}",
                 fix="Give a step, as in 0..1:0.25, or choices.",
             )
@@ -87,18 +89,16 @@ def combinations(dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
 def _dimension(entry: str) -> Dimension:
     key, equals, text = (part.strip() for part in entry.partition("="))
     if not equals or not key or not text:
-        raise UsageError(f"{entry!r} is no search", where="--search", fix=f"Write it as KEY=WHAT, such as {FORMS}.")
+        raise UsageError(f"{entry!r} is not a search", where="--search", fix=f"Write it as KEY=WHAT, such as {FORMS}.")
     where = f"--search {key}"
     found = RANGE.fullmatch(text)
     if found:
         return _range(key, text, found, where)
     if ".." in text or text.startswith("log:"):
-        raise UsageError(f"{text!r} is no range", where=where, fix=f"Write it as one of {FORMS}.")
+        raise UsageError(f"{text!r} is not a range", where=where, fix=f"Write it as one of {FORMS}.")
     choices = tuple(dict.fromkeys(text.split("|")))
     if len(choices) < 2:
-        raise UsageError(
-            f"{text!r} is one value, which is no search", where=where, fix=f"Write {FORMS}; or give it with --set."
-        )
+        raise UsageError(f"{text!r} is a single value", where=where, fix=f"Write {FORMS}; or set it with --set.")
     return Dimension(key, text, choices=choices)
 
 
@@ -110,9 +110,9 @@ def _range(key: str, text: str, found: re.Match[str], where: str) -> Dimension:
     if not low < high or not math.isfinite(high - low):
         raise UsageError(f"{text!r} has its ends the wrong way round", where=where, fix="Write LOW..HIGH.")
     if log and low <= 0:
-        raise UsageError(f"{text!r} cannot be logarithmic", where=where, fix="Begin above 0, or leave log: out.")
+        raise UsageError(f"{text!r} cannot be logarithmic", where=where, fix="Start above 0, or leave out log:.")
     if step is not None and (step <= 0 or log):
-        why = "and a logarithm do not go together" if log else "has to be above 0"
+        why = "cannot be combined with log:" if log else "must be above 0"
         raise UsageError(f"{text!r}: a step {why}", where=where)
-    # Whether the setting takes fractions, too, is for the study to find out.
+    # Whether the setting takes fractions too is checked with the study.
     return Dimension(key, text, low=low, high=high, step=step, log=log, whole=whole)

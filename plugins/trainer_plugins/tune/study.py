@@ -19,7 +19,7 @@ from trainer.errors import first_line, listed
 from trainer.launch import prepare_run
 from trainer.runs import CONFIG, check_writable, compare, flat, is_alive, remove_folder, this_process
 from trainer.seeds import derive
-from trainer_plugins.tune.asked import Asked
+from trainer_plugins.tune.options import StudyOptions
 from trainer_plugins.tune.parts import import_optuna, pruner_of, sampler_of, storage_at
 from trainer_plugins.tune.pruning import TunePruning
 from trainer_plugins.tune.search import Dimension, combinations
@@ -27,7 +27,7 @@ from trainer_plugins.tune.search import Dimension, combinations
 log = logging.getLogger("trainer")
 
 QUIET = "progress"
-"""Left out of the trials unless it is asked for: one line per trial is enough."""
+"""Left out of the trials unless you ask for it: one line per trial is enough."""
 DATABASE = "tune.db"
 TRIALS = 20
 
@@ -35,24 +35,24 @@ TRIALS = 20
 class Study:
     """An Optuna study in its folder, `runs/<task>/<name>`; each trial is a run."""
 
-    def __init__(self, asked: Asked) -> None:
-        self.asked = asked
-        runs_dir = asked.request.runs_dir
+    def __init__(self, options: StudyOptions) -> None:
+        self.options = options
+        runs_dir = options.request.runs_dir
         assert runs_dir is not None  # noqa: S101  the command line always has one
-        base, self.dimensions = asked.checked()
+        base, self.dimensions = options.checked()
         self.task, self.seed = base.task.name, base.settings.seed
-        self.direction = asked.best_is(base)
-        self.trials = asked.trials or TRIALS
-        self._combinations = list(combinations(self.dimensions)) if asked.sampler == "grid" else []
+        self.direction = options.resolved_direction(base)
+        self.trials = options.trials or TRIALS
+        self._combinations = list(combinations(self.dimensions)) if options.sampler == "grid" else []
         if self._combinations:
-            self.trials = min(asked.trials or len(self._combinations), len(self._combinations))
+            self.trials = min(options.trials or len(self._combinations), len(self._combinations))
         check_writable(runs_dir / self.task)
-        self.folder = runs_dir.absolute() / self.task / asked.name
+        self.folder = runs_dir.absolute() / self.task / options.name
         self._made_of = {
-            "monitor": asked.monitor,
+            "monitor": options.monitor,
             "direction": self.direction,
-            "sampler": asked.sampler,
-            "search": {dimension.key: dimension.text for dimension in asked.dimensions},
+            "sampler": options.sampler,
+            "search": {dimension.key: dimension.text for dimension in options.dimensions},
             **base.config(),
         }
         self.optuna = self._open()
@@ -60,11 +60,11 @@ class Study:
     # ---- trials -----------------------------------------------------------------------------------------------------
 
     def next(self) -> Any | None:
-        """A new trial, or None if the study has enough. Trials whose process is gone are tried again."""
+        """A new trial, or None if the study has enough. Trials whose process has died are tried again."""
         from optuna.trial import TrialState
 
-        with self._alone():
-            self._take_back_crashed()
+        with self._locked():
+            self._retry_crashed()
             states = [each.state for each in self.counted()]
             waiting = sum(state == TrialState.WAITING for state in states)
             begun = len(states) - waiting
@@ -72,7 +72,7 @@ class Study:
                 return None
             # Seeded by the trial's number: processes draw different values, and a continued study the same ones.
             seed = derive(self.seed, "tune", len(self.optuna.get_trials(deepcopy=False)))
-            self.optuna.sampler = sampler_of(self.asked.sampler, seed)
+            self.optuna.sampler = sampler_of(self.options.sampler, seed)
             trial = self.optuna.ask()
             trial.set_user_attr("process", this_process())
             return trial
@@ -84,13 +84,13 @@ class Study:
     def train(self, trial: Any) -> tuple[Run, TunePruning]:
         """Trains one trial as a run of its own."""
         values = {dimension.key: dimension.suggest(trial) for dimension in self.dimensions}
-        name = f"{self.asked.name}-{trial.number:04d}"
+        name = f"{self.options.name}-{trial.number:04d}"
         trial.set_user_attr("run", name)
         pruning = TunePruning()
-        pruning.trial, pruning.monitor = trial, self.asked.monitor
-        request = self.asked.with_values(values)
+        pruning.trial, pruning.monitor = trial, self.options.monitor
+        request = self.options.with_values(values)
         launch = prepare_run(dataclasses.replace(request, plugins=[*request.plugins, pruning], name=name))
-        if QUIET not in self.asked.request.plugins:
+        if QUIET not in self.options.request.plugins:
             launch.plugins = [plugin for plugin in launch.plugins if plugin.name != QUIET]
         # The first trial decides for all trials of this process.
         launch.choose_computing()
@@ -111,7 +111,7 @@ class Study:
 
     def give_back(self, trial: Any) -> None:
         """Gives back a trial that was cut short: it does not count, and its values are tried again."""
-        with self._alone():
+        with self._locked():
             self._try_again(trial, trial.params)
 
     # ---- results ----------------------------------------------------------------------------------------------------
@@ -133,8 +133,8 @@ class Study:
             return None
         params = {dimension.key: _as_given(dimension, best[0].params[dimension.key]) for dimension in self.dimensions}
         path = self.folder / CONFIG
-        with self._alone():
-            launch = prepare_run(self.asked.with_values(params))
+        with self._locked():
+            launch = prepare_run(self.options.with_values(params))
             launch.settle_computing()
             write_atomic(path, tomli_w.dumps(launch.resolved()))
         return path
@@ -153,25 +153,25 @@ class Study:
 
     def discard_if_new(self) -> None:
         """Deletes a new study that has nothing but one failed trial."""
-        if self._is_new and len(self.counted()) == 1 and self.asked.storage is None:
+        if self._is_new and len(self.counted()) == 1 and self.options.storage is None:
             self.optuna._storage.remove_session()  # noqa: SLF001  the file is about to go
             remove_folder(self.folder)
 
-    # ---- the inside -------------------------------------------------------------------------------------------------
+    # ---- storage ----------------------------------------------------------------------------------------------------
 
     def _open(self) -> Any:
         """The Optuna study, created or opened. Raises UsageError if it has other settings or cannot be opened."""
         optuna = import_optuna()
-        url = self.asked.storage or f"sqlite:///{self.folder / DATABASE}"
+        url = self.options.storage or f"sqlite:///{self.folder / DATABASE}"
         self._is_new = not self.folder.exists()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with self._alone():
+            with self._locked():
                 study = optuna.create_study(
-                    study_name=self.asked.name,
+                    study_name=self.options.name,
                     storage=storage_at(url),
                     direction="maximize" if self.direction == "max" else "minimize",
-                    pruner=pruner_of(self.asked.pruner),
+                    pruner=pruner_of(self.options.pruner),
                     load_if_exists=True,
                 )
                 if "made_of" not in study.user_attrs:
@@ -189,15 +189,15 @@ class Study:
         )
         differing = compare([before, now])
         if differing:
-            told = [f"{name} ({as_text(old)} then, {as_text(new)} now)" for name, (old, new) in differing.items()]
+            changes = [f"{name} ({as_text(old)} then, {as_text(new)} now)" for name, (old, new) in differing.items()]
             raise UsageError(
-                f"the study {self.asked.name!r} was started with other settings: {listed(told, 5)}",
+                f"the study {self.options.name!r} was started with other settings: {listed(changes, 5)}",
                 where="--study",
                 fix="Repeat them to continue it, or choose another name.",
             )
         return study
 
-    def _take_back_crashed(self) -> None:
+    def _retry_crashed(self) -> None:
         from optuna.trial import TrialState
 
         for each in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -215,13 +215,13 @@ class Study:
             self.optuna.enqueue_trial(dict(params))
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Holds a lock that one process of this machine has at a time; it ends with the process."""
+    def _locked(self) -> Iterator[None]:
+        """Holds a lock that one process on this machine can have at a time; it is released if the process dies."""
         with (self.folder / ".lock").open("w") as file:
             fcntl.lockf(file, fcntl.LOCK_EX)
             yield
 
 
 def _as_given(dimension: Dimension, value: Any) -> str:
-    """A trial's value as the text that the run got."""
+    """A trial's value as the text that was passed to the run."""
     return repr(float(value)) if not dimension.choices and not dimension.whole else str(value)

@@ -1,4 +1,4 @@
-"""What a user asks of `trainer tune`, and whether a run would accept it."""
+"""The options of `trainer tune`, checked against the task."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from trainer_plugins.tune.search import Dimension
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the user asked for. `trials` None: 20, or every combination of a grid."""
+class StudyOptions:
+    """The options of one `trainer tune` command. `trials` None: 20, or every combination of a grid."""
 
     request: Request
     dimensions: Sequence[Dimension]
@@ -59,7 +59,7 @@ class Asked:
                     raise UsageError(error.what, where=where, fix=error.fix) from error
         return base, [self._fractional(dimension) for dimension in self.dimensions]
 
-    def best_is(self, base: Launch) -> Literal["max", "min"]:
+    def resolved_direction(self, base: Launch) -> Literal["max", "min"]:
         """Whether the largest or the smallest value is the best. Raises UsageError if that is not known."""
         if self.direction != "auto":
             return self.direction

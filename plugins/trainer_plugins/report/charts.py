@@ -1,7 +1,7 @@
-"""Figures of what a net says about a split, as matplotlib's, for TensorBoard and for reports.
+"""Charts of a net's predictions on a split, as matplotlib figures, for TensorBoard and for reports.
 
-They are drawn from the numbers of `curves`. Importing matplotlib costs about 0.4 s of processor time and each figure
-0.05 s or more, so nothing here runs unless it is asked for.
+They are drawn from the numbers in `curves`. Importing matplotlib costs about 0.4 s of processor time and each chart
+0.05 s or more, so charts are drawn only on request.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def binary_figures(curves: BinaryCurves) -> dict[str, Figure]:
-    """ROC, precision and recall, calibration, histograms of the scores, and the threshold curve."""
+def binary_charts(curves: BinaryCurves) -> dict[str, Figure]:
+    """ROC, precision and recall, calibration, score histograms and the threshold curve, by name."""
     return {
         "roc": roc(curves),
         "precision-recall": precision_recall(curves),
@@ -31,8 +31,8 @@ def binary_figures(curves: BinaryCurves) -> dict[str, Figure]:
     }
 
 
-def confusion_figures(curves: BinaryCurves) -> dict[str, Figure]:
-    """A confusion matrix for each threshold, by its name."""
+def confusion_charts(curves: BinaryCurves) -> dict[str, Figure]:
+    """A confusion matrix for each threshold, by name."""
     return {
         f"confusion-{name}": confusion(np.array(entry["counts"]), f"threshold {entry['threshold']:.4g} ({name})")
         for name, entry in curves.confusion.items()
@@ -63,7 +63,7 @@ def precision_recall(curves: BinaryCurves) -> Figure:
 
 
 def calibration(curves: BinaryCurves) -> Figure:
-    """How often rows are of class 1, against how probable the net calls that, in ten equal bins (reliability)."""
+    """A reliability diagram: the share of class 1 against the mean predicted probability, in ten equal bins."""
     found = curves.calibration
     figure, axes = _axes("mean predicted probability", "rows of class 1")
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
@@ -75,7 +75,7 @@ def calibration(curves: BinaryCurves) -> Figure:
 
 
 def histogram(curves: BinaryCurves) -> Figure:
-    """How the scores of either class are spread; each class's bars add up to 1."""
+    """The distribution of each class's scores; its bars add up to 1."""
     figure, axes = _axes("predicted probability", "share of the class", limits=False)
     edges = np.arange(SCORE_BINS) / SCORE_BINS
     for name, counts in curves.scores.items():
@@ -99,7 +99,7 @@ def threshold_curve(curves: BinaryCurves) -> Figure:
 
 
 def confusion(counts: NDArray[Any], title: str = "", names: Sequence[str] = ()) -> Figure:
-    """A confusion matrix, (classes, classes): rows are what is, columns what the net says."""
+    """A confusion matrix, (classes, classes): rows are the actual classes, columns the predicted ones."""
     figure, axes = _axes("predicted", "actual", limits=False)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-12)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -117,13 +117,13 @@ def confusion(counts: NDArray[Any], title: str = "", names: Sequence[str] = ()) 
 
 
 def pictures(images: NDArray[Any], predictions: NDArray[Any], labels: NDArray[Any], names: Sequence[str]) -> Figure:
-    """Images (rows, height, width, 3) with what the net says of each, (rows, classes), and what it is, (rows,)."""
+    """Images (rows, height, width, 3) with their predictions (rows, classes) and labels (rows,)."""
     from matplotlib.figure import Figure
 
     columns = min(8, len(images))
     lines = -(-len(images) // columns)
     figure = Figure(figsize=(1.5 * columns, 1.8 * lines), dpi=96)
-    # One pair of axes for all: sixteen of them take five times as long to draw, and that in every epoch.
+    # One pair of axes for all images: sixteen pairs take five times as long to draw, in every epoch.
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
 
@@ -136,17 +136,17 @@ def pictures(images: NDArray[Any], predictions: NDArray[Any], labels: NDArray[An
         x, y = place % columns + 0.5, 1.2 * (place // columns) + 0.72
         extent = (x - wide / 2, x + wide / 2, y + high / 2, y - high / 2)
         axes.imshow(image, extent=extent, aspect="auto", interpolation="nearest")
-        said = int(scores.argmax())
-        right = said == int(label)
-        title = f"{named(said)} {scores[said]:.0%}" + ("" if right else f"\nis {named(int(label))}")
+        predicted = int(scores.argmax())
+        right = predicted == int(label)
+        title = f"{named(predicted)} {scores[predicted]:.0%}" + ("" if right else f"\nis {named(int(label))}")
         axes.text(x, y - high / 2 - 0.02, title, ha="center", fontsize=8, color="black" if right else "#c0392b")
-    # Last, as every image moves the limits to itself.
+    # Last, because every image moves the limits to itself.
     axes.set(xlim=(0, columns), ylim=(1.2 * lines, 0))
     return figure
 
 
 def series(lines: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
-    """Figures of a run by epoch: for each name its points (epoch, value)."""
+    """A run's metrics by epoch: a line of points (epoch, value) for each name."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _axes("epoch", "", limits=False)
@@ -161,7 +161,7 @@ def series(lines: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
 
 
 def weights(names: Sequence[str], values: Sequence[float]) -> Figure:
-    """A bar a feature, the first on top."""
+    """One bar per feature, the first on top."""
     figure, axes = _axes("weight", "", limits=False, height=1.0 + 0.25 * len(names))
     axes.barh(range(len(names)), values)
     axes.set_yticks(range(len(names)), [_plain_text(_shortened(name)) for name in names])
@@ -184,7 +184,7 @@ def png(figure: Figure) -> tuple[bytes, int, int]:
 def _axes(x: str, y: str, *, limits: bool = True, height: float = 4) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
-    # Figure, not pyplot: no global state, and no window where there is none.
+    # Figure, not pyplot: no global state, and no display needed.
     figure = Figure(figsize=(5, height), dpi=96, layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(x)
@@ -200,7 +200,7 @@ def _spread(length: int) -> list[int]:
 
 
 def _plain_text(name: str) -> str:
-    """A name from the data as it is: dollar signs would begin mathematics."""
+    """The name with dollar signs escaped, which would start math mode."""
     return name.replace("$", r"\$")
 
 
