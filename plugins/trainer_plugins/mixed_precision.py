@@ -131,13 +131,17 @@ class MixedPrecision(Plugin):
             symbol.bind(context, args=given).forward()[0].asnumpy()
         except mx.MXNetError as error:
             reason = next((line.strip() for line in reversed(str(error).splitlines()) if "Error:" in line), "")
-            on_cpu = context.device_type == "cpu"
-            if self.dtype == "bfloat16" and on_cpu and not COMPUTING.onednn:
+            if context.device_type != "cpu":
+                fix = f"Use {other}: --set {self.name}.dtype={other}."
+            elif self.dtype == "float16":
+                fix = (
+                    f"Use bfloat16, --set {self.name}.dtype=bfloat16, which has float32's range; oneDNN computes it "
+                    "(--onednn on) on processors with AVX-512."
+                )
+            elif not COMPUTING.onednn:
                 fix = "oneDNN computes bfloat16, and is switched off for small steps: add --onednn on."
             else:
-                fix = f"Use {other}: --set {self.name}.dtype={other}" + (
-                    ", which has float32's range and which oneDNN computes (--onednn on)." if on_cpu else "."
-                )
+                fix = f"oneDNN needs a processor with AVX-512 for it: leave {self.name} out."
             raise UsageError(
                 f"{context} does not compute in {self.dtype} ({reason.partition('Error: ')[2]})",
                 where=f"--set {self.name}.dtype={self.dtype}",

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from nets import Given, Plain, apart, dense, regression
-from processor import needs_bfloat16
+from processor import HAS_BFLOAT16, needs_bfloat16
 from soft import in_the_middle
 from tiny import engine, plugin
 
@@ -255,6 +255,14 @@ def test_float16_on_a_cpu_is_a_users_mistake_and_bfloat16_the_way_out():
     with pytest.raises(UsageError, match="does not compute in float16") as caught:
         trained(MixedPrecision(dtype="float16"))
     assert "--set mixed-precision.dtype=bfloat16" in str(caught.value)
+
+
+@pytest.mark.skipif(HAS_BFLOAT16, reason="this processor computes in bfloat16")
+def test_a_processor_without_bfloat16_is_told_to_leave_the_plugin_out():
+    with pytest.raises(
+        UsageError, match=r"does not compute in bfloat16.*with AVX-512 for it: leave mixed-precision out"
+    ):
+        trained(MixedPrecision())
 
 
 @needs_bfloat16
