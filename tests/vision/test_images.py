@@ -193,12 +193,12 @@ def test_hidden_files_are_passed_over_and_others_counted(tmp_path):
     [
         (lambda folder: None, "no such folder"),
         (lambda folder: folder.mkdir(), "no folder for each class"),
-        (lambda folder: (folder.mkdir(), Image.new("L", (4, 4)).save(folder / "a.png")), "1 images lie in it"),
+        (lambda folder: (folder.mkdir(), Image.new("L", (4, 4)).save(folder / "a.png")), "it has 1 images"),
         (lambda folder: (folder / "only").mkdir(parents=True), "its only class is 'only'"),
-        (lambda folder: (write_colours(folder, 1), (folder / "leer").mkdir()), "class folder has no image"),
+        (lambda folder: (write_colours(folder, 1), (folder / "leer").mkdir()), "class folder has no images"),
         (
             lambda folder: (write_colours(folder, 1), (folder / "z").mkdir(), (folder / "z" / "a.heic").touch()),
-            r"class folder has no image; it has .*a\.heic",
+            r"class folder has no images; it has .*a\.heic",
         ),
         (lambda folder: folder.write_text("x"), "neither a folder nor a RecordIO file"),
     ],
@@ -222,7 +222,7 @@ def test_images_without_classes(tmp_path):
     assert len(read_unlabelled(tmp_path).items) == 3
     assert len(read_unlabelled(tmp_path / "rot" / "0.png").items) == 1
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="there is no image in it"):
+    with pytest.raises(UsageError, match="there are no images in it"):
         read_unlabelled(tmp_path / "empty")
 
 
@@ -272,7 +272,7 @@ def test_records_are_read_with_names_where_there_are_some(tmp_path):
         (lambda path: write_record(path, [(b"x", 0.5), (b"x", 1.0)]), r"label is 0\.5"),
         (lambda path: write_record(path, []), "has no records"),
         (lambda path: write_record(path, [(b"x", 0.0), (b"x", 0.0)]), "of one class"),
-        (lambda path: path.write_bytes(b"x"), "index a.idx is not beside it"),
+        (lambda path: path.write_bytes(b"x"), "index a.idx is not next to it"),
         (lambda path: (path.write_bytes(b"nonsense" * 9), path.with_suffix(".idx").write_text("0\t0\n")), "RecordIO"),
     ],
 )
@@ -364,7 +364,7 @@ def test_a_corrupt_image_is_named_when_its_turn_comes(images, tmp_path, workers)
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     damaged = type(images)("here", [*images.items[:5], str(broken), *images.items[6:]], images.labels, images.classes)
-    with pytest.raises(UsageError, match=r"broken\.png: the image cannot be decoded: it is no image.*--skip-corrupt"):
+    with pytest.raises(UsageError, match=r"broken\.png: the image cannot be decoded: it is not an.*--skip-corrupt"):
         contents(batches(damaged, workers))
 
 

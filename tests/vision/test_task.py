@@ -100,7 +100,7 @@ def test_a_net_starts_from_a_file_and_says_what_it_took(colours, tmp_path, capfd
     net.save_parameters(str(path))
     task = build(ImageClassification, {}, where="")
     built, lines = zoo.build("cifar_resnet20_v1", 3, weights=path, freeze="features")
-    assert "begun anew: output.bias, output.weight" in "\n".join(lines)
+    assert "newly initialized: output.bias, output.weight" in "\n".join(lines)
     assert any(line.startswith("frozen: ") for line in lines)
     own = built._collect_params_with_prefix()
     given = net._collect_params_with_prefix()
@@ -124,7 +124,7 @@ def test_other_names_for_the_same_parameters_are_understood(tmp_path):
     for file in ("whole-0000.params", "flat.params"):
         built, lines = zoo.build("cifar_resnet20_v1", 3, weights=tmp_path / file, freeze="")
         count = len(list(net.collect_params()))
-        assert lines == [f"{file}: {count} of the net's {count} parameters are from it"]
+        assert lines == [f"{file}: it sets {count} of the net's {count} parameters"]
         own, given = (each._collect_params_with_prefix() for each in (built, net))
         assert all((own[name].data().asnumpy() == given[name].data().asnumpy()).all() for name in own)
 
@@ -134,7 +134,7 @@ def test_other_names_for_the_same_parameters_are_understood(tmp_path):
     [
         ({"model": "cifar_resnet_20"}, "cifar_resnet20_v1"),
         ({"model": "mobilnet_v3_small"}, "mobilenetv3_small"),
-        ({"model": "yolo3_darknet53_voc"}, "is not for training a classification of images"),
+        ({"model": "yolo3_darknet53_voc"}, "is not a net for image classification"),
         (
             {"model": "resnet18_v1b", "image_size": None},
             "the net's input is 224 × 224, and the images' shorter side is 16",
@@ -144,10 +144,10 @@ def test_other_names_for_the_same_parameters_are_understood(tmp_path):
             "choose another --image-size|does not take images",
         ),
         ({"init_params": "nowhere.params"}, "there is no such file"),
-        ({"freeze": "body"}, "no parameter's name begins like 'body'. They begin with features, output"),
+        ({"freeze": "body"}, "no parameter's name starts with 'body'. Names start with features, output"),
         ({"freeze": ""}, None),
         ({"freeze": ".*"}, "leaves nothing to train"),
-        ({"freeze": "("}, "is no regular expression"),
+        ({"freeze": "("}, "is not a regular expression"),
         ({"deviation": (0.1, 0.0, 0.1)}, r"\(0\.1, 0\.0, 0\.1\) cannot be used"),
         ({"validation_split": 0.01}, "too few for a validation split"),
     ],
@@ -164,13 +164,13 @@ def test_what_cannot_be_is_refused_with_what_can(colours, options, said):
 
 def test_files_that_are_no_parameters(colours, tmp_path):
     (tmp_path / "a.params").write_bytes(b"nonsense")
-    assert "it is no file of MXNet's parameters" in said_by(colours, init_params=tmp_path / "a.params")
+    assert "it is not a file of MXNet parameters" in said_by(colours, init_params=tmp_path / "a.params")
     mx.nd.save(str(tmp_path / "b.params"), {"other": mx.nd.zeros(3)})
-    assert "none of its 1 arrays is one of cifar_resnet20_v1's" in said_by(colours, init_params=tmp_path / "b.params")
+    assert "none of its 1 arrays belongs to cifar_resnet20_v1" in said_by(colours, init_params=tmp_path / "b.params")
     mx.nd.save(str(tmp_path / "c.params"), [mx.nd.zeros(3)])
     assert "it holds no named parameters" in said_by(colours, init_params=tmp_path / "c.params")
     both = said_by(colours, init_params=tmp_path / "c.params", pretrained=True)
-    assert "--pretrained: the weights come from a file already" in both
+    assert "--pretrained: it cannot be combined with --init-params" in both
 
 
 def test_gluoncvs_own_weights_cannot_be_had_without_a_network(colours, monkeypatch, tmp_path):
@@ -214,7 +214,7 @@ def test_corrupt_images_are_named_or_left_out(colours, tmp_path):
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
     assert "corrupt images left out: " in said
-    assert "0.png: it is no image" in said or "1.png" in said
+    assert "0.png: it is not an image" in said or "1.png" in said
     assert trainer("report", "rest", cwd=tmp_path).returncode == 0
     page = (tmp_path / "runs" / "image-classification" / "rest" / "report.html").read_text(encoding="utf-8")
     assert "corrupt images left out: 2" in page

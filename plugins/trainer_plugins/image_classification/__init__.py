@@ -1,1 +1,1 @@
-"""The task `image-classification`: photos in folders or RecordIO files, nets of GluonCV's model zoo."""
+"""The task `image-classification`: images in folders or RecordIO files, nets of GluonCV's model zoo."""

@@ -1,4 +1,4 @@
-"""Images as batches: in the run's order, loaded ahead of the training."""
+"""Images as batches: in the run's order, loaded ahead of training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What is taken from each channel, and what it is divided by, with pixels from 0 to 1."""
+    """Mean and standard deviation of each channel, for pixels from 0 to 1."""
 
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
@@ -33,8 +33,8 @@ class Normalisation:
 class ImageBatches:
     """A split of images as Batches; labels are one-hot, (rows, classes), so that they can be smoothed and mixed.
 
-    The order is a function of (seed, epoch), what is done to an image of (seed, epoch, row): neither depends on the
-    number of workers or devices, nor on where an epoch is begun.
+    The order is a function of (seed, epoch), the augmentation of an image one of (seed, epoch, row): neither depends on
+    the number of workers or devices, or on the batch that an epoch starts with.
     """
 
     weighted = False
@@ -63,16 +63,16 @@ class ImageBatches:
 
     @property
     def rows(self) -> int:
-        """How many images."""
+        """The number of images."""
         return len(self._images.items)
 
     @property
     def batches_per_epoch(self) -> int:
-        """How many batches; the last one may be smaller."""
+        """The number of batches; the last one may be smaller."""
         return -(-self.rows // self._batch_size)
 
     def sample(self) -> tuple[Array, ...]:
-        """The first image on the first context, or an empty one of its size: the net learns its shapes from it."""
+        """Zeros of an image's shape, (1, 3, size, size), on the first context: the net infers its shapes from them."""
         from trainer.mxnet import mx
 
         size = self._transforms.size
@@ -91,7 +91,7 @@ class ImageBatches:
                 return
             rows, ticket = waiting.popleft()
             pixels = self._result(rows, ticket)
-            # The next job is handed in before this batch is trained.
+            # Submit the next job before this batch is trained.
             if (following := next(parts, None)) is not None:
                 waiting.append((following, self._pool.submit(self._job(following, epoch))))
             yield self._batch(rows, pixels)
@@ -113,7 +113,7 @@ class ImageBatches:
             raise UsageError(
                 f"the image cannot be decoded: {error.reason}",
                 where=self._images.name(int(rows[error.row])),
-                fix="Remove or replace it, or pass --skip-corrupt to go on without such images.",
+                fix="Remove or replace it, or pass --skip-corrupt to leave out such images.",
             ) from error
         return pixels
 

@@ -1,4 +1,4 @@
-"""Which images there are, and which class each is of."""
+"""Finds images and their classes."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ SPLITS = {
     "validation": ("validation", "val", "valid"),
     "test": ("test", "testing"),
 }
-"""What folders of splits are called."""
+"""The folder names of each split."""
 LISTS_OF_NAMES = ("classes.txt", "synset.txt")
-"""What a list of class names beside a RecordIO file is called: one name a line."""
+"""File names of a list of class names next to a RecordIO file: one name per line."""
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images and their classes, in an order that the files alone decide."""
+    """Images and their classes, in an order that depends only on the files."""
 
     where: str
-    """What to call them in a message."""
+    """Their source, for messages."""
     items: Sequence[str | int]
-    """A path for each, or its key in `record`."""
+    """The path of each image, or its key in `record`."""
     labels: NDArray[np.int64]
-    """(rows,), class numbers; −1 where it is not known."""
+    """(rows,), class numbers; −1 if unknown."""
     classes: tuple[str, ...]
     record: Path | None = None
-    """The RecordIO file that holds them; None for files of their own."""
+    """The RecordIO file that holds the images; None for separate files."""
     left_out: Sequence[str] = field(default=())
-    """Files between them that are no images."""
+    """Files in the same folders that are not images."""
 
     def take(self, rows: NDArray[Any] | Sequence[int]) -> Images:
-        """Some of them."""
+        """The images of some rows."""
         rows = np.asarray(rows, np.int64)
         return replace(self, items=[self.items[row] for row in rows], labels=self.labels[rows])
 
     def name(self, row: int) -> str:
-        """What to call an image in a message."""
+        """An image's name, for messages."""
         return str(self.items[row]) if self.record is None else f"{self.record}, record {self.items[row]}"
 
 
 def find(data: Path, classes: Sequence[str] | None = None) -> dict[str, Images]:
-    """The images of a folder with a folder a class, of one with such folders for splits, or of a RecordIO file.
+    """The images, by split, of a folder with a folder for each class or split, or of a RecordIO file.
 
-    By split; `train` alone where there are no splits. `classes` are those that labels may be of, for further data of
-    a run. Raises UsageError where nothing can be learned from what is there.
+    Without splits there is only `train`. `classes` are the allowed classes, for further data of a run. Raises
+    UsageError if the data cannot be used for training.
     """
     if data.is_file():
         return {"train": read_record(data, classes)}
@@ -72,24 +72,24 @@ def find(data: Path, classes: Sequence[str] | None = None) -> dict[str, Images]:
 
 
 def _splits_in(data: Path) -> dict[str, Path]:
-    """The folders of splits, where there is one to train on and one to judge by."""
+    """The folders by split; empty unless there is one for training and one for evaluation."""
     folders = {path.name.lower(): path for path in _folders(data)}
     found = {split: folders[name] for split, names in SPLITS.items() for name in reversed(names) if name in folders}
     return found if "train" in found and len(found) > 1 else {}
 
 
 def read_folder(folder: Path, classes: Sequence[str] | None = None) -> Images:
-    """A folder a class, and images in it, however deep. Raises UsageError."""
+    """The images of a folder with a folder for each class, at any depth. Raises UsageError."""
     folders = {path.name: path for path in _folders(folder)}
     if not folders:
         loose = sum(1 for _ in _images_in(folder, []))
-        what = f"{loose} images lie in it, and no folder for each class" if loose else "it has no folder for each class"
-        raise UsageError(what, where=str(folder), fix="Make a folder for each class, named like it, with its images.")
+        what = f"it has {loose} images, but no folder for each class" if loose else "it has no folder for each class"
+        raise UsageError(what, where=str(folder), fix="Put the images of each class into a folder of its own.")
     if classes is None:
         classes = tuple(sorted(folders))
         if len(classes) < 2:
             raise UsageError(
-                f"its only class is {classes[0]!r}", where=str(folder), fix="Two classes or more can be told apart."
+                f"its only class is {classes[0]!r}", where=str(folder), fix="Training needs two classes or more."
             )
     unknown = sorted(set(folders) - set(classes))
     if unknown:
@@ -109,7 +109,7 @@ def read_folder(folder: Path, classes: Sequence[str] | None = None) -> Images:
         if len(items) == before:
             inside = f"; it has {listed(sorted(others[beside:]), 5)}" if len(others) > beside else ""
             raise UsageError(
-                f"the class folder has no image{inside}",
+                f"the class folder has no images{inside}",
                 where=str(folders[name]),
                 fix=f"Images end in {listed(sorted(ENDINGS))}. Fill the folder, or remove it.",
             )
@@ -118,7 +118,7 @@ def read_folder(folder: Path, classes: Sequence[str] | None = None) -> Images:
 
 
 def read_unlabelled(source: Path) -> Images:
-    """One image, or all in a folder, however deep, without classes. Raises UsageError."""
+    """One image, or all images in a folder at any depth, without classes. Raises UsageError."""
     if source.is_file():
         if source.suffix.lower() == ".rec":
             return read_record(source, None)
@@ -128,7 +128,9 @@ def read_unlabelled(source: Path) -> Images:
     others: list[str] = []
     items = list(_images_in(source, others))
     if not items:
-        raise UsageError("there is no image in it", where=str(source), fix=f"Images end in {listed(sorted(ENDINGS))}.")
+        raise UsageError(
+            "there are no images in it", where=str(source), fix=f"Images end in {listed(sorted(ENDINGS))}."
+        )
     return Images(str(source), items, np.full(len(items), -1, np.int64), (), left_out=tuple(others))
 
 
@@ -140,7 +142,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _images_in(folder: Path, others: list[str]) -> Iterator[str]:
-    """The paths of the images, sorted; what is none is put into `others`."""
+    """The paths of the images, sorted; other files are added to `others`."""
     seen = {os.path.realpath(folder)}
     for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -173,10 +175,10 @@ def read_record(path: Path, classes: Sequence[str] | None = None) -> Images:
         raise UsageError(
             f"a record is of class {count - 1}, and there are {len(names)} classes",
             where=str(path),
-            fix="Class numbers begin with 0; the list of names needs a line for each.",
+            fix="Class numbers start at 0; the list of names needs a line for each.",
         )
     if len(names) < 2:
-        raise UsageError("all of its records are of one class", where=str(path), fix="Two can be told apart.")
+        raise UsageError("all of its records are of one class", where=str(path), fix="Training needs two classes.")
     return Images(str(path), keys, labels, tuple(names), record=path)
 
 
@@ -192,7 +194,7 @@ def _headers(path: Path) -> tuple[list[int], NDArray[np.int64]]:
         )
     if not index.is_file():
         raise UsageError(
-            f"its index {index.name} is not beside it",
+            f"its index {index.name} is not next to it",
             where=str(path),
             fix="MXNet's im2rec writes both; rec2idx makes the index of a .rec file.",
         )
@@ -204,7 +206,7 @@ def _headers(path: Path) -> tuple[list[int], NDArray[np.int64]]:
         finally:
             record.close()
     except (mx.MXNetError, OSError, ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"it is no RecordIO file of labelled images: {first_line(error)}", where=str(path)) from error
+        raise UsageError(f"it is not a RecordIO file with labels: {first_line(error)}", where=str(path)) from error
     if not keys:
         raise UsageError("it has no records", where=str(path))
     found = np.array(labels, np.float64)
@@ -233,13 +235,13 @@ def _names(path: Path) -> tuple[str, ...] | None:
     return None
 
 
-# ---- what is known of them -------------------------------------------------------------------------------------------
+# ---- splits and counts -----------------------------------------------------------------------------------------------
 
 
 def split_off(images: Images, part: float, seed: int, split: str) -> tuple[Images, Images]:
-    """Some taken off, with the same share of every class on either side: (the rest, those taken).
+    """Splits off the fraction `part`, with the same share of every class on both sides: (the rest, the part).
 
-    Raises UsageError where there are too few.
+    Raises UsageError if there are too few images.
     """
     from sklearn.model_selection import train_test_split
 
@@ -259,11 +261,11 @@ def split_off(images: Images, part: float, seed: int, split: str) -> tuple[Image
 
 
 def counts(images: Images) -> Mapping[str, int]:
-    """How many images each class has."""
+    """The number of images of each class."""
     return dict(zip(images.classes, np.bincount(images.labels, minlength=len(images.classes)).tolist(), strict=True))
 
 
 def some(images: Images, count: int = 64) -> list[int]:
-    """Rows to look at for all, the same ones every time."""
+    """A sample of at most `count` rows, the same ones every time."""
     rows = range(len(images.items))
     return sorted(random.Random(0).sample(rows, min(count, len(rows))))  # noqa: S311  a sample

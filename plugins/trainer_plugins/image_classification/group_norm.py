@@ -1,4 +1,4 @@
-"""GluonCV's group normalisation as a symbol: its own asks arrays for their shapes, which a symbol does not know."""
+"""GluonCV's group normalisation for symbols: GluonCV's own needs the shapes of arrays, which symbols do not have."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gluoncv.nn import GroupNorm
 
 
 class SymbolicGroupNorm(GroupNorm):  # type: ignore[misc]  # GluonCV has no types
-    """The same parameters, names and figures: each image's groups of channels, normalised, then scaled by channel."""
+    """The same parameters, names and results: normalises each image's groups of channels, then scales by channel."""
 
     def hybrid_forward(self, ops: Any, x: Any, gamma: Any, beta: Any) -> Any:
         """For x of (rows, channels, height, width), the same shape."""

@@ -1,4 +1,4 @@
-"""Images into a trained model, classes and probabilities out of it."""
+"""Feeds images to a trained model; returns classes and probabilities."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from trainer_plugins.image_classification.transforms import Transforms, as_input
 
 ROWS_AT_A_TIME = 64
 CLASSES_SHOWN = 20
-"""With more classes the table has the class and its probability alone."""
+"""With more classes the table has only the class and its probability."""
 
 
 class ImageModel(ModelInterface):
-    """Images as files, folders, RecordIO, or arrays; `class` and `probability` come out, and one for each class."""
+    """From files, folders, RecordIO or arrays to `class`, `probability` and a probability for each class."""
 
     def __init__(
         self,
@@ -37,23 +37,23 @@ class ImageModel(ModelInterface):
 
     @classmethod
     def from_info(cls, info: Mapping[str, Any]) -> ImageModel:
-        """What the task's `model_info` gave. Raises UsageError, KeyError or TypeError for what it cannot be."""
+        """The interface from the task's `model_info`. Raises UsageError, KeyError or TypeError for invalid values."""
         classes = info["classes"]
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-            raise UsageError("classes is no list of names")
+            raise UsageError("classes is not a list of names")
         return cls(classes, Transforms(int(info["size"]), resize=int(info["resize"])), info["mean"], info["deviation"])
 
     def open(self, source: str, *, keep: Sequence[str] | None, judged: bool) -> ImageRows:
-        """A folder of images (however deep), one image, or a .rec file; with a folder for each class where `judged`.
+        """Opens a folder of images (at any depth), one image or a .rec file; if `judged`, a folder for each class.
 
         The column `path` is always kept.
         """
         if source == "-":
-            raise UsageError("images do not come through a pipe", where="--data", fix="Give a folder, or a file.")
+            raise UsageError("images cannot be read from a pipe", where="--data", fix="Give a folder or a file.")
         unknown = [name for name in keep or () if name not in ("path", "label")]
         if unknown:
             raise UsageError(
-                f"an image has no column {unknown[0]!r}", where="--keep", fix="`path` is kept anyway; there is `label`."
+                f"an image has no column {unknown[0]!r}", where="--keep", fix="Use `label`; `path` is always kept."
             )
         path = Path(source)
         if judged:
@@ -62,13 +62,13 @@ class ImageModel(ModelInterface):
         return ImageRows(self, read_unlabelled(path))
 
     def encode(self, data: Any) -> Encoded:
-        """Paths, PIL images or arrays (height, width, 3) in a list; or one array (rows, height, width, 3), 0 to 255."""
+        """Encodes a list of paths, PIL images or arrays (height, width, 3), or an array (rows, height, width, 3)."""
         single = isinstance(data, (str, Path)) or hasattr(data, "convert")
         given = [data] if single else list(data)
         return self.encoded([self._pixels(image, number) for number, image in enumerate(given)])
 
     def encoded(self, images: Sequence[NDArray[np.uint8]], **values: Any) -> Encoded:
-        """Decoded images as the net takes them."""
+        """Encodes decoded images (height, width, 3) as (rows, 3, size, size)."""
         from trainer.mxnet import mx
 
         size = self._transforms.size
@@ -92,11 +92,11 @@ class ImageModel(ModelInterface):
         return values
 
     def one_hot(self, labels: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(rows, classes)."""
+        """Class numbers (rows,) as (rows, classes)."""
         return np.eye(len(self._classes), dtype=np.float32)[labels]
 
     def columns(self, predictions: NDArray[Any], threshold: float | None) -> dict[str, Any]:
-        """`class` and `probability`, the most probable one's; `probability-NAME` for each class of up to twenty."""
+        """The most probable `class` and its `probability`; up to twenty classes, `probability-NAME` for each too."""
         import pyarrow as pa
 
         scores = predictions.reshape(-1, len(self._classes))
@@ -110,22 +110,22 @@ class ImageModel(ModelInterface):
         return found
 
     def card(self) -> Mapping[str, Any]:
-        """What goes in and comes out."""
+        """The model card's entries about inputs and outputs."""
         size = self._transforms.size
         return {
             "predicts": "the class of an image",
             "classes": list(self._classes),
             "columns": ["class", "probability"],
             "inputs": (
-                f"RGB, (rows, 3, {size}, {size}); pixels from 0 to 1, less {list(self._mean)}, divided by "
-                f"{list(self._deviation)}; the middle of the image, whose shorter side is "
+                f"RGB, (rows, 3, {size}, {size}); pixels from 0 to 1, minus {list(self._mean)}, divided by "
+                f"{list(self._deviation)}; the center of the image, resized to a shorter side of "
                 f"{self._transforms.resize or size}"
             ),
         }
 
 
 class ImageRows:
-    """Images, some at a time."""
+    """Images, read in parts."""
 
     def __init__(self, model: ImageModel, images: Images) -> None:
         self.where = images.where
@@ -137,11 +137,11 @@ class ImageRows:
 
     @property
     def ignored(self) -> Sequence[str]:
-        """Files that are no images."""
+        """Files that are not images."""
         return self._images.left_out
 
     def __iter__(self) -> Iterator[Encoded]:
-        """Raises UsageError for an image that cannot be decoded."""
+        """Yields the images in parts. Raises UsageError for an image that cannot be decoded."""
         import pyarrow as pa
 
         images = self._images
@@ -166,4 +166,4 @@ class ImageRows:
             raise UsageError(f"the image cannot be decoded: {error}", where=self._images.name(row)) from error
 
     def close(self) -> None:
-        """Nothing is open between images."""
+        """Does nothing: no file stays open."""

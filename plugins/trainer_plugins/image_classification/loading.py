@@ -1,4 +1,4 @@
-"""Images by their items, decoded and transformed: what a worker does, and what is done where there are none."""
+"""Reads, decodes and transforms images, in a worker or, without workers, in the training process."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class Job:
 
     items: Sequence[Item]
     record: str | None
-    """The RecordIO file that they are in."""
+    """The RecordIO file with the images; None for separate files."""
     transforms: Transforms
     seeds: Sequence[int] | None = None
-    """One an image, for training; None for evaluation."""
+    """One per image, for training; None for evaluation."""
     only_check: bool = False
-    """Whether it is asked which of them are corrupt, and nothing else."""
+    """Whether to only check which images are corrupt."""
 
     def to_json(self) -> dict[str, Any]:
-        """For another process."""
+        """The job as JSON values, for another process."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Job:
-        """What `to_json` gave."""
+        """The job from the values of `to_json`."""
         return cls(**{**values, "transforms": Transforms(**values["transforms"])})
 
 
@@ -47,18 +47,18 @@ class CorruptError(Exception):
     def __init__(self, row: int, reason: str) -> None:
         super().__init__(reason)
         self.row = row
-        """Which of the job's images."""
+        """The image's index in the job."""
         self.reason = reason
 
 
 class Files:
-    """Reads what is behind an item; keeps a RecordIO file open."""
+    """Reads images by item; keeps RecordIO files open."""
 
     def __init__(self) -> None:
         self._records: dict[str, Any] = {}
 
     def source(self, item: Item, record: str | None) -> Source:
-        """The image's path, or the bytes of its file. Raises CorruptImageError."""
+        """The image's path, or its bytes from a RecordIO file. Raises CorruptImageError."""
         if record is None:
             return str(item)
         from trainer.mxnet import mx
@@ -74,7 +74,7 @@ class Files:
 
 
 def load(job: Job, files: Files) -> NDArray[np.uint8]:
-    """(rows, size, size, 3); raises CorruptError for the first image that cannot be decoded."""
+    """The images, (rows, size, size, 3), uint8. Raises CorruptError for the first image that cannot be decoded."""
     images = []
     before = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
@@ -88,14 +88,14 @@ def load(job: Job, files: Files) -> NDArray[np.uint8]:
                 transforms.evaluate(pixels) if job.seeds is None else transforms.train(pixels, job.seeds[row])
             )
     finally:
-        # Whoever else draws from them shall not notice.
+        # Other code that draws from the global generators is not affected.
         random.setstate(before[0])
         np.random.set_state(before[1])  # noqa: NPY002
     return stack(images)
 
 
 def check(job: Job, files: Files) -> list[tuple[int, str]]:
-    """The images of a job that cannot be decoded, with the reasons."""
+    """The images of a job that cannot be decoded: (index, reason)."""
     found = []
     for row, item in enumerate(job.items):
         try:

@@ -1,4 +1,4 @@
-"""Processes that decode and transform images while the net is trained."""
+"""Processes that decode and transform images while the net trains."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trainer_plugins.image_classification.loading import CorruptError, Files, Jo
 
 WORKER = "trainer_plugins.image_classification.worker"
 ENVIRONMENT = {
-    # Each operator of a transform is over when it returns, without a thread: a third of the time for small images.
+    # Each operator runs to its end without a thread, which takes a third of the time for small images.
     "MXNET_ENGINE_TYPE": "NaiveEngine",
     "OMP_NUM_THREADS": "1",
     "MXNET_CPU_WORKER_NTHREADS": "1",
@@ -28,12 +28,12 @@ ENVIRONMENT = {
 
 
 class WorkerDiedError(TrainerError):
-    """A process that loads images is gone."""
+    """A worker process has died."""
 
 
 @dataclass
 class Ticket:
-    """A job that was handed in."""
+    """A submitted job."""
 
     job: Job
     worker: int
@@ -48,10 +48,10 @@ class _Worker:
 
 
 class Pool:
-    """Loads images in `workers` processes, or in this one for 0. Jobs of one worker are answered in their order.
+    """Loads images in `workers` processes, or in this one for 0. Each worker answers its jobs in order.
 
-    The processes are started with the first job and end with the pool. A worker has one job at a time: what it has
-    done is taken from it before it gets the next, so that neither waits for the other's pipe.
+    The processes start with the first job and end with the pool. A worker has one job at a time: its result is read
+    before it gets the next job, so the two processes never block on each other's pipes.
     """
 
     def __init__(self, workers: int) -> None:
@@ -62,11 +62,11 @@ class Pool:
 
     @property
     def ahead(self) -> int:
-        """How many jobs can be under way at a time; 1 where they are done when they are asked for."""
+        """How many jobs can be in progress at a time; 1 without workers."""
         return max(self.workers, 1)
 
     def submit(self, job: Job) -> Ticket:
-        """Hands a job in; the workers get them in turn. Raises WorkerDiedError."""
+        """Submits a job; the workers take turns. Raises WorkerDiedError."""
         if not self.workers:
             return Ticket(job, 0)
         if not self._started:
@@ -75,7 +75,7 @@ class Pool:
         self._next = (self._next + 1) % self.workers
         worker = self._started[ticket.worker]
         while worker.pending:
-            self._take(worker)
+            self._read_answer(worker)
         assert worker.process.stdin is not None  # noqa: S101
         try:
             worker.process.stdin.write(json.dumps(job.to_json()).encode() + b"\n")
@@ -86,11 +86,11 @@ class Pool:
         return ticket
 
     def result(self, ticket: Ticket) -> Any:
-        """(rows, size, size, 3), uint8; for a check, what is corrupt. Raises CorruptError, WorkerDiedError."""
+        """(rows, size, size, 3), uint8; for a check, the corrupt images. Raises CorruptError, WorkerDiedError."""
         if not self.workers:
             return check(ticket.job, self._files) if ticket.job.only_check else load(ticket.job, self._files)
         while not ticket.over:
-            self._take(self._started[ticket.worker])
+            self._read_answer(self._started[ticket.worker])
         answer, ticket.answer = ticket.answer, None
         if isinstance(answer, CorruptError):
             raise answer
@@ -99,14 +99,14 @@ class Pool:
     def _start(self) -> None:
         command = [sys.executable, "-m", WORKER]
         environment = {**os.environ, **ENVIRONMENT}
-        # Where this process found the package, by PYTHONPATH or by its working folder.
+        # The worker has to find the package where this process found it.
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         for _ in range(self.workers):
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)  # noqa: S603
             self._started.append(_Worker(process))
         weakref.finalize(self, _close, [worker.process for worker in self._started])
 
-    def _take(self, worker: _Worker) -> None:
+    def _read_answer(self, worker: _Worker) -> None:
         """Reads one answer."""
         output = worker.process.stdout
         assert output is not None  # noqa: S101
@@ -114,17 +114,17 @@ class Pool:
         if not line.endswith(b"\n"):
             raise _died(worker)
         ticket = worker.pending.popleft()
-        said = json.loads(line)
-        if "shape" in said:
-            ticket.answer = np.empty(said["shape"], np.uint8)
-            # It is a BufferedReader, and waits for as many bytes as there is room for.
+        header = json.loads(line)
+        if "shape" in header:
+            ticket.answer = np.empty(header["shape"], np.uint8)
+            # A BufferedReader: it waits until the array is full.
             given = output.readinto(ticket.answer.data.cast("B")) if ticket.answer.size else 0  # type: ignore[attr-defined]
             if given != ticket.answer.size:
                 raise _died(worker)
         elif ticket.job.only_check:
-            ticket.answer = [(row, reason) for row, reason in said["corrupt"]]
+            ticket.answer = [(row, reason) for row, reason in header["corrupt"]]
         else:
-            ticket.answer = CorruptError(*said["corrupt"][0])
+            ticket.answer = CorruptError(*header["corrupt"][0])
         ticket.over = True
 
 
@@ -133,15 +133,15 @@ def _died(worker: _Worker) -> WorkerDiedError:
         code: object = worker.process.wait(5)
     except subprocess.TimeoutExpired:
         code = "none yet"
-    memory = "; was the memory full? --workers 1 needs less" if code == -9 else ""
+    memory = "; it may have run out of memory, and --workers 1 needs less" if code == -9 else ""
     return WorkerDiedError(
-        f"a process that loads images ended by itself (exit code {code}){memory}. --workers 0 loads them in the "
-        "training's own process, and shows what happens"
+        f"a process that loads images has died (exit code {code}){memory}. --workers 0 loads them in the training "
+        "process and shows the error"
     )
 
 
 def _close(processes: list[subprocess.Popen[bytes]]) -> None:
-    """Ends the workers: each at the end of its input, or of the answer that nobody reads any more."""
+    """Ends the workers by closing their pipes; kills those that are still there after five seconds."""
     for process in processes:
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
@@ -156,7 +156,7 @@ def _close(processes: list[subprocess.Popen[bytes]]) -> None:
 
 
 def load_all(pool: Pool, jobs: list[Job]) -> list[NDArray[np.uint8]]:
-    """The results of jobs that do not depend on each other, in their order."""
+    """The results of independent jobs, in order."""
     waiting: deque[Ticket] = deque()
     found = []
     for job in jobs:

@@ -1,4 +1,4 @@
-"""Which images each split has, and whether they are fit for the net."""
+"""Selects the images of each split, and checks that they suit the net."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def find_splits(
 ) -> dict[str, Images]:
     """The images by split. A split without data of its own is split off the training images.
 
-    `shares` are the parts of all images that the validation and the test split get then.
+    `shares` are the fractions of all images that validation and test then get.
     """
     found = find(data)
     classes = found["train"].classes
@@ -32,7 +32,7 @@ def find_splits(
         if further is not None:
             own = find(further, classes)
             found[split] = own.get(split, own["train"])
-    # Shares are of all images, not of what the other split has left.
+    # Shares are of all images, not of those left after the other split.
     total = len(found["train"].items)
     for split, part in shares.items():
         if part and split not in found and total:
@@ -60,11 +60,11 @@ def without_corrupt(images: Images, transforms: Transforms, pool: Pool) -> tuple
     more = f", and {len(corrupt) - 1} more" if len(corrupt) > 1 else ""
     line = f"corrupt images left out: {len(corrupt)} ({images.name(first)}: {reason}{more})"
     kept = sorted(set(range(len(images.items))) - {row for row, _ in corrupt})
-    sound = images.take(kept)
-    missing = sorted(set(images.labels.tolist()) - set(sound.labels.tolist()))
+    intact = images.take(kept)
+    missing = sorted(set(images.labels.tolist()) - set(intact.labels.tolist()))
     if missing:
         raise UsageError(f"all images of the class {images.classes[missing[0]]!r} are corrupt", where=images.where)
-    return sound, line
+    return intact, line
 
 
 def check_sizes(images: Images, size: int, model: str) -> None:

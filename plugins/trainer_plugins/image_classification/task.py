@@ -30,19 +30,19 @@ STATISTICS: dict[str, tuple[Channels, Channels]] = {
     "cifar_": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-"""Mean and deviation of the channels that GluonCV's own weights were trained with, by how a net's name begins."""
+"""Mean and deviation of the channels that GluonCV's weights were trained with, by the prefix of a net's name."""
 MULTIPLICATIONS_PER_PIXEL = 40_000
-"""Of a forward pass, roughly: 41 million for cifar_resnet20 at 32 × 32, 4 billion for resnet50 at 224 × 224."""
+"""In a forward pass, roughly: 41 million for cifar_resnet20 at 32 × 32, 4 billion for resnet50 at 224 × 224."""
 MOST_WORKERS = 4
 CLASSES_IN_METRICS = 20
 """With more classes, no metric is logged per class."""
 SHARE_OF_MIDDLE = 0.875
-"""In evaluation the middle of 224 is cut from 256 pixels, as usual for nets trained on random crops."""
+"""In evaluation the center 224 of 256 pixels are used, as usual for nets trained on random crops."""
 
 
 @dataclass
 class ImageClassification(Task):
-    """Tells images apart, with any classification net of GluonCV's model zoo.
+    """Classifies images with any classification net of GluonCV's model zoo.
 
     The data are a folder with a folder for each class (or with such folders in `train`, `validation` and `test`), or a
     RecordIO file with its index. Images may have any size and mode. Labels are one-hot, so that label smoothing, mixup
@@ -52,31 +52,32 @@ class ImageClassification(Task):
     data: Annotated[Path | None, Field(description="A folder with a folder for each class, or a .rec file.")] = None
     model: Annotated[str, Field(description="A net of GluonCV's model zoo.")] = "resnet18_v1b"
     image_size: Annotated[
-        int | None, Field(ge=8, description="Height and width of the net's input; what the net was made for.")
+        int | None, Field(ge=8, description="Height and width of the net's input. [default: the net's usual size]")
     ] = None
     augmentation: Annotated[
         Augmentation,
         Field(
-            description="What is done to training images: crop moves them a little, crop-flip mirrors them too, "
-            "imagenet cuts out parts of any size and changes colours. auto: crop-flip for cifar nets, imagenet else."
+            description="Augmentation of training images. crop: small shifts; crop-flip: mirroring too; imagenet: "
+            "crops of any size and changes of colour; auto: crop-flip for cifar nets, imagenet for others."
         ),
     ] = "auto"
-    validation_data: Annotated[Path | None, Field(description="Images for validation, in place of a split.")] = None
-    validation_split: Annotated[Fraction, Field(description="The part of the images kept for validation.")] = 0.1
-    test_data: Annotated[Path | None, Field(description="Images for the test, in place of a split.")] = None
-    test_split: Annotated[Fraction, Field(description="The part of the images kept for the test.")] = 0.1
-    init_params: Annotated[Path | None, Field(description="A file of parameters to begin with.")] = None
-    pretrained: Annotated[bool, Field(description="Whether to begin with GluonCV's own weights (a download).")] = False
+    validation_data: Annotated[Path | None, Field(description="Images for validation, instead of a split.")] = None
+    validation_split: Annotated[Fraction, Field(description="The fraction of the images kept for validation.")] = 0.1
+    test_data: Annotated[Path | None, Field(description="Images for the test, instead of a split.")] = None
+    test_split: Annotated[Fraction, Field(description="The fraction of the images kept for the test.")] = 0.1
+    init_params: Annotated[Path | None, Field(description="A file of parameters to start from.")] = None
+    pretrained: Annotated[bool, Field(description="Whether to start from GluonCV's weights (a download).")] = False
     freeze: Annotated[
-        str, Field(description="A regular expression; parameters whose names begin like it are not trained: features.")
+        str,
+        Field(description="Freezes parameters whose names start with a match of this regular expression: features."),
     ] = ""
-    mean: Annotated[Channels | None, Field(description="Taken from red, green and blue (0 to 1).")] = None
-    deviation: Annotated[Channels | None, Field(description="What they are divided by.")] = None
+    mean: Annotated[Channels | None, Field(description="Means of red, green and blue (0 to 1).")] = None
+    deviation: Annotated[Channels | None, Field(description="Standard deviations of red, green and blue.")] = None
     workers: Annotated[
-        int | None, Field(ge=0, le=256, description="Processes that load images; 0: none but the training's own.")
+        int | None, Field(ge=0, le=256, description="Processes that load images; 0: load them in the training process.")
     ] = None
     skip_corrupt: Annotated[
-        bool, Field(description="Whether to look at all images first, and go on without those that are damaged.")
+        bool, Field(description="Whether to check all images first and leave out corrupt ones.")
     ] = False
     upscale: Annotated[bool, Field(description="Whether images may be enlarged more than 4 times.")] = False
 
@@ -92,13 +93,15 @@ class ImageClassification(Task):
     headline = ("train/loss", "validation/loss", "validation/accuracy")
 
     def check(self) -> None:
-        """Raises UsageError without data, and for weights from two places."""
+        """Raises UsageError without data, and for weights from two sources."""
         if self.data is None:
             raise UsageError(
                 "there are no images", where="--data", fix="Give a folder with a folder for each class, or a .rec file."
             )
         if self.pretrained and self.init_params is not None:
-            raise UsageError("the weights come from a file already", where="--pretrained", fix="Leave out one of them.")
+            raise UsageError(
+                "it cannot be combined with --init-params", where="--pretrained", fix="Leave out one of them."
+            )
         if self.init_params is not None and not self.init_params.is_file():
             raise UsageError(
                 "it is a folder" if self.init_params.is_dir() else "there is no such file",
@@ -115,7 +118,7 @@ class ImageClassification(Task):
                 )
 
     def work(self, batch_size: int) -> float:
-        """Multiplications of a forward pass, roughly: enough for oneDNN and for all threads, whatever the net."""
+        """Multiplications of a forward pass, roughly: enough for oneDNN and all threads with every net."""
         from trainer_plugins.image_classification.zoo import size_of
 
         size = self.image_size or size_of(self.model)
@@ -218,7 +221,7 @@ class ImageClassification(Task):
         except (mx.MXNetError, AttributeError, TypeError) as error:
             reason = next((line for line in str(error).splitlines() if "Error" in line), "")
             raise UsageError(
-                f"{self._name} does not take images of {size} × {size}{_told(reason)}",
+                f"{self._name} does not take images of {size} × {size}{_explained(reason)}",
                 where="--image-size",
                 fix=f"It was made for {zoo.size_of(self._name)} × {zoo.size_of(self._name)}.",
             ) from error
@@ -253,14 +256,14 @@ class ImageClassification(Task):
         """Probabilities, (rows, classes)."""
         return outputs.softmax()
 
-    # ---- what others ask --------------------------------------------------------------------------------------------
+    # ---- for other parts --------------------------------------------------------------------------------------------
 
     def class_names(self) -> Sequence[str]:
-        """The names of the folders."""
+        """The names of the classes, by number."""
         return getattr(self, "_classes", ())
 
     def pictures(self, inputs: NDArray[Any]) -> NDArray[np.uint8]:
-        """The inputs before normalisation."""
+        """The inputs before normalisation, (rows, height, width, 3)."""
         from trainer_plugins.image_classification.transforms import as_pixels
 
         normalisation = self._normalisation()
@@ -288,11 +291,11 @@ class ImageClassification(Task):
         return interface
 
     def describe(self) -> Sequence[str]:
-        """What was found in the data, and where the weights come from."""
+        """Lines about the images and the initial weights."""
         return [*self._lines, *self._about_weights]
 
 
-def _told(reason: str) -> str:
-    """MXNet's reason, without the place in its source."""
-    said = re.sub(r"^.*Error[^:]*: *", "", reason).strip()
-    return f": {said}" if said and os.sep not in said else ""
+def _explained(reason: str) -> str:
+    """MXNet's reason, unless it is a place in its source code."""
+    text = re.sub(r"^.*Error[^:]*: *", "", reason).strip()
+    return f": {text}" if text and os.sep not in text else ""

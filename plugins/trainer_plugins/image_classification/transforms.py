@@ -1,9 +1,9 @@
-"""From decoded images to what the net sees, with GluonCV's transforms.
+"""Turns decoded images into the net's inputs with GluonCV's transforms.
 
-Each image gets random numbers of its own, from a seed that the run derives for (epoch, row): what is done to it does
-not depend on which process does it, nor on what was done before. GluonCV's transforms draw from Python's and numpy's
-global generators, which are seeded before each image. Those that draw from MXNet's are not used: seeding that one costs
-1.2 ms, twice as much as everything else that is done to a small image.
+Each image has a seed of its own, which the run derives for (epoch, row): its augmentation does not depend on the
+process or on the images before it. GluonCV's transforms draw from Python's and numpy's global generators, which are
+seeded before each image. Transforms that draw from MXNet's generator are not used: seeding it costs 1.2 ms, twice as
+much as all other work on a small image.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 Augmentation = Literal["auto", "none", "crop", "crop-flip", "imagenet"]
 
 LIGHTING = 0.1
-"""The deviation of GluonCV's training scripts for the noise of the colours' principal components."""
+"""The standard deviation of the noise on the colours' principal components, as in GluonCV's training scripts."""
 BILINEAR = 1
 
 
 @dataclass(frozen=True)
 class Transforms:
-    """What is done to an image, as plain values, so that other processes can do it too."""
+    """The transforms of an image, as plain values that can be sent to other processes."""
 
     size: int
     """Height and width of the net's input."""
     augmentation: str = "none"
     resize: int = 0
-    """The shorter side before the middle is cut out, in evaluation; 0 for `size`."""
+    """The shorter side before the center crop, in evaluation; 0 for `size`."""
 
     def train(self, pixels: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
-        """(height, width, 3) to (size, size, 3), at random."""
+        """Transforms (height, width, 3) to (size, size, 3), at random."""
         from trainer.mxnet import mx
 
         random.seed(seed)
@@ -55,7 +55,7 @@ class Transforms:
         return _as_pixels(_flipped(image) if self.augmentation == "crop-flip" else image)
 
     def evaluate(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(height, width, 3) to (size, size, 3): the middle, at the scale of training."""
+        """Transforms (height, width, 3) to (size, size, 3): the center, at the scale of training."""
         from trainer.mxnet import mx
 
         return _as_pixels(self._middle(mx.nd.array(pixels, dtype=np.uint8)))
@@ -67,7 +67,7 @@ class Transforms:
         return mx.image.center_crop(image, (self.size, self.size), BILINEAR)[0]
 
     def _fitted(self, image: Array, short: int = 0) -> Array:
-        """Resized so that the shorter side is `short` long; as it is where that is so already."""
+        """The image resized to a shorter side of `short`; unchanged if it has that already."""
         from trainer.mxnet import mx
 
         short = short or self.size
@@ -85,7 +85,7 @@ def _coloured(image: Array) -> Array:
     from gluoncv.data.transforms.image import random_pca_lighting
 
     distorted = random_color_distort(image.astype(np.float32)).clip(0, 255)
-    # It wants values from 0 to 1, and its own defaults are for those.
+    # GluonCV's defaults are for values from 0 to 1.
     return random_pca_lighting(distorted / 255, LIGHTING) * 255
 
 
@@ -95,7 +95,7 @@ def _as_pixels(image: Array) -> NDArray[np.uint8]:
 
 
 def stack(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """(rows, height, width, 3), by GluonCV's batchify."""
+    """Images (height, width, 3) as (rows, height, width, 3), by GluonCV's batchify."""
     from gluoncv.data.batchify import Stack
 
     from trainer.mxnet import mx
@@ -107,14 +107,14 @@ def stack(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def as_input(pixels: Array, mean: Sequence[float], deviation: Sequence[float]) -> Array:
-    """(rows, height, width, 3) of 0 to 255 to (rows, 3, height, width), normalised; on the device where they lie."""
+    """Pixels (rows, height, width, 3), 0 to 255, as normalised (rows, 3, height, width), on the same device."""
     from trainer.mxnet import mx
 
     return mx.nd.image.normalize(mx.nd.image.to_tensor(pixels), mean=tuple(mean), std=tuple(deviation))
 
 
 def as_pixels(inputs: NDArray[Any], mean: Sequence[float], deviation: Sequence[float]) -> NDArray[np.uint8]:
-    """What `as_input` was given."""
+    """The inverse of `as_input`: (rows, height, width, 3), 0 to 255."""
     spread = np.reshape(deviation, (1, 3, 1, 1))
     values = (np.asarray(inputs) * spread + np.reshape(mean, (1, 3, 1, 1))) * 255
     pixels: NDArray[np.uint8] = values.round().clip(0, 255).astype(np.uint8).transpose(0, 2, 3, 1)

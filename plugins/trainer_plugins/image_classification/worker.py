@@ -1,8 +1,8 @@
-"""A process that loads images: a job as a line of JSON in, an answer as a line of JSON and the pixels out.
+"""A process that loads images. It reads jobs as lines of JSON and answers with a line of JSON and the pixels.
 
-`python -m trainer_plugins.image_classification.worker`. A program of its own rather than a fork, which MXNet does not
-bear once it has started threads, and rather than multiprocessing's spawn, which would run the user's script again. It
-ends with its standard input, and so with its parent, whatever ends that.
+Run as `python -m trainer_plugins.image_classification.worker`. It is a program of its own because MXNet does not
+survive a fork once it has started threads, and because multiprocessing's spawn would run the user's script again. It
+ends when its standard input closes, and so with its parent, however that ends.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ def answer(line: bytes, output: IO[bytes], files: object) -> None:
     job = Job.from_json(json.loads(line))
     pixels = None
     if job.only_check:
-        said: dict[str, object] = {"corrupt": check(job, files)}
+        header: dict[str, object] = {"corrupt": check(job, files)}
     else:
         try:
             pixels = load(job, files)
-            said = {"shape": pixels.shape}
+            header = {"shape": pixels.shape}
         except CorruptError as error:
-            said = {"corrupt": [(error.row, error.reason)]}
-    output.write(json.dumps(said).encode() + b"\n")
+            header = {"corrupt": [(error.row, error.reason)]}
+    output.write(json.dumps(header).encode() + b"\n")
     if pixels is not None:
         output.write(pixels.data)
     output.flush()
 
 
-def _begin_quietly() -> None:
-    """Starts MXNet, which tells of every engine that is not its usual one, once a process."""
-    kept = os.dup(2)
-    nothing = os.open(os.devnull, os.O_WRONLY)
+def _start_mxnet_quietly() -> None:
+    """Starts MXNet without its message, once per process, about an engine that is not the default."""
+    stderr = os.dup(2)
+    devnull = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nothing, 2)
+        os.dup2(devnull, 2)
         from trainer.mxnet import mx
 
         mx.nd.zeros(1).wait_to_read()
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nothing)
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(devnull)
 
 
 def main() -> None:
-    """Answers until standard input ends."""
-    # What a library prints must not get among the answers.
+    """Answers jobs until standard input ends."""
+    # What libraries print must not be mixed with the answers.
     output = os.fdopen(os.dup(1), "wb", buffering=1 << 16)
     os.dup2(2, 1)
-    # Ctrl-C and a batch system's signals go to all processes; the parent decides when it is over.
+    # Ctrl-C and a batch system's signals go to all processes; the parent decides when to end.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    _begin_quietly()
+    _start_mxnet_quietly()
     from trainer_plugins.image_classification.loading import Files
 
     files = Files()
