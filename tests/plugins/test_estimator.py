@@ -290,7 +290,7 @@ def test_the_update_stays_the_engines(caplog):
 
 
 @pytest.mark.parametrize("handler", ["text", object(), kinds.StoppingHandler])
-def test_what_is_no_handler_is_told(handler):
+def test_something_that_is_not_a_handler_is_refused(handler):
     with pytest.raises(UsageError, match="is not an event handler of the Estimator"):
         train(handler)
 
@@ -385,7 +385,7 @@ def test_a_scheduler_keeps_the_contract_of_a_plugin(name):
     check_plugin(lambda: Scheduler(schedulers()[name]), ignore=["scheduler"])
 
 
-def test_what_is_no_scheduler_is_told():
+def test_something_that_is_not_a_scheduler_is_refused():
     with pytest.raises(UsageError, match="is not a learning-rate scheduler"):
         fit(TinyTask(), plugins=[Scheduler(0.1)], runs_dir=None)
     with pytest.raises(UsageError, match="None is not a learning-rate scheduler"):
