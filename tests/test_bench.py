@@ -23,7 +23,7 @@ def report(monkeypatch):
 
 
 def rounds_of(**seconds):
-    """Rounds from each competitor's times, one a round; None where it did not answer."""
+    """Rounds from each competitor's times, one per round; None if it did not answer."""
     return [
         {
             name: {"error": "no"} if time is None else {"seconds": time}

@@ -107,12 +107,12 @@ def test_an_async_hook_is_an_error():
         check(type("Odd", (Plugin,), {"on_batch_end": hook})())
 
 
-def test_what_is_no_plugin_is_an_error():
+def test_something_that_is_not_a_plugin_is_an_error():
     with pytest.raises(UsageError, match="is not a plugin"):
         engine(Tiny(), object())
 
 
-def test_a_phase_that_is_none_is_an_error():
+def test_a_phase_that_is_invalid_is_an_error():
     made = plugin(batch_end=nothing)
     type(made).phase = 3
     with pytest.raises(UsageError, match="its phase is 3"):

@@ -82,7 +82,7 @@ def test_stop_request_before_the_first_batch_ends_the_epoch_in_order():
     assert "train/loss" not in run.metrics
 
 
-def test_end_epoch_request_goes_on_with_the_next_epoch():
+def test_end_epoch_request_continues_with_the_next_epoch():
     first = plugin(batch_end=lambda run: run.end_epoch("short") if run.step == 1 else None)
     seen, run, _ = events(None, first)
     short, whole = (["epoch_begin", *BATCH * count, *EVALUATION, "epoch_end"] for count in (1, 2))
@@ -189,7 +189,7 @@ def test_the_first_error_is_the_one_that_is_raised(caplog):
     seen, _, error = events(None, plugin("sensor", batch_end=fail, exception=fail, fit_end=fail, teardown=fail))
     assert seen[-3:] == ["exception", *END]
     assert "on_batch_end" in str(error)
-    assert [record.message.count("failed too") for record in caplog.records] == [1, 1, 1]
+    assert [record.message.count("another error followed") for record in caplog.records] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -235,7 +235,7 @@ def test_a_disabled_observer_is_heard_of_and_not_called_again(caplog):
     assert "switched off" in caplog.text
 
 
-def test_an_event_that_nobody_listens_to_has_no_handlers():
+def test_an_event_without_listeners_has_no_handlers():
     dispatch = Dispatch([plugin(batch_end=lambda run: None)])
     assert {event for event in EVENTS if dispatch.hook(event).handlers} == {"batch_end"}
 

@@ -83,7 +83,7 @@ def test_the_task_learns_with_early_stopping_and_tensorboard_as_they_are(site, t
     assert len(events.Scalars("validation/accuracy")) == record["epoch"]
 
 
-def test_the_task_is_killed_and_resumed_to_the_same_figures(site, tmp_path):
+def test_the_task_is_killed_and_resumed_to_the_same_metrics(site, tmp_path):
     flags = ["--epochs", "12", "--set", "checkpoint.every-steps=20", "--no-plugin", "early-stopping"]
     whole = trainer("run", "digits", *flags, "--name", "whole", path=[site], cwd=tmp_path)
     assert whole.returncode == 0

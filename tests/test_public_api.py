@@ -128,7 +128,7 @@ def test_fit_refuses_an_unknown_keyword_with_the_likely_one():
         fit("logreg", learnig_rate=3, runs_dir=None)
 
 
-def test_fit_refuses_what_is_no_plugin_and_no_task():
+def test_fit_refuses_what_is_neither_a_plugin_nor_a_task():
     with pytest.raises(UsageError, match="is not a plugin"):
         fit("logreg", plugins=[StopAt], runs_dir=None)
     with pytest.raises(UsageError, match="is not a task"):

@@ -99,7 +99,7 @@ def test_another_process_gives_the_same_bits():
 
 
 def draw(seed):
-    """Random numbers from every generator there is, drawn by somebody else."""
+    """Random numbers from every generator there is, drawn by other code."""
     mx.random.seed(seed)
     mx.nd.random.uniform(shape=(3,)).wait_to_read()
     np.random.seed(seed)

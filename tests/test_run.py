@@ -61,7 +61,7 @@ def test_infinity_is_a_number(value):
     ["2", b"2", None, [2.0], {"a": 2}, 2j, object(), np.ones(3), np.array(["a"])],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_not_a_number_is_refused_by_name(value):
+def test_something_that_is_not_a_number_is_refused_by_name(value):
     with pytest.raises(TypeError, match=r"run.log takes numbers; 'x' is"):
         logged(value)
 
@@ -76,7 +76,7 @@ def test_an_error_in_logging_names_the_plugin():
         engine(Tiny(), plugin("sensor", batch_end=lambda run: run.log({"a/b": None}))).fit()
 
 
-def test_figures_of_a_batch_last_for_the_batch_and_those_of_an_epoch_for_the_epoch():
+def test_metrics_of_a_batch_last_for_the_batch_and_those_of_an_epoch_for_the_epoch():
     seen = []
 
     def log(run):

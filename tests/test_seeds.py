@@ -18,7 +18,7 @@ def test_a_seed_is_a_function_of_its_stream_and_position(seed, stream, position)
 
 
 def test_derived_seeds_never_change():
-    # Runs are repeated and continued years later: these values are part of what a version promises.
+    # Runs are repeated and continued years later: these values must not change between versions.
     assert [derive(0, "order", 1), derive(7, "weights"), derive(12345, "step", 257)] == [
         1370097528,
         1348796174,

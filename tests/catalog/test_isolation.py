@@ -1,4 +1,4 @@
-"""Other people's packages that are broken, or not wanted: named where one looks, and in nobody's way elsewhere."""
+"""Third-party packages that are broken or blocked: the list names them, and all other commands work."""
 
 import json
 import os
@@ -102,7 +102,7 @@ def test_the_doctor_names_all_of_them_with_package_version_and_error(site):
 
 
 @pytest.mark.parametrize("arguments", [["run", "logreg", "--dry-run"], ["runs", "list"]])
-def test_every_other_command_goes_on(site, arguments, tmp_path):
+def test_every_other_command_continues(site, arguments, tmp_path):
     (tmp_path / "runs").mkdir()
     done = trainer(*arguments, path=[site], cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

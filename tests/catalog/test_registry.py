@@ -1,4 +1,4 @@
-"""Plugins and tasks of other people's packages: found by metadata, imported when used, and never in anybody's way."""
+"""Third-party plugins and tasks are found by metadata, imported when used, and never break other commands."""
 
 import json
 import subprocess
@@ -278,7 +278,7 @@ def test_two_packages_that_claim_one_name_are_an_error_where_it_is_used(working,
     assert listing.count("(claimed twice)") == 2
 
 
-def test_the_same_package_twice_on_the_path_is_no_conflict(working, tmp_path, path):
+def test_the_same_package_twice_on_the_path_is_not_a_conflict(working, tmp_path, path):
     install(tmp_path / "older", "counting-things", WORKING, version="2.4")
     path(tmp_path / "older", working)
     assert registry.find(PLUGINS, "counter").version == "2.5"

@@ -149,7 +149,7 @@ def test_a_missing_label_names_its_row(command):
     assert "the label in column 'rich' is missing at row 7" in message
 
 
-def test_a_positive_class_that_is_none(command):
+def test_a_positive_class_that_is_invalid(command):
     assert "'maybe' is not a class of column 'rich'" in train(command, table(), "--positive-class", "maybe")
 
 

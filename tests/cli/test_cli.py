@@ -50,7 +50,7 @@ def only(folder):
     return run.parent
 
 
-def figures(run):
+def logged_metrics(run):
     """The metrics log without its clock."""
     entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [{key: value for key, value in entry.items() if key != "time"} for entry in entries]
@@ -212,7 +212,7 @@ def test_the_same_comes_from_a_process_of_its_own(tmp_path):
     )
 
 
-def test_a_reader_that_goes_away_is_no_error():
+def test_a_reader_that_goes_away_is_not_an_error():
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as gone:
@@ -271,7 +271,7 @@ def test_plugins_are_left_out_and_added(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_runs_configuration_runs_again_to_the_same_figures_bit_for_bit(tmp_path):
+def test_a_runs_configuration_runs_again_to_the_same_metrics_bit_for_bit(tmp_path):
     first = ["--hidden", "6,3", "--dropout", 0.25, "--optimizer", "adam", "--set", "optimizer.beta1=0.8"]
     watch = ["--set", "metrics-log.every=1"]
     assert trainer("run", "logreg", *SHORT, *first, *watch, "--name", "a", cwd=tmp_path).returncode == 0
@@ -281,8 +281,8 @@ def test_a_runs_configuration_runs_again_to_the_same_figures_bit_for_bit(tmp_pat
     elsewhere.mkdir()
     again = trainer("run", "logreg", *saved, "--runs-dir", tmp_path / "runs", "--name", "b", cwd=elsewhere)
     assert again.returncode == 0, again.stderr
-    assert figures(runs / "b") == figures(runs / "a")
-    assert len(figures(runs / "b")) == 12 + 2 + 1
+    assert logged_metrics(runs / "b") == logged_metrics(runs / "a")
+    assert len(logged_metrics(runs / "b")) == 12 + 2 + 1
     assert (runs / "b" / "config.toml").read_text() == (runs / "a" / "config.toml").read_text()
 
     changes = ["--set", "optimizer.learning-rate=0.05", "--set", "logreg.dropout=0", "--set", "metrics-log.every=4"]
@@ -292,7 +292,7 @@ def test_a_runs_configuration_runs_again_to_the_same_figures_bit_for_bit(tmp_pat
     before["task"]["dropout"] = 0.0
     before["plugins"]["metrics-log"]["every"] = 4
     assert after == before
-    assert figures(runs / "c") != figures(runs / "a")
+    assert logged_metrics(runs / "c") != logged_metrics(runs / "a")
 
 
 FAILING = """
@@ -317,7 +317,7 @@ def test_a_plugin_that_raises_ends_with_1_a_traceback_and_the_status_failed(tmp_
     assert last == ("error: plugin 'failing' in on_epoch_end at epoch 1, step 6 raised RuntimeError: the disk is full")
     saved = record(only(tmp_path / "runs"))
     assert (saved["status"], "the disk is full" in saved["reason"]) == ("failed", True)
-    assert figures(only(tmp_path / "runs"))[-1]["status"] == "failed"
+    assert logged_metrics(only(tmp_path / "runs"))[-1]["status"] == "failed"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -349,4 +349,4 @@ def test_an_interrupted_run_ends_in_order_with_the_shells_exit_code(tmp_path, nu
     saved = record(run)
     assert (saved["status"], saved["reason"]) == ("interrupted", f"interrupted by {number.name}")
     assert saved["ended"] is not None
-    assert figures(run)[-1]["status"] == "interrupted"
+    assert logged_metrics(run)[-1]["status"] == "interrupted"

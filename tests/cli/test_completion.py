@@ -61,7 +61,7 @@ def test_options_are_offered(place):
     assert {"--epochs", "--hidden", "--plugin"} <= set(complete("run", "logreg", "--", cwd=place))
 
 
-def test_a_mistake_while_typing_is_no_traceback(place):
+def test_a_mistake_while_typing_is_not_a_traceback(place):
     assert complete("run", "nothing", "", cwd=place) == []
     assert complete("resume", "", cwd=place.parent) == []
 

@@ -64,7 +64,7 @@ def test_a_pipe_goes_in_and_a_pipe_comes_out(run, expected, folder):
     assert float(lines[1].split(",")[0]) == pytest.approx(expected["probability"][0].as_py(), rel=1e-6)
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(run, folder):
+def test_a_reader_that_has_seen_enough_is_not_an_error(run, folder):
     (folder / "many.csv").write_bytes(
         b"".join(
             [

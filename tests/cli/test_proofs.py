@@ -90,7 +90,7 @@ def test_the_doctor_finds_this_machine_well(command):
     assert "works after `import trainer.mxnet` or `from trainer import fit`" in out
 
 
-def test_the_doctor_names_a_broken_package_and_goes_on(tmp_path):
+def test_the_doctor_names_a_broken_package_and_continues(tmp_path):
     install(
         tmp_path, "broken-pack", {"trainer.plugins": {"broken": "broken_pack:Plugin"}}, broken_pack="import nothing_"
     )

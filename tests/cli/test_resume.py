@@ -54,7 +54,7 @@ def process(folder, *arguments, kill_at="", **values):
     return done.returncode, done.stdout + done.stderr
 
 
-def figures(run):
+def logged_metrics(run):
     """The metrics log without its clock."""
     entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return [{key: value for key, value in entry.items() if key != "time"} for entry in entries]
@@ -97,7 +97,7 @@ def moments(count, *, files, seconds, seed):
 
 
 def killed_again_and_again(tmp_path, first, again, kills):
-    """Runs a program, kills it, goes on with it, and so on; then to the end. Returns how many really were killed."""
+    """Runs a program, kills and resumes it several times, then runs it to the end. Returns the number of kills."""
     count = 0
     arguments = first
     for moment in kills:
@@ -132,7 +132,7 @@ def test_a_run_that_is_killed_at_twenty_moments_equals_one_that_never_was(tmp_pa
     assert count == 20
     whole, cut = (tmp_path / "runs" / "logreg" / name for name in ("whole", "cut"))
     assert differences(last_state(whole), last_state(cut)) == []
-    assert figures(whole) == figures(cut)
+    assert logged_metrics(whole) == logged_metrics(cut)
     assert (whole / "metrics.csv").read_text() == (cut / "metrics.csv").read_text()
     assert points(whole) == points(cut)
     assert status(whole) == status(cut)
@@ -168,7 +168,7 @@ def test_a_net_with_running_statistics_survives_being_killed_too(tmp_path):
     assert killed_again_and_again(tmp_path, cut, cut, moments(6, files=120, seconds=seconds, seed=6)) >= 4
     whole, cut = (tmp_path / "runs" / "given" / name for name in ("whole", "cut"))
     assert differences(last_state(whole), last_state(cut)) == []
-    assert figures(whole) == figures(cut)
+    assert logged_metrics(whole) == logged_metrics(cut)
 
 
 # ---- signals ---------------------------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def started(tmp_path, *arguments):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_tells_how_to_go_on_and_loses_nothing(tmp_path, command, number, code):
+def test_a_signal_saves_tells_how_to_continue_and_loses_nothing(tmp_path, command, number, code):
     training = started(tmp_path, "--epochs", "600")
     training.send_signal(number)
     _, err = training.communicate(timeout=60)
@@ -206,7 +206,7 @@ def test_a_signal_saves_tells_how_to_go_on_and_loses_nothing(tmp_path, command, 
     assert (saved.is_exact, saved.step) == (True, json.loads((run / "run.json").read_text())["step"])
     assert command("resume", "runs/logreg/run")[0] == 0
     assert command("run", "logreg", "--name", "whole", "--epochs", "600", *QUICK, *SAVING)[0] == 0
-    assert figures(run) == figures(run.parent / "whole")
+    assert logged_metrics(run) == logged_metrics(run.parent / "whole")
 
 
 def test_a_signal_during_a_save_or_an_evaluation_loses_nothing(tmp_path, command):
@@ -218,7 +218,7 @@ def test_a_signal_during_a_save_or_an_evaluation_loses_nothing(tmp_path, command
     run = tmp_path / "runs" / "logreg" / "run"
     assert command("resume", "runs/logreg/run")[0] == 0
     assert command("run", "logreg", "--name", "whole", "--epochs", "40", *QUICK, *SAVING)[0] == 0
-    assert figures(run) == figures(run.parent / "whole")
+    assert logged_metrics(run) == logged_metrics(run.parent / "whole")
 
 
 # ---- what a user sees ------------------------------------------------------------------------------------------------
@@ -241,17 +241,17 @@ def test_a_finished_run_can_be_given_more_epochs(command, finished):
     assert out.splitlines()[0] == "resuming from step-00000030-epoch-0003: epoch 3, step 30"
     assert "finished after 5 epochs, 50 steps" in out
     assert command("run", "logreg", "--name", "whole", "--epochs", "5", *QUICK)[0] == 0
-    assert figures(finished) == figures(finished.parent / "whole")
+    assert logged_metrics(finished) == logged_metrics(finished.parent / "whole")
     # The configuration says what was trained in the end.
     assert command("run", "logreg", "--name", "again", "--config", finished / "config.toml")[0] == 0
-    assert figures(finished) == figures(finished.parent / "again")
+    assert logged_metrics(finished) == logged_metrics(finished.parent / "again")
 
 
 def test_a_run_can_be_named_by_its_name_alone(command, finished):
     assert command("resume", "run", "--epochs", "4")[0] == 0
 
 
-def test_a_stopped_run_goes_on_with_more_steps(command):
+def test_a_stopped_run_continues_with_more_steps(command):
     assert command("run", "logreg", "--name", "run", "--epochs", "3", "--steps", "14", *QUICK, *SAVING)[0] == 0
     code, _, err = command("resume", "run")
     assert (code, err) == (
@@ -269,18 +269,18 @@ def test_an_older_checkpoint_can_be_gone_on_from(command, finished):
     code, out, _ = command("resume", finished, "--from", "step-00000010-epoch-0001", "--epochs", "4")
     assert code == 0
     assert out.splitlines()[0] == "resuming from step-00000010-epoch-0001: epoch 1, step 10"
-    assert [line["epoch"] for line in figures(finished)] == [1, 2, 3, 4, 4]
+    assert [line["epoch"] for line in logged_metrics(finished)] == [1, 2, 3, 4, 4]
 
 
 def test_a_run_without_a_checkpoint_starts_over_in_its_folder(command):
     assert command("run", "logreg", "--name", "run", "--epochs", "2", "--no-plugin", "checkpoint", *QUICK)[0] == 0
     path = Path("runs/logreg/run/run.json")
     path.write_text(path.read_text().replace('"finished"', '"running"'))
-    before = figures(path.parent)
+    before = logged_metrics(path.parent)
     code, out, _ = command("resume", "run")
     assert code == 0
     assert out.splitlines()[0] == "there is no checkpoint, so the run starts from the beginning"
-    assert figures(path.parent) == before
+    assert logged_metrics(path.parent) == before
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(command, finis
     assert out.splitlines()[0] == "resuming from step-00000020-epoch-0002: epoch 2, step 20"
     assert "skipped: " in caplog.text
     assert "arrays.npz is damaged" in caplog.text
-    assert [line["epoch"] for line in figures(finished)] == [1, 2, 3, 4, 4]
+    assert [line["epoch"] for line in logged_metrics(finished)] == [1, 2, 3, 4, 4]
 
 
 def test_damaged_checkpoints_alone_are_an_error_and_stay(command, finished):
@@ -477,7 +477,7 @@ def limited(size):
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-def test_a_log_that_cannot_be_written_is_switched_off_loudly_and_the_run_goes_on(tmp_path):
+def test_a_log_that_cannot_be_written_is_switched_off_loudly_and_the_run_continues(tmp_path):
     code, said = process(
         *(
             tmp_path,
@@ -501,7 +501,7 @@ def test_a_log_that_cannot_be_written_is_switched_off_loudly_and_the_run_goes_on
     assert "WARNING: metrics-log was switched off" in said
     run = tmp_path / "runs" / "logreg" / "run"
     assert status(run) == "finished"
-    epochs = [line["epoch"] for line in figures(run) if line["event"] == "epoch"]
+    epochs = [line["epoch"] for line in logged_metrics(run) if line["event"] == "epoch"]
     assert epochs == list(range(1, len(epochs) + 1))
     assert 20 < len(epochs) < 200
     assert "ResourceWarning" not in said

@@ -82,7 +82,7 @@ def test_filters_and_columns(command, three):
     assert all(entry["seconds"] > 0 for entry in entries)
 
 
-def test_a_figure_that_no_run_has_is_an_error_with_the_likely_one(command, three):
+def test_a_metric_that_no_run_has_is_an_error_with_the_likely_one(command, three):
     code, out, err = command("runs", "list", "--sort", "validation/los")
     assert (code, out) == (2, "")
     assert "no run has a metric 'validation/los'. Did you mean 'validation/loss'?" in err
@@ -153,7 +153,7 @@ def test_remove_asks_first(three, tmp_path):
     assert three["b"].exists()
 
 
-def test_where_nobody_can_be_asked_it_wants_to_be_told(three, tmp_path):
+def test_without_a_terminal_it_needs_yes(three, tmp_path):
     done = trainer("runs", "remove", "a", cwd=tmp_path)
     assert done.returncode == 2
     assert "Pass --yes" in done.stderr
@@ -163,7 +163,7 @@ def test_where_nobody_can_be_asked_it_wants_to_be_told(three, tmp_path):
     assert [path.name for path in three["c"].parent.iterdir()] == ["c"]
 
 
-def test_nothing_is_removed_where_one_of_them_is_no_run(command, three, tmp_path):
+def test_nothing_is_removed_where_one_of_them_is_not_a_run(command, three, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.toml").write_text("precious = 1")
     code, _, err = command("runs", "remove", "a", "mine", "--yes")
@@ -187,7 +187,7 @@ def test_links_are_not_followed(command, three, tmp_path):
     assert (tmp_path / "outside" / "file").read_text() == "precious"
 
 
-def test_a_run_that_is_going_on_stays(three, tmp_path):
+def test_a_run_that_is_active_stays(three, tmp_path):
     hold = (
         "import sys\nfrom pathlib import Path\nfrom trainer.runs import folder\n"
         "folder.lock(Path(sys.argv[1]))\nprint('held', flush=True)\nsys.stdin.read()"

@@ -281,7 +281,7 @@ class ForPython:
     table: dict[str, float] = field(default_factory=dict)
 
 
-def test_a_field_that_neither_a_flag_nor_a_file_can_hold_is_no_option():
+def test_a_field_that_neither_a_flag_nor_a_file_can_hold_is_not_an_option():
     assert [option.name for option in options_of(ForPython)] == ["number", "table"]
     assert to_toml(ForPython(np.ones(3), number=2)) == {"number": 2, "table": {}}
 

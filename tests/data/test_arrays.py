@@ -276,7 +276,7 @@ FOUR = np.zeros((4, 2), np.float32)
         (Arrays(np.zeros((2, 1), complex), np.zeros(2)), "an array holds complex128, not numbers"),
     ],
 )
-def test_what_is_no_data_is_a_users_mistake(arrays, message):
+def test_something_that_is_not_data_is_a_users_mistake(arrays, message):
     with pytest.raises(UsageError, match=message) as caught:
         batches(arrays)
     assert caught.value.where == "the train split"

@@ -124,7 +124,7 @@ def gzipped(text):
         ("t.parquet", b"PAR1" + b"1" * 50, "it cannot be read as Parquet"),
     ],
 )
-def test_a_file_that_is_no_table_says_why(tmp_path, name, content, message):
+def test_a_file_that_is_not_a_table_says_why(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UsageError, match=f"^{re.escape(str(path))}: .*({message})"):

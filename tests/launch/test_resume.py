@@ -101,7 +101,7 @@ ALL_OPTIMIZERS = sorted(
 
 
 @pytest.mark.parametrize("name", ALL_OPTIMIZERS)
-def test_every_optimizer_goes_on_exactly(tmp_path, name):
+def test_every_optimizer_continues_exactly(tmp_path, name):
     optimizer = {"name": name, "learning_rate": 0.01}
     if name in {"sgd", "nag", "signum", "lbsgd"}:
         optimizer["momentum"] = 0.9
@@ -145,7 +145,7 @@ def test_dropout_draws_the_same_numbers_behind_an_evaluation_within_the_epoch(tm
 
 
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "recorded"])
-def test_running_statistics_go_on_exactly(tmp_path, compiled):
+def test_running_statistics_continue_exactly(tmp_path, compiled):
     def convolution():
         net = gluon.nn.HybridSequential()
         net.add(gluon.nn.Conv2D(4, 3), gluon.nn.BatchNorm(), gluon.nn.Dropout(0.3), gluon.nn.Dense(1))
@@ -155,18 +155,18 @@ def test_running_statistics_go_on_exactly(tmp_path, compiled):
 
 
 @pytest.mark.parametrize("at", [3, 8])
-def test_several_contexts_go_on_exactly(tmp_path, at):
+def test_several_contexts_continue_exactly(tmp_path, at):
     same(tmp_path, of(4, weighted=True), at, devices="cpu:0,1,2", epochs=2, batch_size=5)
 
 
-def test_another_number_of_contexts_can_go_on(tmp_path):
+def test_another_number_of_contexts_can_continue(tmp_path):
     whole, cut = both_ways(tmp_path, of(4), 7, devices="cpu:0,1", resumed_on="cpu:0", epochs=2, batch_size=5)
     for name, value in whole["parameters"].items():
         assert np.abs(value - cut["parameters"][name]).max() < 1e-6
     assert cut["run"]["metrics"]["train/loss"] == pytest.approx(whole["run"]["metrics"]["train/loss"], rel=1e-6)
 
 
-def test_a_data_loader_goes_on_exactly(tmp_path):
+def test_a_data_loader_continues_exactly(tmp_path):
     def loaded():
         data = regression(23)
         dataset = gluon.data.ArrayDataset(data.features, data.labels)
@@ -198,7 +198,7 @@ PLUGINS = {
 
 @pytest.mark.parametrize("given", PLUGINS.values(), ids=PLUGINS)
 @pytest.mark.parametrize("at", [2, 7, 11])
-def test_plugins_go_on_exactly(tmp_path, given, at):
+def test_plugins_continue_exactly(tmp_path, given, at):
     def task():
         made = Tiny(train_rows=40, validation_rows=20, test_rows=10, make_net=lambda: dense(6, 1, dropout=0.2))
         made.threshold = 0.5
@@ -341,7 +341,7 @@ def test_what_does_not_fit_the_checkpoint_is_said(tmp_path, task, values, messag
         engine(task, folder=folder, resume_from=saved, **values)
 
 
-def test_the_record_goes_on_too(tmp_path):
+def test_the_record_continues_too(tmp_path):
     folder, saved = killed(tmp_path, Counter())
     before = json.loads((folder / "run.json").read_text())
     again = engine(Tiny(train_rows=8), Counter(), folder=folder, resume_from=saved)
@@ -372,7 +372,7 @@ def test_a_checkpoint_of_a_step_that_failed_is_not_taken_for_an_exact_one(tmp_pa
     ]
 
 
-def test_one_call_goes_on_with_a_run_of_instances(tmp_path, monkeypatch):
+def test_one_call_continues_with_a_run_of_instances(tmp_path, monkeypatch):
     from trainer import fit
 
     monkeypatch.chdir(tmp_path)
@@ -412,7 +412,7 @@ def test_warnings_are_the_only_thing_that_a_resumed_run_says(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("at", [6, 7])
-def test_a_net_that_draws_numbers_in_evaluation_too_goes_on_exactly(tmp_path, at):
+def test_a_net_that_draws_numbers_in_evaluation_too_continues_exactly(tmp_path, at):
     def net():
         made = gluon.nn.HybridSequential()
         made.add(gluon.nn.Dense(6), AlwaysDropping(), gluon.nn.Dense(1))

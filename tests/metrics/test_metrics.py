@@ -287,7 +287,7 @@ def test_a_row_with_nan_scores_is_wrong_and_predicts_no_class():
 
 
 @pytest.mark.parametrize("label", [1.5, np.nan, -1])
-def test_a_label_that_is_no_class_number_is_an_error(label):
+def test_a_label_that_is_not_a_class_number_is_an_error(label):
     with pytest.raises(UsageError, match="class numbers from 0"):
         MulticlassClassification().update(np.eye(3), np.array([0, label, 2]), None)
 
@@ -388,7 +388,7 @@ def test_mxnets_metrics_are_taken_as_they_are():
         metric.state()
 
 
-def test_what_is_no_metric_is_an_error():
+def test_something_that_is_not_a_metric_is_an_error():
     with pytest.raises(UsageError, match="a int is not a metric"):
         as_metric(3)
     with pytest.raises(UsageError, match=r"Regression is a class.*Use Regression\(\)"):

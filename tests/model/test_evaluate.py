@@ -84,7 +84,7 @@ def test_intervals_are_those_of_resampled_rows_and_repeat_with_the_seed(model, f
     for at in ("given", "tuned"):
         for name, (low, high) in first.intervals[at].items():
             assert low <= first.metrics[at][name] <= high, name
-    # The binomial distribution's own deviation of an accuracy, for rows that count alike on average.
+    # The binomial distribution's own deviation of an accuracy, for rows with the same weight on average.
     accuracy = first.metrics["given"]["accuracy"]
     low, high = first.intervals["given"]["accuracy"]
     assert (high - low) / 2 == pytest.approx(1.96 * math.sqrt(accuracy * (1 - accuracy) / 200), rel=0.5)

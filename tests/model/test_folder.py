@@ -20,7 +20,7 @@ IGNORE = pytest.mark.filterwarnings("ignore:Cannot decide type:UserWarning")
 
 
 def imported(folder, *names):
-    """The net, as anybody's MXNet loads it."""
+    """The net, loaded by plain MXNet."""
     symbol, parameters = str(folder / "model-symbol.json"), str(folder / "model-0000.params")
     return gluon.SymbolBlock.imports(symbol, list(names) or ["data"], parameters)
 
@@ -93,7 +93,7 @@ def test_parameters_are_called_by_their_places_whatever_else_the_process_has_bui
         assert (first.folder / "model" / name).read_bytes() == (second.folder / "model" / name).read_bytes()
 
 
-def test_the_loss_is_no_part_of_the_symbol(tmp_path):
+def test_the_loss_is_not_part_of_the_symbol(tmp_path):
     run = engine(folder=tmp_path / "run").fit()
     symbol = mx.sym.load(str(run.folder / "model" / manifest.SYMBOL))
     assert symbol.list_arguments() == ["data", "weight", "bias"]
@@ -192,7 +192,7 @@ def test_a_run_that_failed_has_none(tmp_path):
         load_model(tmp_path / "runs" / "logreg" / "one")
 
 
-def test_a_run_that_goes_on_replaces_its_model_by_what_one_that_never_stopped_has(tmp_path):
+def test_a_run_that_continues_replaces_its_model_by_what_one_that_never_stopped_has(tmp_path):
     values = {"without": ["progress", "tensorboard"], "hidden": (5,), "runs_dir": tmp_path}
     whole = fit("logreg", epochs=4, name="whole", **values)
     part = fit("logreg", epochs=2, name="part", **values)
@@ -303,13 +303,13 @@ def test_a_description_that_cannot_be_right_is_refused(copied, values, message):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "\0", '{"schema": 1}', "null"])
-def test_a_description_that_is_none_is_refused(copied, content):
+def test_a_description_that_is_invalid_is_refused(copied, content):
     (copied / manifest.ABOUT).write_text(content)
     with pytest.raises(UsageError, match=r"model\.json: it (cannot be read|is damaged|does not describe a model)"):
         load_model(copied)
 
 
-def test_what_is_no_run_and_no_model_is_refused(tmp_path):
+def test_something_that_is_neither_a_run_nor_a_model_is_refused(tmp_path):
     with pytest.raises(UsageError, match="there is no run 'nowhere'"):
         load_model("nowhere")
     with pytest.raises(UsageError, match="is not the folder of a run"):

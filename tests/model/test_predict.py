@@ -278,7 +278,7 @@ def test_a_mistake_in_the_last_row_is_named_by_its_row_and_leaves_nothing(model,
         (b"\x89PNG\0\0", "it is not text"),
     ],
 )
-def test_what_is_no_table_for_this_model_is_refused(model, tmp_path, monkeypatch, content, message):
+def test_something_that_is_not_a_table_for_this_model_is_refused(model, tmp_path, monkeypatch, content, message):
     (tmp_path / "rows.csv").write_bytes(content)
     with pytest.raises(UsageError, match=message):
         predict_file(model, str(tmp_path / "rows.csv"), str(tmp_path / "out.csv"))

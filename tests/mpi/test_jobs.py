@@ -1,4 +1,4 @@
-"""A job of several real processes: what it writes and prints, how it ends, and how it goes on."""
+"""A job of several real processes: what it writes and prints, how it ends, and how it is resumed."""
 
 import json
 import os
@@ -244,7 +244,7 @@ def until(condition):
 
 
 @pytest.mark.slow
-def test_dropout_is_drawn_anew_in_each_process_and_a_resumed_run_is_exact(job):
+def test_dropout_is_drawn_again_in_each_process_and_a_resumed_run_is_exact(job):
     more = ["--set", "task.dropout=0.5", "--set", "batch-size=8"]
     train(job, 2, "raise", *more)
     done = job(2, "resume", str(job.folder))
@@ -291,7 +291,7 @@ if rank == 0:
 
 
 @pytest.mark.slow
-def test_processes_that_see_different_things_are_told_apart_and_a_script_may_go_on(tmp_path):
+def test_processes_that_see_different_things_are_told_apart_and_a_script_may_continue(tmp_path):
     script = tmp_path / "different.py"
     script.write_text(DIFFERENT)
     done = ranks.run(2, script, cwd=tmp_path)

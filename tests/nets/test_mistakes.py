@@ -67,7 +67,7 @@ def test_a_loss_that_broadcasts_labels_is_refused():
         trained(gluon.nn.Dense(1), loss=lambda outputs, labels: ((outputs - labels) ** 2).mean(axis=1))
 
 
-def test_batches_that_cannot_be_started_anew_are_refused():
+def test_batches_that_cannot_be_started_again_are_refused():
     class Once:
         def __init__(self):
             self.batches = iter([(X, Y), (X, Y)])

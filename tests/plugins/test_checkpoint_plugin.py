@@ -82,7 +82,7 @@ def test_of_equal_ones_the_first_is_the_best(tmp_path):
     assert kept(tmp_path) == [end(2), end(4)]
 
 
-def test_a_figure_that_is_not_finite_is_never_the_best(tmp_path):
+def test_a_metric_that_is_not_finite_is_never_the_best(tmp_path):
     values = [float("nan"), 1, float("-inf"), 2]
     trained(tmp_path, logging(values), made(keep_best=1, keep_last=1, monitor="figure", mode="min"))
     assert kept(tmp_path) == [end(2), end(4)]
@@ -145,7 +145,7 @@ def test_a_run_without_a_folder_saves_nothing():
     assert engine(Tiny(), made(every_steps=1, keep_best=1)).fit().status == "finished"
 
 
-def test_a_monitor_that_nobody_logs_is_an_error_with_the_names(tmp_path):
+def test_a_monitor_that_is_never_logged_is_an_error_with_the_names(tmp_path):
     with pytest.raises(
         UsageError, match=r"plugin 'checkpoint': the metric 'validation/f2' is not logged.*Did you mean 'validation/f1'"
     ):
@@ -183,7 +183,7 @@ def test_each_save_stands_in_the_record_with_its_reason(tmp_path):
     ]
 
 
-def test_what_saving_costs_is_on_the_account_of_whoever_asked(tmp_path):
+def test_what_saving_costs_is_on_the_account_of_the_plugin_that_asked(tmp_path):
     run = trained(tmp_path, made(every_epochs=1), plugin("other", batch_end=lambda run: run.save("now")))
     rows = {(row["plugin"], row["event"]): row for row in run.ledger()}
     assert rows["checkpoint", "save"]["calls"] == 4

@@ -18,29 +18,29 @@ from trainer_plugins.early_stopping import EarlyStopping
 
 
 def watching(values, event="epoch_end", **options):
-    """A run in which `figure` takes these values, one an epoch, watched with these options."""
-    stopping = EarlyStopping(monitor="figure", **{"mode": "min", **options})
+    """A run in which `score` takes these values, one per epoch, watched with these options."""
+    stopping = EarlyStopping(monitor="score", **{"mode": "min", **options})
     stopping.name = "early-stopping"
-    logging = plugin("log", phase=Phase.MEASURE, epoch_end=lambda run: run.log({"figure": values[run.epoch - 1]}))
+    logging = plugin("log", phase=Phase.MEASURE, epoch_end=lambda run: run.log({"score": values[run.epoch - 1]}))
     return engine(Tiny(), stopping, logging, epochs=len(values)).fit()
 
 
 @pytest.mark.parametrize(
     ("values", "options", "epochs", "reason"),
     [
-        ([3, 2, 1, 1, 1, 1], {"patience": 2}, 5, "figure was no better than 1 for 2 epochs"),
+        ([3, 2, 1, 1, 1, 1], {"patience": 2}, 5, "score was no better than 1 for 2 epochs"),
         ([3, 2, 1, 1, 1, 0], {"patience": 3}, 6, None),
-        ([1, 2, 3, 3, 3], {"patience": 1, "mode": "max"}, 4, "figure was no better than 3 for 1 epoch"),
+        ([1, 2, 3, 3, 3], {"patience": 1, "mode": "max"}, 4, "score was no better than 3 for 1 epoch"),
         ([1.0, 0.95, 0.9, 0.85], {"patience": 2, "min_delta": 0.2}, 3, "no better than 1 for 2 epochs"),
         ([100, 95, 90, 80], {"patience": 2, "min_delta": 0.08, "relative": True}, 4, None),
         ([3, 3, 3, 3], {"patience": 2, "baseline": 2.5}, 2, "no better than the baseline, 2.5 for 2 epochs"),
-        ([3, 2, 1, 1], {"stopping_threshold": 2}, 2, "figure is 2, which is as good as 2"),
-        ([3, 9, 1, 1], {"divergence_threshold": 8}, 2, "figure is 9, which is worse than 8"),
+        ([3, 2, 1, 1], {"stopping_threshold": 2}, 2, "score is 2, which is as good as 2"),
+        ([3, 9, 1, 1], {"divergence_threshold": 8}, 2, "score is 9, which is worse than 8"),
         ([1, 2, 2, 2, 2, 2], {"patience": 2, "start_from_epoch": 3}, 5, "no better than 2 for 2 epochs"),
-        ([3, math.nan, 1], {}, 2, "figure is nan"),
+        ([3, math.nan, 1], {}, 2, "score is nan"),
         ([3, math.nan, 1], {"check_finite": False}, 3, None),
         ([3, math.nan, math.nan, 1], {"check_finite": False, "patience": 2}, 3, "no better than 3 for 2 epochs"),
-        ([math.nan] * 3, {"check_finite": False, "patience": 2}, 2, "figure was never finite for 2 epochs"),
+        ([math.nan] * 3, {"check_finite": False, "patience": 2}, 2, "score was never finite for 2 epochs"),
         # Gains of 0.1 add up to more than 0.15, or are forgotten one by one.
         ([1.0, 0.9, 0.8, 0.7, 0.6, 0.5], {"patience": 2, "min_delta": 0.15}, 6, None),
         ([1.0, 0.9, 0.8, 0.7], {"patience": 2, "min_delta": 0.15, "cumulative": False}, 3, "no better than 0.8 for 2"),
@@ -70,13 +70,13 @@ def test_the_direction_is_the_metrics_own():
         made.fit()
 
 
-def test_a_direction_that_nobody_knows_has_to_be_given():
-    logging = plugin("log", phase=Phase.MEASURE, epoch_end=lambda run: run.log({"figure": 1}))
-    with pytest.raises(UsageError, match=r"whether higher or lower 'figure' is better.*mode=max"):
-        engine(Tiny(), EarlyStopping(monitor="figure"), logging).fit()
+def test_a_direction_that_is_unknown_has_to_be_given():
+    logging = plugin("log", phase=Phase.MEASURE, epoch_end=lambda run: run.log({"score": 1}))
+    with pytest.raises(UsageError, match=r"whether higher or lower 'score' is better.*mode=max"):
+        engine(Tiny(), EarlyStopping(monitor="score"), logging).fit()
 
 
-def test_a_monitor_that_nobody_logs_is_an_error_with_the_names():
+def test_a_monitor_that_is_never_logged_is_an_error_with_the_names():
     with pytest.raises(UsageError, match=r"'validation/los' is not logged.*train/loss.*'validation/loss'"):
         engine(Tiny(), EarlyStopping(monitor="validation/los")).fit()
 
@@ -92,13 +92,13 @@ def test_restore_best_goes_back_to_the_best_weights_whatever_ended_the_run(ended
     kept = {}
 
     def log(run):
-        run.log({"figure": values[run.epoch - 1]})
+        run.log({"score": values[run.epoch - 1]})
         kept[run.epoch] = [w.copy() for w in weights(run)]
         if ended_by == "another plugin" and run.epoch == 3:
             run.stop("something else")
 
     patience = 2 if ended_by == "patience" else 9
-    stopping = EarlyStopping(monitor="figure", mode="min", patience=patience, restore_best=True)
+    stopping = EarlyStopping(monitor="score", mode="min", patience=patience, restore_best=True)
     run = engine(Tiny(test_rows=3), stopping, plugin("log", phase=Phase.MEASURE, epoch_end=log), epochs=6).fit()
     for restored, best in zip(weights(run), kept[2], strict=True):
         np.testing.assert_array_equal(restored, best)
@@ -109,12 +109,12 @@ def test_restore_best_has_the_best_weights_even_where_none_beats_the_baseline():
     values, kept = [3, 2, 4], {}
 
     def log(run):
-        run.log({"figure": values[run.epoch - 1]})
+        run.log({"score": values[run.epoch - 1]})
         kept[run.epoch] = [w.copy() for w in weights(run)]
 
-    stopping = EarlyStopping(monitor="figure", mode="min", patience=3, baseline=1, restore_best=True)
+    stopping = EarlyStopping(monitor="score", mode="min", patience=3, baseline=1, restore_best=True)
     run = engine(Tiny(), stopping, plugin("log", phase=Phase.MEASURE, epoch_end=log), epochs=9).fit()
-    assert run.reason == "figure was no better than the baseline, 1 for 3 epochs"
+    assert run.reason == "score was no better than the baseline, 1 for 3 epochs"
     for restored, best in zip(weights(run), kept[2], strict=True):
         np.testing.assert_array_equal(restored, best)
 
@@ -130,7 +130,7 @@ def looks(monitor, look):
         seen.extend([run.step] * (stopping._looks - before))
 
     stopping._look = look_on
-    logging = plugin("log", phase=Phase.MEASURE, batch_end=lambda run: run.step % 3 == 0 and run.log({"figure": 1.0}))
+    logging = plugin("log", phase=Phase.MEASURE, batch_end=lambda run: run.step % 3 == 0 and run.log({"score": 1.0}))
     asking = plugin(
         "ask", phase=Phase.MEASURE, batch_end=lambda run: run.step_in_epoch == 2 and run.evaluate("for a look")
     )
@@ -145,10 +145,10 @@ def looks(monitor, look):
         ("validation/loss", "evaluation", [2, 4, 6, 8]),
         ("validation/loss", "epoch", [4, 8]),
         # Where it is new: logged in steps 3 and 6, between evaluations of steps 2, 4, 6 and 8.
-        ("figure", "auto", [4, 6]),
-        ("figure", "batch", [3, 6]),
+        ("score", "auto", [4, 6]),
+        ("score", "batch", [3, 6]),
         # It has no value at step 2.
-        ("figure", "evaluation", [4, 6, 8]),
+        ("score", "evaluation", [4, 6, 8]),
     ],
 )
 def test_when_it_looks(monitor, look, steps):
@@ -156,21 +156,21 @@ def test_when_it_looks(monitor, look, steps):
 
 
 def test_a_look_in_a_batch_ends_the_run_after_it():
-    stopping = EarlyStopping(monitor="figure", look="batch", mode="min", patience=3, patience_unit="steps")
-    logging = plugin("log", phase=Phase.MEASURE, batch_end=lambda run: run.log({"figure": max(0, 4 - run.step)}))
+    stopping = EarlyStopping(monitor="score", look="batch", mode="min", patience=3, patience_unit="steps")
+    logging = plugin("log", phase=Phase.MEASURE, batch_end=lambda run: run.log({"score": max(0, 4 - run.step)}))
     run = engine(Tiny(train_rows=40), stopping, logging).fit()
-    assert (run.step, run.reason) == (7, "figure was no better than 0 for 3 steps")
+    assert (run.step, run.reason) == (7, "score was no better than 0 for 3 steps")
 
 
 def test_a_metric_that_comes_late_is_waited_for_where_strict_is_off():
     def log(run):
         if run.epoch >= 3:
-            run.log({"figure": 1})
+            run.log({"score": 1})
 
     logging = plugin("log", phase=Phase.MEASURE, epoch_end=log)
-    with pytest.raises(UsageError, match="the metric 'figure' is not logged"):
-        engine(Tiny(), EarlyStopping(monitor="figure", mode="min"), logging, epochs=9).fit()
-    stopping = EarlyStopping(monitor="figure", mode="min", patience=2, strict=False)
+    with pytest.raises(UsageError, match="the metric 'score' is not logged"):
+        engine(Tiny(), EarlyStopping(monitor="score", mode="min"), logging, epochs=9).fit()
+    stopping = EarlyStopping(monitor="score", mode="min", patience=2, strict=False)
     assert engine(Tiny(), stopping, logging, epochs=9).fit().epoch == 5
     without = EarlyStopping(monitor="validation/loss", strict=False)
     assert engine(Tiny(validation_rows=0), without).fit().status == "finished"
@@ -188,12 +188,12 @@ def test_its_state_goes_through_json_and_on():
     import json
 
     def trained(stopping, values):
-        logging = plugin("log", phase=Phase.MEASURE, epoch_end=lambda run: run.log({"figure": values[run.epoch - 1]}))
+        logging = plugin("log", phase=Phase.MEASURE, epoch_end=lambda run: run.log({"score": values[run.epoch - 1]}))
         return engine(Tiny(), stopping, logging, epochs=len(values)).fit()
 
-    first = EarlyStopping(monitor="figure", mode="min", patience=3)
+    first = EarlyStopping(monitor="score", mode="min", patience=3)
     trained(first, [2, 1, 1])
-    second = EarlyStopping(monitor="figure", mode="min", patience=3)
+    second = EarlyStopping(monitor="score", mode="min", patience=3)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     assert second.state_dict() == first.state_dict()
 
@@ -205,8 +205,8 @@ def test_a_patience_of_nothing_is_refused():
         build(EarlyStopping, {"patience": 0}, where="")
 
 
-def figures(values, *, event="epoch_end", name="figure"):
-    """Logs one value an epoch; NaN and missing ones included."""
+def logs(values, *, event="epoch_end", name="score"):
+    """Logs one value per epoch, NaN included; None logs nothing."""
 
     def log(run):
         if values[run.epoch - 1] is not None:
@@ -215,32 +215,32 @@ def figures(values, *, event="epoch_end", name="figure"):
     return plugin("log", phase=Phase.MEASURE, **{event: log})
 
 
-def test_a_figure_of_validation_that_is_logged_after_the_evaluation_is_seen_in_its_epoch():
+def test_a_metric_of_validation_that_is_logged_after_the_evaluation_is_seen_in_its_epoch():
     values = [3.0, 1.0, 2.0, 2.0, 0.0]
     stopping = EarlyStopping(monitor="validation/mine", mode="min", patience=2, restore_best=True)
-    run = engine(Tiny(train_rows=8), figures(values, name="validation/mine"), stopping, epochs=5).fit()
+    run = engine(Tiny(train_rows=8), logs(values, name="validation/mine"), stopping, epochs=5).fit()
     assert (run.status, run.epoch) == ("stopped", 4)
     assert run.decisions[-1].reason == "validation/mine was best at epoch 2, step 8"
 
 
-def test_a_figure_that_comes_later_is_waited_for_where_the_first_epoch_says_so():
+def test_a_metric_that_comes_later_is_waited_for_where_the_first_epoch_says_so():
     values = [None, None, 3.0, 3.0, 3.0]
-    waiting = EarlyStopping(monitor="figure", mode="min", patience=1, start_from_epoch=3)
-    run = engine(Tiny(), figures(values), waiting, epochs=5).fit()
+    waiting = EarlyStopping(monitor="score", mode="min", patience=1, start_from_epoch=3)
+    run = engine(Tiny(), logs(values), waiting, epochs=5).fit()
     assert (run.status, run.epoch) == ("stopped", 4)
-    with pytest.raises(UsageError, match="the metric 'figure' is not logged"):
-        engine(Tiny(), figures(values), EarlyStopping(monitor="figure", mode="min"), epochs=5).fit()
+    with pytest.raises(UsageError, match="the metric 'score' is not logged"):
+        engine(Tiny(), logs(values), EarlyStopping(monitor="score", mode="min"), epochs=5).fit()
 
 
 def test_nothing_but_nan_uses_patience_up_where_it_is_not_to_be_stopped_at():
     values = [float("nan")] * 5
     run = engine(
-        Tiny(), figures(values), EarlyStopping(monitor="figure", mode="min", patience=2, check_finite=False), epochs=5
+        Tiny(), logs(values), EarlyStopping(monitor="score", mode="min", patience=2, check_finite=False), epochs=5
     ).fit()
-    assert run.reason == "figure was never finite for 2 epochs"
+    assert run.reason == "score was never finite for 2 epochs"
 
 
-def test_the_figures_at_the_end_are_those_of_the_weights_that_were_gone_back_to():
+def test_the_metrics_at_the_end_are_those_of_the_weights_that_were_gone_back_to():
     stopping = EarlyStopping(patience=9, restore_best=True)
     run = engine(Tiny(train_rows=8, validation_rows=9), stopping, epochs=6, optimizer={"learning_rate": 3.0}).fit()
     losses = [entry["validation/loss"] for entry in run.history]
@@ -248,7 +248,7 @@ def test_the_figures_at_the_end_are_those_of_the_weights_that_were_gone_back_to(
 
 
 @pytest.mark.parametrize("kind", ["failed", "interrupted"])
-def test_a_run_that_is_cut_short_ends_with_the_best_weights_too_and_goes_on_with_the_newest(tmp_path, kind):
+def test_a_run_that_is_cut_short_ends_with_the_best_weights_too_and_continues_with_the_newest(tmp_path, kind):
     kept, newest = {}, {}
 
     def end(run):
@@ -262,8 +262,8 @@ def test_a_run_that_is_cut_short_ends_with_the_best_weights_too_and_goes_on_with
     saving = plugin("save", phase=Phase.SAVE, fit_end=lambda run: run.save("it is cut short"))
     made = engine(
         Tiny(train_rows=8),
-        figures(values, event="evaluate_end"),
-        EarlyStopping(monitor="figure", mode="min", patience=9, restore_best=True),
+        logs(values, event="evaluate_end"),
+        EarlyStopping(monitor="score", mode="min", patience=9, restore_best=True),
         saving,
         plugin("end", phase=Phase.REPORT, epoch_end=end),
         folder=tmp_path / "run",
@@ -285,16 +285,16 @@ def test_the_threshold_goes_back_with_the_weights():
 
     values = [3.0, 1.0, 2.0, 2.0]
     tuning = plugin("tune", phase=Phase.TUNE, evaluate_end=tune)
-    stopping = EarlyStopping(monitor="figure", mode="min", patience=9, restore_best=True)
-    run = engine(Deciding(), figures(values, event="evaluate_end"), tuning, stopping, epochs=4).fit()
+    stopping = EarlyStopping(monitor="score", mode="min", patience=9, restore_best=True)
+    run = engine(Deciding(), logs(values, event="evaluate_end"), tuning, stopping, epochs=4).fit()
     assert run.threshold == 0.2
 
 
 def test_a_relative_difference_is_of_the_best_values_size_whatever_its_sign():
     values = [-10.0, -9.5, -9.5, -8.0]
-    stopping = EarlyStopping(monitor="figure", mode="max", min_delta=0.1, relative=True, patience=2)
-    run = engine(Tiny(), figures(values), stopping, epochs=4).fit()
-    assert (run.epoch, run.reason) == (3, "figure was no better than -10 for 2 epochs")
+    stopping = EarlyStopping(monitor="score", mode="max", min_delta=0.1, relative=True, patience=2)
+    run = engine(Tiny(), logs(values), stopping, epochs=4).fit()
+    assert (run.epoch, run.reason) == (3, "score was no better than -10 for 2 epochs")
 
 
 # ---- the table of what others have ----------------------------------------------------------------------------------

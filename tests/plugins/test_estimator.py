@@ -134,7 +134,7 @@ def test_without_handlers_for_them_metrics_are_fed_from_the_engines_own_batches_
 
 
 @pytest.mark.parametrize("interval", ["epoch", 2])
-def test_the_logging_handler_logs_training_and_figures(interval):
+def test_the_logging_handler_logs_training_and_metrics(interval):
     lines = []
     logger = logging.Logger("to-list", logging.INFO)
     handler = logging.Handler()
@@ -174,7 +174,7 @@ def test_the_checkpoint_handler_writes_what_can_be_loaded_and_prunes(tmp_path):
         assert {"counts", "num_update", "state0"} <= set(states.files)
 
 
-def test_the_checkpoint_handler_goes_on_from_its_own_files(tmp_path):
+def test_the_checkpoint_handler_continues_from_its_own_files(tmp_path):
     first = kinds.CheckpointHandler(str(tmp_path), epoch_period=1)
     _, straight = train(first, epochs=2, optimizer="adam")
     again = kinds.CheckpointHandler(str(tmp_path), epoch_period=1, resume_from_checkpoint=True)
@@ -290,7 +290,7 @@ def test_the_update_stays_the_engines(caplog):
 
 
 @pytest.mark.parametrize("handler", ["text", object(), kinds.StoppingHandler])
-def test_what_is_no_handler_is_told(handler):
+def test_something_that_is_not_a_handler_is_refused(handler):
     with pytest.raises(UsageError, match="is not an event handler of the Estimator"):
         train(handler)
 
@@ -306,12 +306,12 @@ def make_handlers():
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the handler's own, where nothing is evaluated
-def test_handlers_keep_the_promises_of_a_plugin_resume_included():
+def test_handlers_keep_the_contract_of_a_plugin_resume_included():
     notes = check_plugin(make_handlers, task=lambda: TwoOutputs(21, 9, 5))
     assert "µs per batch" in notes["its-cost-is-known"]
 
 
-def test_patience_goes_on_where_it_was_after_a_resume(tmp_path):
+def test_patience_continues_where_it_was_after_a_resume(tmp_path):
     def make(baseline):
         accuracy = mx.metric.Accuracy()
         plugin = EstimatorHandlers(train_metrics=[accuracy], logger=quiet())
@@ -381,11 +381,11 @@ def test_a_scheduler_gives_the_weights_that_gluons_trainer_would(name):
 
 
 @pytest.mark.parametrize("name", ["factor", "multi-factor"])
-def test_a_scheduler_keeps_the_promises_of_a_plugin(name):
+def test_a_scheduler_keeps_the_contract_of_a_plugin(name):
     check_plugin(lambda: Scheduler(schedulers()[name]), ignore=["scheduler"])
 
 
-def test_what_is_no_scheduler_is_told():
+def test_something_that_is_not_a_scheduler_is_refused():
     with pytest.raises(UsageError, match="is not a learning-rate scheduler"):
         fit(TinyTask(), plugins=[Scheduler(0.1)], runs_dir=None)
     with pytest.raises(UsageError, match="None is not a learning-rate scheduler"):

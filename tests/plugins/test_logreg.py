@@ -37,7 +37,7 @@ def write(table, path):
 def plain_loop(epochs=10, seed=12345, batch_size=10, threshold=0.5):
     """The tutorial's training, written from its description: autograd, gluon.Trainer, sums over batches.
 
-    Validation figures are over all rows at once; the tutorial's F1 averages over batches and is never reset.
+    Validation metrics are over all rows at once; the tutorial's F1 averages over batches and is never reset.
     """
     mx.random.seed(seed)
     data = []
@@ -133,7 +133,7 @@ def test_csv_and_parquet_give_the_same_run(table, tmp_path):
 
 
 @pytest.mark.parametrize("pair", [(-1, 1), (1, 2), ("yes", "no"), (True, False), ("ham", "spam")])
-def test_labels_of_any_encoding_train_to_the_same_figures(tmp_path, pair):
+def test_labels_of_any_encoding_train_to_the_same_metrics(tmp_path, pair):
     import pyarrow as pa
 
     generator = np.random.default_rng(0)

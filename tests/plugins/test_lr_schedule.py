@@ -62,9 +62,9 @@ def test_one_cycle_rises_to_the_full_rate_and_falls_to_the_final_one():
 
 def test_plateau_lowers_the_rate_when_nothing_gets_better():
     values = [3, 2, 2, 2, 2, 1]
-    logging = plugin("log", phase=Phase.TRANSFORM, epoch_end=lambda run: run.log({"figure": values[run.epoch - 1]}))
+    logging = plugin("log", phase=Phase.TRANSFORM, epoch_end=lambda run: run.log({"score": values[run.epoch - 1]}))
     type(logging).before = ("lr-schedule",)
-    seen = rates(made(schedule="plateau", monitor="figure", mode="min", patience=2, factor=0.5), logging, epochs=6)
+    seen = rates(made(schedule="plateau", monitor="score", mode="min", patience=2, factor=0.5), logging, epochs=6)
     assert seen[::2] == pytest.approx([1, 1, 1, 1, 0.5, 0.5])
 
 
@@ -113,34 +113,34 @@ def test_schedules_that_make_no_sense_are_refused(options, said):
     assert said in str(refused.value)
 
 
-def test_a_monitor_that_nobody_logs_is_an_error_with_the_names():
+def test_a_monitor_that_is_never_logged_is_an_error_with_the_names():
     with pytest.raises(UsageError, match=r"the metric 'validation/los' is not logged.*Did you mean 'validation/loss'"):
         engine(Tiny(), made(schedule="plateau", monitor="validation/los")).fit()
 
 
 def test_a_plateau_acts_in_its_own_part_alone():
     values = [3, 2, 2, 2, 2, 2, 2, 2]
-    logging = plugin("log", phase=Phase.TRANSFORM, epoch_end=lambda run: run.log({"figure": values[run.epoch - 1]}))
+    logging = plugin("log", phase=Phase.TRANSFORM, epoch_end=lambda run: run.log({"score": values[run.epoch - 1]}))
     type(logging).before = ("lr-schedule",)
-    later = made(schedule=("constant:4", "plateau"), monitor="figure", mode="min", patience=2, factor=0.5)
+    later = made(schedule=("constant:4", "plateau"), monitor="score", mode="min", patience=2, factor=0.5)
     assert rates(later, logging, epochs=8)[::2] == pytest.approx([1, 1, 1, 1, 1, 1, 1, 0.5])
-    warming = made(schedule="plateau", warmup=4, monitor="figure", mode="min", patience=2, factor=0.5)
+    warming = made(schedule="plateau", warmup=4, monitor="score", mode="min", patience=2, factor=0.5)
     assert rates(warming, logging, epochs=8)[::2][4:] == pytest.approx([1, 1, 1, 0.5])
 
 
 def test_a_plateau_of_a_metric_that_rises_waits_for_more():
     values = [0.1, 0.2, 0.3, 0.3, 0.3]
-    logging = plugin("log", phase=Phase.TRANSFORM, epoch_end=lambda run: run.log({"figure": values[run.epoch - 1]}))
+    logging = plugin("log", phase=Phase.TRANSFORM, epoch_end=lambda run: run.log({"score": values[run.epoch - 1]}))
     type(logging).before = ("lr-schedule",)
-    seen = rates(made(schedule="plateau", monitor="figure", mode="max", patience=2, factor=0.5), logging, epochs=6 - 1)
+    seen = rates(made(schedule="plateau", monitor="score", mode="max", patience=2, factor=0.5), logging, epochs=6 - 1)
     assert seen[::2] == pytest.approx([1, 1, 1, 1, 1])
 
 
-def test_a_figure_that_is_not_finite_is_never_the_best_of_a_plateau():
+def test_a_metric_that_is_not_finite_is_never_the_best_of_a_plateau():
     values = [float("nan"), 3, 2, 1, 0.5]
-    logging = plugin("log", phase=Phase.TRANSFORM, epoch_end=lambda run: run.log({"figure": values[run.epoch - 1]}))
+    logging = plugin("log", phase=Phase.TRANSFORM, epoch_end=lambda run: run.log({"score": values[run.epoch - 1]}))
     type(logging).before = ("lr-schedule",)
-    seen = rates(made(schedule="plateau", monitor="figure", mode="min", patience=1, factor=0.5), logging, epochs=5)
+    seen = rates(made(schedule="plateau", monitor="score", mode="min", patience=1, factor=0.5), logging, epochs=5)
     assert seen[::2] == pytest.approx([1, 1, 1, 1, 1])
 
 
@@ -200,7 +200,7 @@ def test_gluoncvs_shapes_are_gluoncvs_own_at_every_step(options, parts):
     assert rates(made(**options), epochs=8) == pytest.approx(expected, abs=1e-12)
 
 
-def test_gluoncvs_shapes_go_on_after_a_resume_where_they_were(tmp_path):
+def test_gluoncvs_shapes_continue_after_a_resume_where_they_were(tmp_path):
     def schedule():
         return made(schedule="gluoncv-linear:3,gluoncv-cosine", warmup=1)
 
@@ -216,7 +216,7 @@ def test_gluoncvs_shapes_go_on_after_a_resume_where_they_were(tmp_path):
     assert seen == pytest.approx(expected[7:], abs=1e-12)
 
 
-def test_a_shape_of_gluoncv_that_is_one_step_long_is_no_division_by_zero():
+def test_a_shape_of_gluoncv_that_is_one_step_long_is_not_division_by_zero():
     assert rates(made(schedule="gluoncv-cosine:1,gluoncv-constant", unit="steps")) == pytest.approx([1.0] * STEPS)
 
 

@@ -50,7 +50,7 @@ def test_what_is_logged_in_a_batch_has_its_step_line(tmp_path):
     assert steps == [(1, {"odd": 1.0}), (3, {"odd": 3.0})]
 
 
-def test_the_end_line_holds_the_test_figures_and_how_it_ended(tmp_path):
+def test_the_end_line_holds_the_test_metrics_and_how_it_ended(tmp_path):
     run = train(tmp_path, plugin(epoch_end=lambda run: run.stop("enough")), task=Tiny(test_rows=3))
     end = lines(run)[-1]
     assert (end["event"], end["status"], end["reason"]) == ("end", "stopped", "enough")

@@ -155,7 +155,7 @@ def test_every_step_has_partners_and_a_share_of_its_own(mixing):
 
 @BOTH
 @pytest.mark.parametrize("contexts", [2, 3])
-def test_contexts_mix_to_the_same_bits_and_train_alike(mixing, contexts):
+def test_contexts_mix_to_the_same_bits_and_train_the_same(mixing, contexts):
     # 13 rows in batches of 5: uneven shards. Batches of 1 leave contexts without rows.
     for size in (5, 1, 32):
         values = {**STEPS, "batch_size": size}

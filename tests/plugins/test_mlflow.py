@@ -78,7 +78,7 @@ def files(runs, run_id, path=None):
 # ---- what is recorded -----------------------------------------------------------------------------------------------
 
 
-def test_the_figures_of_each_epoch_are_there_at_their_steps(runs):
+def test_the_metrics_of_each_epoch_are_there_at_their_steps(runs):
     run = engine(Tiny(train_rows=6, test_rows=2), recorder(), folder=runs / "tiny" / "one", epochs=3).fit()
     for name in ("train/loss", "validation/loss", "validation/f1"):
         assert points(runs, name) == [(entry["step"], entry[name]) for entry in run.history]
@@ -122,7 +122,7 @@ def test_experiment_and_name_are_the_tasks_and_the_folders_unless_given(runs):
 
 
 @pytest.mark.parametrize("every", [0, 1, 3])
-def test_figures_of_batches_are_recorded_where_they_are_asked_for(runs, every):
+def test_metrics_of_batches_are_recorded_where_they_are_asked_for(runs, every):
     losses = {}
     look = plugin("look", phase=Phase.MEASURE, batch_end=lambda run: losses.update({run.step: run.loss}))
     engine(Tiny(train_rows=8), look, recorder(every=every), folder=runs / "tiny" / "one").fit()
@@ -131,7 +131,7 @@ def test_figures_of_batches_are_recorded_where_they_are_asked_for(runs, every):
     assert points(runs, "learning-rate") == [(step, 0.1) for step, _ in wanted]
 
 
-def test_figures_are_sent_once_an_epoch(runs, monkeypatch):
+def test_metrics_are_sent_once_per_epoch(runs, monkeypatch):
     from mlflow import MlflowClient
 
     sent = []
@@ -246,7 +246,7 @@ def test_a_run_that_cannot_begin_leaves_no_mlflow_run(runs):
     assert client(runs).search_runs([client(runs).get_experiment_by_name("tiny").experiment_id]) == []
 
 
-def test_a_store_that_fails_in_mid_run_switches_it_off_and_the_run_goes_on(runs, caplog):
+def test_a_store_that_fails_in_mid_run_switches_it_off_and_the_run_continues(runs, caplog):
     def break_it(run):
         if run.epoch == 2:
             with sqlite3.connect(runs / "mlflow.db") as connection:
@@ -305,7 +305,7 @@ def second_process(runs, state, before, at_epoch, **options):
     return run
 
 
-def test_a_resumed_run_goes_on_in_the_same_mlflow_run_without_a_point_twice(runs):
+def test_a_resumed_run_continues_in_the_same_mlflow_run_without_a_point_twice(runs):
     state, before = first_process(runs, at_epoch=2)
     client(runs).set_terminated(state["run_id"], "KILLED")
     before.history.append({**before.history[-1], "epoch": 5, "step": before.step + 3})

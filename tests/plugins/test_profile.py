@@ -52,24 +52,24 @@ def test_the_files_hold_the_operators_of_the_window(tmp_path, compiled):
         batch_begin=lambda run: clock.setdefault(run.step, time.time() * 1e6),
     )
     engine(task(), look, profile(first=3, last=5), folder=tmp_path / "run", compiled=compiled).fit()
-    steps, operators, figures = read(tmp_path / "run")
+    steps, operators, table = read(tmp_path / "run")
     assert [step["name"] for step in steps] == ["step 3", "step 4", "step 5"]
     assert all(clock[3] <= event["ts"] and event["ts"] + event["dur"] <= clock[6] for event in operators)
-    calls = {row["name"]: row["calls"] for row in figures["operators"]}
+    calls = {row["name"]: row["calls"] for row in table["operators"]}
     # Two dense layers, in three steps; each operator by its own name.
     assert calls["FullyConnected"] == calls["_backward_FullyConnected"] == 6
     assert not any(name.startswith("[") for name in calls)
     assert sum(calls.values()) == len(operators)
-    assert (figures["first"], figures["last"]) == (3, 5)
+    assert (table["first"], table["last"]) == (3, 5)
 
 
-def test_the_figures_are_those_of_the_trace(tmp_path):
+def test_the_numbers_are_those_of_the_trace(tmp_path):
     engine(task(), profile(first=3, last=5), folder=tmp_path / "run").fit()
-    _, operators, figures = read(tmp_path / "run")
-    assert sum(row["share"] for row in figures["operators"]) == pytest.approx(1)
-    totals = [row["total_ms"] for row in figures["operators"]]
+    _, operators, table = read(tmp_path / "run")
+    assert sum(row["share"] for row in table["operators"]) == pytest.approx(1)
+    totals = [row["total_ms"] for row in table["operators"]]
     assert totals == sorted(totals, reverse=True)
-    for row in figures["operators"]:
+    for row in table["operators"]:
         lasted = [event["dur"] / 1000 for event in operators if event["name"] == row["name"]]
         assert (row["calls"], row["total_ms"]) == (len(lasted), pytest.approx(sum(lasted)))
         assert row["mean_ms"] == pytest.approx(np.mean(lasted))
@@ -86,11 +86,11 @@ def test_the_numbers_of_the_trace_are_exact_in_javascript_and_every_device_has_i
 
 def test_the_table_shows_the_most_expensive_ones(tmp_path, capsys):
     engine(task(), profile(first=3, last=5, top=2), folder=tmp_path / "run").fit()
-    _, _, figures = read(tmp_path / "run")
+    _, _, table = read(tmp_path / "run")
     title, heading, *rows = capsys.readouterr().out.splitlines()
     assert title == "the most expensive operators of steps 3 to 5"
     assert heading.split() == ["operator", "calls", "total", "ms", "mean", "ms", "share"]
-    first, second, rest = figures["operators"][0], figures["operators"][1], figures["operators"][2:]
+    first, second, rest = table["operators"][0], table["operators"][1], table["operators"][2:]
     assert [row.split()[0] for row in rows] == [first["name"], second["name"], str(len(rest))]
     assert rows[0].split()[1:3] == [str(first["calls"]), f"{first['total_ms']:.3f}"]
     assert (tmp_path / "run" / "operators.txt").read_text().splitlines() == [title, heading, *rows]
@@ -124,8 +124,8 @@ def test_a_second_run_of_the_process_is_profiled_as_the_first(tmp_path):
     seen = []
     for name in ("a", "b", "c"):
         engine(task(), profile(first=3, last=5), folder=tmp_path / name).fit()
-        steps, _, figures = read(tmp_path / name)
-        calls = {row["name"]: row["calls"] for row in figures["operators"]}
+        steps, _, table = read(tmp_path / name)
+        calls = {row["name"]: row["calls"] for row in table["operators"]}
         # The arrays of an earlier run are freed whenever Python gets to it, by an operator of its own.
         calls.pop("DeleteVariable", None)
         seen.append((len(steps), calls))
@@ -170,9 +170,9 @@ def test_a_run_that_ends_inside_the_window_has_its_part_of_it(tmp_path, capsys, 
     made = engine(task(), ending, profile(first=4, last=99), folder=tmp_path / "run")
     with pytest.raises(error) if error else nullcontext():
         made.fit()
-    steps, _, figures = read(tmp_path / "run")
+    steps, _, table = read(tmp_path / "run")
     assert [step["name"] for step in steps] == [f"step {number}" for number in range(4, last + 1)]
-    assert {row["name"]: row["calls"] for row in figures["operators"]}["FullyConnected"] == 2 * len(steps)
+    assert {row["name"]: row["calls"] for row in table["operators"]}["FullyConnected"] == 2 * len(steps)
     # What comes after in this process is not recorded, and can be.
     engine(task(), profile(first=1, last=1), folder=tmp_path / "next").fit()
     assert {row["name"]: row["calls"] for row in read(tmp_path / "next")[2]["operators"]}["FullyConnected"] == 2

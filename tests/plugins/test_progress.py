@@ -22,7 +22,7 @@ def shown(capsys, *plugins, **settings):
     return capsys.readouterr().out.splitlines()
 
 
-def test_a_pipe_gets_one_line_an_epoch_with_the_headline_figures(capsys):
+def test_a_pipe_gets_one_line_per_epoch_with_the_headline_metrics(capsys):
     first, *epochs = shown(capsys)
     assert first == "four rows [of what] it takes"
     figure = r"\d+\.\d{4}"
@@ -30,7 +30,7 @@ def test_a_pipe_gets_one_line_an_epoch_with_the_headline_figures(capsys):
     assert [re.match(pattern + rf"validation/f1 {figure}$", line)[1] for line in epochs] == ["1", "2"]
 
 
-def test_figures_that_an_epoch_does_not_have_are_left_out(capsys):
+def test_metrics_that_an_epoch_does_not_have_are_left_out(capsys):
     engine(Tiny(validation_rows=0), Progress(), epochs=1).fit()
     assert re.fullmatch(r"epoch 1/1  train/loss \d+\.\d{4}\n", capsys.readouterr().out)
 
@@ -40,7 +40,7 @@ def test_the_test_split_has_its_line(capsys):
     assert re.search(r"^test  test/loss \d+\.\d{4}$", capsys.readouterr().out, re.MULTILINE)
 
 
-def test_a_failing_display_is_switched_off_and_the_run_goes_on(monkeypatch, caplog):
+def test_a_failing_display_is_switched_off_and_the_run_continues(monkeypatch, caplog):
     def fail(self, line):
         raise BrokenPipeError("nobody reads")
 

@@ -89,7 +89,7 @@ def hidden(relu="relu"):
 
 
 class SpoiltRow(Tiny):
-    """One feature of one training row is no number."""
+    """One feature of one training row is not a number."""
 
     def splits(self, run):
         splits = super().splits(run)

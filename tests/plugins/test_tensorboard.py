@@ -220,11 +220,11 @@ def test_values_that_are_not_finite_are_recorded_as_such(tmp_path):
     assert seen == pytest.approx(values, nan_ok=True)
 
 
-# ---- going on --------------------------------------------------------------------------------------------------------
+# ---- resuming --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("at", [2, 6, 7])
-def test_after_a_resume_the_curves_go_on_without_a_gap_or_a_doubled_point(tmp_path, at):
+def test_after_a_resume_the_curves_continue_without_a_gap_or_a_doubled_point(tmp_path, at):
     def plugins():
         return [made(every=1, histograms=1)]
 

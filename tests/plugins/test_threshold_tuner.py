@@ -114,7 +114,7 @@ class Judged(Tiny):
         return Splits(rows(40, seed=0), rows(60, seed=1), rows(30, seed=2))
 
 
-def test_it_publishes_the_threshold_and_both_figures_for_validation_and_test():
+def test_it_publishes_the_threshold_and_both_metrics_for_validation_and_test():
     run = engine(Judged(), ThresholdTuner()).fit()
     metrics = run.metrics
     assert run.threshold == metrics["validation/threshold"] == metrics["test/threshold"]
@@ -239,7 +239,7 @@ def test_where_no_threshold_will_do_the_given_one_is_back():
     assert run.history[1]["validation/threshold"] == run.threshold == 0.5
 
 
-def test_early_stopping_knows_which_way_a_tuned_figure_gets_better():
+def test_early_stopping_knows_which_way_a_tuned_metric_gets_better():
     stopping = create_plugin("early-stopping", {"monitor": "validation/tuned-f1", "patience": 30}, where="here")
     run = fit("logreg", epochs=2, plugins=[stopping], runs_dir=None)
     assert run.sign("validation/tuned-f1") == 1

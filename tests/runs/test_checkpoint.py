@@ -232,7 +232,7 @@ def test_a_manifest_that_does_not_fit_is_passed_over_with_the_reason(tmp_path, c
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", "{", '"text"', "\x00"])
-def test_a_manifest_that_is_none_is_passed_over(tmp_path, text):
+def test_a_manifest_that_is_invalid_is_passed_over(tmp_path, text):
     written = save(tmp_path)
     (written.folder / "manifest.json").write_text(text)
     (found,) = checkpoint.find(tmp_path)

@@ -65,7 +65,7 @@ def test_contexts_equal_one_context_with_other_optimizers(contexts, optimizer):
 
 @PATHS
 @pytest.mark.parametrize("contexts", [2, 3])
-def test_weighted_rows_count_alike_on_every_number_of_contexts(contexts, compiled):
+def test_weighted_rows_count_the_same_on_every_number_of_contexts(contexts, compiled):
     def task():
         data = regression(23, weighted=True)
         return Given(data, regression(5, seed=1, weighted=True), make_metrics=lambda: [Regression()])

@@ -151,7 +151,7 @@ def test_a_tasks_own_batches_and_a_loader_are_cut_into_the_same_parts(shards):
     assert_same_bits(first, on("cpu:0,1", task(loader), parts=4, batch_size=6))
 
 
-def test_a_run_goes_on_with_other_devices_to_the_same_bits(tmp_path):
+def test_a_run_continues_with_other_devices_to_the_same_bits(tmp_path):
     def task():
         return Given(regression(23), regression(9, seed=1), make_net=lambda: dense(6, norm=True))
 

@@ -78,7 +78,7 @@ def both(make_task, **arguments):
 
 
 @pytest.mark.parametrize("optimizer", [SGD, ADAM, {**SGD, "weight-decay": 0.01}], ids=["momentum", "adam", "decay"])
-def test_compiled_and_recorded_train_alike(optimizer):
+def test_compiled_and_recorded_train_the_same(optimizer):
     first, second = both(lambda: Given(regression(30), make_net=lambda: dense(8, 6)), optimizer=optimizer)
     assert apart(first, second) < 1e-6
     assert [entry["train/loss"] for entry in first.history] == pytest.approx(
@@ -97,7 +97,7 @@ def test_compiled_and_recorded_train_alike(optimizer):
     ids=["norm", "dropout", "two dropouts", "norm and dropout"],
 )
 @pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["momentum", "adam"])
-def test_compiled_and_recorded_train_alike_with_batch_norm_and_dropout(net, optimizer):
+def test_compiled_and_recorded_train_the_same_with_batch_norm_and_dropout(net, optimizer):
     first, second = both(lambda: Given(regression(32), make_net=net), batch_size=8, optimizer=optimizer)
     assert apart(first, second) < 1e-6
 
@@ -222,7 +222,7 @@ SEQUENCES = Arrays(np.random.default_rng(1).normal(size=(22, 6, 3)), np.random.d
     [(Recurrent, SEQUENCES), (Embedded, words(22)), (Shared, regression(22)), (hybridized, regression(22))],
 )
 @pytest.mark.parametrize("devices", ["cpu:0", "cpu:0,1"])
-def test_other_nets_train_and_evaluate_alike(net, data, devices):
+def test_other_nets_train_and_evaluate_the_same(net, data, devices):
     first, second = both(lambda: Given(data, data, make_net=net), devices=devices)
     assert first._state.step.parameters.flat
     assert apart(first, second) < 1e-6
@@ -263,7 +263,7 @@ def test_a_parameter_that_a_batch_does_not_use_has_no_gradient_in_it():
 
 
 @PATHS
-def test_gradients_that_would_add_up_start_anew_in_every_batch(compiled):
+def test_gradients_that_would_add_up_start_again_in_every_batch(compiled):
     def adding(net):
         net.collect_params().setattr("grad_req", "add")
 
@@ -386,7 +386,7 @@ def test_convolutions_keep_their_own_arrays_and_evaluate_right(compiled):
     assert len(looked) == 10
 
 
-def test_convolutions_train_alike_compiled_and_recorded():
+def test_convolutions_train_the_same_compiled_and_recorded():
     # A convolution adds up in another order than its reference, and Adam divides by small numbers: hence 1e-5.
     first, second = both(lambda: Given(images(48), make_net=convolutions), batch_size=12, steps=30)
     assert apart(first, second) < 1e-5

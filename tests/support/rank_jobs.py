@@ -1,4 +1,4 @@
-"""What is trained on one process and on several, to be compared: every job gives arrays and figures.
+"""What is trained on one process and on several, to be compared: every job gives arrays and values.
 
 `python rank_jobs.py FOLDER` trains all jobs, and rank 0 writes `<job>.npz` and `figures.json` to the folder.
 """

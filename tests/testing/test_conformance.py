@@ -1,4 +1,4 @@
-"""The conformance kit: all of our own keep every promise, and for each promise there is somebody who breaks it."""
+"""The conformance kit: all built-in plugins and tasks pass every check, and for each check an example fails it."""
 
 import random
 import tempfile
@@ -67,7 +67,7 @@ def test_the_task_keeps_every_promise(check):
 
 @dataclass
 class Good(Plugin):
-    """Counts batches, on the disk and in a figure, and keeps every promise."""
+    """Counts batches, on disk and in a metric, and passes every check."""
 
     every: Annotated[int, Field(ge=1, description="Steps between two lines.")] = 1
     how: Annotated[Literal["plain", "loud"], Field(description="How it is written.")] = "plain"
@@ -116,7 +116,7 @@ class Undocumented(Plugin):
 
 @dataclass
 class NoneForTOML(Good):
-    """Is made with None where the default is none of it."""
+    """An option is None although its default is not."""
 
     limit: Annotated[int | None, Field(description="A limit.")] = 3
 
@@ -146,7 +146,7 @@ class Shared(Good):
 
 
 class Dice(Good):
-    """Draws from a generator that nobody has seeded."""
+    """Draws from an unseeded generator."""
 
     def on_epoch_end(self, run):
         run.log({"dice": random.SystemRandom().random()})
@@ -308,7 +308,7 @@ def test_a_plugin_that_breaks_a_promise_is_told_which(make, name, message):
         check_of(plugin_checks(make), name)()
 
 
-def test_each_promise_of_a_plugin_has_somebody_who_breaks_it():
+def test_each_promise_of_a_plugin_has_an_example_that_breaks_it():
     names = {check.name for check in plugin_checks(Good)}
     told, measured = "importing-it-does-not-import-mxnet", "its-cost-is-known"
     assert {name for _, name, _ in BREAKERS} | {told, measured} == names
@@ -348,7 +348,7 @@ def test_what_may_differ_can_be_ignored():
     check_plugin(Numbered)
 
 
-def test_a_refusal_that_tells_the_user_what_to_do_is_no_broken_promise():
+def test_a_refusal_that_tells_the_user_what_to_do_is_not_a_broken_promise():
     class Asks(Good):
         """Says what it needs."""
 
@@ -527,7 +527,7 @@ def test_a_task_that_breaks_a_promise_is_told_which(make, name, message):
         check_of(task_checks(make), name)()
 
 
-def test_each_promise_of_a_task_has_somebody_who_breaks_it():
+def test_each_promise_of_a_task_has_an_example_that_breaks_it():
     shared = {name for name in (check.name for check in plugin_checks(Good)) if "declared" in name or "toml" in name}
     names = {check.name for check in task_checks(Base)} - shared - {"importing-it-does-not-import-mxnet"}
     assert {name for _, name, _ in TASK_BREAKERS} == names

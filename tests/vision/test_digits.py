@@ -45,7 +45,7 @@ def run_folder(folder, name):
     return folder / "runs" / "image-classification" / name
 
 
-def figures(folder, name):
+def logged_metrics(folder, name):
     lines = (run_folder(folder, name) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [{key: value for key, value in json.loads(line).items() if key != "time"} for line in lines]
 
@@ -62,7 +62,7 @@ def test_digits_are_told_apart(folder):
     found = trainer("run", "image-classification", *OPTIONS, "--dry-run", cwd=folder).stdout
     assert "images: 1437 train, 180 validation, 180 test" in found
     assert "classes: 10, training images of each: 0 142, 1 146" in found
-    metrics = figures(folder, "one")[-1]["metrics"]
+    metrics = logged_metrics(folder, "one")[-1]["metrics"]
     assert metrics["test/accuracy"] >= 0.95
     assert metrics["test/top-5-accuracy"] >= metrics["test/accuracy"]
     assert metrics["test/macro-f1"] == pytest.approx(metrics["test/accuracy"], abs=0.03)
@@ -88,10 +88,10 @@ def test_two_contexts_killed_and_resumed_come_to_the_bits_of_one(folder):
     done = trainer("resume", "two", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert differences(last_state(folder, "one"), last_state(folder, "two")) == []
-    assert figures(folder, "one")[-1]["metrics"] == figures(folder, "two")[-1]["metrics"]
+    assert logged_metrics(folder, "one")[-1]["metrics"] == logged_metrics(folder, "two")[-1]["metrics"]
 
 
-def test_evaluate_gives_the_runs_own_figures(folder):
+def test_evaluate_gives_the_runs_own_metrics(folder):
     # The test split as folders of its own, made from what the run says that it kept for the test.
     done = trainer("evaluate", "one", "--data", "digits", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -171,7 +171,7 @@ def test_other_images_begin_with_its_weights(folder, tmp_path):
     common += ["--init-params", parameters, "--learning-rate", "0.01", "--no-plugin", "report"]
     done = trainer("run", "image-classification", *common, "--freeze", "features", "--name", "more", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert figures(tmp_path, "more")[-1]["metrics"]["test/accuracy"] >= 0.95
+    assert logged_metrics(tmp_path, "more")[-1]["metrics"]["test/accuracy"] >= 0.95
     before, after = (load_model(run_folder(place, name)) for place, name in ((folder, "one"), (tmp_path, "more")))
     first, second = (_weights(model) for model in (before, after))
     changed = {name for name, value in first.items() if not np.array_equal(value, second[name])}

@@ -252,7 +252,7 @@ def test_a_name_written_otherwise_trains_the_same_net(colours):
     assert all((first[name] == second[name]).all() for name in first)
 
 
-def test_every_net_that_is_offered_gives_a_figure_a_class():
+def test_every_net_that_is_offered_gives_one_output_per_class():
     """All names that the zoo has are either refused or build a net of so many outputs: nobody meets a traceback."""
     names = [name for name in zoo.import_zoo().get_model_list() if not zoo.OTHER_TASKS.search(name)]
     assert len(names) > 100

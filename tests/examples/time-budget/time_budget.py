@@ -15,7 +15,7 @@ class TimeBudget(Plugin):
     """Stops the run when it has taken longer than its budget; the epoch that it cuts short is still evaluated.
 
     The time of a resumed run is that of all its parts together, without the time in which nothing ran. With `save` a
-    checkpoint is asked for first, so that somebody who has time again can go on.
+    checkpoint is requested first, so that the run can be resumed later.
     """
 
     minutes: Annotated[float, Field(gt=0, description="How long the run may take.")] = 60.0

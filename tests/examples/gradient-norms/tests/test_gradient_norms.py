@@ -1,4 +1,4 @@
-"""gradient-norms keeps the promises of a plugin, and writes what it says."""
+"""gradient-norms keeps the contract of a plugin, and writes what it says."""
 
 import csv
 
@@ -11,7 +11,7 @@ from trainer.testing import TinyTask, plugin_checks, rows
 
 
 @pytest.mark.parametrize("check", plugin_checks(lambda: GradientNorms(every=2), files=[FILE]))
-def test_it_keeps_the_promises_of_a_plugin(check):
+def test_it_keeps_the_contract_of_a_plugin(check):
     check()
 
 

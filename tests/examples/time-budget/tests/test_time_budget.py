@@ -1,4 +1,4 @@
-"""time-budget keeps the promises of a plugin, and stops a run whose time is up."""
+"""time-budget keeps the contract of a plugin, and stops a run whose time is up."""
 
 import pytest
 from time_budget import TimeBudget
@@ -8,7 +8,7 @@ from trainer.testing import TinyTask, plugin_checks
 
 
 @pytest.mark.parametrize("check", plugin_checks(TimeBudget))
-def test_it_keeps_the_promises_of_a_plugin(check):
+def test_it_keeps_the_contract_of_a_plugin(check):
     check()
 
 
