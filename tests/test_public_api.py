@@ -191,7 +191,7 @@ def test_the_core_never_names_a_plugin_or_a_task():
     [
         ({"plugins": [EarlyStopping(patience=0)]}, "plugin 'EarlyStopping': patience: 0 does not fit"),
         ({"plugins": [EarlyStopping(mode="up")]}, "plugin 'EarlyStopping': mode: 'up' does not fit"),
-        ({"plugins": "early-stopping"}, "plugins is the text 'early-stopping'"),
+        ({"plugins": "early-stopping"}, "plugins: 'early-stopping' is not a list"),
         ({"threshold": 7.0}, "threshold"),
     ],
 )

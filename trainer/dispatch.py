@@ -6,6 +6,7 @@ without handlers costs one check of an empty list. The ledger records the time o
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -152,7 +153,7 @@ class Dispatch:
         return wrapped
 
     def remove(self, plugin: Plugin) -> None:
-        """Removes a plugin from every event; a round in progress still uses the old list."""
+        """Removes a plugin from every event; a round that is under way still uses the old list."""
         self._state.disabled.add(plugin.name)
         for event in EVENTS:
             hook = self.hook(event)
@@ -162,9 +163,10 @@ class Dispatch:
 def check(plugin: Plugin) -> None:
     """Raises UsageError for a hook that would never be called, or that cannot be called."""
     if not isinstance(plugin, Plugin):
-        raise UsageError(
-            f"{plugin!r} is not a plugin", fix="A plugin is an instance of a class that derives from trainer.Plugin."
-        )
+        fix = "A plugin is an instance of a class that derives from trainer.Plugin."
+        if inspect.isroutine(plugin):
+            fix = "A function becomes one with trainer.on, for an event: on.epoch_end(function)."
+        raise UsageError(f"{plugin!r} is not a plugin", fix=fix)
     name = plugin.name or type(plugin).__name__
     if not isinstance(plugin.phase, Phase):
         raise UsageError(

@@ -34,7 +34,9 @@ class PluginError(TrainerError):
 
 def first_line(error: BaseException) -> str:
     """The first line of the error's message, or the name of its class if the message is empty."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    # MXNet puts a traceback of its C++ code before the message.
+    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
 
 
 def type_of(value: object) -> str:

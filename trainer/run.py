@@ -86,9 +86,9 @@ class Run:
     threshold: float | None = None
     """The decision threshold, for tasks that have one: the task's until a plugin tunes it."""
     within_epoch: bool = False
-    """Whether an epoch is in progress: from `epoch_begin` until `epoch_end` is over."""
+    """Whether an epoch is under way: from `epoch_begin` until `epoch_end` is over."""
     within_batch: bool = False
-    """Whether a batch is in progress: from `batch_begin` until `batch_end` is over."""
+    """Whether a batch is under way: from `batch_begin` until `batch_end` is over."""
     epoch_rows: int = 0
     """The number of rows that the current epoch has trained on so far."""
     evaluation_weights: Sequence[Array] | None = None
@@ -117,7 +117,7 @@ class Run:
         self._ask("end_epoch", reason)
 
     def save(self, reason: str) -> None:
-        """Writes a checkpoint after the current batch, or after the epoch's end if no batch is in progress."""
+        """Writes a checkpoint after the current batch, or after the epoch's end if no batch is under way."""
         self._ask("save", reason)
 
     def evaluate(self, reason: str) -> None:

@@ -68,7 +68,7 @@ class Seeder:
     def replay(self, number: int, last_batches: Callable[[int], Iterator[Batch]]) -> None:
         """Restores the generator to its state after step `number`, by computing the steps of its block again.
 
-        `last_batches(count)` returns the last `count` batches of the epoch in progress. Overwrites gradients, running
+        `last_batches(count)` returns the last `count` batches of the current epoch. Overwrites gradients, running
         statistics and losses: call it before those are restored.
         """
         if not self._draws or self.seeded_at is None or self._block == 1:

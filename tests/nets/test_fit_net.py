@@ -273,9 +273,15 @@ def test_resume_continues_to_the_same_bits(tmp_path):
         ({"validation": 1.5}, "1.5 is not a part of the training rows"),
         ({"validation": (X[:, :2], Y)}, r"the rows of X have shape \(2,\), those of train \(4,\)"),
         ({"train": [(X, Y)], "validation": 0.2}, "can be taken from arrays only"),
-        ({"optimizer": mx.optimizer.SGD()}, "it is the object SGD, not the name of an optimizer"),
+        ({"optimizer": mx.optimizer.SGD()}, "it is a SGD, not a name or a dict"),
+        ({"plugins": "progress"}, "'progress' is not a list. Give a list: plugins=.'progress'."),
+        ({"without": "progress"}, "'progress' is not a list"),
+        ({"plugins": [print]}, "A function becomes one with trainer.on"),
+        ({"config": {"epochs": 2}}, "is not a path"),
+        ({"epochs": 0}, "^epochs: 0 does not fit"),
+        ({"optimizer": {"name": "sgd", "momentun": 0.9}}, "has no argument 'momentun'. Did you mean 'momentum'"),
         ({"epoch": 3}, "fit has no option 'epoch' for a net. Did you mean 'epochs'"),
-        ({"name": "here"}, "name= is the name of a run's folder, and none is written"),
+        ({"name": "here"}, "name= needs a folder for runs"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -284,6 +290,22 @@ def test_a_mistake_is_one_clear_line(change, message):
     with pytest.raises(UsageError, match=message) as error:
         fit(dense(3), **given)
     assert "\n" not in str(error.value)
+
+
+def test_rows_with_nan_are_refused_for_prediction_as_for_training(tmp_path):
+    run = fit(dense(3), train=(X, Y), loss=SCE, epochs=1, runs_dir=tmp_path, report=False, **QUIET)
+    for predict in (run.predict, run.predict_proba, load_model(run.folder).predict):
+        with pytest.raises(UsageError, match="the data: X holds nan in row 1"):
+            predict(np.where(np.arange(3)[:, None] == 1, np.nan, X[:3]))
+
+
+def test_a_resumed_run_takes_the_optimizers_arguments_again_in_any_spelling(tmp_path):
+    given = {"train": (X, Y), "loss": SCE, "runs_dir": tmp_path, "report": False, **QUIET}
+    fit(dense(3), **given, epochs=1, optimizer={"name": "SGD", "momentum": 0.0, "learning_rate": 0.1}, name="a")
+    run = fit(dense(3), **given, epochs=2, optimizer={"name": "sgd", "momentum": 0, "learning_rate": 0.1}, resume="a")
+    assert run.epoch == 2
+    with pytest.raises(UsageError, match=r"the run has momentum=0\.0, this call 0\.5"):
+        fit(dense(3), **given, epochs=3, optimizer={"name": "sgd", "momentum": 0.5, "learning_rate": 0.1}, resume="a")
 
 
 def test_the_class_of_a_net_is_not_a_net():

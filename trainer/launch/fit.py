@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
 import trainer.environment  # noqa: F401  a plain `import mxnet` works after the import of `fit`
 from trainer.config.settings import kebab
-from trainer.errors import UsageError
+from trainer.errors import UsageError, type_of
 from trainer.events import Plugin
-from trainer.launch.launch import Launch
 from trainer.launch.prepare import Request, prepare_run
 from trainer.run import Run
 from trainer.runs.names import DEFAULT_RUNS
@@ -81,29 +81,40 @@ def fit(
     Raises UsageError for what the caller can fix, PluginError for a plugin that failed, Interrupted after Ctrl-C or
     SIGTERM.
     """
-    values, sets = _optimizer(values)
-    parts: dict[str, Any] = {
-        "plugins": plugins,
-        "without": without,
-        "config": None if config is None else Path(config),
-        "name": name,
-        "sets": sets,
-    }
+    options, optimizer = _split_optimizer(values)
+    request = Request(
+        task,
+        options={kebab(key): value for key, value in options.items()},
+        optimizer=optimizer,
+        plugins=_several(plugins, "plugins"),
+        without=_several(without, "without"),
+        config=_path(config, "config"),
+        runs_dir=_path(runs_dir, "runs_dir"),
+        name=name,
+        python=True,
+    )
     if _is_net(task):
         from trainer.nets.launch import prepare_net
 
         # By identity: a folder that happens to have the default's name was asked for.
-        given = None if runs_dir is DEFAULT_RUNS or runs_dir is None else Path(runs_dir)
-        launch: Launch = prepare_net(task, runs_dir=given, values=values, **parts)
+        launch = prepare_net(task, replace(request, runs_dir=None) if runs_dir is DEFAULT_RUNS else request)
     else:
-        request = Request(
-            task,
-            options={kebab(key): value for key, value in values.items()},
-            runs_dir=None if runs_dir is None else Path(runs_dir),
-            **parts,
-        )
         launch = prepare_run(request)
     return launch.train(compiled=compiled)
+
+
+def _several(given: Any, argument: str) -> Sequence[Any]:
+    """A list of plugins or names. Raises UsageError for a single one."""
+    if isinstance(given, (list, tuple)):
+        return given
+    shown = repr(given) if isinstance(given, str) else "the plugin"
+    raise UsageError(f"{given!r} is not a list", where=argument, fix=f"Give a list: {argument}=[{shown}].")
+
+
+def _path(given: Any, argument: str) -> Path | None:
+    if given is None or isinstance(given, (str, Path)):
+        return None if given is None else Path(given)
+    raise UsageError(f"{given!r} is not a path", where=argument, fix="Give a path as a string or a pathlib.Path.")
 
 
 def _is_net(task: Any) -> bool:
@@ -119,27 +130,26 @@ def _is_net(task: Any) -> bool:
     return isinstance(task, gluon.Block)
 
 
-def _optimizer(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The options with the optimizer's name, and its further arguments as `optimizer.KEY=VALUE` entries.
+def _split_optimizer(values: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The options with the optimizer's name, and its further arguments in kebab-case.
 
     Raises UsageError for an object of MXNet's in place of a name.
     """
     given = values.get("optimizer")
     if given is None or isinstance(given, str):
-        return values, []
+        return values, {}
     if not isinstance(given, Mapping):
-        cls = type(given).__name__
         raise UsageError(
-            f"it is the object {cls}, not the name of an optimizer",
+            f"it is {type_of(given)}, not a name or a dict",
             where="optimizer",
             fix='Give its name and arguments: optimizer="sgd", learning_rate=0.1, or '
             'optimizer={"name": "sgd", "learning_rate": 0.1, "momentum": 0.9}.',
         )
-    known = {kebab(str(key)): value for key, value in given.items()}
-    if not isinstance(known.get("name"), str):
+    arguments = {kebab(str(key)): value for key, value in given.items()}
+    name = arguments.pop("name", None)
+    if not isinstance(name, str):
         raise UsageError("its dict has no name", where="optimizer", fix='Write {"name": "sgd", …}.')
-    values = {**values, "optimizer": known.pop("name")}
-    for key in ("learning-rate", "weight-decay"):
-        if key in known:
-            values.setdefault(key.replace("-", "_"), known.pop(key))
-    return values, [f"optimizer.{key}={value}" for key, value in known.items()]
+    rates = {
+        flag.replace("-", "_"): arguments.pop(flag) for flag in ("learning-rate", "weight-decay") if flag in arguments
+    }
+    return {**rates, **values, "optimizer": name}, arguments

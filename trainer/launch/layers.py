@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.catalog import registry
-from trainer.config.given import Given, Origin
+from trainer.config.given import Given, Origin, Source
 from trainer.config.options import options_of
 from trainer.config.settings import FLAGS, NO_KVSTORE, Settings, kebab, known_keys, read_config, scalar
 from trainer.errors import UsageError, choose_from
@@ -113,13 +113,21 @@ def of_file(path: Path, task: str) -> Layer:
 
 
 def of_flags(
-    values: Mapping[str, Any], task: str, cls: type[Task], *, plugins: Collection[str] = (), without: Sequence[str] = ()
+    values: Mapping[str, Any],
+    task: str,
+    cls: type[Task],
+    *,
+    optimizer: Mapping[str, Any],
+    plugins: Collection[str] = (),
+    without: Sequence[str] = (),
+    python: bool = False,
 ) -> Layer:
     """The options of `trainer run <task>`, from the command line or from Python, and what `--[no-]plugin` names.
 
-    Raises UsageError for an option that the task does not have.
+    `optimizer` has its further arguments. Raises UsageError for an option that the task does not have.
     """
-    origin = Origin("flag", "--")
+    source: Source = "python" if python else "flag"
+    origin = Origin(source, "" if python else "--")
     own = {option.name for option in options_of(cls)}
     tables: dict[str, dict[str, Given]] = {"task": {}, "optimizer": {}, "": {}}
     for name, value in values.items():
@@ -127,12 +135,13 @@ def of_flags(
             raise UsageError(f"{task} has no option {name!r}", fix=_fix(name, sorted(own | set(FLAGS) | SETTINGS)))
         table, key = ("task", name) if name in own else FLAGS.get(name, ("", name))
         tables[table][key] = Given(value, name, origin)
+    tables["optimizer"] |= _given(optimizer, Origin(source, "optimizer"))
     return Layer(
         settings=tables[""],
         optimizer=tables["optimizer"],
         task=tables["task"],
-        added=dict.fromkeys(plugins, Origin("flag", "--plugin")),
-        removed=dict.fromkeys(without, Origin("flag", "--no-plugin")),
+        added=dict.fromkeys(plugins, Origin(source, "plugins" if python else "--plugin")),
+        removed=dict.fromkeys(without, Origin(source, "without" if python else "--no-plugin")),
     )
 
 

@@ -36,11 +36,15 @@ class Request:
     """Common settings and the task's own options: text from the command line, or values."""
     plugins: Sequence[str | Plugin] = ()
     without: Sequence[str] = ()
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of the optimizer, such as `momentum`."""
     sets: Sequence[str] = ()
     """`key=value` entries, where the key is a setting, `<task>.<option>`, `<plugin>.<option>` or `optimizer.<name>`."""
     config: Path | None = None
     runs_dir: Path | None = DEFAULT_RUNS
     name: str | None = None
+    python: bool = False
+    """Whether it comes from Python: errors then name arguments, not flags."""
 
 
 def prepare_run(request: Request) -> Launch:
@@ -54,7 +58,15 @@ def prepare_run(request: Request) -> Launch:
         [
             layers.of_task(name, cls),
             *([layers.of_file(request.config, name)] if request.config is not None else ()),
-            layers.of_flags(request.options, name, cls, plugins=added, without=request.without),
+            layers.of_flags(
+                request.options,
+                name,
+                cls,
+                optimizer=request.optimizer,
+                plugins=added,
+                without=request.without,
+                python=request.python,
+            ),
             layers.of_sets(request.sets, name),
         ],
         name,

@@ -47,8 +47,6 @@ def _computed(run: Any, data: Any, then: Callable[[Array], Array]) -> list[NDArr
     """Each output of the net for all rows, after `then`, in batches that are split over the run's devices."""
     from trainer.mxnet import autograd
 
-    if run.net is None or run.train is None:
-        raise UsageError("the run has no net yet", where="predict")
     sample = run.train.sample()
     interface = run.task.model_interface(run.task.model_info())
     encoded = interface.encode(data)

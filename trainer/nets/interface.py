@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from trainer.errors import UsageError, listed
 from trainer.losses import Labels, Outputs
 from trainer.model.interface import Encoded, ModelInterface, RowSource
-from trainer.nets.convert import check_rows, features_of, names_of
+from trainer.nets.convert import check_finite, check_rows, features_of, names_of
 
 
 class NetInterface(ModelInterface):
@@ -43,6 +43,8 @@ class NetInterface(ModelInterface):
                 fix="Select the training columns in their order.",
             )
         inputs = features_of(data, where="the data")
+        for part in inputs:
+            check_finite(part, where="the data", what="X", fix="Drop or fill those rows.")
         check_rows([(f"input {number}", part) for number, part in enumerate(inputs, start=1)], where="the data")
         return Encoded(inputs, len(inputs[0]))
 

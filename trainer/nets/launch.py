@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,50 +29,30 @@ NEW_ENDS = ("epochs", "steps", "devices")
 """Arguments that a resumed run may be given again."""
 
 
-def prepare_net(
-    net: Any,
-    *,
-    plugins: Sequence[str | Plugin],
-    without: Sequence[str],
-    config: Path | None,
-    runs_dir: Path | None,
-    name: str | None,
-    values: Mapping[str, Any],
-    sets: Sequence[str] = (),
-) -> Launch:
-    """A launch of a net; see `fit`. Raises UsageError for arguments that contradict each other."""
-    values = dict(values)
+def prepare_net(net: Any, request: Request) -> Launch:
+    """A launch of a net from what `fit` was called with. Raises UsageError for arguments that contradict each other."""
+    values = {key.replace("-", "_"): value for key, value in request.options.items()}
     own = {key: values.pop(key, None) for key in OWN}
-    names, left_out = _default_plugins(values, with_folder=bool(runs_dir or own["resume"]))
+    names, left_out = _default_plugins(values, with_folder=bool(request.runs_dir or own["resume"]))
     _check_options(values)
     task = _task(net, own)
     if own["resume"] is not None:
-        for argument, given in (("name", name), ("config", config)):
+        for argument, given in (("name", request.name), ("config", request.config)):
             if given is not None:
                 raise UsageError(
-                    f"{argument}= does not go with resume=, which has both", where="fit", fix="Leave it out."
+                    f"{argument}= cannot be combined with resume=: the run has a name and a configuration",
+                    where="fit",
+                    fix="Leave it out.",
                 )
-        again = {**values, "without": [*without, *left_out]}
-        return _resumed(task, own["resume"], again, plugins, runs_dir=runs_dir, sets=sets)
-    if name is not None and runs_dir is None:
-        raise UsageError(
-            "name= is the name of a run's folder, and none is written", where="fit", fix="Add runs_dir='runs'."
-        )
-    named = {registry.name_of(each) if isinstance(each, Plugin) else each for each in plugins}
-    if config is not None and "plugins" in read_config(config):
+        return _resumed(task, own["resume"], values, replace(request, without=[*request.without, *left_out]))
+    if request.name is not None and request.runs_dir is None:
+        raise UsageError("name= needs a folder for runs", where="fit", fix="Add runs_dir='runs'.")
+    named = {registry.name_of(each) if isinstance(each, Plugin) else each for each in request.plugins}
+    if request.config is not None and "plugins" in read_config(request.config):
         names = []
     names = [each for each in names if each not in named and each not in left_out and not registry.block_of(each)]
-    request = Request(
-        task,
-        options={kebab(key): value for key, value in values.items()},
-        plugins=[*names, *plugins],
-        without=without,
-        sets=sets,
-        config=config,
-        runs_dir=runs_dir,
-        name=name,
-    )
-    return prepare_run(request)
+    options = {kebab(key): value for key, value in values.items()}
+    return prepare_run(replace(request, task=task, options=options, plugins=[*names, *request.plugins]))
 
 
 def _task(net: Any, own: Mapping[str, Any]) -> NetTask:
@@ -118,38 +99,28 @@ def _check_options(values: Mapping[str, Any]) -> None:
             raise UsageError(f"fit has no option {key!r} for a net", fix=hint)
 
 
-def _resumed(
-    task: NetTask,
-    run: Any,
-    given: Mapping[str, Any],
-    plugins: Sequence[str | Plugin],
-    *,
-    runs_dir: Path | None,
-    sets: Sequence[str],
-) -> Launch:
+def _resumed(task: NetTask, run: Any, values: Mapping[str, Any], request: Request) -> Launch:
     """Continues a run of the same net. Raises UsageError if the arguments differ from those of the run."""
     if not isinstance(run, (str, Path)):
         run = getattr(run, "folder", None)
         if run is None:
             raise UsageError("that run has no folder to continue in", where="resume", fix="Give the path of a folder.")
-    values = dict(given)
-    without = values.pop("without")
-    runs_dir = runs_dir or DEFAULT_RUNS
+    runs_dir = request.runs_dir or DEFAULT_RUNS
     path = find_run(run, runs_dir)
     config = read_config(path / folder.CONFIG)
     _check_task(task, config, path)
     ends = {key: value for key, value in values.items() if key in NEW_ENDS and value != config.get(key)}
-    _check_same({key: value for key, value in values.items() if key not in NEW_ENDS}, sets, config)
+    _check_same({key: value for key, value in values.items() if key not in NEW_ENDS}, request.optimizer, config)
     used = config.get("plugins", {})
-    for name in [each for each in plugins if isinstance(each, str)]:
+    for name in [each for each in request.plugins if isinstance(each, str)]:
         if name not in used:
             raise UsageError(f"the run does not use the plugin {name!r}", where="plugins", fix="Leave it out.")
     return prepare_resume(
         path,
         **ends,
         task=task,
-        plugins=[each for each in plugins if isinstance(each, Plugin)],
-        without=[each for each in without if each in used],
+        plugins=[each for each in request.plugins if isinstance(each, Plugin)],
+        without=[each for each in request.without if each in used],
         runs_dir=runs_dir,
     )
 
@@ -173,22 +144,25 @@ def _check_task(task: NetTask, config: Mapping[str, Any], path: Path) -> None:
             )
 
 
-def _check_same(values: Mapping[str, Any], sets: Sequence[str], config: Mapping[str, Any]) -> None:
-    """Raises UsageError for a setting that differs from the run's."""
-    optimizer = config.get("optimizer", {})
+def _check_same(values: Mapping[str, Any], optimizer: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raises UsageError for a setting, or an argument of the optimizer, that differs from the run's."""
+    given: list[tuple[str, Any, Any]] = []
     for key, value in values.items():
         section, inner = FLAGS.get(kebab(key), ("", kebab(key)))
-        was = config.get(section, {}).get(inner) if section else config.get(inner)
-        if value is not None and value != was:
+        given.append((key, value, config.get(section, {}).get(inner) if section else config.get(inner)))
+    given += [(key, value, config.get("optimizer", {}).get(key)) for key, value in optimizer.items()]
+    for key, value, was in given:
+        if value is not None and _folded(value) != _folded(was):
             raise UsageError(
                 f"the run has {key}={was!r}, this call {value!r}",
                 where="resume",
                 fix="Leave it out: a run is continued with its own settings.",
             )
-    for entry in sets:
-        key, _, text = entry.removeprefix("optimizer.").partition("=")
-        if str(optimizer.get(key)) != text:
-            raise UsageError(f"the run has {key}={optimizer.get(key)}, this call {text}", where="resume")
+
+
+def _folded(value: Any) -> Any:
+    """Names count whatever their capitals."""
+    return value.lower() if isinstance(value, str) else value
 
 
 def _said(value: Any) -> str:

@@ -28,7 +28,7 @@ from trainer.errors import TrainerError
 from trainer.runs import archive
 
 SCHEMA = 2
-"""Version 1 named parts of the state of `early-stopping` and `mixed-precision` differently."""
+"""Since version 2 two built-in plugins name parts of their state differently."""
 FOLDER = "checkpoints"
 ARRAYS = "arrays.npz"
 STATE = "state.json"
