@@ -136,7 +136,10 @@ def test_there_is_no_option_for_a_kvstore_and_that_is_explained(tmp_path):
 )
 def test_a_run_says_that_batchnorm_differs_by_device(caplog, net, devices_, said):
     Engine(Given(regression(12), make_net=net), settings(devices=devices_))
-    assert any("BatchNorm" in each.message and "2 parts of a batch" in each.message for each in caplog.records) is said
+    assert (
+        any("BatchNorm" in each.message and "each of 2 parts is normalised" in each.message for each in caplog.records)
+        is said
+    )
 
 
 def test_a_process_alone_is_given_back_what_it_has():

@@ -52,7 +52,7 @@ class ImageClassification(Task):
     data: Annotated[Path | None, Field(description="A folder with a folder for each class, or a .rec file.")] = None
     model: Annotated[str, Field(description="A net of GluonCV's model zoo.")] = "resnet18_v1b"
     image_size: Annotated[
-        int | None, Field(ge=8, description="Height and width of the net's input. [default: the net's usual size]")
+        int | None, Field(ge=8, description="Height and width of the net's input; default: the net's usual size.")
     ] = None
     augmentation: Annotated[
         Augmentation,

@@ -24,6 +24,8 @@ Augmentation = Literal["auto", "none", "crop", "crop-flip", "imagenet"]
 LIGHTING = 0.1
 """The standard deviation of the noise on the colours' principal components, as in GluonCV's training scripts."""
 BILINEAR = 1
+SMALLEST_CROPPED = 9
+"""Pixels of an image below which a random crop can come out empty, since its sides are rounded."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Transforms:
         np.random.seed(seed)  # noqa: NPY002  the generator that GluonCV draws from
         image = mx.nd.array(pixels, dtype=np.uint8)
         if self.augmentation == "imagenet":
+            if image.shape[0] * image.shape[1] < SMALLEST_CROPPED:
+                image = mx.image.imresize(image, self.size, self.size, BILINEAR)
             image = mx.image.random_size_crop(image, (self.size, self.size), (0.08, 1.0), (3 / 4, 4 / 3), BILINEAR)[0]
             return _as_pixels(_coloured(_flipped(image)))
         if self.augmentation == "none":
