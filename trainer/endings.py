@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from trainer.errors import UsageError
+from trainer.evaluation import evaluation_weights
 from trainer.processes.failures import OtherProcessFailed
 from trainer.runs import folder
 from trainer.signals import Interrupt, Interrupted
@@ -121,7 +122,7 @@ class Endings:
         if self._run.folder is not None:
             from trainer.model.save import write_model
 
-            with self._evaluator.weights():
+            with evaluation_weights(self._run):
                 write_model(self._run, self._state.step.parameters)
 
     def _close(self) -> None:

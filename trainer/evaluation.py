@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,3 +85,17 @@ class MeanLoss:
     def value(self) -> float:
         """The mean per row, or per unit of weight; NaN without rows."""
         return self._total / self._weight if self._weight else float("nan")
+
+
+@contextmanager
+def evaluation_weights(run: Any) -> Iterator[None]:
+    """Swaps in the weights that a plugin wants to be evaluated, and swaps them back even after an error."""
+    weights = run.evaluation_weights
+    if weights is None:
+        yield
+        return
+    run.exchange_weights(weights)
+    try:
+        yield
+    finally:
+        run.exchange_weights(weights)

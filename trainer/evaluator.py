@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.evaluation import Evaluation, MeanLoss, Rows, joined
+from trainer.evaluation import Evaluation, MeanLoss, Rows, evaluation_weights, joined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,22 +42,9 @@ class Evaluator:
         if run.test is not None:
             self._evaluate(run.test, "test", fire.test_begin, fire.test_batch_end, fire.test_end)
 
-    @contextmanager
-    def weights(self) -> Iterator[None]:
-        """Swaps in the weights that a plugin wants to be evaluated, and swaps them back even after an error."""
-        weights = self._run.evaluation_weights
-        if weights is None:
-            yield
-            return
-        self._step.parameters.swap(weights)
-        try:
-            yield
-        finally:
-            self._step.parameters.swap(weights)
-
     def _evaluate(self, batches: Batches, split: str, begin: Hook, batch_end: Hook, end: Hook) -> None:
         run, metrics = self._run, self._metrics
-        with self.weights():
+        with evaluation_weights(run):
             run.split = split
             begin(run)
             for metric in metrics:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from trainer.data.batches import split_rows
 from trainer.errors import UsageError
+from trainer.evaluation import evaluation_weights
 from trainer.losses import kind_of, probabilities
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _computed(run: Any, data: Any, then: Callable[[Array], Array]) -> list[NDArr
         raise UsageError(f"the rows have shape {said}, and the net takes {needed}", where="predict")
     size = max(run.settings.batch_size, run.task.evaluation_batch_size or ROWS_AT_A_TIME)
     parts: list[list[NDArray[Any]]] = []
-    with _evaluation_weights(run), autograd.predict_mode():
+    with evaluation_weights(run), autograd.predict_mode():
         for start in range(0, encoded.rows, size):
             stop = min(start + size, encoded.rows)
             parts += _of_batch(run, encoded.inputs, sample, start, stop, then)
@@ -85,17 +85,3 @@ def _of_batch(  # noqa: PLR0917
             computed.append([then(each) for each in (outputs if isinstance(outputs, (list, tuple)) else [outputs])])
             start += rows
     return [[each.asnumpy() for each in outputs] for outputs in computed]
-
-
-@contextmanager
-def _evaluation_weights(run: Any) -> Iterator[None]:
-    """The weights that evaluations and the saved model use, such as averaged ones, for as long as it lasts."""
-    weights = run.evaluation_weights
-    if weights is None:
-        yield
-        return
-    run.exchange_weights(weights)
-    try:
-        yield
-    finally:
-        run.exchange_weights(weights)
