@@ -22,7 +22,6 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A folder into which pip has installed all of them, from copies: building leaves files behind."""
-    pytest.importorskip("pip")
     place = tmp_path_factory.mktemp("examples")
     for name in NAMES:
         shutil.copytree(EXAMPLES / name, place / "source" / name)

@@ -135,7 +135,6 @@ def test_the_record_refuses_an_unexplained_change(reference, tmp_path, monkeypat
 
 
 def test_the_documentation_is_built_without_a_warning(tmp_path):
-    pytest.importorskip("mkdocs")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
         cwd=ROOT,

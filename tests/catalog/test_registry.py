@@ -161,7 +161,6 @@ def path(monkeypatch):
 
 
 def test_a_wheel_from_pip_brings_a_plugin_and_a_task_that_train(tmp_path):
-    pytest.importorskip("pip")
     wheel, site = tmp_path / "counting_things-2.5-py3-none-any.whl", tmp_path / "site"
     install(tmp_path / "source", "counting-things", WORKING, version="2.5", counting=COUNTER, halving=HALVES)
     with zipfile.ZipFile(wheel, "w") as archive:

@@ -12,7 +12,6 @@ from trainer.testing import plugins, tasks
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plugin", "task"])
 def test_what_it_writes_installs_is_listed_runs_and_passes_its_own_tests(tmp_path, kind):
-    pytest.importorskip("pip")
     name = f"my-{kind}"
     done = trainer("plugins", "new", name, *(["--task"] if kind == "task" else []), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

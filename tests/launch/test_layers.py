@@ -58,7 +58,9 @@ def test_a_file_gives_values_with_the_table_and_the_folder_that_they_stand_in(tm
 
 
 def test_flags_give_values_by_the_names_that_were_typed():
-    layer = of_flags({"size": "7", "epochs": "3", "learning-rate": "0.1"}, "toy", Toy, plugins=["a"], without=["b"])
+    layer = of_flags(
+        {"size": "7", "epochs": "3", "learning-rate": "0.1"}, "toy", Toy, optimizer={}, plugins=["a"], without=["b"]
+    )
     assert told(layer.task) == {"size": ("7", "--size")}
     assert told(layer.settings) == {"epochs": ("3", "--epochs")}
     assert told(layer.optimizer) == {"learning-rate": ("0.1", "--learning-rate")}
@@ -78,7 +80,7 @@ def test_set_gives_values_by_their_full_names():
 def test_each_value_that_wins_keeps_its_origin(tmp_path):
     first = file(tmp_path, "epochs = 3\nseed = 3\nsteps = 3", "first.toml")
     second = file(tmp_path, "seed = 4\nsteps = 4", "second.toml")
-    made = together(first, second, of_flags({"steps": "5"}, "toy", Toy))
+    made = together(first, second, of_flags({"steps": "5"}, "toy", Toy, optimizer={}))
     assert {name: Path(given.origin.place).name for name, given in made.settings.items()} == {
         "epochs": "first.toml",
         "batch-size": "the defaults of task 'toy'",
@@ -107,9 +109,9 @@ def test_a_value_that_a_later_layer_replaces_is_not_looked_at(tmp_path):
 def test_options_of_a_plugin_that_is_not_in_use_are_refused():
     with pytest.raises(UsageError, match=r"^--set: the run does not use the plugin 'checkpoint'\. Add --plugin check"):
         together(of_sets(["checkpoint.every=1"], "toy"))
-    assert together(Layer(plugins={}), of_flags({}, "toy", Toy, plugins=["checkpoint"])).plugins.keys() == {
-        "checkpoint"
-    }
+    assert together(
+        Layer(plugins={}), of_flags({}, "toy", Toy, optimizer={}, plugins=["checkpoint"])
+    ).plugins.keys() == {"checkpoint"}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import json
 import sys
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from modelling import train
 from nets import Given, TwoInputs, convolutions, images, regression
@@ -13,9 +15,6 @@ from trainer import Arrays, Engine, TrainerError, UsageError, load_model
 from trainer.data.read import read_table
 from trainer.model import export
 from trainer.model.export import check_target, copy_folder, to_onnx
-
-onnx = pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture(scope="module")

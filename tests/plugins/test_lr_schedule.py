@@ -156,7 +156,8 @@ def test_a_schedule_that_the_run_does_not_come_to_the_end_of_is_said(caplog):
 
 def gluoncv_rates(*parts, epochs=8, **options):
     """What GluonCV's own classes give for each step of two an epoch."""
-    gluoncv = pytest.importorskip("gluoncv", reason="the extra `vision` is not installed")
+    import gluoncv  # its import takes seconds
+
     schedulers = [
         gluoncv.utils.LRScheduler(mode, nepochs=length, iters_per_epoch=2, **{"base_lr": 1, **options, **values})
         for mode, length, values in parts
