@@ -66,7 +66,8 @@ class LogisticRegression(TableOptions, Task):
         """Refuses options of a table without one."""
         if self.data is not None:
             return
-        for option in ("label", "positive_class", "features", "ignore", "categorical", "validation_data", "test_data",
+        for option in ("label", "positive_class", "features", "ignore", "categorical", "numeric", "delimiter",
+                       "validation_data", "test_data",
                        "sample_weight"):  # fmt: skip
             if getattr(self, option):
                 flag = f"--{option.replace('_', '-')}"
@@ -143,7 +144,7 @@ class LogisticRegression(TableOptions, Task):
             return len(self.features)
         from trainer.data import open_stream
 
-        with closing(open_stream(str(self.data))) as table:
+        with closing(open_stream(str(self.data), delimiter=self.delimiter)) as table:
             # Without the ignored columns and the label.
             return max(1, len(table.names) - len(self.ignore) - 1)
 
@@ -180,7 +181,9 @@ class LogisticRegression(TableOptions, Task):
         from trainer.model import BinaryTable
 
         schema = getattr(self, "_schema", None)
-        return {} if schema is None else BinaryTable.info(schema, weight_mean=self._weight_mean)
+        return (
+            {} if schema is None else BinaryTable.info(schema, weight_mean=self._weight_mean, delimiter=self.delimiter)
+        )
 
     def model_interface(self, info: Mapping[str, Any]) -> ModelInterface:
         """Takes tables with the training columns; gives probability and class."""
@@ -200,10 +203,10 @@ class LogisticRegression(TableOptions, Task):
 
 def _generated_schema() -> Schema:
     """The schema of the generated data: columns `x1` to `x10`, not standardized, and a label of 0 and 1."""
-    from trainer.data import Column, Labels, Schema
+    from trainer.data import Labels, Number, Schema
 
-    columns = tuple(Column(f"x{number}", "numeric") for number in range(1, 11))
-    return Schema(columns, "label", Labels("0", "1"), standardize=False)
+    columns = tuple(Number(f"x{number}", standardize=False) for number in range(1, 11))
+    return Schema(columns, "label", Labels("0", "1", "number"))
 
 
 def _labels(rows: Rows) -> NDArray[np.float32]:

@@ -8,11 +8,10 @@ import time
 import pexpect
 import pyarrow.parquet
 import pytest
-from modelling import train
+from modelling import table_of, train
 from packages import trainer
 
 from trainer import load_model
-from trainer.data.read import read_table
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +26,7 @@ def run(folder):
 
 @pytest.fixture(scope="module")
 def expected(run, folder):
-    return load_model(run.folder).predict(read_table(folder / "test.csv"))
+    return load_model(run.folder).predict(table_of(folder / "test.csv"))
 
 
 def test_a_file_goes_in_and_a_file_comes_out(run, expected, folder, tmp_path):

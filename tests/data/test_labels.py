@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer import UsageError
-from trainer.data.columns import plain
-from trainer.data.labels import Labels, in_order
-from trainer.data.schema import Schema
+from trainer.data.tables.labels import Labels, in_order
+from trainer.data.tables.learn import Wanted, learn_schema
+from trainer.data.tables.values import key_of
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_the_class_that_counts_as_1(classes, positive):
     values = pa.chunked_array([pa.array(classes * 2)])
     labels = Labels.learn("y", values, None, where="here")
     assert labels.positive == positive
-    expected = [float(plain(value) == positive) for value in classes * 2]
+    expected = [float(key_of(str(value)) == positive) for value in classes * 2]
     assert labels.encode("y", values, where="here").tolist() == expected
 
 
@@ -66,7 +66,7 @@ def test_any_two_values_become_0_and_1(values, choices, second_is_positive):
     wanted = values[second_is_positive]
     made = pa.table({"a": range(len(choices)), "y": [values[choice] for choice in choices]})
     expected = [float(choice == second_is_positive) for choice in choices]
-    schema = Schema.learn(made, label="y", positive_class=plain(wanted))
+    schema = learn_schema(made, Wanted("y", key_of(str(wanted))), untyped=False).schema
     assert schema.encode(made, where="here").labels.tolist() == expected
-    unasked = Schema.learn(made, label="y").encode(made, where="here").labels.tolist()
+    unasked = learn_schema(made, Wanted("y"), untyped=False).schema.encode(made, where="here").labels.tolist()
     assert unasked in (expected, [1 - label for label in expected])

@@ -6,11 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from modelling import train, write_table
+from modelling import table_of, train, write_table
 from sklearn.metrics import f1_score
 
 from trainer import UsageError, load_model
-from trainer.data.read import read_table
 from trainer.model.evaluate import evaluate_file
 
 
@@ -44,7 +43,7 @@ def test_the_test_split_from_its_file_has_the_metrics_that_the_run_logged(run, m
 
 
 def test_sample_weights_count(model, folder, tmp_path):
-    table = read_table(folder / "test.csv")
+    table = table_of(folder / "test.csv")
     probabilities = model.predict(table)["probability"].to_numpy()
     labels = np.array(table["rich"].to_pylist()) == "yes"
     weights = table["weight"].to_numpy()
@@ -56,7 +55,7 @@ def test_sample_weights_count(model, folder, tmp_path):
 def test_labels_and_weights_have_to_be_there(model, folder, tmp_path):
     import pyarrow.csv
 
-    table = read_table(folder / "test.csv")
+    table = table_of(folder / "test.csv")
     for column, what in (("rich", "label"), ("weight", "weight")):
         path = tmp_path / f"{column}.csv"
         pyarrow.csv.write_csv(table.drop([column]), path)

@@ -7,12 +7,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from modelling import train
+from modelling import table_of, train
 from nets import Given, TwoInputs, convolutions, images, regression
 from tiny import Tiny, engine, settings
 
 from trainer import Arrays, Engine, TrainerError, UsageError, load_model
-from trainer.data.read import read_table
 from trainer.model import export
 from trainer.model.export import check_target, copy_folder, to_onnx
 
@@ -41,7 +40,7 @@ def test_the_file_computes_the_models_probabilities_for_any_number_of_rows(model
     assert found.difference < 1e-5
     assert (found.inputs, found.outputs) == ([("data", "float32", "rows×7")], ["output", "prediction"])
     file = session(tmp_path / "model.onnx")
-    table = read_table(folder / "test.csv")
+    table = table_of(folder / "test.csv")
     for rows in (1, 3, 200):
         part = table.slice(0, rows)
         logits, probabilities = file.run(None, {"data": model.encode(part).inputs[0]})
@@ -72,7 +71,7 @@ def test_raw_inputs_take_the_tables_numbers_with_gaps(tmp_path):
     model = load_model(run.folder)
     found = to_onnx(model, tmp_path / "raw.onnx", raw_inputs=True)
     assert found.inputs == [("data", "float64", "rows×2")]
-    table = read_table(tmp_path / "test.csv")
+    table = table_of(tmp_path / "test.csv")
     raw = np.column_stack([table[name].to_numpy() for name in ("age", "size")])
     assert np.isnan(raw).any()
     _, probabilities = session(tmp_path / "raw.onnx").run(None, {"data": raw})
@@ -150,7 +149,7 @@ def test_without_the_extra_it_is_said_what_to_install(tmp_path, monkeypatch, pac
 
 def test_a_copy_of_the_folder_is_a_model(model, folder, tmp_path):
     copy_folder(model, tmp_path / "copy")
-    table = read_table(folder / "test.csv")
+    table = table_of(folder / "test.csv")
     assert load_model(tmp_path / "copy").predict(table).equals(model.predict(table))
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
     check_target(tmp_path / "copy", "mxnet", force=True)

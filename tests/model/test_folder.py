@@ -110,7 +110,7 @@ def test_the_description_says_what_the_model_is(tmp_path):
     assert said["metrics"] == json.loads((run.folder / "run.json").read_text())["metrics"]
     assert "test/f1" in said["metrics"]
     assert said["card"]["predicts"] == "the probability that rich is 'yes' rather than 'no'"
-    assert said["card"]["columns"] == {"age": "numeric", "size": "numeric", "job": "text", "member": "boolean"}
+    assert said["card"]["columns"] == {"age": "number", "size": "number", "job": "category", "member": "flag"}
     assert said["card"]["rows"] == {"train": 320, "validation": 80, "test": 200}
     assert said["versions"]["mxnet"] == "1.9.1"
     assert (said["seed"], said["epoch"], said["step"]) == (run.settings.seed, run.epoch, run.step)

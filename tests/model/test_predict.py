@@ -11,11 +11,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from modelling import NAMES, train, write_table
+from modelling import NAMES, table_of, train, write_table
 
 from trainer import UsageError, load_model
-from trainer.data import stream
-from trainer.data.read import read_table
+from trainer.data.tables import csv_rows, parquet_file
 from trainer.model.predict import predict_file
 
 
@@ -37,7 +36,7 @@ def model(run):
 @pytest.fixture
 def rows(folder, run):
     """The test table, as whole-file reading has it."""
-    return read_table(folder / "test.csv")
+    return table_of(folder / "test.csv")
 
 
 def columns(table):
@@ -156,7 +155,7 @@ def test_classes_come_out_as_the_table_had_them(folder, labels, kind):
     place.mkdir()
     write_table(place / "labels.csv", 200, labels=labels)
     run = train(place, data=place / "labels.csv", test_data=None, epochs=1)
-    found = load_model(run.folder).predict(read_table(place / "labels.csv"))
+    found = load_model(run.folder).predict(table_of(place / "labels.csv"))
     assert found["class"].type == kind
     assert set(map(str, found["class"].to_pylist())) <= set(labels)
 
@@ -183,8 +182,8 @@ def predicted(model, source, output, **values):
 def test_a_file_in_small_parts_gives_what_the_whole_table_gives(
     model, rows, folder, tmp_path, monkeypatch, source, ending
 ):
-    monkeypatch.setattr(stream, "BLOCK_BYTES", 700)
-    monkeypatch.setattr(stream, "BATCH_ROWS", 17)
+    monkeypatch.setattr(csv_rows, "BLOCK_BYTES", 700)
+    monkeypatch.setattr(parquet_file, "BATCH_ROWS", 17)
     path = tmp_path / f"rows.{source}"
     content = (folder / "test.csv").read_bytes()
     if source == "parquet":
@@ -193,7 +192,7 @@ def test_a_file_in_small_parts_gives_what_the_whole_table_gives(
         path.write_bytes(gzip.compress(content) if source == "csv.gz" else content)
     output = tmp_path / f"scores.{ending}"
     report = predict_file(model, str(path), str(output), keep=["job"])
-    table = pa.parquet.read_table(output) if ending == "parquet" else read_table(output)
+    table = pa.parquet.read_table(output) if ending == "parquet" else table_of(output)
     expected = model.predict(rows)
     assert table.column_names == ["job", "probability", "class"]
     assert table["probability"].to_numpy() == pytest.approx(expected["probability"].to_numpy(), rel=1e-5)
@@ -216,7 +215,7 @@ def test_columns_are_kept_as_they_are_written(model, folder, tmp_path):
 
 def test_values_are_understood_row_by_row_whatever_came_before(model, tmp_path, monkeypatch):
     """The first parts have plain numbers, later ones signs, spaces, words for missing, and truth values in capitals."""
-    monkeypatch.setattr(stream, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(csv_rows, "BLOCK_BYTES", 64)
     path = tmp_path / "late.csv"
     plain = ["40,1000000,cook,true"] * 30
     odd = ["+40, 1e6 ,cook,TRUE", "NA,?,cook,False", " 40 ,1000000.0,pilot, true "]
@@ -248,14 +247,14 @@ def test_numbers_that_were_learned_as_categories_are_known_however_they_are_writ
 
 
 def test_a_mistake_in_the_last_row_is_named_by_its_row_and_leaves_nothing(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(stream, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(csv_rows, "BLOCK_BYTES", 64)
     path = tmp_path / "rows.csv"
     lines = ["age,size,job,member", *["40,1000000,cook,true"] * 50]
     (tmp_path / "out.csv").write_text("before")
     cases = {
         "old,1000000,cook,true": r"text 'old' in the numeric column 'age' at row 51",
         "inf,1000000,cook,true": r"column 'age' is infinite at row 51",
-        "40,1000000,cook,perhaps": r"text 'perhaps' in the numeric column 'member' at row 51",
+        "40,1000000,cook,perhaps": r"'perhaps' in the column 'member' of true and false at row 51",
         "40,1000000,cook": r"row 51 has 3 values, the header names 4 columns",
     }
     for line, message in cases.items():
@@ -271,9 +270,9 @@ def test_a_mistake_in_the_last_row_is_named_by_its_row_and_leaves_nothing(model,
     [
         (b"", "it is empty"),
         (b"age,size,job,member\n", "a header and no rows"),
-        (b"age;size;job;member\n1;2;3;4\n", "looks like several columns separated by ';'"),
-        (b"age,age\n1,2\n", "two columns are named age"),
-        (b"age,size,job,member\n1,2,\xff\xfe,true\n", "it is not UTF-8 text"),
+        (b"age;size;job;member\n1;2;3;4\n", "'4' in the column 'member' of true and false at row 1"),
+        (b"age,size,job,member,age\n1,2,cook,true,3\n", "two columns are named age"),
+        (b"age,size,job,member\n1,2,\xff\xfe,true\n", "column 'job' is not UTF-8 text at row 1"),
         (b"age,size,job\n1,2,cook\n", "columns are missing: member"),
         (b"\x89PNG\0\0", "it is not text"),
     ],

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import csv as pa_csv
 
 from trainer import Run, fit
 
@@ -46,3 +48,10 @@ def train(folder: Path, **values: Any) -> Run:
         "name": "one",
     }
     return fit("logreg", **{**options, **values})
+
+
+def table_of(path: Path) -> pa.Table:
+    """A CSV file with the types that pyarrow sees in it, as data frames have them."""
+    missing = pa_csv.ConvertOptions(strings_can_be_null=True, null_values=["", "NA", "?"])
+    delimiter = pa_csv.ParseOptions(delimiter="\t" if ".tsv" in path.name else ",")
+    return pa_csv.read_csv(path, parse_options=delimiter, convert_options=missing)

@@ -8,18 +8,21 @@ from trainer._lazy import exports
 
 if TYPE_CHECKING:
     from trainer.data.batches import Batch, Batches, Shard, split_rows
-    from trainer.data.columns import Column
-    from trainer.data.labels import Labels
-    from trainer.data.schema import Rows, Schema
-    from trainer.data.stream import TableStream, open_stream
-    from trainer.data.table import TableSplits, describe, load_splits
-    from trainer.data.table_options import TableOptions
+    from trainer.data.tables.kinds import Category, Column, Flag, Number
+    from trainer.data.tables.labels import Labels
+    from trainer.data.tables.options import TableOptions
+    from trainer.data.tables.schema import Rows, Schema
+    from trainer.data.tables.splits import TableSplits, describe, load_splits
+    from trainer.data.tables.stream import TableStream, open_stream
 
 __all__ = [
     "Batch",
     "Batches",
+    "Category",
     "Column",
+    "Flag",
     "Labels",
+    "Number",
     "Rows",
     "Schema",
     "Shard",
@@ -36,11 +39,11 @@ __getattr__, __dir__ = exports(
     __name__,
     {
         "trainer.data.batches": ("Batch", "Batches", "Shard", "split_rows"),
-        "trainer.data.columns": ("Column",),
-        "trainer.data.labels": ("Labels",),
-        "trainer.data.schema": ("Rows", "Schema"),
-        "trainer.data.stream": ("TableStream", "open_stream"),
-        "trainer.data.table": ("TableSplits", "describe", "load_splits"),
-        "trainer.data.table_options": ("TableOptions",),
+        "trainer.data.tables.kinds": ("Category", "Column", "Flag", "Number"),
+        "trainer.data.tables.labels": ("Labels",),
+        "trainer.data.tables.options": ("TableOptions",),
+        "trainer.data.tables.schema": ("Rows", "Schema"),
+        "trainer.data.tables.splits": ("TableSplits", "describe", "load_splits"),
+        "trainer.data.tables.stream": ("TableStream", "open_stream"),
     },
 )

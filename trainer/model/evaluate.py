@@ -75,7 +75,7 @@ def evaluate_file(
 
 def _read(model: Model, source: str, watch: Callable[[RowSource, int], None] | None) -> tuple[Rows, Report]:
     opened = model.interface.open(source, keep=(), judged=True)
-    report = Report(ignored=opened.ignored)
+    report = Report(ignored=opened.ignored, read=opened.notes)
     parts: list[Rows] = []
     loss_of = _Loss(model)
     try:

@@ -44,6 +44,10 @@ class RowSource(Protocol):
         """What the model does not use, such as extra columns."""
 
     @property
+    def notes(self) -> Sequence[str]:
+        """How the source is understood, a line each: what the user should know."""
+
+    @property
     def done(self) -> int:
         """How much was read, in the unit of `total`."""
 

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from trainer.atomic import replacing
-from trainer.data.read import CSV_ENDINGS, PARQUET_ENDINGS, delimiter_of, is_csv
+from trainer.data.tables.stream import CSV_ENDINGS, PARQUET_ENDINGS, delimiter_of, is_csv
 from trainer.errors import UsageError, first_line, listed
 from trainer.model.model import check_threshold
 
@@ -34,6 +34,8 @@ class Report:
     rows: int = 0
     ignored: Sequence[str] = ()
     """Columns or files that the model does not use."""
+    read: Sequence[str] = ()
+    """How the source was understood, a line each."""
     missing: dict[str, int] = field(default_factory=dict)
     """How many values of each column were missing."""
     unseen: dict[str, int] = field(default_factory=dict)
@@ -53,7 +55,7 @@ class Report:
             "missing values, treated as in training": self.missing,
             "values that do not occur in the training rows": self.unseen,
         }
-        lines = [f"not used by the model: {listed(self.ignored, 10)}"] if self.ignored else []
+        lines = [*self.read, *([f"not used by the model: {listed(self.ignored, 10)}"] if self.ignored else [])]
         lines += [
             f"{what}: {listed((f'{name} {count}' for name, count in counts.items()), 10)}"
             for what, counts in counted.items()
@@ -105,7 +107,7 @@ def predict_file(
     check_output(output, source=source, force=force)
     threshold = check_threshold(threshold, model.threshold)
     rows = model.interface.open(source, keep=keep, judged=False)
-    report = Report(ignored=rows.ignored)
+    report = Report(ignored=rows.ignored, read=rows.notes)
     try:
         with _writing(output) as write:
             for encoded in rows:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.cast import as_learned
-from trainer.data.columns import rows_of_the_table
-from trainer.data.schema import Schema
-from trainer.data.stream import TableStream, open_stream
-from trainer.errors import UsageError, choose_from, did_you_mean, first_line, listed
+from trainer.data.tables.csv_header import check_unique
+from trainer.data.tables.memory import as_table
+from trainer.data.tables.schema import Schema
+from trainer.data.tables.stream import TableStream, open_stream
+from trainer.data.tables.values import plain, rows_of_the_table
+from trainer.errors import UsageError, choose_from, did_you_mean, listed
 from trainer.model.interface import Encoded, ModelInterface, RowSource
 
 if TYPE_CHECKING:
@@ -24,21 +25,22 @@ PROBABILITY, CLASS = "probability", "class"
 class BinaryTable(ModelInterface):
     """Encodes table rows with the schema of the training rows; returns the probability of class 1 and the class.
 
-    `weight_mean` is the mean that the run divided its weights by.
+    `weight_mean` is the mean that the run divided its weights by, and `delimiter` what its user gave for CSV files.
     """
 
-    def __init__(self, schema: Schema, *, weight_mean: float = 1.0) -> None:
+    def __init__(self, schema: Schema, *, weight_mean: float = 1.0, delimiter: str | None = None) -> None:
         self.schema = schema
         self._weight_mean = weight_mean
+        self._delimiter = delimiter
         self._columns = [column.name for column in schema.columns]
         whole = all(_is_whole(label) for label in (schema.labels.negative, schema.labels.positive))
         kind = int if whole else str
         self._classes = [kind(schema.labels.negative), kind(schema.labels.positive)]
 
     @classmethod
-    def info(cls, schema: Schema, *, weight_mean: float = 1.0) -> dict[str, Any]:
+    def info(cls, schema: Schema, *, weight_mean: float = 1.0, delimiter: str | None = None) -> dict[str, Any]:
         """The JSON value for `from_info`, which `model.json` stores."""
-        return {"table": schema.to_json(), "weight_mean": weight_mean}
+        return {"table": schema.to_json(), "weight_mean": weight_mean, "delimiter": delimiter}
 
     @classmethod
     def from_info(cls, info: Mapping[str, Any]) -> BinaryTable:
@@ -46,11 +48,14 @@ class BinaryTable(ModelInterface):
         mean = info.get("weight_mean")
         if not isinstance(mean, (int, float)) or isinstance(mean, bool) or not 0 < mean < float("inf"):
             raise UsageError(f"weight_mean is {mean!r}, not a number > 0")
-        return cls(Schema.from_json(info.get("table")), weight_mean=float(mean))
+        delimiter = info.get("delimiter")
+        if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1 or not delimiter.isascii()):
+            raise UsageError(f"delimiter is {delimiter!r}, not an ASCII character")
+        return cls(Schema.from_json(info.get("table")), weight_mean=float(mean), delimiter=delimiter)
 
     def open(self, source: str, *, keep: Sequence[str] | None, judged: bool) -> RowSource:
         """The rows of a CSV or Parquet file, or of CSV on standard input; columns may be in any order."""
-        stream = open_stream(source)
+        stream = open_stream(source, usual=self._delimiter)
         try:
             return TableRows(self, stream, keep=keep, judged=judged)
         except BaseException:
@@ -63,7 +68,7 @@ class BinaryTable(ModelInterface):
         Columns may be in any order, and extra ones are ignored. An array without column names must have the training
         columns in their order.
         """
-        table, where = _as_table(data, self._columns), "the data"
+        table, where = as_table(data, self._columns), "the data"
         self.check(table.column_names, where)
         # Without the label, whose values need not be known.
         return self.encode_table(table.select(self._columns), where=where)
@@ -76,7 +81,7 @@ class BinaryTable(ModelInterface):
         Labels and weights are encoded if the table has them.
         """
         with rows_of_the_table(np.arange(before, before + table.num_rows)):
-            rows = self.schema.encode(as_learned(table, self.schema), where=where)
+            rows = self.schema.encode(table, where=where)
         weights = None if rows.weights is None else (rows.weights / self._weight_mean).astype(np.float32)
         return Encoded(
             (rows.features,),
@@ -125,9 +130,10 @@ class BinaryTable(ModelInterface):
     def scaling(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Means and deviations, if every column is numeric and standardised."""
         known = self.schema.columns
-        if not self.schema.standardize or any(column.kind != "numeric" for column in known):
+        numbers = [column for column in known if column.kind == "number" and column.standardize]
+        if len(numbers) < len(known):
             return None
-        return np.array([column.mean for column in known]), np.array([column.deviation for column in known])
+        return np.array([column.mean for column in numbers]), np.array([column.deviation for column in numbers])
 
 
 class TableRows:
@@ -158,6 +164,8 @@ class TableRows:
                     raise UsageError(f"the {what} column {column!r} is missing", where=self.where, fix=hint)
         targets = [name for name in (schema.label, schema.weight) if name is not None] if judged else []
         self._wanted = [*(column.name for column in schema.columns), *targets]
+        check_unique([*self._wanted, *self._keep], names, self.where)
+        self.notes = stream.notes
         self.ignored = [name for name in names if name not in {*self._wanted, *self._keep}]
 
     @property
@@ -167,7 +175,7 @@ class TableRows:
     def __iter__(self) -> Iterator[Encoded]:
         before = 0
         for part in self._stream.parts(list(dict.fromkeys([*self._wanted, *self._keep]))):
-            kept = {name: part.column(name) for name in self._keep}
+            kept = {name: plain(part.column(name)) for name in self._keep}
             yield self._interface.encode_table(part.select(self._wanted), where=self.where, before=before, kept=kept)
             before += part.num_rows
 
@@ -180,61 +188,3 @@ def _is_whole(text: str) -> bool:
         return str(int(text)) == text and abs(int(text)) < 2**63
     except ValueError:
         return False
-
-
-def _as_table(data: Any, columns: Sequence[str]) -> pa.Table:
-    """The caller's data as a table. Raises UsageError if it is not one."""
-    import pyarrow as pa
-
-    try:
-        if isinstance(data, pa.Table):
-            return data
-        if isinstance(data, pa.RecordBatch):
-            return pa.Table.from_batches([data])
-        if isinstance(data, Mapping):
-            return pa.table({str(name): _as_column(values) for name, values in data.items()})
-        if isinstance(data, np.ndarray) and data.dtype.names:
-            return pa.table({name: _as_column(data[name]) for name in data.dtype.names})
-        if hasattr(data, "asnumpy"):
-            data = data.asnumpy()
-        if not isinstance(data, (np.ndarray, list, tuple)) and hasattr(data, "columns"):
-            return pa.table({str(name): _as_column(data[name]) for name in data.columns})
-        if not isinstance(data, (np.ndarray, list, tuple)):
-            raise TypeError(f"a {type(data).__name__} is not a table")
-        return _of_array(np.asarray(data), columns)
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise UsageError(
-            f"it is not a table: {first_line(error)}",
-            where="the data",
-            fix="Pass a pyarrow Table, a data frame, a dict of columns, or an array (rows, columns).",
-        ) from error
-
-
-def _of_array(array: NDArray[Any], columns: Sequence[str]) -> pa.Table:
-    """An array with the training columns in their order; NaN is missing."""
-    import pyarrow as pa
-
-    if array.ndim != 2 or array.shape[1] != len(columns):
-        raise UsageError(
-            f"an array of shape {array.shape} does not have the training table's {len(columns)} columns",
-            where="the data",
-            fix=f"Its columns have to be: {listed(columns)}.",
-        )
-    # One copy to column order, so that no column needs its own.
-    array = np.asfortranarray(array)
-    return pa.table({name: _as_column(array[:, number]) for number, name in enumerate(columns)})
-
-
-def _as_column(values: Any) -> Any:
-    """A column of a dict, an array or a data frame as an Arrow array."""
-    import pyarrow as pa
-
-    if isinstance(values, (pa.Array, pa.ChunkedArray)):
-        return values
-    if hasattr(values, "asnumpy"):
-        values = values.asnumpy()
-    elif hasattr(values, "to_arrow"):
-        return values.to_arrow()
-    elif hasattr(values, "to_numpy"):
-        values = values.to_numpy()
-    return pa.array(values, from_pandas=True)

@@ -135,6 +135,8 @@ class ImageRows:
         self._images = images
         self._files = Files()
 
+    notes: Sequence[str] = ()
+
     @property
     def ignored(self) -> Sequence[str]:
         """Files that are not images."""

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.columns import Indices, labels_of
-from trainer.data.labels import Labels
-from trainer.data.read import read_table
-from trainer.data.schema import Rows, Schema, check_column
+from trainer.data.tables.labels import Labels
+from trainer.data.tables.learn import Wanted, learn_schema
+from trainer.data.tables.schema import Rows, Schema
+from trainer.data.tables.stream import open_stream, whole
+from trainer.data.tables.values import Indices, column_of
 from trainer.errors import UsageError, listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from trainer.data.table_options import TableOptions
+    from trainer.data.tables.options import TableOptions
 
 NAMES = {"train": "training", "validation": "validation", "test": "test"}
 
@@ -34,6 +37,8 @@ class TableSplits:
     train_rows: Indices
     validation_rows: Indices | None
     test_rows: Indices | None
+    notes: Sequence[str] = ()
+    """What the user should know about how the table was understood, a line each."""
 
 
 def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
@@ -44,36 +49,28 @@ def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
     """
     assert options.data is not None  # noqa: S101  the caller has generated data otherwise
     where = str(options.data)
-    table = read_table(options.data)
-    if options.label is None:
-        raise UsageError(
-            "no label column is given",
-            where="--label",
-            fix=f"Columns: {listed(table.column_names)}.",
-        )
-    check_column(options.label, table.column_names, option="--label", where=where)
+    with closing(open_stream(where, delimiter=options.delimiter)) as stream:
+        names, untyped, notes = list(stream.names), stream.untyped, list(stream.notes)
+        if options.label is None:
+            raise UsageError("no label column is given", where="--label", fix=f"Columns: {listed(names)}.")
+        wanted = _wanted(options, options.label)
+        targets = [options.label, *([] if options.sample_weight is None else [options.sample_weight])]
+        # The columns that are ignored are not read: whatever is wrong with them does not matter.
+        table = whole(stream, [*wanted.chosen(names, where=where), *targets])
     # The classes come from the whole file: the stratified split needs them, and nothing is estimated from them.
-    values = labels_of(table, options.label, None, where=where)
+    values = column_of(table, options.label)
     labels = Labels.learn(options.label, values, options.positive_class, where=where)
     parts = _cut(options, seed, labels.encode(options.label, values, where=where))
-    schema = Schema.learn(
-        table,
-        label=options.label,
-        positive_class=labels.positive,
-        features=options.features,
-        ignore=options.ignore,
-        categorical=options.categorical,
-        sample_weight=options.sample_weight,
-        standardize=options.standardize,
-        where=where,
-        rows=parts["train"],
-    )
+    # What is left out was not read.
+    wanted = replace(wanted, features=(), ignore=(), positive_class=labels.positive)
+    learned = learn_schema(table, wanted, untyped=untyped, where=where, rows=parts["train"])
+    schema = learned.schema
     files = {"validation": options.validation_data, "test": options.test_data}
     rows: dict[str, Rows | None] = {}
     for split, name in NAMES.items():
         path = files.get(split)
         if path is not None:
-            rows[split] = _encoded(schema, read_table(path, text=schema.text_names), str(path), split)
+            rows[split] = _encoded(schema, _of_file(path, schema, options.delimiter), str(path), split)
         elif split in parts:
             rows[split] = _encoded(schema, table, f"the {name} rows of {where}", split, parts[split])
         else:
@@ -88,7 +85,29 @@ def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
         parts["train"],
         parts.get("validation"),
         parts.get("test"),
+        (*notes, *learned.notes),
     )
+
+
+def _wanted(options: TableOptions, label: str) -> Wanted:
+    return Wanted(
+        label=label,
+        positive_class=options.positive_class,
+        features=options.features,
+        ignore=options.ignore,
+        categorical=options.categorical,
+        numeric=options.numeric,
+        sample_weight=options.sample_weight,
+        standardize=options.standardize,
+    )
+
+
+def _of_file(path: Path, schema: Schema, delimiter: str | None) -> pa.Table:
+    """The schema's columns in a validation or test file, those that it has."""
+    with closing(open_stream(str(path), delimiter=delimiter)) as stream:
+        wanted = [*(column.name for column in schema.columns), schema.label]
+        wanted += [] if schema.weight is None else [schema.weight]
+        return whole(stream, [name for name in wanted if name in stream.names])
 
 
 def _encoded(schema: Schema, table: pa.Table, where: str, split: str, indices: Indices | None = None) -> Rows:
@@ -164,7 +183,7 @@ def describe(splits: TableSplits) -> list[str]:
     parts = {name: getattr(splits, split) for split, name in NAMES.items()}
     present: dict[str, Rows] = {name: rows for name, rows in parts.items() if rows is not None}
     kinds = [column.kind for column in schema.columns]
-    counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("numeric", "boolean", "text") if kind in kinds)
+    counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("number", "flag", "category") if kind in kinds)
     lines = [
         "rows: " + ", ".join(f"{len(rows.features)} {name} ({_rate(rows)} positive)" for name, rows in present.items()),
         f"columns: {counted} → {len(schema.feature_names)} inputs",
@@ -172,11 +191,11 @@ def describe(splits: TableSplits) -> list[str]:
     ]
     for what, counts in (
         ("missing values", _total(present, "missing")),
-        ("texts that do not occur in the training rows", _total(present, "unseen")),
+        ("categories that do not occur in the training rows", _total(present, "unseen")),
     ):
         if counts:
             lines.append(f"{what}: " + listed((f"{name} {count}" for name, count in counts.items()), limit=8))
-    return lines
+    return [*lines, *splits.notes]
 
 
 def _rate(rows: Rows) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.columns import as_text
+from trainer.data.tables.values import check_flat, distinct
+from trainer.data.tables.vocabulary import MISSING, Form, Vocabulary, form_of, spelled
 from trainer.errors import UsageError, listed
 
 if TYPE_CHECKING:
@@ -21,18 +23,28 @@ POSITIVE_WORDS = ("yes", "y", "true", "t", "positive", "pos", "1")
 
 @dataclass(frozen=True)
 class Labels:
-    """The two classes as text; `positive` is 1."""
+    """The two classes as text; `positive` is 1. `form` says which spellings of a class are the same."""
 
     negative: str
     positive: str
+    form: Form = "written"
 
     @classmethod
     def learn(cls, name: str, values: pa.ChunkedArray, positive_class: str | None, *, where: str) -> Labels:
         """The classes in the label column. Raises UsageError unless it has two classes and no missing value."""
-        text = as_text(values)
-        _check_missing(name, text, where)
-        counts = {entry["values"]: entry["counts"] for entry in text.value_counts().to_pylist()}
-        classes = in_order(list(counts))
+        check_flat(name, values, where=where)
+        numbers, texts = distinct(values)
+        present = Counter(dict(zip(*map(list, np.unique(numbers, return_counts=True)), strict=True)))
+        written = {text: present[number] for number, text in enumerate(texts) if present[number]}
+        if None in written:
+            raise _missing(name, np.array([text is None for text in texts])[numbers], where)
+        known = [text for text in written if text is not None]
+        form = form_of(known)
+        classes = in_order(spelled(known, form))
+        counts = dict.fromkeys(classes, 0)
+        vocabulary = Vocabulary(classes, form)
+        for text in known:
+            counts[classes[vocabulary.place(text, typed=False)]] += int(written[text])
         if len(classes) != 2:
             shown = listed((f"{value!r} ({counts[value]} rows)" for value in classes), limit=10)
             many = "one class" if len(classes) == 1 else f"{len(classes)} classes"
@@ -40,36 +52,33 @@ class Labels:
                 f"the label column {name!r} has {many}: {shown}", where=where, fix="Two classes are needed."
             )
         if positive_class is None:
-            return cls(*classes)
-        equal = [value for value in classes if _same(value, positive_class)]
-        match = positive_class if positive_class in classes else next(iter(equal), None)
-        if match is None:
+            return cls(classes[0], classes[1], form)
+        place = vocabulary.place(positive_class.strip(), typed=True)
+        if place < 0:
             raise UsageError(
                 f"{positive_class!r} is not a class of column {name!r}",
                 where="--positive-class",
                 fix=f"Its classes are {listed(map(repr, classes))}.",
             )
-        return cls(next(value for value in classes if value != match), match)
+        return cls(classes[1 - place], classes[place], form)
 
     def encode(self, name: str, values: pa.ChunkedArray, *, where: str) -> NDArray[np.float32]:
         """0 and 1 as float32 (rows,). Raises UsageError for a missing label and for an unknown class."""
-        import pyarrow as pa
-        from pyarrow import compute
-
-        text = as_text(values)
-        _check_missing(name, text, where)
-        place = compute.fill_null(compute.index_in(text, pa.array([self.negative, self.positive])), -1)
-        numbers = place.to_numpy(zero_copy_only=False)
-        unknown = np.flatnonzero(numbers < 0)
+        check_flat(name, values, where=where)
+        places = Vocabulary((self.negative, self.positive), self.form).places(values)
+        if (places == MISSING).any():
+            raise _missing(name, places == MISSING, where)
+        unknown = np.flatnonzero(places < 0)
         if len(unknown):
             row = int(unknown[0])
+            numbers, texts = distinct(values.slice(row, 1))
             raise UsageError(
-                f"the label in column {name!r} is {text[row].as_py()!r}",
+                f"the label in column {name!r} is {texts[int(numbers[0])]!r}",
                 row=row + 1,
                 where=where,
                 fix=f"The classes are {self.negative!r} and {self.positive!r}.",
             )
-        labels: NDArray[np.float32] = numbers.astype(np.float32)
+        labels: NDArray[np.float32] = places.astype(np.float32)
         return labels
 
 
@@ -88,19 +97,8 @@ def in_order(classes: list[str]) -> list[str]:
     return sorted(classes, key=lambda value: (numbers[value], value))
 
 
-def _same(value: str, wanted: str) -> bool:
-    wanted = wanted.strip()
-    if value == wanted or (value in ("true", "false") and value == wanted.lower()):
-        return True
-    try:
-        return float(value) == float(wanted)
-    except ValueError:
-        return False
-
-
-def _check_missing(name: str, text: pa.ChunkedArray, where: str) -> None:
-    if text.null_count:
-        row = int(np.flatnonzero(text.is_null().to_numpy(zero_copy_only=False))[0])
-        raise UsageError(
-            f"the label in column {name!r} is missing", row=row + 1, where=where, fix="Fill it in, or drop the row."
-        )
+def _missing(name: str, missing: NDArray[np.bool_], where: str) -> UsageError:
+    row = int(np.flatnonzero(missing)[0])
+    return UsageError(
+        f"the label in column {name!r} is missing", row=row + 1, where=where, fix="Fill it in, or drop the row."
+    )

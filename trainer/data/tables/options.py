@@ -6,9 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _delimiter(value: object) -> object:
+    """A tab by its name, as a shell makes it hard to type."""
+    return "\t" if value in ("tab", "\\t") else value
+
+
+Delimiter = Annotated[str, BeforeValidator(_delimiter), Field(pattern=r"^[\t -~]$", max_length=1)]
 
 
 @dataclass
@@ -20,7 +28,13 @@ class TableOptions:
     positive_class: Annotated[str | None, Field(description="The label value that counts as 1.")] = None
     features: Annotated[tuple[str, ...], Field(description="Columns to learn from; all others are ignored.")] = ()
     ignore: Annotated[tuple[str, ...], Field(description="Columns to ignore.")] = ()
-    categorical: Annotated[tuple[str, ...], Field(description="Columns of numbers to treat as categories.")] = ()
+    categorical: Annotated[
+        tuple[str, ...], Field(description="Columns to treat as categories, whatever they hold.")
+    ] = ()
+    numeric: Annotated[tuple[str, ...], Field(description="Columns of text to treat as numbers.")] = ()
+    delimiter: Annotated[
+        Delimiter | None, Field(description="What separates the values of a CSV file; found if not given.")
+    ] = None
     validation_data: Annotated[Path | None, Field(description="A validation file, instead of a split.")] = None
     validation_split: Annotated[Fraction, Field(description="The fraction of the rows kept for validation.")] = 0.2
     test_data: Annotated[Path | None, Field(description="A test file, instead of a split.")] = None

@@ -1,0 +1,1 @@
+"""Tables: from files and data frames to rows of numbers."""

@@ -1,0 +1,86 @@
+"""Categories: one input for each, and one for missing values if the training rows have any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.tables.kinds.counts import Counts
+from trainer.data.tables.values import check_flat, distinct
+from trainer.data.tables.vocabulary import MISSING, UNSEEN, Form, Vocabulary, form_of, spelled
+from trainer.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_CATEGORIES = 1000
+MISSING_NAME = "(missing)"
+
+
+@dataclass(frozen=True)
+class Category:
+    """A column of categories. `form` says which spellings of a category are the same."""
+
+    name: str
+    categories: tuple[str, ...] = ()
+    form: Form = "written"
+    missing_category: bool = False
+    """Whether missing values have an input of their own; otherwise they are all zeros."""
+    kind: Literal["category"] = "category"
+
+    @classmethod
+    def learn(cls, name: str, values: pa.ChunkedArray, *, where: str) -> Category:
+        """Learns from the training rows. Raises UsageError for lists, structs and bytes, and too many categories."""
+        check_flat(name, values, where=where, fix=f"Add --ignore {name}.")
+        numbers, words = distinct(values)
+        present = {words[number] for number in np.unique(numbers)}
+        texts = [text for text in present if text is not None]
+        if not texts:
+            raise UsageError(f"column {name!r} is all missing", where=where, fix=f"Add --ignore {name}.")
+        form = form_of(texts)
+        categories = tuple(spelled(texts, form))
+        if len(categories) > MOST_CATEGORIES:
+            raise UsageError(
+                f"column {name!r} has {len(categories)} different values, too many for categories",
+                where=where,
+                fix=f"Add --ignore {name}.",
+            )
+        return cls(name, categories, form, missing_category=None in present)
+
+    @property
+    def width(self) -> int:
+        """The number of net inputs."""
+        return len(self.categories) + self.missing_category
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The names of the inputs, such as `colour=red`."""
+        values = [*self.categories, MISSING_NAME] if self.missing_category else self.categories
+        return [f"{self.name}={value}" for value in values]
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.categories, self.form)
+
+    def encode(self, values: pa.ChunkedArray, target: NDArray[np.float32], *, where: str) -> Counts:
+        """Writes the inputs of each row to `target` (rows, width), which is zero. An unseen category stays zero.
+
+        Raises UsageError for lists, structs and bytes.
+        """
+        check_flat(self.name, values, where=where)
+        places = self._vocabulary.places(values)
+        rows = np.flatnonzero(places >= 0)
+        target[rows, places[rows]] = 1.0
+        missing = places == MISSING
+        if self.missing_category:
+            target[missing, len(self.categories)] = 1.0
+        return Counts(int(missing.sum()), int((places == UNSEEN).sum()))
+
+    def check(self) -> str | None:
+        """What is wrong with values that were read from a file, or None."""
+        repeated = len(set(self.categories)) < len(self.categories)
+        return f"column {self.name!r} has a category twice" if repeated else None

@@ -1,0 +1,65 @@
+"""True and false: 1 and 0; a missing one becomes the share of true in the training rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.tables.kinds.counts import Counts
+from trainer.data.tables.values import distinct
+from trainer.data.tables.vocabulary import MISSING, UNSEEN, Vocabulary
+from trainer.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A column of true and false, in any case, also written 1 and 0. `mean` is the share of true in training."""
+
+    name: str
+    mean: float = 0.5
+    kind: Literal["flag"] = "flag"
+
+    @classmethod
+    def learn(cls, name: str, values: pa.ChunkedArray, *, where: str) -> Flag:
+        """Learns from the training rows. Raises UsageError if a value is neither true nor false."""
+        target = np.zeros((len(values), 1), np.float32)
+        missing = cls(name, float("nan")).encode(values, target, where=where).missing
+        if missing == len(values):
+            raise UsageError(f"column {name!r} is all missing", where=where, fix=f"Add --ignore {name}.")
+        return cls(name, float(np.nanmean(target, dtype=np.float64)))
+
+    @property
+    def width(self) -> int:
+        """The number of net inputs."""
+        return 1
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The name of the input."""
+        return [self.name]
+
+    def encode(self, values: pa.ChunkedArray, target: NDArray[np.float32], *, where: str) -> Counts:
+        """Writes the input of each row to `target` (rows, 1). Raises UsageError for other values."""
+        places = Vocabulary(("false", "true"), "truth").places(values)
+        unknown = np.flatnonzero(places == UNSEEN)
+        if len(unknown):
+            row = int(unknown[0])
+            numbers, texts = distinct(values.slice(row, 1))
+            raise UsageError(
+                f"{texts[int(numbers[0])]!r} in the column {self.name!r} of true and false",
+                row=row + 1,
+                where=where,
+                fix="Write true, false, 1 or 0, or leave it empty.",
+            )
+        target[:, 0] = np.where(places == MISSING, self.mean, places)
+        return Counts(int((places == MISSING).sum()))
+
+    def check(self) -> str | None:
+        """What is wrong with values that were read from a file, or None."""
+        return None if 0 <= self.mean <= 1 else f"column {self.name!r} has no usable mean"

@@ -1,0 +1,90 @@
+"""Numbers: standardised by the training rows; a missing one becomes their mean."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.tables.kinds.counts import Counts
+from trainer.data.tables.values import numbers_of
+from trainer.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A column of numbers. `mean` and `deviation` are those of the training rows, in the column's unit."""
+
+    name: str
+    mean: float = 0.0
+    deviation: float = 1.0
+    standardize: bool = True
+    """Whether the net gets (value - mean) / deviation instead of the value."""
+    zero_one: bool = False
+    """Whether all training values are 0 or 1: then true and false are those."""
+    kind: Literal["number"] = "number"
+
+    @classmethod
+    def learn(cls, name: str, values: pa.ChunkedArray, *, standardize: bool, where: str) -> Number:
+        """Learns from the training rows. Raises UsageError for text, and for numbers without a finite mean."""
+        numbers = numbers_of(name, values, where=where)
+        present = numbers[~np.isnan(numbers)]
+        if not len(present):
+            raise UsageError(f"column {name!r} is all missing", where=where, fix=f"Add --ignore {name}.")
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, deviation = float(present.mean()), float(present.std())
+        if not (math.isfinite(mean) and math.isfinite(deviation)):
+            raise UsageError(
+                f"the numbers of column {name!r} are too large for a mean and a deviation",
+                where=where,
+                fix=f"Scale them down, or add --ignore {name}.",
+            )
+        if deviation <= abs(mean) * 1e-12:
+            # Constant up to rounding; dividing by such a deviation would amplify the rounding to noise.
+            mean, deviation = float(present[0]), 1.0
+        zero_one = bool(np.isin(present, (0, 1)).all())
+        return cls(name, mean, deviation, standardize, zero_one)
+
+    @property
+    def width(self) -> int:
+        """The number of net inputs."""
+        return 1
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The name of the input."""
+        return [self.name]
+
+    def encode(self, values: pa.ChunkedArray, target: NDArray[np.float32], *, where: str) -> Counts:
+        """Writes the input of each row to `target` (rows, 1).
+
+        Raises UsageError for text, infinity, and numbers beyond float32.
+        """
+        numbers = numbers_of(self.name, values, where=where, truth=self.zero_one)
+        missing = np.isnan(numbers)
+        numbers = np.where(missing, self.mean, numbers)
+        if self.standardize:
+            numbers = (numbers - self.mean) / self.deviation
+        too_large = np.flatnonzero(np.abs(numbers) > LARGEST)
+        if len(too_large):
+            raise UsageError(
+                f"column {self.name!r} is too large for a 32-bit number",
+                row=int(too_large[0]) + 1,
+                where=where,
+                fix="Scale the column down, or correct the value.",
+            )
+        target[:, 0] = numbers
+        return Counts(int(missing.sum()))
+
+    def check(self) -> str | None:
+        """What is wrong with values that were read from a file, or None."""
+        usable = math.isfinite(self.mean) and math.isfinite(self.deviation) and self.deviation > 0
+        return None if usable else f"column {self.name!r} has no usable mean and deviation"

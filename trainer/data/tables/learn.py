@@ -1,0 +1,183 @@
+"""Decides what each column is: one function over the values of the training rows, whatever file they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trainer.data.tables.kinds import Category, Column, Flag, Number
+from trainer.data.tables.labels import Labels
+from trainer.data.tables.schema import Schema, check_column
+from trainer.data.tables.values import (
+    Indices,
+    check_flat,
+    cleaned,
+    column_of,
+    is_number,
+    is_text,
+    reads_as_numbers,
+    rows_of_the_table,
+    stray_text,
+)
+from trainer.data.tables.vocabulary import form_of
+from trainer.errors import UsageError, listed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOSTLY_NUMBERS = 0.9
+"""If at least this share of the values of a CSV column are numbers, other text in it counts as a mistake."""
+MOSTLY_DISTINCT = 0.5
+"""If the distinct values of a text column are at least this share of its rows, the user is told."""
+FEW_VALUES = 20
+FORMATTED = r"[+-]?\s*[$€£¥]?\s*[+-]?(\d{1,3}([,.' ]\d{3})+([.,]\d+)?|\d+([.,]\d+)?)\s*([%$€£¥]|EUR|USD)?"
+"""Numbers with a currency, a percent sign, separators of thousands or a decimal comma."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user says about the columns; the names are those of the table."""
+
+    label: str
+    positive_class: str | None = None
+    features: Sequence[str] = ()
+    ignore: Sequence[str] = ()
+    categorical: Sequence[str] = ()
+    numeric: Sequence[str] = ()
+    sample_weight: str | None = None
+    standardize: bool = True
+
+    def chosen(self, known: Sequence[str], *, where: str) -> list[str]:
+        """The columns to learn from. Raises UsageError for a name that is not one of the `known`."""
+        check_column(self.label, known, option="--label", where=where)
+        lists = {"features": self.features, "ignore": self.ignore}
+        for option, names in (lists | {"categorical": self.categorical, "numeric": self.numeric}).items():
+            for name in names:
+                check_column(name, known, option=f"--{option}", where=where)
+        both = [name for name in self.categorical if name in self.numeric]
+        if both:
+            raise UsageError(f"{both[0]!r} cannot be both", where="--categorical, --numeric", fix="Remove one.")
+        if self.sample_weight is not None:
+            check_column(self.sample_weight, known, option="--sample-weight", where=where)
+        if self.sample_weight == self.label:
+            raise UsageError("the label cannot also be the weight", where="--sample-weight")
+        for taken, what in ((self.label, "label"), (self.sample_weight, "weight")):
+            if taken in self.features:
+                raise UsageError(f"{taken!r} is the {what} column", where="--features", fix="Remove it.")
+        left_out = {*self.ignore, self.label, self.sample_weight}
+        chosen = [name for name in dict.fromkeys(self.features or known) if name not in left_out]
+        if not chosen:
+            raise UsageError("no column is left to learn from", where=where, fix=f"Columns: {listed(known)}.")
+        return chosen
+
+
+@dataclass
+class Learned:
+    """The schema, and what the user should know about it, a line each."""
+
+    schema: Schema
+    notes: list[str] = field(default_factory=list)
+
+
+def learn_schema(
+    table: pa.Table, wanted: Wanted, *, untyped: bool, where: str = "the table", rows: Indices | None = None
+) -> Learned:
+    """Learns from the training rows only: the whole table, or its `rows` (n,), counted from 0.
+
+    `untyped` says that the table was read as text, so that numbers among it are numbers. Raises UsageError for options
+    and values that cannot be used; row numbers in messages are the table's, from 1.
+    """
+    chosen = wanted.chosen(table.column_names, where=where)
+    notes: list[str] = []
+
+    with rows_of_the_table(rows):
+        columns = tuple(
+            _learn_column(name, column_of(table, name, rows), wanted, untyped=untyped, where=where, notes=notes)
+            for name in chosen
+        )
+        labels = Labels.learn(wanted.label, column_of(table, wanted.label, rows), wanted.positive_class, where=where)
+    return Learned(Schema(columns, wanted.label, labels, wanted.sample_weight), notes)
+
+
+def _learn_column(
+    name: str, values: pa.ChunkedArray, wanted: Wanted, *, untyped: bool, where: str, notes: list[str]
+) -> Column:
+    import pyarrow as pa
+
+    if name in wanted.categorical:
+        return Category.learn(name, values, where=where)
+    if is_number(values.type) or name in wanted.numeric:
+        return Number.learn(name, values, standardize=wanted.standardize, where=where)
+    if pa.types.is_boolean(values.type):
+        return Flag.learn(name, values, where=where)
+    if is_text(values):
+        return _learn_text(name, values, wanted, untyped=untyped, where=where, notes=notes)
+    # Refuses what is neither; dates and times are categories, as they are in a CSV file.
+    check_flat(name, values, where=where, fix=f"Add --ignore {name}.")
+    return _categories(name, values, where=where, notes=notes)
+
+
+def _learn_text(
+    name: str, values: pa.ChunkedArray, wanted: Wanted, *, untyped: bool, where: str, notes: list[str]
+) -> Column:
+    present = len(values) - cleaned(values).null_count
+    if not present:
+        raise UsageError(f"column {name!r} is all missing", where=where, fix=f"Add --ignore {name}.")
+    # Without a look at each distinct value in Python, of which a column of numbers has many.
+    as_numbers = int(reads_as_numbers(values).sum())
+    if untyped and as_numbers == present:
+        return Number.learn(name, values, standardize=wanted.standardize, where=where)
+    if untyped and _are_flags(values):
+        return Flag.learn(name, values, where=where)
+    if as_numbers >= MOSTLY_NUMBERS * present:
+        if untyped:
+            raise stray_text(name, values, where=where)
+        notes.append(
+            f"column {name} is text, so it is a category although it holds numbers; "
+            f"--numeric {name} takes it as numbers"
+        )
+    _refuse_formatted(name, values, where=where)
+    return _categories(name, values, where=where, notes=notes)
+
+
+def _are_flags(values: pa.ChunkedArray) -> bool:
+    """Whether all are true or false, some of them perhaps written as 1 and 0."""
+    from pyarrow import compute
+
+    words = compute.unique(values)
+    if len(words) > FEW_VALUES:
+        return False
+    return form_of([text for text in cleaned(words).to_pylist() if text is not None]) == "truth"
+
+
+def _refuse_formatted(name: str, values: pa.ChunkedArray, *, where: str) -> None:
+    """Raises UsageError if nearly all texts are numbers in another notation than a program's."""
+    from pyarrow import compute
+
+    text = cleaned(values)
+    formatted = compute.fill_null(compute.match_substring_regex(text, f"^(?:{FORMATTED})$"), False)
+    formatted = formatted.to_numpy(zero_copy_only=False).astype(bool)
+    plainly = reads_as_numbers(values)
+    rows = np.flatnonzero(formatted & ~plainly)
+    if not len(rows) or (formatted | plainly).sum() < MOSTLY_NUMBERS * (len(text) - text.null_count):
+        return
+    raise UsageError(
+        f"column {name!r} holds numbers with signs or separators, such as {text[int(rows[0])].as_py()!r}",
+        where=where,
+        row=int(rows[0]) + 1,
+        fix=f"Write them plainly, such as 1234.5, or add --categorical {name} or --ignore {name}.",
+    )
+
+
+def _categories(name: str, values: pa.ChunkedArray, *, where: str, notes: list[str]) -> Category:
+    column = Category.learn(name, values, where=where)
+    count, rows = len(column.categories), len(values)
+    if count > FEW_VALUES and count >= MOSTLY_DISTINCT * rows:
+        notes.append(
+            f"column {name} has {count} different values in {rows} training rows, each an input of its own; "
+            f"--ignore {name} leaves it out"
+        )
+    return column

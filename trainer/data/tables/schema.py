@@ -1,0 +1,153 @@
+"""The schema of a table: learned from the training rows, applied to all others."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from trainer.data.tables.kinds import Column
+from trainer.data.tables.labels import Labels
+from trainer.data.tables.values import (
+    Indices,
+    cleaned,
+    column_of,
+    is_text,
+    numbers_of,
+    reads_as_numbers,
+    rows_of_the_table,
+)
+from trainer.errors import UsageError, did_you_mean, listed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Encoded rows on the host: features (n, d) and, if the table has them, labels and weights (n,), all float32."""
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.float32] | None
+    weights: NDArray[np.float32] | None
+    unseen: Mapping[str, int]
+    """How many values of each text column do not occur in the training rows."""
+    missing: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """How many values of each column were missing."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns in order, and the label's classes. Converts to a JSON value and back."""
+
+    columns: tuple[Column, ...]
+    label: str
+    labels: Labels
+    weight: str | None = None
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The names of the net's inputs, `colour=red` for a category."""
+        return [name for column in self.columns for name in column.feature_names]
+
+    def encode(self, table: pa.Table, *, where: str, rows: Indices | None = None) -> Rows:
+        """Encodes all rows of a table, or its `rows` (n,), counted from 0. Extra columns are ignored.
+
+        The label and the weight may be absent. Memory: the result, and one column at a time. Raises UsageError for
+        missing columns, text among numbers, infinite values, unknown labels and invalid weights; row numbers in
+        messages are the table's, from 1.
+        """
+        absent = [column.name for column in self.columns if column.name not in table.column_names]
+        if absent:
+            raise UsageError(
+                f"columns are missing: {listed(absent)}", where=where, fix=f"It has: {listed(table.column_names)}."
+            )
+        size = table.num_rows if rows is None else len(rows)
+        features = np.zeros((size, sum(column.width for column in self.columns)), np.float32)
+        unseen, missing = {}, {}
+        start = 0
+
+        with rows_of_the_table(rows):
+            for column in self.columns:
+                target = features[:, start : start + column.width]
+                start += column.width
+                counts = column.encode(column_of(table, column.name, rows), target, where=where)
+                unseen.update({column.name: counts.unseen} if counts.unseen else {})
+                missing.update({column.name: counts.missing} if counts.missing else {})
+            labels = weights = None
+            if self.label in table.column_names:
+                labels = self.labels.encode(self.label, column_of(table, self.label, rows), where=where)
+            if self.weight is not None and self.weight in table.column_names:
+                weights = _weights(self.weight, column_of(table, self.weight, rows), where=where)
+        return Rows(features, labels, weights, unseen, missing)
+
+    def to_json(self) -> dict[str, Any]:
+        """The schema as a JSON value."""
+        return {"version": VERSION, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Schema:
+        """The schema that `to_json` returned; raises UsageError for anything else."""
+        if not isinstance(value, dict) or "version" not in value:
+            raise UsageError("it is not a schema", where="schema")
+        if value["version"] != VERSION:
+            older = isinstance(value["version"], int) and value["version"] < VERSION
+            raise UsageError(
+                f"its version is {value['version']!r}, not {VERSION}",
+                where="schema",
+                # Version 1 does not say which spellings of a category are the same.
+                fix="Train the model again." if older else "Update gluon-trainer.",
+            )
+        try:
+            schema: Schema = TypeAdapter(cls).validate_python({key: value[key] for key in value if key != "version"})
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise UsageError(f"{place}: {first['msg']}", where="schema") from error
+        for column in schema.columns:
+            wrong = column.check()
+            if wrong is not None:
+                raise UsageError(wrong, where="schema")
+        if len({column.name for column in schema.columns}) < len(schema.columns) or not schema.columns:
+            raise UsageError("its columns need unique names", where="schema")
+        if schema.labels.negative == schema.labels.positive:
+            raise UsageError("its two classes are the same", where="schema")
+        return schema
+
+
+def check_column(name: str, known: Sequence[str], *, option: str, where: str) -> None:
+    """Raises UsageError listing the columns if `name` is not one of them."""
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise UsageError(
+            f"there is no column {name!r} for {option}", where=where, fix=f"Columns: {listed(known)}. {hint}".strip()
+        )
+
+
+def _weights(name: str, values: pa.ChunkedArray, *, where: str) -> NDArray[np.float32]:
+    if is_text(values):
+        text = cleaned(values)
+        invalid = np.flatnonzero(~reads_as_numbers(values) & ~text.is_null().to_numpy().astype(bool))
+        if len(invalid):
+            raise UsageError(
+                f"the weight in column {name!r} is {text[int(invalid[0])].as_py()!r}",
+                row=int(invalid[0]) + 1,
+                where=where,
+                fix="Weights are numbers ≥ 0.",
+            )
+    weights = numbers_of(name, values, where=where)
+    bad = np.flatnonzero(np.isnan(weights) | (weights < 0))
+    if len(bad):
+        row = int(bad[0])
+        what = "missing" if np.isnan(weights[row]) else f"{weights[row]:g}"
+        raise UsageError(f"the weight in column {name!r} is {what}", row=row + 1, where=where, fix="Weights are ≥ 0.")
+    if weights.sum() == 0:
+        raise UsageError(f"the weights in column {name!r} are all 0", where=where)
+    return weights.astype(np.float32)

@@ -1,0 +1,275 @@
+"""What a stored value means: plain Arrow types, words for missing, numbers, truth values, dates and times."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Indices = NDArray[np.int64]
+"""Row numbers, from 0."""
+MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
+"""Text that means a missing value, without surrounding white space."""
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?[iI]nf(inity)?$"
+"""Text that is a number, for RE2 and for Python with re.ASCII."""
+_NUMBER = re.compile(NUMBER, re.ASCII)
+_WHOLE = re.compile(r"([+-]?)0*(\d+)(?:\.0*)?", re.ASCII)
+_MOMENT = re.compile(
+    r"(?P<date>\d{4}-\d\d-\d\d)?(?P<gap>[ T])?(?P<time>\d\d:\d\d(?::\d\d)?)?(?:\.(?P<fraction>\d{1,9}))?"
+    r"(?P<zone>Z|[+-]\d\d:?\d\d)?",
+    re.ASCII,
+)
+
+
+@contextmanager
+def rows_of_the_table(rows: Indices | None) -> Iterator[None]:
+    """Makes errors in the selected `rows` (n,) name the row of the whole table, which is the one to look up."""
+    try:
+        yield
+    except UsageError as error:
+        if rows is None or error.row is None:
+            raise
+        row = int(rows[error.row - 1]) + 1
+        raise UsageError(error.what, where=error.where, fix=error.fix, row=row) from error
+
+
+# ---- Arrow's types --------------------------------------------------------------------------------------------------
+
+
+def plain(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
+    """The values without an encoding: dictionaries, large and view strings as strings, half floats as float32."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    values = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+    if pa.types.is_dictionary(values.type):
+        # Decoded first to its own type: Arrow has no cast from a dictionary of large strings to strings.
+        values = compute.cast(values, values.type.value_type)
+    if is_run_end_encoded(values.type):
+        values = pa.chunked_array([compute.run_end_decode(chunk) for chunk in values.chunks], values.type.value_type)
+    if pa.types.is_large_string(values.type) or str(values.type) == "string_view":
+        return compute.cast(values, pa.string())
+    if pa.types.is_float16(values.type):
+        # Through numpy, because older pyarrow cannot cast half floats; NaN is missing, as everywhere.
+        return pa.chunked_array([pa.array(values.to_numpy().astype(np.float32), from_pandas=True)])
+    return values
+
+
+def column_of(table: pa.Table, name: str, rows: Indices | None = None) -> pa.ChunkedArray:
+    """A column, or `rows` (n,) of it, in plain types."""
+    # Before the rows are taken, which Arrow cannot do with every type.
+    values = plain(table.column(name))
+    return values if rows is None else values.take(rows)
+
+
+def is_run_end_encoded(kind: Any) -> bool:
+    """Whether the type stores runs of equal values."""
+    return str(kind).startswith("run_end_encoded")
+
+
+def is_text(values: pa.ChunkedArray) -> bool:
+    """Whether the values are plain strings."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(values.type))
+
+
+def is_number(kind: Any) -> bool:
+    """Whether an Arrow type is integers, floats or decimals."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def check_flat(name: str, values: pa.ChunkedArray, *, where: str, fix: str = "") -> None:
+    """Raises UsageError for lists, structs, bytes and durations, which are neither classes nor categories."""
+    import pyarrow as pa
+
+    kind = values.type
+    flat = pa.types.is_primitive(kind) or pa.types.is_string(kind) or pa.types.is_null(kind) or is_number(kind)
+    if not flat or pa.types.is_duration(kind) or pa.types.is_interval(kind):
+        raise UsageError(f"column {name!r} holds {kind}, which is neither numbers nor text", where=where, fix=fix)
+
+
+# ---- text -----------------------------------------------------------------------------------------------------------
+
+
+def cleaned(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text without surrounding white space; words for missing are null."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    text = compute.utf8_trim_whitespace(values)
+    return compute.if_else(compute.is_in(text, pa.array(MISSING)), pa.scalar(None, pa.string()), text)
+
+
+def distinct(values: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str | None]]:
+    """The number of each value's text (n,), and the distinct texts; a missing value has the text None.
+
+    Text is cleaned. Numbers are written without a needless `.0`, truth values as true and false, dates and times in
+    their shortest ISO form. Costs a look at each distinct value in Python.
+    """
+    import pyarrow as pa
+    from pyarrow import compute
+
+    if pa.types.is_null(values.type):
+        return np.zeros(len(values), np.int64), [None]
+    encoded = values.dictionary_encode().unify_dictionaries()
+    if not encoded.num_chunks:
+        return np.zeros(0, np.int64), []
+    words = encoded.chunk(0).dictionary
+    if is_text(values):
+        texts = cleaned(pa.chunked_array([words])).to_pylist()
+    elif is_number(values.type) and not pa.types.is_decimal(values.type):
+        texts = [of_number(value) for value in words.to_pylist()]
+    else:
+        texts = [key_of(text) for text in compute.cast(words, pa.string()).to_pylist()]
+    numbers = [compute.fill_null(chunk.indices, len(texts)).to_numpy(zero_copy_only=False) for chunk in encoded.chunks]
+    return np.concatenate(numbers).astype(np.int64), [*texts, None]
+
+
+def of_number(value: float | None) -> str | None:
+    """A number as text, 1 for 1.0; None for a missing one."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def reads_as_number(text: str) -> bool:
+    """Whether the text is a number, in ASCII digits and without separators of thousands."""
+    return _NUMBER.match(text) is not None
+
+
+def number_key(text: str) -> str | None:
+    """The text that all spellings of a number share, `1` for `1.0`, `01` and `1e0`; None if it is not a number.
+
+    Whole numbers of any length are exact; others go through float64.
+    """
+    whole = _WHOLE.fullmatch(text)
+    if whole is not None:
+        sign = "-" if whole[1] == "-" and whole[2] != "0" else ""
+        return sign + whole[2]
+    return of_number(float(text)) if reads_as_number(text) else None
+
+
+def truth_key(text: str) -> str | None:
+    """`true` or `false` for them in any case, and for 1 and 0; None for any other text."""
+    lower = text.lower()
+    return lower if lower in ("true", "false") else {"1": "true", "0": "false"}.get(number_key(text) or "")
+
+
+def moment_key(text: str) -> str | None:
+    """The text that all spellings of a date or a time share; None if it is neither in ISO form.
+
+    `2020-01-01T08:00Z` is `2020-01-01 08:00:00+00:00`. Midnight without a zone is the date alone.
+    """
+    found = _MOMENT.fullmatch(text)
+    if found is None or bool(found["gap"]) != bool(found["date"] and found["time"]):
+        return None
+    if not (found["date"] or found["time"]) or ((found["fraction"] or found["zone"]) and not found["time"]):
+        return None
+    time = found["time"] or ""
+    if time:
+        fraction = (found["fraction"] or "").rstrip("0")
+        time = (time if time.count(":") == 2 else f"{time}:00") + (f".{fraction}" if fraction else "")
+    zone = (found["zone"] or "").replace("Z", "+00:00")
+    zone = zone if ":" in zone or not zone else f"{zone[:3]}:{zone[3:]}"
+    if found["date"] and not zone and time in ("", "00:00:00"):
+        return found["date"]
+    return " ".join(part for part in (found["date"], time + zone) if part)
+
+
+def key_of(text: str | None) -> str | None:
+    """The text that all spellings of a number, a truth value, a date or a time share; other text as it is."""
+    if text is None:
+        return None
+    lower = text.lower()
+    return lower if lower in ("true", "false") else number_key(text) or moment_key(text) or text
+
+
+# ---- numbers --------------------------------------------------------------------------------------------------------
+
+
+def numbers_of(name: str, values: pa.ChunkedArray, *, where: str, truth: bool = False) -> NDArray[np.float64]:
+    """The column as float64 (rows,), NaN where it is missing. Integers beyond 2⁵³ are rounded.
+
+    With `truth`, true and false are 1 and 0. Raises UsageError for text, and for infinity.
+    """
+    import pyarrow as pa
+    from pyarrow import compute
+
+    if pa.types.is_boolean(values.type) and truth:
+        values = compute.cast(values, pa.int8())
+    if is_text(values):
+        numbers = _of_text(values, truth=truth)
+        if numbers is None:
+            raise stray_text(name, values, where=where, truth=truth)
+    elif is_number(values.type) or pa.types.is_null(values.type):
+        numbers = compute.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    else:
+        raise UsageError(f"column {name!r} holds {values.type}, not numbers", where=where)
+    infinite = np.isinf(numbers)
+    if infinite.any():
+        row = int(np.flatnonzero(infinite)[0])
+        raise UsageError(
+            f"column {name!r} is infinite", row=row + 1, where=where, fix="Correct it, or leave the field empty."
+        )
+    return numbers
+
+
+def _of_text(values: pa.ChunkedArray, *, truth: bool) -> NDArray[np.float64] | None:
+    """Text as numbers, NaN where it is missing; None if a value is not a number."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    def cast(text: pa.ChunkedArray) -> NDArray[np.float64] | None:
+        numbers: NDArray[np.float64] = compute.cast(text, pa.float64()).to_numpy(zero_copy_only=False)
+        # Arrow reads "-nan" and more as NaN, which only the words for missing may be.
+        return numbers if int(np.isnan(numbers).sum()) == text.null_count else None
+
+    with suppress(pa.ArrowInvalid):
+        # In one pass if no field is empty and none has white space around it.
+        found = cast(values)
+        if found is not None:
+            return found
+    text = cleaned(values)
+    if truth:
+        lower = compute.utf8_lower(text)
+        for word, number in (("true", "1"), ("false", "0")):
+            text = compute.if_else(compute.equal(lower, word), number, text)
+    with suppress(pa.ArrowInvalid):
+        return cast(text)
+    return None
+
+
+def reads_as_numbers(values: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Which values of a text column are numbers; False for missing ones."""
+    from pyarrow import compute
+
+    matches = compute.fill_null(compute.match_substring_regex(cleaned(values), NUMBER), False)
+    result: NDArray[np.bool_] = matches.to_numpy(zero_copy_only=False).astype(bool)
+    return result
+
+
+def stray_text(name: str, values: pa.ChunkedArray, *, where: str, truth: bool = False) -> UsageError:
+    """The error that names the first text among numbers."""
+    text = cleaned(values)
+    good = reads_as_numbers(values) | np.asarray(text.is_null().to_numpy(zero_copy_only=False)).astype(bool)
+    rows = (int(row) for row in np.flatnonzero(~good))
+    row = next(row for row in rows if not (truth and text[row].as_py().lower() in ("true", "false")))
+    return UsageError(
+        f"text {text[row].as_py()!r} in the numeric column {name!r}",
+        row=row + 1,
+        where=where,
+        fix=f"Correct it, or add --ignore {name}, or --categorical {name} if the column is meant as text.",
+    )

@@ -1,0 +1,100 @@
+"""The distinct values of a column of categories or classes, and how other spellings of them are found again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.tables.values import distinct, is_text, key_of, moment_key, number_key, reads_as_number, truth_key
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Form = Literal["written", "number", "truth", "moment"]
+"""Which spellings of text are the same value: only equal ones, or all of a number, of true and false, of a time."""
+UNSEEN, MISSING = -1, -2
+
+
+def form_of(texts: Iterable[str]) -> Form:
+    """The form of the distinct values of a column.
+
+    Numbers that a spelling may tell apart, such as 007 and 1.10, are not `number`: they may be codes or versions.
+    """
+    texts = list(texts)
+    if any(text.lower() in ("true", "false") for text in texts) and all(map(truth_key, texts)):
+        return "truth"
+    if texts and all(map(_is_only_a_number, texts)):
+        return "number"
+    return "moment" if texts and all(map(moment_key, texts)) else "written"
+
+
+def _is_only_a_number(text: str) -> bool:
+    if not reads_as_number(text):
+        return False
+    digits = text.lstrip("+-")
+    leading = len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()
+    _, point, fraction = digits.partition(".")
+    trailing = point and fraction.endswith("0") and fraction.strip("0")
+    return not leading and not trailing
+
+
+def spelled(texts: Iterable[str], form: Form) -> list[str]:
+    """The values behind distinct texts, each once: numbers and truth values in their shortest spelling."""
+    if form in ("number", "truth"):
+        keys = {(number_key if form == "number" else truth_key)(text) or text for text in texts}
+        return sorted(keys)
+    shortest: dict[str, str] = {}
+    for text in sorted(texts, key=lambda text: (len(text), text)):
+        shortest.setdefault((moment_key(text) if form == "moment" else None) or text, text)
+    return sorted(shortest.values())
+
+
+class Vocabulary:
+    """Finds the place of a value among known texts.
+
+    Text has to be equal, or the same number, truth value or time if the form says so. A typed value, such as an
+    integer of a Parquet file, is also found if exactly one of the known texts spells it: 7 is 007.
+    """
+
+    def __init__(self, texts: Sequence[str], form: Form) -> None:
+        self.texts = tuple(texts)
+        self.form = form
+
+    @cached_property
+    def _known(self) -> dict[str, int]:
+        known = {self._key(text): number for number, text in enumerate(self.texts)}
+        if self.form == "number" and set(self.texts) <= {"0", "1"}:
+            known |= {word: known[digit] for word, digit in (("false", "0"), ("true", "1")) if digit in known}
+        return known
+
+    @cached_property
+    def _typed(self) -> dict[str, int]:
+        places: dict[str, list[int]] = {}
+        for number, text in enumerate(self.texts):
+            places.setdefault(key_of(text) or text, []).append(number)
+        return {key: numbers[0] for key, numbers in places.items() if len(numbers) == 1}
+
+    def _key(self, text: str) -> str:
+        if self.form == "number":
+            return number_key(text) or (text.lower() if text.lower() in ("true", "false") else text)
+        if self.form == "truth":
+            return truth_key(text) or text
+        return (moment_key(text) or text) if self.form == "moment" else text
+
+    def place(self, text: str, *, typed: bool) -> int:
+        """The number of the known text that `text` spells, or -1."""
+        found = self._known.get(self._key(text))
+        if found is None and typed:
+            found = self._typed.get(key_of(text) or text)
+        return UNSEEN if found is None else found
+
+    def places(self, values: pa.ChunkedArray) -> NDArray[np.int64]:
+        """The place of each value (n,): -1 if it is not known, -2 if it is missing."""
+        numbers, texts = distinct(values)
+        typed = not is_text(values)
+        table = [MISSING if text is None else self.place(text, typed=typed) for text in texts]
+        return np.array(table, np.int64)[numbers] if len(numbers) else numbers
