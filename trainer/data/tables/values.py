@@ -131,7 +131,10 @@ def distinct(values: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str | Non
     if is_text(values):
         texts = cleaned(pa.chunked_array([words])).to_pylist()
     elif is_number(values.type) and not pa.types.is_decimal(values.type):
-        texts = [of_number(value) for value in words.to_pylist()]
+        # In the shortest form of its own precision: 0.1, not 0.10000000149011612.
+        single = pa.types.is_float32(values.type)
+        found = (float(str(np.float32(value))) if single and value else value for value in words.to_pylist())
+        texts = [of_number(value) for value in found]
     else:
         texts = [key_of(text) for text in compute.cast(words, pa.string()).to_pylist()]
     numbers = [compute.fill_null(chunk.indices, len(texts)).to_numpy(zero_copy_only=False) for chunk in encoded.chunks]
