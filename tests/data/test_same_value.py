@@ -17,8 +17,8 @@ from trainer import UsageError
 from trainer.data.tables.learn import Wanted, learn_schema
 from trainer.data.tables.memory import as_table
 from trainer.data.tables.options import TableOptions
+from trainer.data.tables.reading import open_stream, whole
 from trainer.data.tables.splits import load_splits
-from trainer.data.tables.stream import open_stream, whole
 from trainer.data.tables.values import key_of, moment_key, number_key
 
 words = st.text(st.sampled_from("aBé;,\"' 01.:-"), min_size=1, max_size=5).map(str.strip).filter(bool)

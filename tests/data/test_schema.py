@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from trainer import UsageError
 from trainer.data.tables.learn import Wanted, learn_schema
+from trainer.data.tables.reading import open_stream, whole
 from trainer.data.tables.schema import Schema
-from trainer.data.tables.stream import open_stream, whole
 
 
 def learn(table, label="y", *, untyped=True, rows=None, **options):

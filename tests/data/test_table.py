@@ -18,8 +18,8 @@ from trainer import UsageError
 from trainer.data.tables import csv_rows
 from trainer.data.tables.learn import Wanted, learn_schema
 from trainer.data.tables.options import TableOptions
+from trainer.data.tables.reading import open_stream, whole
 from trainer.data.tables.splits import describe, load_splits
-from trainer.data.tables.stream import open_stream, whole
 
 
 def learn(table, label="y", *, untyped=True, **options):

@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from trainer.data.tables.kinds import Category, Column, Flag, Number
     from trainer.data.tables.labels import Labels
     from trainer.data.tables.options import TableOptions
+    from trainer.data.tables.reading import open_stream
     from trainer.data.tables.schema import Rows, Schema
     from trainer.data.tables.splits import TableSplits, describe, load_splits
-    from trainer.data.tables.stream import TableStream, open_stream
+    from trainer.data.tables.stream import TableStream
 
 __all__ = [
     "Batch",
@@ -44,6 +45,7 @@ __getattr__, __dir__ = exports(
         "trainer.data.tables.options": ("TableOptions",),
         "trainer.data.tables.schema": ("Rows", "Schema"),
         "trainer.data.tables.splits": ("TableSplits", "describe", "load_splits"),
-        "trainer.data.tables.stream": ("TableStream", "open_stream"),
+        "trainer.data.tables.reading": ("open_stream",),
+        "trainer.data.tables.stream": ("TableStream",),
     },
 )

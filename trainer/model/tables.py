@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from trainer.data.tables.csv_header import check_unique
 from trainer.data.tables.memory import as_table
+from trainer.data.tables.reading import open_stream
 from trainer.data.tables.schema import Schema
-from trainer.data.tables.stream import TableStream, open_stream
+from trainer.data.tables.stream import TableStream
 from trainer.data.tables.values import plain, rows_of_the_table
 from trainer.errors import UsageError, choose_from, did_you_mean, listed
 from trainer.model.interface import Encoded, ModelInterface, RowSource

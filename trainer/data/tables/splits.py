@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from trainer.data.tables.labels import Labels
 from trainer.data.tables.learn import Wanted, learn_schema
+from trainer.data.tables.reading import open_stream, whole
 from trainer.data.tables.schema import Rows, Schema
-from trainer.data.tables.stream import open_stream, whole
 from trainer.data.tables.values import Indices, column_of
 from trainer.errors import UsageError, listed
 
