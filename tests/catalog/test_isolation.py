@@ -1,12 +1,10 @@
 """Third-party packages that are broken or blocked: the list names them, and all other commands work."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
-from packages import install, trainer
+from packages import in_process as trainer
+from packages import install
 
 from trainer import API_VERSION, Plugin, Task, UsageError, fit
 from trainer.catalog import api_version, class_check, registry
@@ -113,15 +111,7 @@ def test_every_other_command_continues(site, arguments, tmp_path):
 
 
 def blocked(names, *arguments, site, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "trainer", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(site), BLOCK_LIST: names},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return trainer(*arguments, path=[site] if site else [], cwd=cwd, **{BLOCK_LIST: names})
 
 
 @pytest.mark.parametrize("names", ["good", "Good, tensorboard", "x good"])

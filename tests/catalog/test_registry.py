@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 import pytest
-from packages import install, trainer
+from packages import in_process, install, trainer
 
 from trainer import Plugin, UsageError
 from trainer.catalog import registry
@@ -192,7 +192,7 @@ def test_a_wheel_from_pip_brings_a_plugin_and_a_task_that_train(tmp_path):
 
 
 def test_listing_names_package_and_version_and_imports_nothing(working, broken):
-    done = trainer("plugins", "list", path=[working, broken])
+    done = in_process("plugins", "list", path=[working, broken])
     assert (done.returncode, done.stderr) == (0, "")
     assert not (working / "imported").exists()
     listed = [line.split() for line in done.stdout.splitlines()]
@@ -203,7 +203,7 @@ def test_listing_names_package_and_version_and_imports_nothing(working, broken):
 
 
 def test_the_help_of_run_lists_working_tasks_beside_broken_ones(working, broken):
-    done = trainer("run", "--help", path=[working, broken])
+    done = in_process("run", "--help", path=[working, broken])
     assert (done.returncode, done.stderr) == (0, "")
     assert "Tells the halves of the plane apart." in done.stdout
     assert "logreg" in done.stdout
@@ -212,7 +212,7 @@ def test_the_help_of_run_lists_working_tasks_beside_broken_ones(working, broken)
 
 
 def test_show_tells_what_a_plugin_offers(working):
-    done = trainer("plugins", "show", "counter", path=[working])
+    done = in_process("plugins", "show", "counter", path=[working])
     assert done.returncode == 0
     assert "plugin of counting-things 2.5, counting:Counter" in done.stdout
     assert "--set counter.factor=…  (integer, > 0, default 1)" in done.stdout
@@ -222,7 +222,7 @@ def test_show_tells_what_a_plugin_offers(working):
 
 
 def test_the_help_of_a_task_shows_its_own_options_and_defaults(working):
-    done = trainer("run", "halves", "--help", path=[working])
+    done = in_process("run", "halves", "--help", path=[working])
     assert "Rows to train on. [> 1] [default: 8]" in " ".join(done.stdout.split())
     assert "The task suggests: counter." in " ".join(done.stdout.split())
 
@@ -231,7 +231,7 @@ def test_the_help_of_a_task_shows_its_own_options_and_defaults(working):
 
 
 def test_broken_packages_do_not_disturb_a_run_of_another_task(broken, tmp_path):
-    done = trainer("run", "logreg", "--dry-run", path=[broken], cwd=tmp_path)
+    done = in_process("run", "logreg", "--dry-run", path=[broken], cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert not (tmp_path / "runs").exists()
 
@@ -246,7 +246,7 @@ def test_using_a_broken_plugin_names_package_version_and_error(name, broken, pat
 
 
 def test_on_the_command_line_that_is_one_message_without_a_traceback(broken, tmp_path):
-    done = trainer("run", "logreg", "--plugin", "raises", path=[broken], cwd=tmp_path)
+    done = in_process("run", "logreg", "--plugin", "raises", path=[broken], cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
         "error: plugin 'raises' (package-raises 0.3): raising:Class cannot be imported: "
@@ -257,7 +257,7 @@ def test_on_the_command_line_that_is_one_message_without_a_traceback(broken, tmp
 
 @pytest.mark.parametrize("arguments", [("run", "fails"), ("run", "fails", "--help"), ("plugins", "show", "fails")])
 def test_using_a_broken_task_names_package_version_and_error(arguments, broken):
-    done = trainer(*arguments, path=[broken])
+    done = in_process(*arguments, path=[broken])
     assert done.returncode == 2
     assert done.stderr.startswith("error: task 'fails' (package-task 0.3): raising:Class cannot be imported: ")
     assert len(done.stderr.splitlines()) == 1
@@ -273,7 +273,7 @@ def test_two_packages_that_claim_one_name_are_an_error_where_it_is_used(working,
     assert registry.find(PLUGINS, "counter").distribution == "counting-things"
     monkeypatch.delenv("TRAINER_DISABLE_PLUGINS")
     assert registry.load(TASKS, "halves").__name__ == "Halves"
-    listing = trainer("plugins", "list", path=[working, tmp_path / "other"]).stdout
+    listing = in_process("plugins", "list").stdout
     assert listing.count("(claimed twice)") == 2
 
 

@@ -1,6 +1,7 @@
 """Commands that packages add through entry points."""
 
-from packages import install, trainer
+from packages import in_process as trainer
+from packages import install
 
 GREET = '''
 import typer

@@ -1,7 +1,8 @@
 """`trainer plugins order` and `trainer plugins show`."""
 
 import pytest
-from packages import install, trainer
+from packages import in_process as trainer
+from packages import install
 
 from trainer.catalog.registry import PLUGINS
 from trainer.events import EVENTS

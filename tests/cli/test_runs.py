@@ -1,12 +1,12 @@
 """trainer runs list, show, compare and remove."""
 
 import json
-import os
+import shutil
 import sys
 
 import pexpect
 import pytest
-from packages import trainer
+from packages import in_process as trainer
 
 from trainer import fit
 from trainer.cli.app import run_app
@@ -27,12 +27,20 @@ def command(tmp_path, monkeypatch, capfd):
     return run
 
 
-@pytest.fixture
-def three(tmp_path):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
     """Runs a, b and c, of which more epochs make a smaller loss; c was stopped."""
+    runs = tmp_path_factory.mktemp("trained") / "runs"
     for name, epochs in (("a", 1), ("b", 4)):
-        fit("logreg", epochs=epochs, runs_dir=tmp_path / "runs", name=name, **QUIET)
-    fit("logreg", epochs=2, steps=3, optimizer="adam", runs_dir=tmp_path / "runs", name="c", **QUIET)
+        fit("logreg", epochs=epochs, runs_dir=runs, name=name, **QUIET)
+    fit("logreg", epochs=2, steps=3, optimizer="adam", runs_dir=runs, name="c", **QUIET)
+    return runs
+
+
+@pytest.fixture
+def three(trained, tmp_path):
+    """The folders of a copy of them, by name."""
+    shutil.copytree(trained, tmp_path / "runs")
     return {name: tmp_path / "runs" / "logreg" / name for name in "abc"}
 
 
@@ -129,7 +137,7 @@ def test_one_run_alone_cannot_be_compared_and_a_stranger_is_named(command, three
 
 def test_a_name_that_two_tasks_have_has_to_be_told_apart(command, three, tmp_path):
     (tmp_path / "runs" / "other").mkdir()
-    os.system(f"cp -r {three['a']} {tmp_path / 'runs' / 'other' / 'a'}")
+    shutil.copytree(three["a"], tmp_path / "runs" / "other" / "a")
     code, _, err = command("runs", "show", "a")
     assert code == 2
     assert "there are 2 runs called 'a'. Name one: logreg/a, other/a." in err

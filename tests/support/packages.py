@@ -1,8 +1,12 @@
-"""Third-party packages for tests, as an installer would leave them behind, and the command line as a process."""
+"""Third-party packages for tests, as an installer would leave them behind, and the command line."""
 
+import importlib
+import logging
 import os
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -36,6 +40,84 @@ def trainer(*arguments, path=(), cwd=None):
         timeout=120,
         check=False,
     )
+
+
+def in_process(*arguments, path=(), cwd=None, **variables):
+    """Runs `trainer …` in this process, which takes none of the seconds in which a new one imports MXNet.
+
+    Gives what `trainer(…)` gives, and takes variables of the environment. A process of its own is for what only that
+    proves: signals, imports, the settings that MXNet reads at its import, and the end of an interpreter.
+    """
+    import trainer.mxnet  # noqa: F401  before the environment is noted: it arranges that too
+    from trainer.cli.app import run_app
+
+    before, folder = dict(os.environ), Path.cwd()
+    argv, sys.argv = sys.argv, ["trainer", *map(str, arguments)]
+    os.chdir(cwd or folder)
+    os.environ.update(variables)
+    try:
+        with _on_the_path(path), _output() as said:
+            code = run_app()
+    finally:
+        sys.argv = argv
+        os.chdir(folder)
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+    return subprocess.CompletedProcess(["trainer", *map(str, arguments)], code, *said)
+
+
+@contextmanager
+def _on_the_path(folders):
+    """Packages in these folders are installed, and forgotten afterwards."""
+    from trainer.catalog import registry
+
+    def forget():
+        importlib.invalidate_caches()
+        for cached in (registry.installed, registry.load):
+            cached.cache_clear()
+
+    if not folders:
+        yield
+        return
+    places = [str(folder) for folder in folders]
+    sys.path[:0] = places
+    forget()
+    known = set(sys.modules)
+    try:
+        yield
+    finally:
+        sys.path[:] = [place for place in sys.path if place not in places]
+        for name in set(sys.modules) - known:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and any(Path(file).is_relative_to(place) for place in places):
+                del sys.modules[name]
+        forget()
+
+
+@contextmanager
+def _output():
+    """Gives a list, which holds what was written to both outputs, by Python and by libraries, when the block ends."""
+    said, root, streams = [], logging.getLogger(), (sys.stdout, sys.stderr)
+    handlers, level, root.handlers = root.handlers, root.level, []
+    with tempfile.TemporaryFile("w+", buffering=1) as out, tempfile.TemporaryFile("w+", buffering=1) as err:
+        kept = [os.dup(number) for number in (1, 2)]
+        try:
+            for number, file in ((1, out), (2, err)):
+                os.dup2(file.fileno(), number)
+            sys.stdout, sys.stderr = out, err
+            yield said
+        finally:
+            sys.stdout, sys.stderr = streams
+            for number, copy in zip((1, 2), kept, strict=True):
+                os.dup2(copy, number)
+                os.close(copy)
+            root.handlers = handlers
+            root.setLevel(level)
+            for file in (out, err):
+                file.flush()
+                file.seek(0)
+                said.append(file.read())
 
 
 def pip_install(source, site):
