@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from packages import environment, pip_install, run_tests, trainer
+from packages import environment, in_process, pip_install, run_tests, trainer
 
 EXAMPLES = Path(__file__).parent / "examples"
 NAMES = sorted(path.name for path in EXAMPLES.iterdir() if (path / "pyproject.toml").is_file())
@@ -45,16 +45,16 @@ def test_its_own_tests_pass(name, site, tmp_path):
 
 
 def test_all_are_listed_without_a_fault_and_described(site):
-    lines = trainer("plugins", "list", path=[site]).stdout.splitlines()
+    lines = in_process("plugins", "list", path=[site]).stdout.splitlines()
     for name in NAMES:
         assert [name, name, "1.0.0"] in [line.split() for line in lines]
-        assert f"of {name} 1.0.0" in trainer("plugins", "show", name, path=[site]).stdout
+        assert f"of {name} 1.0.0" in in_process("plugins", "show", name, path=[site]).stdout
     assert not any("WRONG" in line for line in lines)
 
 
 def test_the_observer_and_the_decider_serve_any_task(site, tmp_path):
     flags = ["--plugin", "gradient-norms", "--plugin", "time-budget", "--set", "time-budget.minutes=1e-6"]
-    done = trainer("run", "logreg", *flags, "--set", "gradient-norms.every=1", path=[site], cwd=tmp_path)
+    done = in_process("run", "logreg", *flags, "--set", "gradient-norms.every=1", path=[site], cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "time-budget asked to stop" in done.stdout
     (run,) = (tmp_path / "runs" / "logreg").iterdir()
@@ -65,7 +65,7 @@ def test_the_observer_and_the_decider_serve_any_task(site, tmp_path):
 
 def test_the_task_learns_with_early_stopping_and_tensorboard_as_they_are(site, tmp_path):
     sets = ["--set", "early-stopping.monitor=validation/accuracy", "--set", "early-stopping.patience=5"]
-    done = trainer("run", "digits", *sets, "--epochs", "60", "--name", "one", path=[site], cwd=tmp_path)
+    done = in_process("run", "digits", *sets, "--epochs", "60", "--name", "one", path=[site], cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     run = tmp_path / "runs" / "digits" / "one"
     record = read(run, "run.json")

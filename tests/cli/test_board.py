@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from packages import trainer
+from packages import in_process, trainer
 
 from trainer import fit
 
@@ -21,12 +21,9 @@ from trainer import fit
 def runs(tmp_path_factory):
     """A folder with two recorded runs."""
     folder = tmp_path_factory.mktemp("board")
+    values = {"epochs": 2, "train_rows": 50, "plugins": ["tensorboard"], "without": ["progress"]}
     for name in ("first", "second"):
-        done = trainer(
-            *("run", "logreg", "--epochs", "2", "--train-rows", "50", "--plugin", "tensorboard", "--name", name),
-            cwd=folder,
-        )
-        assert done.returncode == 0, done.stderr
+        fit("logreg", runs_dir=folder / "runs", name=name, **values)
     return folder
 
 
@@ -92,7 +89,7 @@ def test_what_cannot_be_shown_is_said(runs, arguments, message):
     (runs / "empty").mkdir(exist_ok=True)
     (runs / "a,b").mkdir(exist_ok=True)
     (runs / "a,b" / "events.out.tfevents.1").touch()
-    done = trainer("board", *arguments, cwd=runs)
+    done = in_process("board", *arguments, cwd=runs)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -4,7 +4,8 @@ import json
 import os
 
 import pytest
-from packages import pip_install, run_tests, trainer
+from packages import in_process as trainer
+from packages import pip_install, run_tests
 
 from trainer.testing import plugins, tasks
 

@@ -147,20 +147,12 @@ def test_json_and_csv_hold_the_same_numbers(command):
         assert [float(rows[name]["tuned-low"]), float(rows[name]["tuned-high"])] == told["intervals"]["tuned"][name]
 
 
-def test_rows_can_come_through_a_pipe(folder, run):
-    import subprocess
-    import sys
-
-    with (folder / "test.csv").open("rb") as file:
-        done = subprocess.run(
-            [sys.executable, "-m", "trainer", "evaluate", str(run.folder), "--data", "-", "--json"],
-            stdin=file,
-            capture_output=True,
-            check=False,
-            timeout=120,
-        )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["metrics"]["given"]["f1"] == pytest.approx(run.metrics["test/f1"])
+def test_rows_can_come_through_a_pipe(command, folder, run, monkeypatch):
+    with (folder / "test.csv").open() as file:
+        monkeypatch.setattr("sys.stdin", file)
+        code, out, err = command(run.folder, "--data", "-", "--json")
+    assert code == 0, err
+    assert json.loads(out)["metrics"]["given"]["f1"] == pytest.approx(run.metrics["test/f1"])
 
 
 @pytest.mark.parametrize(

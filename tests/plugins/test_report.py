@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from browser import chromium
 from nets import Given, dense, regression
-from packages import trainer
+from packages import in_process as trainer
 from tiny import Tiny
 
 from trainer import Interrupted, Plugin, PluginError, fit, resume

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from packages import environment, install, trainer
+from packages import environment, in_process, install, trainer
 
 from trainer import UsageError
 from trainer_plugins.tune.search import combinations, parse
@@ -16,7 +16,7 @@ SMALL = ("--train-rows", "60", "--validation-rows", "40", "--no-plugin", "tensor
 
 
 def tune(place, *arguments, task="logreg", path=()):
-    return trainer("tune", task, *(SMALL if task == "logreg" else ()), *arguments, cwd=place, path=path)
+    return in_process("tune", task, *(SMALL if task == "logreg" else ()), *arguments, cwd=place, path=path)
 
 
 def trials(place, study="tune", task="logreg"):
@@ -129,12 +129,12 @@ def test_the_best_trial_can_be_repeated_with_the_same_metrics(tmp_path):
         assert not float(trial.params["optimizer.momentum"]).is_integer()
     config = tmp_path / "runs" / "logreg" / "tune" / "config.toml"
     assert "tune-pruning" not in config.read_text()
-    assert trainer("run", "logreg", "--config", config, "--name", "again", cwd=tmp_path).returncode == 0
+    assert in_process("run", "logreg", "--config", config, "--name", "again", cwd=tmp_path).returncode == 0
     first = record(tmp_path, f"tune-{best.number:04d}")
     assert record(tmp_path, "again")["metrics"] == first["metrics"]
     # And so does the trial's own configuration, in which the plugin of the study has nothing to do.
     own = tmp_path / "runs" / "logreg" / f"tune-{best.number:04d}" / "config.toml"
-    assert trainer("run", "logreg", "--config", own, "--name", "own", cwd=tmp_path).returncode == 0
+    assert in_process("run", "logreg", "--config", own, "--name", "own", cwd=tmp_path).returncode == 0
     assert record(tmp_path, "own")["metrics"] == first["metrics"]
 
 

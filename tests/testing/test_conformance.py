@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from packages import install, trainer
+from packages import in_process, install, trainer
 from processor import needs_bfloat16
 from pydantic import Field
 
@@ -589,7 +589,7 @@ def test_the_command_tells_what_is_kept_and_what_is_broken(site):
 
 
 def test_the_command_knows_tasks_too():
-    done = trainer("plugins", "check", "logreg", "--set", "logreg.train-rows=50")
+    done = in_process("plugins", "check", "logreg", "--set", "logreg.train-rows=50")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("passed  ") == len(tasks.PROMISES)
 
@@ -605,6 +605,6 @@ def test_the_command_knows_tasks_too():
     ],
 )
 def test_a_mistake_in_the_command_is_one_line(arguments, message):
-    done = trainer("plugins", "check", *arguments)
+    done = in_process("plugins", "check", *arguments)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert message in done.stderr

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from packages import trainer
+from packages import in_process, trainer
 from photos import write_digits
 from PIL import Image
 
@@ -59,7 +59,7 @@ def last_state(folder, name):
 
 
 def test_digits_are_told_apart(folder):
-    found = trainer("run", "image-classification", *OPTIONS, "--dry-run", cwd=folder).stdout
+    found = in_process("run", "image-classification", *OPTIONS, "--dry-run", cwd=folder).stdout
     assert "images: 1437 train, 180 validation, 180 test" in found
     assert "classes: 10, training images of each: 0 142, 1 146" in found
     metrics = logged_metrics(folder, "one")[-1]["metrics"]
@@ -93,7 +93,7 @@ def test_two_contexts_killed_and_resumed_come_to_the_bits_of_one(folder):
 
 def test_evaluate_gives_the_runs_own_metrics(folder):
     # The test split as folders of its own, made from what the run says that it kept for the test.
-    done = trainer("evaluate", "one", "--data", "digits", "--json", cwd=folder)
+    done = in_process("evaluate", "one", "--data", "digits", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     accuracy = next(value for name, value in _flat(found) if name.endswith("accuracy") and "class" not in name)
@@ -111,7 +111,7 @@ def _flat(values, name=""):
 def test_predict_gives_a_table_of_a_folder(folder, tmp_path):
     shutil.copytree(folder / "digits" / "3", tmp_path / "some" / "deep")
     (tmp_path / "some" / "notes.txt").touch()
-    done = trainer("predict", "one", "--data", tmp_path / "some", "--output", tmp_path / "out.csv", cwd=folder)
+    done = in_process("predict", "one", "--data", tmp_path / "some", "--output", tmp_path / "out.csv", cwd=folder)
     assert done.returncode == 0, done.stderr
     with (tmp_path / "out.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -137,7 +137,7 @@ def test_a_model_takes_paths_images_and_arrays(folder):
 
 
 def test_the_exported_model_agrees(folder, tmp_path):
-    done = trainer("export", "one", "--format", "onnx", "--output", tmp_path / "model.onnx", cwd=folder)
+    done = in_process("export", "one", "--format", "onnx", "--output", tmp_path / "model.onnx", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert float(re.search(r"([\d.e-]+)", done.stdout.rpartition("differ")[2])[1]) < 1e-4
 
@@ -157,7 +157,7 @@ def test_tensorboard_shows_images_with_predictions_and_the_confusion_matrix(fold
 
 
 def test_the_report_names_the_classes(folder):
-    done = trainer("report", "one", cwd=folder)
+    done = in_process("report", "one", cwd=folder)
     assert done.returncode == 0, done.stderr
     page = (run_folder(folder, "one") / "report.html").read_text(encoding="utf-8")
     assert "macro-f1" in page
@@ -169,7 +169,7 @@ def test_other_images_begin_with_its_weights(folder, tmp_path):
     common = ["--data", folder / "digits", "--model", "cifar_resnet20_v1", "--image-size", "16", "--epochs", "1"]
     common += ["--augmentation", "none", "--no-plugin", "progress", "--no-plugin", "tensorboard", "--batch-size", "64"]
     common += ["--init-params", parameters, "--learning-rate", "0.01", "--no-plugin", "report"]
-    done = trainer("run", "image-classification", *common, "--freeze", "features", "--name", "more", cwd=tmp_path)
+    done = in_process("run", "image-classification", *common, "--freeze", "features", "--name", "more", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert logged_metrics(tmp_path, "more")[-1]["metrics"]["test/accuracy"] >= 0.95
     before, after = (load_model(run_folder(place, name)) for place, name in ((folder, "one"), (tmp_path, "more")))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from packages import trainer
+from packages import in_process as trainer
 from photos import SMALL_NET, write_colours, write_record
 from PIL import Image
 
