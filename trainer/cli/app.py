@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -80,7 +81,9 @@ def run_app() -> int:
     """Runs the command line and returns the exit code."""
     if COMPLETE in os.environ:
         # A shell asks what could come next. Typer answers and exits; mistakes while typing are not reported.
-        app(prog_name=PROGRAM)
+        with suppress(UsageError):
+            app(prog_name=PROGRAM)
+        return 0
     start = launched()
     _begin_talking(start)
     command = typer.main.get_command(app)
