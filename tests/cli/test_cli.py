@@ -2,14 +2,12 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from packages import environment, install, trainer
+from packages import in_process, install, trainer
 
 from trainer.catalog import registry
 from trainer.cli.app import run_app
@@ -270,23 +268,22 @@ def test_plugins_are_left_out_and_added(command, tmp_path):
     assert {"metrics-log", "metrics-log@more"} <= names
 
 
-@pytest.mark.slow
 def test_a_runs_configuration_runs_again_to_the_same_metrics_bit_for_bit(tmp_path):
     first = ["--hidden", "6,3", "--dropout", 0.25, "--optimizer", "adam", "--set", "optimizer.beta1=0.8"]
     watch = ["--set", "metrics-log.every=1"]
-    assert trainer("run", "logreg", *SHORT, *first, *watch, "--name", "a", cwd=tmp_path).returncode == 0
+    assert in_process("run", "logreg", *SHORT, *first, *watch, "--name", "a", cwd=tmp_path).returncode == 0
     runs = tmp_path / "runs" / "logreg"
     saved = ["--config", runs / "a" / "config.toml"]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    again = trainer("run", "logreg", *saved, "--runs-dir", tmp_path / "runs", "--name", "b", cwd=elsewhere)
+    again = in_process("run", "logreg", *saved, "--runs-dir", tmp_path / "runs", "--name", "b", cwd=elsewhere)
     assert again.returncode == 0, again.stderr
     assert logged_metrics(runs / "b") == logged_metrics(runs / "a")
     assert len(logged_metrics(runs / "b")) == 12 + 2 + 1
     assert (runs / "b" / "config.toml").read_text() == (runs / "a" / "config.toml").read_text()
 
     changes = ["--set", "optimizer.learning-rate=0.05", "--set", "logreg.dropout=0", "--set", "metrics-log.every=4"]
-    assert trainer("run", "logreg", *saved, *changes, "--name", "c", cwd=tmp_path).returncode == 0
+    assert in_process("run", "logreg", *saved, *changes, "--name", "c", cwd=tmp_path).returncode == 0
     before, after = (tomllib.loads((runs / name / "config.toml").read_text()) for name in "ac")
     before["optimizer"]["learning-rate"] = 0.05
     before["task"]["dropout"] = 0.0
@@ -309,7 +306,7 @@ class Failing(Plugin):
 
 def test_a_plugin_that_raises_ends_with_1_a_traceback_and_the_status_failed(tmp_path):
     install(tmp_path / "site", "failing-things", {registry.PLUGINS: {"failing": "failing:Failing"}}, failing=FAILING)
-    done = trainer("run", "logreg", *SHORT, "--plugin", "failing", path=[tmp_path / "site"], cwd=tmp_path)
+    done = in_process("run", "logreg", *SHORT, "--plugin", "failing", path=[tmp_path / "site"], cwd=tmp_path)
     assert done.returncode == 1
     assert "Traceback (most recent call last)" in done.stderr
     assert 'failing.py", line 9, in on_epoch_end' in done.stderr
@@ -318,35 +315,3 @@ def test_a_plugin_that_raises_ends_with_1_a_traceback_and_the_status_failed(tmp_
     saved = record(only(tmp_path / "runs"))
     assert (saved["status"], "the disk is full" in saved["reason"]) == ("failed", True)
     assert logged_metrics(only(tmp_path / "runs"))[-1]["status"] == "failed"
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_ends_in_order_with_the_shells_exit_code(tmp_path, number, code):
-    """The signal goes to a real process as soon as its first epoch is on disk."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trainer", "run", "logreg", "--epochs", "1000000", "--train-rows", "60"],
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        give_up = time.monotonic() + 60
-        while not any(log.stat().st_size for log in tmp_path.glob("runs/*/*/metrics.jsonl")):
-            assert process.poll() is None
-            assert time.monotonic() < give_up
-            time.sleep(0.05)
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    run = only(tmp_path / "runs")
-    assert process.returncode == code
-    assert err.startswith("interrupted at epoch ")
-    assert len(err.splitlines()) == 1
-    assert err.endswith(f"Resume with: trainer resume {run.relative_to(tmp_path)}\n")
-    saved = record(run)
-    assert (saved["status"], saved["reason"]) == ("interrupted", f"interrupted by {number.name}")
-    assert saved["ended"] is not None
-    assert logged_metrics(run)[-1]["status"] == "interrupted"
