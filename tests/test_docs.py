@@ -3,11 +3,10 @@
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from packages import in_process
 from processor import HAS_BFLOAT16
 
 from trainer.catalog import registry
@@ -40,19 +39,27 @@ def test_every_python_example_runs(code, tmp_path, monkeypatch):
     exec(compile(code, "<documentation>", "exec"), {"__name__": "example"})
 
 
-@pytest.mark.parametrize("text", blocks("sh"))
-def test_every_command_that_is_shown_is_accepted(text, tmp_path):
-    """Each command is run on a table that it could have been written for, for one batch."""
+@pytest.fixture(scope="module")
+def tables_and_runs(tmp_path_factory):
+    """A folder with tables and runs that commands could have been written for."""
     from sklearn.datasets import make_classification
 
+    folder = tmp_path_factory.mktemp("shown")
     features, labels = make_classification(200, 4, random_state=0)
     rows = [
         ",".join([*map(str, row), ">50K" if label else "<=50K"]) for row, label in zip(features, labels, strict=True)
     ]
-    (tmp_path / "adult.csv").write_text("\n".join(["a,b,c,d,income", *rows]))
-    _to_parquet(tmp_path / "adult.csv")
-    _write_generated(tmp_path / "new.csv", tmp_path / "test.csv")
-    _make_run(tmp_path / "runs")
+    (folder / "adult.csv").write_text("\n".join(["a,b,c,d,income", *rows]))
+    _to_parquet(folder / "adult.csv")
+    _write_generated(folder / "new.csv", folder / "test.csv")
+    _make_run(folder / "runs")
+    return folder
+
+
+@pytest.mark.parametrize("text", blocks("sh"))
+def test_every_command_that_is_shown_is_accepted(text, tables_and_runs, tmp_path):
+    """Each command is run on a table that it could have been written for, for one batch."""
+    shutil.copytree(tables_and_runs, tmp_path, dirs_exist_ok=True)
     if "photos" in text:
         _write_photos(tmp_path)
     for line in text.splitlines():
@@ -62,9 +69,7 @@ def test_every_command_that_is_shown_is_accepted(text, tmp_path):
         if words[:2] == ["trainer", "tune"]:
             words += ["--trials", "1", "--epochs", "1"]
         assert words[0] == "trainer", line
-        done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-        )
+        done = in_process(*words[1:], cwd=tmp_path)
         if "mixed-precision" in line and "float16" not in line.replace("bfloat16", "") and not HAS_BFLOAT16:
             assert done.returncode == 2, done.stderr
             assert "does not compute in bfloat16" in done.stderr

@@ -25,7 +25,7 @@ def site(tmp_path_factory):
     place = tmp_path_factory.mktemp("examples")
     for name in NAMES:
         shutil.copytree(EXAMPLES / name, place / "source" / name)
-        pip_install(place / "source" / name, place / "site")
+    pip_install(place / "site", *(place / "source" / name for name in NAMES))
     return place / "site"
 
 

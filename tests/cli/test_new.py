@@ -18,7 +18,7 @@ def test_what_it_writes_installs_is_listed_runs_and_passes_its_own_tests(tmp_pat
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0] == f"wrote {name}: edit my_{kind}.py, then"
     site = tmp_path / "site"
-    pip_install(tmp_path / name, site)
+    pip_install(site, tmp_path / name)
 
     listing = trainer("plugins", "list", path=[site]).stdout
     assert f"{name} 0.1.0" in " ".join(line for line in listing.splitlines() if line.split()[0] == name)

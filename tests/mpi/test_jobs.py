@@ -166,11 +166,15 @@ def test_a_process_that_leaves_ends_all_and_is_named(job, what, text):
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_ends_all_and_is_named_and_resuming_is_exact(job, straight):
-    done = train(job, 2, "kill")
+def test_a_process_that_is_killed_ends_all_and_is_named_and_resuming_with_dropout_is_exact(job):
+    more = ["--set", "task.dropout=0.5", "--set", "batch-size=8"]
+    done = train(job, 2, "kill", *more)
     assert done.returncode == 137
     assert "process rank 1" in done.stderr
-    assert apart(resumed(job, 2), straight) == []
+    killed = resumed(job, 2)
+    job.folder.rename(job.folder.with_name("killed"))
+    assert train(job, 2, "kill", *more, trouble="").returncode == 0
+    assert apart(killed, final(job)) == []
 
 
 @pytest.mark.slow
@@ -241,18 +245,6 @@ def until(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-@pytest.mark.slow
-def test_dropout_is_drawn_again_in_each_process_and_a_resumed_run_is_exact(job):
-    more = ["--set", "task.dropout=0.5", "--set", "batch-size=8"]
-    train(job, 2, "raise", *more)
-    done = job(2, "resume", str(job.folder))
-    assert done.returncode == 0, done.stderr
-    broken = final(job)
-    job.folder.rename(job.folder.with_name("broken"))
-    assert train(job, 2, "raise", *more, trouble="").returncode == 0
-    assert apart(broken, final(job)) == []
 
 
 @pytest.mark.slow

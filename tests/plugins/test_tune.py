@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from packages import environment, in_process, install, trainer
+from packages import environment, in_process, install
 
 from trainer import UsageError
 from trainer_plugins.tune.search import combinations, parse
@@ -178,7 +178,7 @@ def wait_for(condition):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
 def test_a_trial_that_is_cut_short_is_tried_again(tmp_path, signum):
     arguments = [*SMALL[:-2], "--trials", "1", "--search", "learning-rate=0.01..1"]
     command = [sys.executable, "-m", "trainer", "tune", "logreg", *arguments]
@@ -197,7 +197,7 @@ def test_a_trial_that_is_cut_short_is_tried_again(tmp_path, signum):
         assert "the same command continues the study" in out
         assert err == "interrupted.\n"
         assert record(tmp_path, "tune-0000")["status"] == "interrupted"
-    done = trainer("tune", "logreg", *arguments, "--epochs", "150", cwd=tmp_path)
+    done = in_process("tune", "logreg", *arguments, "--epochs", "150", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     found = trials(tmp_path)
     assert states(found)[0] == "FAIL"

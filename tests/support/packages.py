@@ -120,11 +120,11 @@ def _output():
                 said.append(file.read())
 
 
-def pip_install(source, site):
-    """Builds the package in a folder with its own backend and installs it into `site`, without a network."""
+def pip_install(site, *sources):
+    """Builds the packages in folders with their own backends and installs them into `site`, without a network."""
     pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps", "--no-index"]
     done = subprocess.run(
-        [*pip, "--no-build-isolation", "--target", str(site), str(source)],
+        [*pip, "--no-build-isolation", "--target", str(site), *map(str, sources)],
         capture_output=True,
         text=True,
         timeout=300,
