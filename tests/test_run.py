@@ -379,3 +379,18 @@ def test_what_is_logged_at_the_end_of_an_epoch_stands_in_its_history():
     history = engine(Tiny(test_rows=2), logging).fit().history
     assert [entry["late"] for entry in history] == [1.0, 2.0]
     assert not any(name == "later" or name.startswith("test/") for name in history[-1])
+
+
+@pytest.mark.parametrize(
+    ("losses", "reason"),
+    [
+        ([1, 2], ""),
+        ([math.nan, 2], ""),
+        ([1, math.inf], "train/loss is inf in epoch 2"),
+        ([1, math.nan, math.nan], "train/loss is nan in epoch 2"),
+    ],
+)
+def test_the_reason_of_a_finished_run_names_the_epoch_since_which_its_loss_is_not_finite(losses, reason):
+    logging = plugin("log", epoch_end=lambda run: run.log({"train/loss": losses[run.epoch - 1]}))
+    run = engine(Tiny(), logging, epochs=len(losses)).fit()
+    assert (run.status, run.reason) == ("finished", reason)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trainer.data.batches import Batch
     from trainer.engine_state import EngineState
     from trainer.run import Run
+
+log = logging.getLogger("trainer")
+
+LOSSES = ("train/loss", "validation/loss")
 
 
 class Bookkeeping:
@@ -66,9 +73,23 @@ class Bookkeeping:
         self._state.log.open_entry(self._run.epoch, self._run.step)
 
     def close_epoch(self) -> None:
-        """Ends an epoch; values logged from here on belong to no epoch."""
+        """Ends an epoch; values logged from here on belong to no epoch. Warns if its losses are the first bad ones."""
+        broken = broken_loss(self._run.history)
+        if broken and not broken_loss(self._run.history[:-1]) and self._run.requested("stop") is None:
+            log.warning("%s. Check the data, or use a lower learning rate.", broken)
         self._state.log.close_entry()
         self._run.within_epoch = False
         # The request came too late for this epoch, and must not end or evaluate the next one.
         self._state.requests.take("end_epoch")
         self._state.requests.take("evaluate")
+
+
+def broken_loss(history: Sequence[Mapping[str, float]]) -> str:
+    """Which loss is not finite, and since which epoch; empty if the losses of the newest epoch are finite."""
+    found = ""
+    for entry in reversed(history):
+        bad = next((name for name in LOSSES if not math.isfinite(entry.get(name, 0.0))), None)
+        if bad is None:
+            break
+        found = f"{bad} is {entry[bad]:g} in epoch {entry['epoch']:.0f}"
+    return found

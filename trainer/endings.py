@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from trainer.bookkeeping import broken_loss
 from trainer.errors import UsageError
 from trainer.evaluation import evaluation_weights
 from trainer.processes.failures import OtherProcessFailed
@@ -81,7 +82,7 @@ class Endings:
         elif stop is not None:
             run.status, run.reason = "stopped", stop
         else:
-            run.status = "finished"
+            run.status, run.reason = "finished", broken_loss(run.history)
 
     def _fail(self, error: BaseException, *, closing: bool = False) -> None:
         """Notes the first error and tells the plugins; later ones are logged, since only one can be raised.

@@ -87,14 +87,15 @@ class LogisticRegression(TableOptions, Task):
     def _weighted(self, train: Rows, *others: Rows | None) -> list[Arrays | None]:
         """The splits as arrays with the weights of the rows; for training, multiplied by those of their class.
 
-        The class weights are those of scikit-learn's "balanced": rows / (2 × rows of the class). They apply to the
-        training loss only: metrics with them would describe data in which both classes are equally frequent. Dividing
-        by the mean over the training rows keeps the meaning of the learning rate.
+        The class weights are those of scikit-learn's "balanced": rows / (2 × rows of the class); sums of weights take
+        the place of numbers of rows if the rows have weights. They apply to the training loss only: metrics with them
+        would describe data in which both classes are equally frequent. Dividing by the mean over the training rows
+        keeps the meaning of the learning rate.
         """
         self._weight_mean = 1.0
         per_class = np.ones(2, np.float32)
         if self.class_weight == "balanced":
-            counts = np.bincount(_labels(train).astype(int), minlength=2)
+            counts = np.bincount(_labels(train).astype(int), weights=train.weights, minlength=2)
             per_class = (counts.sum() / (2.0 * counts)).astype(np.float32)
         if self.class_weight == "none" and train.weights is None:
             return [None if rows is None else Arrays(rows.features, _labels(rows)) for rows in (train, *others)]

@@ -242,6 +242,18 @@ def test_a_run_says_how_it_ended_and_where_it_is(command, tmp_path):
     assert record(run)["status"] == "finished"
 
 
+def test_a_loss_that_is_not_finite_ends_with_1_and_says_since_which_epoch(command, tmp_path, caplog):
+    code, out, _ = command("run", "logreg", *SHORT, "--hidden", "", "--optimizer", "sgd", "--learning-rate", 1e38)
+    reason = "validation/loss is nan in epoch 1"
+    assert code == 1
+    assert f"WARNING: {reason}" in out
+    assert [entry.getMessage() for entry in caplog.records if reason in entry.getMessage()] == [
+        f"{reason}. Check the data, or use a lower learning rate."
+    ]
+    saved = record(only(tmp_path / "runs"))
+    assert (saved["status"], saved["reason"]) == ("finished", reason)
+
+
 def test_runs_dir_and_name_say_where_the_folder_is(command, tmp_path):
     code, _, _ = command("run", "logreg", *SHORT, "--runs-dir", "elsewhere/deep", "--name", "first.try")
     assert code == 0

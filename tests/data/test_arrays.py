@@ -299,3 +299,18 @@ def test_labels_of_any_type_go_with_a_loss_that_multiplies(dtype):
             return Splits(Arrays(made.features, made.labels.astype(dtype)))
 
     assert engine(Typed()).fit().metrics["train/loss"] == engine(Tiny(train_rows=6)).fit().metrics["train/loss"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", [np.float32, np.float64, "ndarray"])
+def test_a_feature_that_is_not_a_number_is_refused_and_a_label_is_not(value, kind):
+    features = np.ones((4, 2))
+    features[2, 1] = value
+    held = mx.nd.array(features) if kind == "ndarray" else features.astype(kind)
+    with pytest.raises(UsageError, match=f"the train split: X holds {value:g} in row 2. Fill or drop such rows."):
+        batches(Arrays(held, np.ones(4)))
+    with pytest.raises(UsageError, match="input 2 holds"):
+        batches(Arrays((np.ones((4, 1)), held), np.ones(4)))
+    with pytest.raises(UsageError, match="the weights holds"):
+        batches(Arrays(np.ones((4, 1)), np.ones(4), features[:, 1]))
+    batches(Arrays(np.ones((4, 1)), features[:, 1]))

@@ -343,3 +343,11 @@ def test_what_was_understood_is_described(tmp_path):
         "y: 'no' → 0, 'yes' → 1 (positive)",
         "missing values: a 10",
     ]
+
+
+def test_a_class_whose_rows_all_have_weight_0_is_an_error(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,w,y\n" + ("1,2,no\n" * 9 + "2,0,yes\n" * 3) * 10)
+    options = TableOptions(path, "y", sample_weight="w", validation_split=0, test_split=0)
+    with pytest.raises(UsageError, match="all 30 rows of the class 'yes' have weight 0"):
+        load_splits(options, seed=0)

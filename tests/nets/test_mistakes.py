@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trainer import UsageError, fit
+from trainer import Arrays, UsageError, fit
 from trainer.mxnet import gluon
 
 X = np.random.default_rng(0).normal(size=(90, 4))
@@ -53,6 +53,8 @@ BAD[5, 2] = np.nan
         ({"loss": "sigmoid-binary-cross-entropy"}, "Dense(1), or use loss='softmax-cross-entropy'"),
         ({"epoch": 3}, "Did you mean 'epochs'"),
         ({"name": "a"}, "Add runs_dir='runs'"),
+        ({"train": Arrays(BAD, Y)}, "X holds nan in row 5"),
+        ({"train": (X, Y, Y)}, "of the class '0' have weight 0"),
     ],
 )
 def test_a_mistake_is_one_line_that_says_what_to_do(values, message):

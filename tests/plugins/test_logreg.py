@@ -4,11 +4,15 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny import weights
 
 from trainer import UsageError, fit
+from trainer.data import Rows
 from trainer.mxnet import autograd, gluon, mx
 from trainer.seeds import derive, permutation
+from trainer_plugins.logreg import LogisticRegression
 
 
 @pytest.fixture(scope="module")
@@ -256,3 +260,19 @@ def test_class_weights_are_for_the_training_loss_alone(tmp_path):
     assert run.metrics["validation/average-precision"] == pytest.approx(average_precision_score(actual, scores))
     assert run.metrics["validation/loss"] == pytest.approx(log_loss(actual, scores.astype(float)), rel=1e-4)
     assert run.metrics["validation/true-positives"] == ((scores > 0.5) & (actual == 1)).sum()
+
+
+@given(
+    labels=st.lists(st.integers(0, 1), min_size=2, max_size=30).filter(lambda labels: len(set(labels)) == 2),
+    weights=st.lists(st.floats(0.1, 9), min_size=30, max_size=30) | st.none(),
+)
+@settings(max_examples=30)
+def test_balanced_classes_have_the_same_sum_of_weights_whatever_their_rows_weigh(labels, weights):
+    """0.1126 for 0.5 was the rate predicted of rows of weight 9 and 1 when only the rows were counted."""
+    found = np.array(labels, np.float32)
+    given_weights = None if weights is None else np.array(weights[: len(labels)], np.float32)
+    rows = Rows(np.ones((len(labels), 1), np.float32), found, given_weights, {})
+    (arrays,) = LogisticRegression(class_weight="balanced")._weighted(rows)
+    sums = np.bincount(labels, weights=arrays.weights.ravel())
+    assert sums[0] == pytest.approx(sums[1], rel=1e-5)
+    assert arrays.weights.mean() == pytest.approx(1, rel=1e-5)

@@ -7,27 +7,31 @@ import pytest
 from nets import dense
 from tiny import Tiny, engine, plugin, rows
 
-from trainer import Arrays, Phase, Splits
+from trainer import Phase, Splits
 from trainer_plugins.stop_on_non_finite import StopOnNonFinite
 
 
 class Spoilt(Tiny):
-    """Row 5 has an input, or a label, that is not finite."""
+    """Row 5 has an input, or a label, that is not finite: it turns so once the rows have been checked."""
 
     where = "features"
     value = np.nan
 
     def splits(self, run):
-        made = rows(8)
-        array = np.array(getattr(made, self.where))
-        array[5] = self.value
-        return Splits(Arrays(**{"features": made.features, "labels": made.labels, self.where: array}))
+        self.rows = rows(8)
+        return Splits(self.rows)
+
+    def spoil(self):
+        getattr(self.rows, self.where)[5] = self.value
 
 
 def stopped(task, *plugins, folder=None, **options):
     guard = StopOnNonFinite(**options)
     guard.name = "stop-on-non-finite"
-    return engine(task, guard, *plugins, folder=folder, batch_size=2, epochs=3).fit()
+    made = engine(task, guard, *plugins, folder=folder, batch_size=2, epochs=3)
+    if hasattr(task, "spoil"):
+        task.spoil()  # the engine's arrays share their memory
+    return made.fit()
 
 
 @pytest.mark.parametrize(("where", "kind"), [("features", "input"), ("labels", "label")])
@@ -92,9 +96,11 @@ class SpoiltRow(Tiny):
     """One feature of one training row is not a number."""
 
     def splits(self, run):
-        splits = super().splits(run)
-        splits.train.features[5, 1] = np.nan
-        return splits
+        self.held = super().splits(run)
+        return self.held
+
+    def spoil(self):
+        self.held.train.features[5, 1] = np.nan
 
 
 def test_an_input_is_found_though_a_relu_hides_it_from_the_loss(tmp_path):
@@ -110,9 +116,11 @@ def test_an_input_is_found_though_a_relu_hides_it_from_the_loss(tmp_path):
 def test_a_sample_weight_is_named(tmp_path):
     class Weighted(Tiny):
         def splits(self, run):
-            splits = super().splits(run)
-            splits.train.weights[3] = np.inf
-            return splits
+            self.held = super().splits(run)
+            return self.held
+
+        def spoil(self):
+            self.held.train.weights[3] = np.inf
 
     run = stopped(Weighted(train_rows=8, weighted=True), folder=tmp_path / "run")
     assert run.reason.startswith("the sample weight is not finite")

@@ -114,10 +114,21 @@ def early() -> dict[str, Any]:
     return train(task, stopping, ThresholdTuner(min_rows=5), batch_size=7, steps=400)
 
 
+class Spoil(Plugin):
+    """Breaks a row after the rows were checked; the engine's arrays share their memory."""
+
+    def __init__(self, features: Any) -> None:
+        self.features = features
+
+    def on_setup(self, run: Run) -> None:
+        self.features[13, 2] = np.nan
+
+
 def broken() -> dict[str, Any]:
     data = regression(24)
-    data.features[13, 2] = np.nan
-    return train(Given(data, make_net=lambda: dense(4)), StopOnNonFinite(), batch_size=8, steps=30)
+    return train(
+        Given(data, make_net=lambda: dense(4)), Spoil(data.features), StopOnNonFinite(), batch_size=8, steps=30
+    )
 
 
 def sparse() -> dict[str, Any]:

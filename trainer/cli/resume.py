@@ -54,7 +54,7 @@ def resume(  # noqa: PLR0917  Typer passes them by name
 
     Example: trainer resume runs/TASK/NAME --epochs 20
     """
-    from trainer.cli.run import summary
+    from trainer.cli.run import conclude
     from trainer.launch.resume import prepare_resume
 
     launch = prepare_resume(
@@ -70,8 +70,7 @@ def resume(  # noqa: PLR0917  Typer passes them by name
         _verify(launch)
         return
     typer.echo(_where(launch))
-    for line in summary(launch.train()):
-        typer.echo(line)
+    conclude(launch.train())
 
 
 def _where(launch: Launch) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from trainer.bookkeeping import broken_loss
 from trainer.catalog import registry
 from trainer.cli.completion import plugin_names
 from trainer.cli.help import markup
@@ -165,8 +166,19 @@ def _run(task: str, given: dict[str, Any]) -> None:
     prepared = prepare_run(request_of(task, given))
     prepared.choose_computing()
     run = prepared.train(dry_run=dry_run)
-    for line in _dry_summary(run) if dry_run else summary(run):
+    if not dry_run:
+        conclude(run)
+        return
+    for line in _dry_summary(run):
         typer.echo(line)
+
+
+def conclude(run: Run) -> None:
+    """Prints the summary of a run. Exits with 1 if its loss is not finite, since its weights are then useless."""
+    for line in summary(run):
+        typer.echo(line)
+    if broken_loss(run.history):
+        raise typer.Exit(1)
 
 
 def request_of(task: str, given: Mapping[str, Any]) -> Request:
@@ -203,6 +215,8 @@ def _how(run: Run) -> str:
 def summary(run: Run) -> list[str]:
     """The summary at the end of a run."""
     lines = [f"{run.status} after {run.epoch} epochs, {run.step} steps, {run.seconds:.1f} s; {_how(run)}"]
+    broken = broken_loss(run.history)
+    lines += [f"  WARNING: {broken}"] if broken else []
     lines += [_told(decision) for decision in run.decisions]
     costs: dict[str, float] = {}
     waited = 0.0

@@ -186,6 +186,52 @@ def _check(arrays: Arrays, where: str) -> None:
         raise UsageError("it has no rows", where=where)
     if arrays.weights is not None and int(np.prod(arrays.weights.shape)) != lengths[0]:
         raise UsageError(f"its weights have shape {tuple(arrays.weights.shape)}, not one per row", where=where)
+    several = len(arrays.inputs) > 1
+    named = [(f"input {number}" if several else "X", part) for number, part in enumerate(arrays.inputs, start=1)]
+    named += [] if arrays.weights is None else [("the weights", arrays.weights)]
+    for name, part in named:
+        values = part.asnumpy() if hasattr(part, "asnumpy") else np.asarray(part)
+        # Labels are free to hold NaN: a loss may leave such rows out.
+        check_finite(values, where=where, what=name, fix="Fill or drop such rows.")
+
+
+def check_class_weights(
+    labels: NDArray[Any], weights: NDArray[Any] | None, classes: Sequence[object], *, where: str
+) -> None:
+    """Raises UsageError if all rows of a class have weight 0, so that nothing can be learned about it.
+
+    `labels` are (rows,) class numbers; `classes` are the classes' names.
+    """
+    if weights is None:
+        return
+    numbers = labels.reshape(-1).astype(int)
+    rows = np.bincount(numbers)
+    sums = np.bincount(numbers, weights=weights.reshape(-1))
+    for number in np.flatnonzero((rows > 0) & (sums == 0)):
+        raise UsageError(
+            f"all {rows[number]} rows of the class {classes[number]!r} have weight 0",
+            where=where,
+            fix="Give some of them a weight above 0, or leave the rows of the class out.",
+        )
+
+
+def check_finite(array: NDArray[Any], *, where: str, what: str, fix: str) -> None:
+    """Raises UsageError, naming the first row, if an array holds NaN or infinity."""
+    if array.dtype.kind != "f":
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        # One pass without a temporary array; the search runs only if the sum is not finite.
+        if np.isfinite(array.sum(dtype=np.float64)):
+            return
+    bad = ~np.isfinite(array)
+    if not bad.any():
+        return
+    rows = bad.reshape(len(array), -1).any(axis=1)
+    first = int(rows.argmax())
+    value = array[first][bad[first]].ravel()[0]
+    count = int(rows.sum())
+    several = f" and in {count - 1} more" if count > 1 else ""
+    raise UsageError(f"{what} holds {value:g} in row {first}{several}", where=where, fix=fix)
 
 
 def _floating(column: Any) -> Any:

@@ -94,25 +94,6 @@ def as_float(array: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def check_finite(array: NDArray[Any], *, where: str, what: str, fix: str) -> None:
-    """Raises UsageError, naming the first row, if an array holds NaN or infinity."""
-    if array.dtype.kind != "f":
-        return
-    with np.errstate(over="ignore", invalid="ignore"):
-        # One pass without a temporary array; the search runs only if the sum is not finite.
-        if np.isfinite(array.sum(dtype=np.float64)):
-            return
-    bad = ~np.isfinite(array)
-    if not bad.any():
-        return
-    rows = bad.reshape(len(array), -1).any(axis=1)
-    first = int(rows.argmax())
-    value = array[first][bad[first]].ravel()[0]
-    count = int(rows.sum())
-    several = f" and in {count - 1} more" if count > 1 else ""
-    raise UsageError(f"{what} holds {value:g} in row {first}{several}", where=where, fix=fix)
-
-
 def names_of(given: Any) -> list[str]:
     """The column names of a data frame, if they are strings; empty for anything else."""
     columns = getattr(given, "columns", None)

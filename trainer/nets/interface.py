@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.arrays import check_finite
 from trainer.errors import UsageError, listed
 from trainer.losses import Labels, Outputs
 from trainer.model.interface import Encoded, ModelInterface, RowSource
-from trainer.nets.convert import check_finite, check_rows, features_of, names_of
+from trainer.nets.convert import check_rows, features_of, names_of
 
 
 class NetInterface(ModelInterface):

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.arrays import Arrays
+from trainer.data.arrays import Arrays, check_finite
 from trainer.errors import UsageError, type_of
 from trainer.nets.convert import (
     as_float,
-    check_finite,
     check_rows,
     features_of,
     labels_of,
@@ -90,7 +89,7 @@ def _from_tuple(given: tuple[Any, ...], where: str) -> Rows:
     labels = labels_of(given[1], where=where)
     names = ["X"] if len(features) == 1 else [f"input {number}" for number in range(1, len(features) + 1)]
     check_rows([*zip(names, features, strict=True), ("y", labels)], where=where)
-    fix = "Fill or drop such rows; trainer.Arrays(X, y) takes them as they are."
+    fix = "Fill or drop such rows."
     for name, part in zip(names, features, strict=True):
         check_finite(part, where=where, what=name, fix=fix)
     check_finite(labels, where=where, what="y", fix=fix)
@@ -104,6 +103,8 @@ def _own_arrays(given: Arrays, where: str) -> Rows:
     parts = [rows_of(part, where=where, what="X") for part in given.inputs]
     labels = labels_of(given.labels, where=where)
     check_rows([*(("X", part) for part in parts), ("y", labels)], where=where)
+    for part in parts:
+        check_finite(part, where=where, what="X", fix="Fill or drop such rows.")
     weights = None if given.weights is None else weights_of(given.weights, len(labels), where=where)
     features = tuple(parts) if isinstance(given.features, tuple) else parts[0]
     return Rows(where, arrays=Arrays(features, labels, weights), feature_names=names_of(given.features))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from trainer.data.arrays import check_class_weights
 from trainer.errors import UsageError, type_of
 from trainer.losses import NAMED, Labels, LossKind, Outputs, kind_of, make_loss, probabilities
 from trainer.metrics import Metric, as_metric, metrics_for
@@ -112,6 +113,8 @@ class NetTask(Task):
                 where="validation",
                 fix="Give weights for both splits, or for neither; a weight of 1 changes nothing.",
             )
+        if train.arrays is not None and self.kind.is_classification:
+            _check_class_weights(train)
         self._used = train, validation
         self._lines = [_described(self.net_name, self.loss_name, train, validation)]
         return Splits(*sources)
@@ -265,6 +268,17 @@ def _holds_shares(rows: Rows) -> bool:
     if labels.ndim != 2 or labels.shape[1] < 2:
         return False
     return bool((labels >= 0).all() and np.allclose(labels.sum(axis=1), 1, atol=1e-3))
+
+
+def _check_class_weights(rows: Rows) -> None:
+    """Raises UsageError if all rows of a class have weight 0. Several or fractional labels are not checked."""
+    assert rows.arrays is not None  # noqa: S101  the caller has looked
+    labels, weights = rows.labels.reshape(len(rows.labels), -1), rows.arrays.weights
+    columns = labels.shape[1]
+    if weights is None or (columns > 1 and not _holds_shares(rows)) or (labels != np.floor(labels)).any():
+        return
+    classes, numbers = np.unique(labels.argmax(axis=1) if columns > 1 else labels[:, 0], return_inverse=True)
+    check_class_weights(numbers, np.asarray(weights), [f"{each:g}" for each in classes], where=rows.where)
 
 
 def _has_few_values(rows: Rows) -> bool:

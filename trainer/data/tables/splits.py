@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.arrays import check_class_weights
 from trainer.data.tables.labels import Labels
 from trainer.data.tables.learn import Wanted, learn_schema
 from trainer.data.tables.reading import open_stream, whole
@@ -123,6 +124,7 @@ def _encoded(schema: Schema, table: pa.Table, where: str, split: str, indices: I
         )
     if schema.weight is not None and rows.weights is None:
         raise UsageError(f"the weight column {schema.weight!r} is missing", where=where)
+    check_class_weights(rows.labels, rows.weights, (schema.labels.negative, schema.labels.positive), where=where)
     return rows
 
 
