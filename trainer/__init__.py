@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trainer.requests import Decision
     from trainer.run import Run
     from trainer.signals import Interrupted
-    from trainer.step.parameters import Gradients
+    from trainer.step.groups import Gradients
     from trainer.task import Defaults, Splits, Task
 
 __all__ = [
@@ -72,7 +72,7 @@ __getattr__, __dir__ = exports(
         "trainer.requests": ("Decision",),
         "trainer.run": ("Run",),
         "trainer.signals": ("Interrupted",),
-        "trainer.step.parameters": ("Gradients",),
+        "trainer.step.groups": ("Gradients",),
         "trainer.task": ("Defaults", "Splits", "Task"),
     },
 )

@@ -45,7 +45,7 @@ class WeightAveraging(Plugin):
     def on_setup(self, run: Run) -> None:
         from trainer.mxnet import mx
 
-        for value, weight in zip(self._saved, run.moving_weights, strict=True) if self._saved else ():
+        for value, weight in zip(self._saved, run.moving_weights, strict=False):
             self._average.append(mx.nd.array(value, ctx=weight.context, dtype=value.dtype))
         self._offer(run)
 
@@ -94,6 +94,8 @@ class WeightAveraging(Plugin):
             return
         self._count += 1
         share = self._share()
+        # A parameter that is trained only from now on comes last.
+        self._average += [weight.copy() for weight in weights[len(self._average) :]]
         for average, weight in zip(self._average, weights, strict=True):
             # average - share · (average - weight) in one operation instead of three.
             mx.nd.sgd_update(average, weight, lr=share, wd=1.0, rescale_grad=-1.0, out=average)

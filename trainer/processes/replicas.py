@@ -47,7 +47,7 @@ def share_weights(run: Run, loss: Any) -> None:
     Raises UsageError naming the process whose rows, columns or parameters differ.
     """
     from trainer.mxnet import gluon
-    from trainer.step.parameters import put
+    from trainer.step.groups import put
 
     parameters = {}
     for block in (run.net, loss):

@@ -52,6 +52,7 @@ def capture(run: Run, state: EngineState) -> dict[str, Any]:
             "states": parameters.states,
             "attributes": _attributes(run.optimizer),
             "updates": {str(index): count for index, count in run.optimizer._index_update_count.items()},  # noqa: SLF001
+            **({"changes": changes} if (changes := parameters.changes()) else {}),
         },
         "plugins": {**state.kept, **_of_plugins(run, state)},
     }
@@ -64,6 +65,8 @@ def restore(run: Run, state: EngineState, saved: Mapping[str, Any]) -> None:
     cannot restore its own.
     """
     parameters, optimizer = state.step.parameters, saved["optimizer"]
+    if "changes" in optimizer:
+        parameters.repeat(optimizer["changes"])
     _check(run, parameters, saved)
     for name in COUNTED:
         setattr(run, name, saved["run"][name])

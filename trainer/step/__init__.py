@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trainer.step.compiled import CompiledStep
+from trainer.step.groups import Gradients
 from trainer.step.losses import TrainingLoss
 from trainer.step.micro_batches import MicroBatchStep
-from trainer.step.parameters import Gradients, Parameters
+from trainer.step.parameters import Parameters
 from trainer.step.recorded import RecordedStep
 from trainer.step.symbol import CannotCompile, Graph, trace
 

@@ -49,6 +49,7 @@ class CompiledStep:
         self._contexts = list(contexts)
         self._bound: list[dict[object, Bound]] = [{} for _ in contexts]
         self._newest: list[Bound] = []
+        self._layout = parameters.layout
         self.parameters = parameters
         self.gradients = parameters.gradients
         self.loss = TrainingLoss(contexts)
@@ -57,6 +58,7 @@ class CompiledStep:
         self.draws_in_inference = draws_in_inference(graph.inference)
 
     def forward_backward(self, batch: Batch) -> None:
+        self.parameters.follow()
         self._newest = []
         for number, shard in enumerate(batch.shards):
             if shard.rows:
@@ -84,6 +86,7 @@ class CompiledStep:
 
     def forward(self, batch: Batch) -> tuple[list[Array], list[Array]]:
         """Outputs and per-row losses, one array per context with rows; the next call overwrites them."""
+        self.parameters.follow()
         outputs, losses = [], []
         for number, shard in enumerate(batch.shards):
             if shard.rows:
@@ -105,6 +108,9 @@ class CompiledStep:
         return bound
 
     def _executor(self, number: int, shard: Shard, *, train: bool) -> Bound:
+        if self._layout != self.parameters.layout:
+            self._bound = [{} for _ in self._contexts]
+            self._layout = self.parameters.layout
         key = (train, shard.shapes)
         kept = self._bound[number]
         bound = kept.get(key)
@@ -129,8 +135,9 @@ class CompiledStep:
             arrays |= {name: make(context) for name, make in graph.arguments.items()}
         for parameter in self.parameters.all:
             arrays[parameter.name] = parameter.data(context)
-            if train and parameter.grad_req != "null":
-                gradients[parameter.name] = parameter.grad(context)
+            gradient = self.parameters.gradient_of(parameter, number) if train else None
+            if gradient is not None:
+                gradients[parameter.name] = gradient
         arguments = symbol.list_arguments()
         executor = symbol.bind(
             context,

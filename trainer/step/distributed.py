@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from trainer.device_time import waiting
 from trainer.processes import Processes
+from trainer.step.groups import Group, is_dense
 from trainer.step.losses import TrainingLoss
-from trainer.step.parameters import Group, is_dense
 
 if TYPE_CHECKING:
     from trainer.data.batches import Batch
@@ -36,7 +36,7 @@ class SharedLoss(TrainingLoss):
 
     def add(self, losses: Sequence[Array], rows: Sequence[int]) -> None:
         """Takes this process's losses of a batch; call `settle` next."""
-        self._own = losses
+        self._own = self._newest = losses
 
     def own(self) -> float:
         """The sum over this process's rows. Waits for the device."""
@@ -64,13 +64,20 @@ class SharedStep:
         step.loss = self._loss
         self.loss: TrainingLoss = self._loss
         self._network = Network(step.parameters.groups, step.parameters.measured, processes)
+        self._layout = step.parameters.layout
 
     def forward_backward(self, batch: Batch) -> None:
         """Computes loss and gradients, summed over the rows of all contexts and processes. Waits for the device."""
+        self.parameters.follow()
+        if self._layout != self.parameters.layout:
+            self._network = Network(self.parameters.groups, self.parameters.measured, self._processes)
+            self._layout = self.parameters.layout
         rows = sum(shard.rows for shard in batch.shards)
         self._has_rows = rows > 0
         if rows:
             self._step.forward_backward(batch)
+        else:
+            self._loss.add((), ())
         with waiting:
             loss = self._loss.own() if rows else 0.0
             total, all_rows = self._network.reduce(loss, rows)

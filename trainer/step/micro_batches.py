@@ -49,6 +49,7 @@ class MicroBatchStep:
         self._sums = _Sums(step.parameters)
 
     def forward_backward(self, batch: Batch) -> None:
+        self._step.parameters.follow()
         rows = [shard.rows for shard in batch.shards]
         self._outputs = []
         losses: list[Array] = []
@@ -69,6 +70,7 @@ class MicroBatchStep:
 
     def forward(self, batch: Batch) -> tuple[list[Array], list[Array]]:
         """Outputs and per-row losses, one array per part with rows."""
+        self._step.parameters.follow()
         outputs, losses = [], []
         for number, shard in zip(self._on, batch.shards, strict=True):
             if shard.rows:
@@ -105,7 +107,7 @@ class _Sums:
     def add(self, number: int, share: float) -> None:
         """Adds the part that context `number` has computed, with `share` of the batch's rows."""
         gradients = [group.gradients[number] for group in self._parameters.groups]
-        if not self._gradients:
+        if len(self._gradients) != len(gradients):
             self._gradients = [group.gradients[0].copy() for group in self._parameters.groups]
         for place, (total, gradient) in enumerate(zip(self._gradients, gradients, strict=True)):
             if self._is_first:
@@ -120,6 +122,7 @@ class _Sums:
         """After the last part: writes the sums to the first context's arrays."""
         for group, total in zip(self._parameters.groups, self._gradients, strict=True):
             total.copyto(group.gradients[0])
+        self._parameters.clear_frozen()
         for measured in self._measured:
             measured.finish()
 

@@ -7,8 +7,7 @@ parameter as a whole, such as LAMB with its norms, and nets with convolutions ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,8 @@ from numpy.typing import NDArray
 
 from trainer.device_time import waiting
 from trainer.errors import UsageError
+from trainer.step.changes import Held, Watch, part_of, settings_of
+from trainer.step.groups import Gradients, Group, is_dense, parameters_of, put
 from trainer.step.update import make_update
 
 if TYPE_CHECKING:
@@ -30,42 +31,8 @@ one. Not Nadam, which advances a schedule at every call. Other optimizers get on
 for all."""
 
 
-@dataclass(slots=True)
-class Group:
-    """Parameters that are reduced and updated as one array."""
-
-    names: tuple[str, ...]
-    """Their places in the net."""
-    weights: list[Array]
-    """One per context, all with the same values."""
-    gradients: list[Array]
-    """One per context."""
-    first: Any
-    """The group's first Gluon parameter; the optimizer reads the multipliers from it."""
-
-
-@dataclass(slots=True)
-class Gradients:
-    """The gradients of a batch, summed over its rows and the contexts, on the first context.
-
-    The update divides by `rows`, so the gradient of the mean loss is `array / rows`. To change gradients, a plugin
-    writes to `arrays` or sets `factor`; the latter is free, because the optimizer multiplies by it anyway.
-    """
-
-    arrays: list[Array]
-    rows: int = 0
-    factor: float = 1.0
-
-    def norm(self) -> float:
-        """The global 2-norm of the gradient of the mean loss. Waits for the device."""
-        from trainer.mxnet import mx
-
-        types = sorted({np.dtype(array.dtype).name for array in self.arrays})
-        by_type = [[array for array in self.arrays if np.dtype(array.dtype).name == name] for name in types]
-        squares = [mx.nd.multi_sum_sq(*arrays, num_arrays=len(arrays)) for arrays in by_type]
-        with waiting:
-            total = sum(float(square.asnumpy().sum(dtype=np.float64)) for square in squares)
-        return float(np.sqrt(total)) * abs(self.factor) / max(self.rows, 1)
+MEMBERS = 1_000_000
+"""The optimizer's numbers of parameters that are updated on their own start here; those of groups start at 0."""
 
 
 class Parameters:
@@ -78,7 +45,7 @@ class Parameters:
     def __init__(self, net: Any, loss: Any, *, optimizer: Any, contexts: Sequence[Context], flat: bool) -> None:
         self._contexts = list(contexts)
         self.optimizer = optimizer
-        self.named = _named(net, loss)
+        self.named = parameters_of(net, loss)
         """Every Gluon parameter, including those that are not trained, by its place in the net (`0.weight`). Gluon
         numbers its own names over all nets that a process builds, so they differ between processes."""
         self.all = list(self.named.values())
@@ -89,11 +56,17 @@ class Parameters:
         self.groups = list(self._groups())
         optimizer.param_dict = {index: group.first for index, group in enumerate(self.groups)}
         self.states = [self._state(index, group) for index, group in enumerate(self.groups)]
-        self._updates = [
-            make_update(optimizer, index, group.weights[0], group.gradients[0], state, in_place=self.flat)
-            for index, (group, state) in enumerate(zip(self.groups, self.states, strict=True))
-        ]
+        self._updates = [[self._update_of(index)] for index in range(len(self.groups))]
         self.gradients = Gradients([group.gradients[0] for group in self.groups])
+        self.layout = 0
+        """Increases when a parameter is trained for the first time: there are more groups, and executors are stale."""
+        self._built = len(self.groups)
+        self._held = {name: Held.of(parameter) for name, parameter in self.named.items()}
+        self._split: set[int] = set()
+        """Groups whose members are updated one by one, since they no longer have the same settings."""
+        self._frozen: list[Array] = []
+        """Gradients of parameters whose training was switched off after the step was built."""
+        self._watch = Watch(self.named)
 
     def _state(self, index: int, group: Group) -> Any:
         try:
@@ -106,6 +79,111 @@ class Parameters:
                 where="--optimizer",
                 fix="Choose another optimizer.",
             ) from error
+
+    def _update_of(self, index: int) -> Callable[[], None]:
+        group, state = self.groups[index], self.states[index]
+        return make_update(self.optimizer, index, group.weights[0], group.gradients[0], state, in_place=self.flat)
+
+    # ---- changes while a run trains ----------------------------------------------------------------------------------
+
+    def follow(self) -> None:
+        """Obeys what was changed on Gluon's parameters: `grad_req`, `lr_mult`, `wd_mult`, `initialize`."""
+        if self._watch.sees_a_change():
+            self._obey()
+
+    def _obey(self) -> None:
+        for name, held in self._held.items():
+            held.restore(name)
+            if held.gradients is not None and not any(name in group.names for group in self.groups):
+                self._train_too(name, held)
+        self.trained = [parameter for parameter in self.all if parameter.grad_req != "null"]
+        self._frozen = [
+            gradient
+            for held in self._held.values()
+            if held.parameter.grad_req == "null"
+            for gradient in held.gradients or ()
+        ]
+        for index, group in enumerate(self.groups):
+            settings = {settings_of(self.named[name]) for name in group.names}
+            if len({(req == "null", *multipliers) for req, *multipliers in settings}) > 1:
+                self._split_up(index)
+            self._updates[index] = self._planned(index)
+        self._watch.remember()
+
+    def _train_too(self, name: str, held: Held) -> None:
+        """Adds a group for a parameter that was not trained so far."""
+        assert held.gradients is not None  # noqa: S101  it has just got them
+        group, index = Group((name,), held.weights, held.gradients, held.parameter), len(self.groups)
+        self.groups.append(group)
+        self.optimizer.param_dict[index] = group.first
+        self.states.append(self._state(index, group))
+        self._updates.append([])
+        self.gradients.arrays.append(group.gradients[0])
+        self.layout += 1
+
+    def _split_up(self, index: int) -> None:
+        """Lets the members of a group count their updates themselves from now on."""
+        if index in self._split:
+            return
+        self._split.add(index)
+        counts = self.optimizer._index_update_count  # noqa: SLF001  MXNet has no public way to its counters
+        for name in self.groups[index].names if index in counts else ():
+            counts[self._number(name)] = counts[index]
+
+    def _number(self, name: str) -> int:
+        return MEMBERS + list(self.named).index(name)
+
+    def _planned(self, index: int) -> list[Callable[[], None]]:
+        """The updates of a group: one for all, one for each trained member, or none."""
+        group = self.groups[index]
+        if index not in self._split:
+            return [] if group.first.grad_req == "null" else [self._update_of(index)]
+        updates, start = [], 0
+        for name in group.names:
+            parameter, number = self.named[name], self._number(name)
+            end = start + int(np.prod(parameter.shape))
+            if parameter.grad_req != "null":
+                self.optimizer.param_dict[number] = parameter
+                weight, gradient = group.weights[0][start:end], group.gradients[0][start:end]
+                state = part_of(self.states[index], start, end)
+                updates.append(make_update(self.optimizer, number, weight, gradient, state))
+            start = end
+        return updates
+
+    def clear_frozen(self) -> None:
+        """Zeroes the gradients of parameters that are no longer trained, before they are summed."""
+        for gradient in self._frozen:
+            gradient[:] = 0
+
+    def gradient_of(self, parameter: Any, number: int) -> Array | None:
+        """The gradient of a parameter on context `number`, also while it is not trained; None if it never was."""
+        gradients = next(held.gradients for held in self._held.values() if held.parameter is parameter)
+        return None if gradients is None else gradients[number]
+
+    def changes(self) -> dict[str, Any]:
+        """What was changed since the step was built, as JSON values; empty if nothing was."""
+        settings = {
+            name: list(settings_of(held.parameter))
+            for name, held in self._held.items()
+            if settings_of(held.parameter) != held.settings
+        }
+        late = [name for group in self.groups[self._built :] for name in group.names]
+        split = sorted(self._split)
+        return {"settings": settings, "late": late, "split": split} if settings or late or split else {}
+
+    def repeat(self, changes: Mapping[str, Any]) -> None:
+        """Makes the changes that `changes` returned, in a step that was just built."""
+        for name in changes.get("late", ()):
+            self.named[name].grad_req = "write"
+            self.follow()
+        for index in changes.get("split", ()):
+            self._split_up(index)
+        for name, (grad_req, lr_mult, wd_mult) in changes.get("settings", {}).items():
+            parameter = self.named[name]
+            parameter.grad_req, parameter.lr_mult, parameter.wd_mult = grad_req, lr_mult, wd_mult
+        self._obey()
+
+    # ---- the layout --------------------------------------------------------------------------------------------------
 
     def _groups(self) -> Iterator[Group]:
         def like(parameter: Any) -> tuple[str, float, float]:
@@ -140,8 +218,8 @@ class Parameters:
             group.weights.append(weights)
             group.gradients.append(gradients)
         for member in members:
-            # Gluon has no public way to set a parameter's arrays. MXNet's version is fixed, and this is the only place
-            # that writes a Parameter's private fields.
+            # Gluon has no public way to set a parameter's arrays. MXNet's version is fixed, and only this and `changes`
+            # write a Parameter's private fields.
             member._data, member._grad = views[member.name]  # noqa: SLF001
             autograd.mark_variables(member._data, member._grad, member.grad_req)  # noqa: SLF001
         return group
@@ -154,11 +232,13 @@ class Parameters:
 
     def copy(self) -> dict[str, NDArray[Any]]:
         """Every parameter by name, on the host. Waits for the device."""
+        self.follow()
         with waiting:
             return {name: parameter.data(self._contexts[0]).asnumpy() for name, parameter in self.named.items()}
 
     def assign(self, values: Mapping[str, NDArray[Any]]) -> None:
         """Sets every parameter, on every context, to the values that `copy` returned."""
+        self.follow()
         for name, parameter in self.named.items():
             put(values[name], parameter.list_data())
 
@@ -176,12 +256,25 @@ class Parameters:
 
     @property
     def moving(self) -> list[list[Array]]:
-        """What training changes: the groups' weights and the running statistics, each a list over contexts."""
-        return [group.weights for group in self.groups] + [parameter.list_data() for parameter in self._measured]
+        """What training changes: the groups' weights and the running statistics, each a list over contexts.
+
+        Groups that a run adds come last.
+        """
+        self.follow()
+        groups = [group.weights for group in self.groups]
+        measured = [parameter.list_data() for parameter in self._measured]
+        return [*groups[: self._built], *measured, *groups[self._built :]]
 
     def swap(self, values: Sequence[Array]) -> None:
-        """Swaps `moving` with `values`, one array each on the first context. A second call undoes it."""
-        for arrays, value in zip(self.moving, values, strict=True):
+        """Swaps `moving` with `values`, one array each on the first context. A second call undoes it.
+
+        Groups that the run has added since the values were taken keep theirs.
+        """
+        moving = self.moving
+        added = len(moving) - len(values)
+        if 0 < added <= len(self.groups) - self._built:
+            moving = moving[: len(values)]
+        for arrays, value in zip(moving, values, strict=True):
             held = arrays[0].copy()
             for array in arrays:
                 value.copyto(array)
@@ -192,6 +285,7 @@ class Parameters:
 
         `rows` is the number of rows of each context; one without rows holds an old gradient and is skipped.
         """
+        self.clear_frozen()
         for parameter in self._measured:
             for array in parameter.list_data():
                 # BatchNorm's backward pass writes these arrays, but tells MXNet's scheduler that it only reads them, so
@@ -223,43 +317,10 @@ class Parameters:
 
     def update(self) -> None:
         """One optimizer step on the first context, from the reduced gradients; copies the weights to the others."""
+        self.follow()
         self.optimizer.rescale_grad = self.gradients.factor / self.gradients.rows
-        for group, update in zip(self.groups, self._updates, strict=True):
-            update()
-            for weight in group.weights[1:]:
+        for group, updates in zip(self.groups, self._updates, strict=True):
+            for update in updates:
+                update()
+            for weight in group.weights[1:] if updates else ():
                 group.weights[0].copyto(weight)
-
-
-def _named(net: Any, loss: Any) -> dict[str, Any]:
-    """The parameters of net and loss by their place, each once, in Gluon's order."""
-    places: dict[int, str] = {}
-    owned: list[Any] = []
-    for prefix, block in (("", net), ("loss:", loss)):
-        if hasattr(block, "collect_params"):
-            for place, parameter in block._collect_params_with_prefix().items():  # noqa: SLF001  as save_parameters
-                places.setdefault(id(parameter), prefix + place)
-            for name, parameter in block.collect_params().items():
-                # A parameter that is not an attribute of its block has no place, only Gluon's name.
-                places.setdefault(id(parameter), prefix + name.removeprefix(block.prefix))
-                owned.append(parameter)
-    return {places[id(parameter)]: parameter for parameter in owned}
-
-
-def put(value: NDArray[Any], arrays: Sequence[Array]) -> None:
-    """Writes a value into the arrays of a parameter.
-
-    It copies between NDArrays, because writing numpy values fails if oneDNN has changed the layout of a convolution's
-    weights.
-    """
-    from trainer.mxnet import mx
-
-    for array in arrays:
-        if array.stype == "default":
-            mx.nd.array(value, ctx=array.context, dtype=array.dtype).copyto(array)
-        else:
-            array[:] = value
-
-
-def is_dense(parameter: Any) -> bool:
-    """Whether neither the parameter nor its gradient is stored sparsely."""
-    return bool(parameter._stype == parameter._grad_stype == "default")  # noqa: SLF001  there is no public way to ask

@@ -29,10 +29,10 @@ class RecordedStep:
         self.gradients = parameters.gradients
         self.loss = TrainingLoss(contexts)
         self.symbol = None
-        self._adding = [parameter for parameter in parameters.trained if parameter.grad_req == "add"]
 
     def forward_backward(self, batch: Batch) -> None:
         losses: list[Array]
+        self.parameters.follow()
         self._outputs, losses = self._train([shard for shard in batch.shards if shard.rows])
         rows = [shard.rows for shard in batch.shards]
         self.loss.add(losses, rows)
@@ -53,6 +53,7 @@ class RecordedStep:
         self.parameters.update()
 
     def forward(self, batch: Batch) -> tuple[list[Array], list[Array]]:
+        self.parameters.follow()
         computed = [self._run(shard) for shard in batch.shards if shard.rows]
         return [outputs for outputs, _ in computed], [losses for _, losses in computed]
 
@@ -62,8 +63,9 @@ class RecordedStep:
     def _train(self, shards: Sequence[Shard]) -> tuple[list[Any], list[Array]]:
         from trainer.mxnet import autograd
 
-        for parameter in self._adding:
-            parameter.zero_grad()
+        for parameter in self.parameters.trained:
+            if parameter.grad_req == "add":
+                parameter.zero_grad()
         with autograd.record():
             computed = [self._run(shard) for shard in shards]
         outputs, losses = ([pair[part] for pair in computed] for part in (0, 1))

@@ -8,8 +8,8 @@ from typing import Any
 
 from trainer.errors import first_line
 from trainer.mxnet import Array, gluon, mx
+from trainer.step.groups import is_dense
 from trainer.step.losses import column
-from trainer.step.parameters import is_dense
 
 
 class CannotCompile(Exception):  # noqa: N818  not an error: it carries a reason and is caught at once

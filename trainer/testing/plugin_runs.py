@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from trainer.events import Plugin
 from trainer.task import Splits, Task
 from trainer.testing.checks import BrokenPromiseError
 from trainer.testing.plugin_subject import Subject, new_run_folder
-from trainer.testing.trials import ElsewhereError, Stopping, failing
+from trainer.testing.trials import ElsewhereError, Handed, Stopping, failing
 
 TOLERANCE = 1e-4
 COSTED_EPOCHS = 50
@@ -18,12 +19,16 @@ PER_BATCH = ("batch_begin", "backward_end", "batch_end")
 
 
 def a_whole_run_works(subject: Subject) -> None:
-    """It survives a whole run. Without a run folder it works too, or raises a UsageError."""
+    """It survives a whole run, and keeps no array that a later batch overwrites. Without a run folder it works too, or
+    raises a UsageError.
+    """
     for inside in (True, False):
         with new_run_folder() as folder:
-            trial = subject.train([subject.plugin()], run_folder=folder if inside else None)
+            plugin, handed = subject.plugin(), Handed()
+            trial = subject.train([plugin], others=[handed], run_folder=folder if inside else None)
             if inside:
                 trial.survived("in a run")
+                _check_kept(plugin, handed)
             else:
                 trial.survived("in a run without a folder (run.folder is None)", refusal=True)
 
@@ -114,6 +119,28 @@ def its_cost_is_known(subject: Subject) -> str:
     own, waiting = (sum(float(row[key]) for row in rows) / steps * 1e6 for key in ("seconds", "waiting"))
     waits = f", and {waiting:.0f} µs of waiting for the device" if waiting else ""
     return f"{own:.1f} µs per batch{waits} (over {steps} steps)"
+
+
+def _check_kept(plugin: Plugin, handed: Handed) -> None:
+    """Raises BrokenPromiseError if an attribute collects arrays of several batches without copying them."""
+    for name, value in vars(plugin).items():
+        kept = [each for each in _arrays(value) if id(each) in handed.arrays]
+        if len(kept) > handed.at_once:
+            what = handed.arrays[id(kept[0])][0]
+            raise BrokenPromiseError(
+                f"{name} keeps {len(kept)} arrays of {what}, which later batches overwrite: keep array.copy() or "
+                "array.asnumpy()"
+            )
+
+
+def _arrays(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _arrays(part)
+    elif hasattr(value, "asnumpy"):
+        yield value
 
 
 def _without_validation(task: Task) -> Task:

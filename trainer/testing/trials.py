@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trainer.engine_state import EngineState
     from trainer.step import Step
 
-OURS = ("kit-watch", "kit-kill", "kit-fail", "kit-stop")
+OURS = ("kit-watch", "kit-kill", "kit-fail", "kit-stop", "kit-handed")
 
 
 class ElsewhereError(RuntimeError):
@@ -93,6 +93,27 @@ class Watch(Plugin):
             state = capture(run, self.engine_state)
             state["plugins"] = {name: part for name, part in state["plugins"].items() if name not in OURS}
             self.state = state
+
+
+class Handed(Plugin):
+    """Notes the arrays that each batch hands to plugins, by identity."""
+
+    phase = Phase.REPORT
+    name = "kit-handed"
+
+    def __init__(self) -> None:
+        self.arrays: dict[int, tuple[str, Any]] = {}
+        self.at_once = 0
+        """How many arrays a batch hands out."""
+
+    def on_batch_end(self, run: Run) -> None:
+        """Keeps the arrays too, so that no other gets their identity."""
+        assert run.batch is not None  # noqa: S101
+        outputs = [part for each in run.outputs for part in (each if isinstance(each, (list, tuple)) else [each])]
+        batch = [array for shard in run.batch.shards if shard.rows for array in shard.arrays]
+        for what, arrays in (("run.outputs", outputs), ("run.losses", run.losses), ("run.batch", batch)):
+            self.arrays.update({id(array): (what, array) for array in arrays})
+        self.at_once = len(outputs) + len(run.losses) + len(batch)
 
 
 class KillAt(Plugin):

@@ -10,6 +10,8 @@ from typing import Any
 from trainer import Phase, Plugin, Run, UsageError
 from trainer.errors import listed
 from trainer_plugins.estimator import plain
+from trainer_plugins.estimator.batch import copied, put_back, whole
+from trainer_plugins.estimator.metrics import check_metrics, is_own, metrics_from
 from trainer_plugins.estimator.view import view_class
 
 log = logging.getLogger("trainer")
@@ -28,27 +30,34 @@ EVENTS = {
 class EstimatorHandlers(Plugin):
     """Calls event handlers of `mxnet.gluon.contrib.estimator` when the Estimator would, in order of priority.
 
-    `train_metrics` and `val_metrics` are `mx.metric.EvalMetric`s that handlers log and monitor; without a MetricHandler
-    or a ValidationHandler among the handlers, they are updated from the engine's own batches and evaluation. Handlers
-    are called with `estimator`, which exists before the run, for `ValidationHandler(data, estimator.evaluate)`. A true
-    value from `epoch_end` stops the run; one from `batch_end` ends the epoch, and also stops the run if the handler's
+    `train_metrics` and `val_metrics` are `mx.metric.EvalMetric`s or their names, one or several, that handlers log and
+    monitor; without a MetricHandler or a ValidationHandler among the handlers, they are updated from the engine's own
+    batches and evaluation. Handlers are called with `estimator`, which exists before the run, for
+    `ValidationHandler(data, estimator.evaluate)`. `batch_end` of a handler that comes before the GradientUpdateHandler,
+    by default one of a priority up to -2000, is called before the update, and may change gradients. What
+    `batch_begin` changes in the batch is trained. Handlers get copies of the arrays, which they may keep. A true value
+    from `epoch_end` stops the run; one from `batch_end` ends the epoch, and also stops the run if the handler's
     `stop_training` is true.
     """
 
     handlers: Sequence[Any] = ()
-    train_metrics: Sequence[Any] = ()
-    val_metrics: Sequence[Any] = ()
+    train_metrics: Any = ()
+    val_metrics: Any = ()
     logger: Any = None
 
     phase = Phase.DECIDE
 
     def __post_init__(self) -> None:
         """Names the metrics as the Estimator does, so that handlers can be made with them."""
-        self.estimator: Any = view_class()(self.train_metrics, self.val_metrics, self.logger)
+        own = metrics_from(self.train_metrics, "train_metrics"), metrics_from(self.val_metrics, "val_metrics")
+        self.estimator: Any = view_class()(*own, self.logger)
         self.train_metrics, self.val_metrics = self.estimator.train_metrics, self.estimator.val_metrics
         self._called: dict[str, list[Any]] = {name: [] for name in EVENTS.values()}
+        self._earlier: list[Any] = []
         self._sorted: list[Any] = []
         self._validates = False
+        self._copies = False
+        self._batch: list[Any] | None = None
         self._began = False
         self._saved: Mapping[str, Any] = {}
 
@@ -59,19 +68,38 @@ class EstimatorHandlers(Plugin):
         kinds = gluon.contrib.estimator
         given = list(self.handlers) if isinstance(self.handlers, (list, tuple)) else [self.handlers]
         self._check(given, kinds)
-        handlers = [each for each in given if not isinstance(each, kinds.GradientUpdateHandler)]
-        if len(handlers) < len(given):
+        updates = [each for each in given if isinstance(each, kinds.GradientUpdateHandler)]
+        if updates:
             log.warning("%s: the GradientUpdateHandler is left out, since the engine updates the weights.", self.name)
+        # In the Estimator's order, so that handlers of the same priority come before what it adds.
+        handlers = [*given] if updates else [*given, kinds.GradientUpdateHandler()]
+        self.estimator.bind(run)
         if not any(isinstance(each, kinds.MetricHandler) for each in handlers):
             handlers.append(kinds.MetricHandler(self.train_metrics))
         self._validates = any(isinstance(each, kinds.ValidationHandler) for each in handlers)
         handlers.sort(key=lambda handler: getattr(handler, "priority", 0))
+        place = next(n for n, each in enumerate(handlers) if isinstance(each, kinds.GradientUpdateHandler))
+        earlier = [each for each in handlers[:place] if isinstance(each, kinds.BatchEnd)]
+        handlers = [each for each in handlers if not isinstance(each, kinds.GradientUpdateHandler)]
         self._called = {
             method: [each for each in handlers if isinstance(each, getattr(kinds, kind))]
             for kind, method in EVENTS.items()
         }
+        self._earlier = earlier
+        self._called["batch_end"] = [
+            each for each in self._called["batch_end"] if not any(each is one for one in earlier)
+        ]
+        # MXNet's own handlers keep no arrays.
+        batchwise = [*earlier, *self._called["batch_begin"], *self._called["batch_end"]]
+        self._copies = any(is_own(each) for each in batchwise)
         self._sorted = handlers
-        self.estimator.bind(run)
+        check_metrics(
+            handlers,
+            self.train_metrics,
+            self.val_metrics,
+            validated=self._validates or run.validation is not None,
+            where=f"plugin {self.name!r}",
+        )
         self._restore()
 
     def _check(self, handlers: list[Any], kinds: Any) -> None:
@@ -101,20 +129,35 @@ class EstimatorHandlers(Plugin):
         self._call("epoch_begin")
 
     def on_batch_begin(self, run: Run) -> None:
-        """Calls `batch_begin` with the batch, if a handler has it."""
+        """Calls `batch_begin` with the batch, if a handler has it, and trains what the handlers made of it."""
+        self._batch = None
         if self._called["batch_begin"]:
-            self._call("batch_begin", batch=_batch(run))
+            self._batch = whole(run, copy=True)
+            self._call("batch_begin", batch=self._batch)
+            put_back(run, self._batch, where=f"plugin {self.name!r}")
+
+    def on_backward_end(self, run: Run) -> None:
+        """Calls `batch_end` of handlers that come before the update."""
+        if self._earlier:
+            self._end_batch(run, self._earlier)
 
     def on_batch_end(self, run: Run) -> None:
-        """Calls `batch_end`; the weights are already updated."""
-        assert run.batch is not None  # noqa: S101
-        labels = [shard.label for shard in run.batch.shards if shard.rows]
-        given = {"batch": _batch(run), "pred": run.outputs, "label": labels, "loss": run.losses}
-        for handler, result in self._call("batch_end", **given):
-            if result:
-                self._ask(run, handler, ends_run=bool(getattr(handler, "stop_training", False)))
+        """Calls `batch_end` of the other handlers; the weights are already updated."""
+        self._end_batch(run, self._called["batch_end"])
         if self.estimator.max_batch and run.step >= self.estimator.max_batch < (run.settings.steps or 0):
             run.stop(f"the handlers have reduced max_batch to {self.estimator.max_batch}")
+
+    def _end_batch(self, run: Run, handlers: Sequence[Any]) -> None:
+        assert run.batch is not None  # noqa: S101
+        labels = [shard.label for shard in run.batch.shards if shard.rows]
+        given = {"pred": run.outputs, "label": labels, "loss": list(run.losses)}
+        if self._copies:
+            given = {name: copied(value) for name, value in given.items()}
+        if self._batch is None:
+            self._batch = whole(run, copy=self._copies)
+        for handler in handlers:
+            if handler.batch_end(self.estimator, batch=self._batch, **given):
+                self._ask(run, handler, ends_run=bool(getattr(handler, "stop_training", False)))
 
     def on_evaluate_end(self, run: Run) -> None:
         """Updates `val_metrics` from the engine's evaluation, unless a ValidationHandler runs its own."""
@@ -175,16 +218,3 @@ class EstimatorHandlers(Plugin):
             run.stop(f"{kind} requested it")
         else:
             run.end_epoch(f"{kind} requested it")
-
-
-def _batch(run: Run) -> list[Any]:
-    """Data and labels of the whole batch on the first context, like a batch of a DataLoader."""
-    from trainer.mxnet import mx
-
-    assert run.batch is not None  # noqa: S101
-    shards = [shard for shard in run.batch.shards if shard.rows]
-    if len(shards) == 1:
-        return [*shards[0].inputs, shards[0].label]
-    first = run.contexts[0]
-    columns = zip(*[(*shard.inputs, shard.label) for shard in shards], strict=True)
-    return [mx.nd.concat(*[part.as_in_context(first) for part in column], dim=0) for column in columns]

@@ -113,6 +113,7 @@ def view_class() -> type[Any]:
 
         def __init__(self, train_metrics: Sequence[Any], val_metrics: Sequence[Any], logger: Any) -> None:
             # Not the Estimator's own constructor, which needs a net: there is none before the run starts.
+            self._usual = [not train_metrics, not train_metrics and not val_metrics]
             self._train_metrics = _named(list(train_metrics) or [mx.metric.Loss("loss")], "training")
             self._val_metrics = _named(list(val_metrics) or deepcopy(self._train_metrics), "validation")
             self.logger = _logger() if logger is None else logger
@@ -126,11 +127,23 @@ def view_class() -> type[Any]:
             self.run = run
             self.net = self.val_net = run.net
             self.loss = self.val_loss = run.task.loss()
+            self._add_accuracy()
             self.trainer = TrainerView(run)
             self.context = list(run.contexts)
             # The Estimator counts epochs or batches, never both.
             self.max_batch = run.settings.steps
             self.max_epoch = None if self.max_batch else run.settings.epochs
+
+        def _add_accuracy(self) -> None:
+            """Adds what the Estimator adds to its loss if no metrics are given and the labels are class numbers."""
+            classes = isinstance(self.loss, gluon.loss.SoftmaxCrossEntropyLoss)
+            if not classes or not getattr(self.loss, "_sparse_label", True):
+                return
+            lists = ((self._train_metrics, "training"), (self._val_metrics, "validation"))
+            for usual, (metrics, split) in zip(self._usual, lists, strict=True):
+                if usual:
+                    metrics.extend(_named([mx.metric.Accuracy()], split))
+            self._usual = [False, False]
 
         def evaluate(self, val_data: Any, batch_axis: int = 0, event_handlers: Any = None) -> None:
             """Updates `val_metrics` with every batch of a DataLoader, as the Estimator does."""

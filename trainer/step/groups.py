@@ -1,0 +1,88 @@
+"""Groups of parameters that are updated as one array, and the gradients of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.device_time import waiting
+
+if TYPE_CHECKING:
+    from trainer.mxnet import Array
+
+
+@dataclass(slots=True)
+class Group:
+    """Parameters that are reduced and updated as one array."""
+
+    names: tuple[str, ...]
+    """Their places in the net."""
+    weights: list[Array]
+    """One per context, all with the same values."""
+    gradients: list[Array]
+    """One per context."""
+    first: Any
+    """The group's first Gluon parameter; the optimizer reads the multipliers from it."""
+
+
+@dataclass(slots=True)
+class Gradients:
+    """The gradients of a batch, summed over its rows and the contexts, on the first context.
+
+    The update divides by `rows`, so the gradient of the mean loss is `array / rows`. To change gradients, a plugin
+    writes to `arrays` or sets `factor`; the latter is free, because the optimizer multiplies by it anyway.
+    """
+
+    arrays: list[Array]
+    rows: int = 0
+    factor: float = 1.0
+
+    def norm(self) -> float:
+        """The global 2-norm of the gradient of the mean loss. Waits for the device."""
+        from trainer.mxnet import mx
+
+        types = sorted({np.dtype(array.dtype).name for array in self.arrays})
+        by_type = [[array for array in self.arrays if np.dtype(array.dtype).name == name] for name in types]
+        squares = [mx.nd.multi_sum_sq(*arrays, num_arrays=len(arrays)) for arrays in by_type]
+        with waiting:
+            total = sum(float(square.asnumpy().sum(dtype=np.float64)) for square in squares)
+        return float(np.sqrt(total)) * abs(self.factor) / max(self.rows, 1)
+
+
+def parameters_of(net: Any, loss: Any) -> dict[str, Any]:
+    """The parameters of net and loss by their place, each once, in Gluon's order."""
+    places: dict[int, str] = {}
+    owned: list[Any] = []
+    for prefix, block in (("", net), ("loss:", loss)):
+        if hasattr(block, "collect_params"):
+            for place, parameter in block._collect_params_with_prefix().items():  # noqa: SLF001  as save_parameters
+                places.setdefault(id(parameter), prefix + place)
+            for name, parameter in block.collect_params().items():
+                # A parameter that is not an attribute of its block has no place, only Gluon's name.
+                places.setdefault(id(parameter), prefix + name.removeprefix(block.prefix))
+                owned.append(parameter)
+    return {places[id(parameter)]: parameter for parameter in owned}
+
+
+def put(value: NDArray[Any], arrays: Sequence[Array]) -> None:
+    """Writes a value into the arrays of a parameter.
+
+    It copies between NDArrays, because writing numpy values fails if oneDNN has changed the layout of a convolution's
+    weights.
+    """
+    from trainer.mxnet import mx
+
+    for array in arrays:
+        if array.stype == "default":
+            mx.nd.array(value, ctx=array.context, dtype=array.dtype).copyto(array)
+        else:
+            array[:] = value
+
+
+def is_dense(parameter: Any) -> bool:
+    """Whether neither the parameter nor its gradient is stored sparsely."""
+    return bool(parameter._stype == parameter._grad_stype == "default")  # noqa: SLF001  there is no public way to ask
