@@ -378,7 +378,8 @@ def test_what_is_logged_at_the_end_of_an_epoch_stands_in_its_history():
     logging = plugin(epoch_end=lambda run: run.log({"late": run.epoch}), fit_end=lambda run: run.log({"later": 1}))
     history = engine(Tiny(test_rows=2), logging).fit().history
     assert [entry["late"] for entry in history] == [1.0, 2.0]
-    assert not any(name == "later" or name.startswith("test/") for name in history[-1])
+    assert history[-1]["later"] == 1
+    assert not any(name.startswith("test/") for name in history[-1])
 
 
 @pytest.mark.parametrize(
@@ -394,3 +395,56 @@ def test_the_reason_of_a_finished_run_names_the_epoch_since_which_its_loss_is_no
     logging = plugin("log", epoch_end=lambda run: run.log({"train/loss": losses[run.epoch - 1]}))
     run = engine(Tiny(), logging, epochs=len(losses)).fit()
     assert (run.status, run.reason) == ("finished", reason)
+
+
+def test_what_is_logged_before_the_first_epoch_and_after_the_last_is_in_the_history(tmp_path):
+    logging = plugin(
+        "log",
+        setup=lambda run: run.log({"rows": 1}),
+        fit_begin=lambda run: run.log({"begin": 2}),
+        fit_end=lambda run: run.log({"end": 3, "validation/loss": 9}),
+        test_end=lambda run: run.log({"test/own": 4}),
+    )
+    seen = []
+    look = plugin("look", epoch_end=lambda run: seen.append(dict(run.epoch_metrics)))
+    run = engine(Tiny(test_rows=3), logging, look, epochs=2).fit()
+    first, last = run.history
+    assert (first["rows"], first["begin"], "end" in first) == (1, 2, False)
+    assert (seen[0]["begin"], "begin" in seen[1], "begin" in last) == (2, False, False)
+    assert last["end"] == 3
+    assert last["validation/loss"] != 9, "an epoch keeps what it has logged itself"
+    assert {"end", "test/own", "test/loss"} <= set(run.end_metrics)
+    assert not {"begin", "train/loss", "validation/loss"} & set(run.end_metrics)
+    assert "test/own" not in last
+
+
+class OneMetric(Tiny):
+    """Returns a single metric, not a list."""
+
+    def metrics(self):
+        return mx.metric.MSE()
+
+
+def test_a_task_may_return_a_single_metric():
+    assert "validation/mse" in engine(OneMetric(), epochs=1).fit().metrics
+
+
+def test_two_metrics_of_one_name_and_a_loss_by_its_name_are_clear_errors():
+    class Twice(Tiny):
+        def metrics(self):
+            return [mx.metric.MSE(), mx.metric.MSE()]
+
+    with pytest.raises(UsageError, match="two values are called 'mse'"):
+        engine(Twice(), epochs=1).fit()
+    with pytest.raises(UsageError, match=r"the task's loss.*: it gives 'mse'"):
+        engine(Tiny(make_loss=lambda: "mse"))
+
+
+def test_the_message_of_an_mxnet_error_is_not_its_traceback():
+    def fail(run):
+        raise mx.MXNetError("Traceback (most recent call last):\n  File x\nMXNetError: shapes differ")
+
+    made = engine(Tiny(), plugin(epoch_end=fail))
+    with pytest.raises(PluginError, match="raised MXNetError: MXNetError: shapes differ"):
+        made.fit()
+    assert "Traceback" not in made.run.reason

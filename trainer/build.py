@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trainer import devices
 from trainer.config import options
 from trainer.config.settings import Settings
@@ -15,9 +17,9 @@ from trainer.data.batches import Batches
 from trainer.data.sources import as_batches
 from trainer.dispatch import Dispatch
 from trainer.engine_state import EngineState
-from trainer.errors import UsageError, first_line
+from trainer.errors import UsageError, first_line, listed
 from trainer.events import Phase, Plugin
-from trainer.metrics.evalmetric import as_metric
+from trainer.metrics.evalmetric import as_metrics
 from trainer.processes import Processes
 from trainer.processes.replicas import share_weights
 from trainer.run import Run
@@ -73,12 +75,19 @@ def build_run(
     mx.random.seed(derive(settings.seed, "task"))
     _build_splits(run, task, parts)
     loss = task.loss()
+    if not callable(loss):
+        raise UsageError(
+            f"it gives {loss!r}", where="the task's loss()", fix="Return a loss of mxnet.gluon.loss, or a function."
+        )
     run.net = build_net(task, loss, run.train, contexts, settings.seed)
     run.optimizer = optimizer
+    if not settings.optimizer.decay_bias:
+        for parameter in run.net.collect_params(".*bias").values():
+            parameter.wd_mult = 0.0
     if processes.size > 1:
         share_weights(run, loss)
     state.step = _build_step(run, dispatch, loss, compiled=compiled, parts=parts)
-    state.metrics = [as_metric(metric) for metric in task.metrics()]
+    state.metrics = as_metrics(task.metrics())
     state.seeder = Seeder(
         state.step,
         seed=settings.seed,
@@ -200,5 +209,12 @@ def build_net(task: Task, loss: Any, train: Batches, contexts: Sequence[Any], se
             net(*sample)
     except (mx.MXNetError, ValueError, TypeError, AssertionError) as error:
         shapes = ", ".join(str(part.shape) for part in sample)
+        types = {np.dtype(parameter.dtype).name for parameter in net.collect_params().values()} - {"float32"}
+        if types:
+            raise UsageError(
+                f"the net has parameters of type {listed(sorted(types))}, and rows come as float32",
+                where="the net",
+                fix="Leave net.cast out, or let the net cast its inputs.",
+            ) from error
         raise UsageError(f"the net does not accept one row of the data, {shapes}: {first_line(error)}") from error
     return net

@@ -18,7 +18,7 @@ from trainer.catalog.registry import name_of
 from trainer.config.options import check_instance
 from trainer.device_time import waiting
 from trainer.engine_state import EngineState
-from trainer.errors import PluginError, UsageError, listed
+from trainer.errors import PluginError, UsageError, listed, message_of
 from trainer.events import EVENTS, Phase, Plugin
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Dispatch:
             self._state.requests.decide("disable", reason, plugin=plugin.name, epoch=run.epoch, step=run.step)
             log.warning("%s raised %s: %s. It is switched off, the run continues.", where, type(error).__name__, error)
             return None
-        wrapped = PluginError(f"{where} raised {type(error).__name__}: {error}")
+        wrapped = PluginError(f"{where} raised {type(error).__name__}: {message_of(error)}")
         wrapped.__cause__ = error
         return wrapped
 

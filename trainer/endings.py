@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from trainer.bookkeeping import broken_loss
-from trainer.errors import UsageError
+from trainer.errors import UsageError, message_of
 from trainer.evaluation import evaluation_weights
 from trainer.processes.failures import OtherProcessFailed
 from trainer.runs import folder
@@ -54,9 +54,12 @@ class Endings:
         except BaseException as error:  # noqa: BLE001  raised again below, after the endings
             self._fail(error)
         self._settle(interrupt)
+        if run.status in ("finished", "stopped"):
+            self._state.log.begin_ending("training")
         self._end(fire.fit_end.to_the_end)
         with self._guarded():
             if run.status in ("finished", "stopped"):
+                self._state.log.begin_ending("test")
                 # A save requested until here is dropped: in fit_end, plugins may have restored the best weights.
                 self._state.requests.take("save")
                 self._evaluator.test()
@@ -98,7 +101,7 @@ class Endings:
         run.exception = error
         run.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         other = isinstance(error, OtherProcessFailed)
-        run.reason = str(error) if other else f"{type(error).__name__}: {error}".rstrip(": ")
+        run.reason = str(error) if other else f"{type(error).__name__}: {message_of(error)}".rstrip(": ")
         run.within_batch = False
         if closing:
             return

@@ -34,9 +34,13 @@ class PluginError(TrainerError):
 
 def first_line(error: BaseException) -> str:
     """The first line of the error's message, or the name of its class if the message is empty."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    # MXNet puts a traceback of its C++ code before the message.
-    return lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    return (message_of(error).splitlines() or [type(error).__name__])[0]
+
+
+def message_of(error: BaseException) -> str:
+    """The error's message, of MXNet's errors without the traceback of its C++ code that precedes it."""
+    message = str(error).strip()
+    return message.splitlines()[-1] if message.startswith("Traceback") else message
 
 
 def type_of(value: object) -> str:
@@ -45,11 +49,19 @@ def type_of(value: object) -> str:
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
+SHORTEST = 3
+"""Letters that an abbreviation must have to be recognised."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`Did you mean 'epoch_end'?` if one of the `known` names is similar to `name`, otherwise empty."""
     # Separators and capitals are the most common mistakes, so the match ignores them.
     folded = {known_name.replace("_", "-").lower(): known_name for known_name in known}
     matches = difflib.get_close_matches(name.replace("_", "-").lower(), folded, n=1, cutoff=0.55)
+    if not matches and len(name) >= SHORTEST:
+        # `acc` for accuracy, `auc` for roc-auc.
+        short = name.replace("_", "-").lower()
+        matches = [known_name for known_name in folded if known_name.startswith(short) or known_name.endswith(short)]
     return f"Did you mean {folded[matches[0]]!r}?" if matches else ""
 
 

@@ -48,7 +48,10 @@ class Rows:
     @property
     def loss(self) -> float:
         """The sum of the losses, in float64."""
-        return float(self.losses.sum(dtype=np.float64))
+        losses = self.losses
+        if self.weights is not None and losses.size == self.weights.size:
+            losses = np.where(self.weights.reshape(losses.shape) == 0, 0, losses)  # 0 times NaN is NaN
+        return float(losses.sum(dtype=np.float64))
 
     def take(self, rows: NDArray[np.int64]) -> Rows:
         """The rows with these indices, in that order; an index may repeat."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainer.evaluation import Evaluation, MeanLoss, Rows, evaluation_weights, joined
+from trainer.metrics.base import check_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,9 +63,12 @@ class Evaluator:
                 batch_end(run)
             whole = joined(parts)
             run.evaluation = Evaluation(split, whole.predictions, whole.labels, whole.weights, loss.value)
-            run.log({f"{split}/loss": loss.value})
+            values = {"loss": loss.value}
             for metric in metrics:
-                run.log({f"{split}/{name}": value for name, value in metric.compute().items()})
+                computed = metric.compute()
+                check_names([*values, *computed])
+                values |= computed
+            run.log({f"{split}/{name}": value for name, value in values.items()})
             end(run)
 
     def rows(self, batch: Batch) -> Rows:

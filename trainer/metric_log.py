@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,7 +23,11 @@ class MetricLog:
         self.of_step: dict[str, float] = {}
         self.of_epoch: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
+        self.after: dict[str, float] = {}
+        """Values of names that first appear after the last epoch."""
         self._entry: dict[str, float] | None = None
+        self._ending: Literal["", "training", "test"] = ""
+        self._has_begun = False
 
     def add(self, metrics: Mapping[str, Any], *, within_batch: bool) -> None:
         """Records values by name. Raises TypeError for a value that is not a number."""
@@ -34,6 +38,8 @@ class MetricLog:
             self.of_epoch[name] = number
             if self._entry is not None:
                 self._entry[name] = number
+            elif self._ending:
+                self._add_at_the_end(name, number)
             if within_batch:
                 self.of_step[name] = number
 
@@ -49,8 +55,10 @@ class MetricLog:
         return self.newest[name]
 
     def begin_epoch(self) -> None:
-        """Starts a new epoch for the values."""
-        self.of_epoch = {}
+        """Starts a new epoch for the values; the first one has those that were logged before it."""
+        if self._has_begun:
+            self.of_epoch = {}
+        self._has_begun = True
 
     def begin_step(self) -> None:
         """Starts a new step for the values."""
@@ -65,6 +73,19 @@ class MetricLog:
     def close_entry(self) -> None:
         """Ends the epoch; later values belong to no epoch."""
         self._entry = None
+
+    def begin_ending(self, what: Literal["training", "test"]) -> None:
+        """What is logged from here on belongs to the end of a run that was not cut short."""
+        self._ending = what
+
+    def _add_at_the_end(self, name: str, number: float) -> None:
+        """Adds a value of the training's end to the last entry, unless the epoch has one of that name."""
+        entry = self.history[-1] if self.history else {}
+        if name in entry and name not in self.after:
+            return
+        self.after[name] = number
+        if self._ending == "training":
+            entry[name] = number
 
     def state_dict(self) -> dict[str, Any]:
         """Everything except the values of the step, as JSON values."""
@@ -81,6 +102,7 @@ class MetricLog:
         self.newest, self.directions = state["metrics"], state["directions"]
         self.times_logged, self.of_epoch = state["times_logged"], state["epoch_metrics"]
         self.history = state["history"]
+        self._has_begun = True
 
 
 def _number(name: str, value: Any) -> float:

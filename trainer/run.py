@@ -171,8 +171,13 @@ class Run:
         return self._state.log.of_epoch
 
     @property
+    def end_metrics(self) -> dict[str, float]:
+        """The values that the last epoch lacks: those of the test split, and what plugins log in `fit_end`."""
+        return self._state.log.after
+
+    @property
     def history(self) -> list[dict[str, float]]:
-        """One entry per epoch: `epoch`, `step`, and all values logged in it."""
+        """One entry per epoch: `epoch`, `step`, and all values logged in it; those of `fit_begin` are in the first."""
         return self._state.log.history
 
     @property
@@ -292,8 +297,6 @@ class Run:
         """Why the step is recorded; empty if it is compiled."""
         return self._state.step.why
 
-    # ---- weights ----------------------------------------------------------------------------------------------------
-
     def copy_weights(self) -> dict[str, NDArray[Any]]:
         """Every parameter by its place in the net (`0.weight`), on the host. Waits for the device."""
         return self._state.step.parameters.copy()
@@ -310,8 +313,6 @@ class Run:
     def exchange_weights(self, values: Sequence[Array]) -> None:
         """Swaps the values of `moving_weights`, on every context, with the given ones."""
         self._state.step.parameters.swap(values)
-
-    # ---- position and cost -------------------------------------------------------------------------------------------
 
     @property
     def plugins(self) -> list[Any]:

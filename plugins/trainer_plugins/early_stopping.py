@@ -30,7 +30,7 @@ class EarlyStopping(Plugin):
         Field(description="When to check it; auto: after the evaluation or the epoch that has logged it."),
     ] = "auto"
     strict: Annotated[bool, Field(description="Whether it is an error if the metric is not logged.")] = True
-    patience: Annotated[int, Field(ge=1, description="How long to wait for an improvement.")] = 5
+    patience: Annotated[int, Field(ge=0, description="How long to wait for an improvement.")] = 5
     patience_unit: Annotated[Literal["epochs", "evaluations", "steps"], Field(description="What patience counts.")] = (
         "epochs"
     )
@@ -144,21 +144,21 @@ class EarlyStopping(Plugin):
             # Patience counts from the last moment before the first check.
             self._best_at = {"epochs": run.epoch - 1, "evaluations": 0, "steps": run.step}
         self._looks += 1
-        if not math.isfinite(value):
-            if self.check_finite:
-                run.stop(f"{self.monitor} is {value}")
-                return
-        else:
-            self._compare(run, value, sign, now)
-        self._decide(run, value, sign, now)
+        if self.check_finite and not math.isfinite(value):
+            run.stop(f"{self.monitor} is {value}")
+            return
+        improved = math.isfinite(value) and self._compare(run, value, sign, now)
+        self._decide(run, value, sign, now, improved=improved)
 
-    def _decide(self, run: Run, value: float, sign: float, now: Mapping[str, int]) -> None:
+    def _decide(self, run: Run, value: float, sign: float, now: Mapping[str, int], *, improved: bool) -> None:
         if self.stopping_threshold is not None and sign * value >= sign * self.stopping_threshold:
             run.stop(f"{self.monitor} is {value:.6g}, which is as good as {self.stopping_threshold:g}")
             return
         if self.divergence_threshold is not None and sign * value < sign * self.divergence_threshold:
             run.stop(f"{self.monitor} is {value:.6g}, which is worse than {self.divergence_threshold:g}")
             return
+        if improved or self._looks == 1:
+            return  # as in Keras: an improvement never stops a run, even if it does not beat the baseline
         waited = now[self.patience_unit] - self._best_at[self.patience_unit]
         if waited >= self.patience:
             unit = self.patience_unit if waited != 1 else self.patience_unit[:-1]
@@ -169,8 +169,9 @@ class EarlyStopping(Plugin):
             return f"no better than {self._best:.6g}"
         return "never finite" if self.baseline is None else f"no better than the baseline, {self.baseline:g}"
 
-    def _compare(self, run: Run, value: float, sign: float, now: Mapping[str, int]) -> None:
-        """Records a value if it is the best so far, and restarts patience if the improvement counts.
+    def _compare(self, run: Run, value: float, sign: float, now: Mapping[str, int]) -> bool:
+        """Records a value if it is the best so far, and restarts patience if the improvement counts and beats the
+        baseline. Returns whether it counts.
 
         The weights to restore are those of the best value, even if it does not beat the baseline.
         """
@@ -189,6 +190,7 @@ class EarlyStopping(Plugin):
                 self._metrics = {name: each for name, each in run.metrics.items() if name.startswith("validation/")}
         if counts and self._beats_baseline(value, sign):
             self._best_at = dict(now)
+        return counts
 
     def _beats_baseline(self, value: float, sign: float) -> bool:
         return self.baseline is None or sign * value > sign * self.baseline

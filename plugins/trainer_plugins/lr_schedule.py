@@ -75,14 +75,14 @@ class LearningRateSchedule(Plugin):
         if stepped and not self.milestones:
             raise ValueError(f"{stepped[0]} needs milestones, as in --set lr-schedule.milestones=10,15")
         self._base: float | None = None
+        self._set: float | None = None
+        self._warned = False
         self._scale = 1.0
         self._best: float | None = None
         self._waited = 0
 
     def on_setup(self, run: Run) -> None:
         """Lays the shapes out over the steps of the run."""
-        if self._base is None:
-            self._base = run.learning_rate
         per_unit = 1 if self.unit == "steps" else run.steps_per_epoch
         if per_unit is None:
             raise UsageError(
@@ -106,8 +106,22 @@ class LearningRateSchedule(Plugin):
             log.warning("%s: the run has %d steps, too few to reach every part of the schedule.", self.name, total)
 
     def on_batch_begin(self, run: Run) -> None:
-        """Sets the rate of this step: a function of its number and, for plateau, of the metric so far."""
-        run.learning_rate = self._rate(run.step)
+        """Sets the rate of this step: a function of its number and, for plateau, of the metric so far.
+
+        The run's learning rate is that before the first step, so `on_fit_begin` of another plugin may choose it.
+        """
+        found = run.learning_rate
+        if self._base is None:
+            self._base = found
+        elif self._set is not None and found != self._set and not self._warned:
+            self._warned = True
+            log.warning(
+                "%s sets the rate of every step, so the rate %g that was set before step %d has no effect.",
+                self.name,
+                found,
+                run.step,
+            )
+        run.learning_rate = self._set = self._rate(run.step)
 
     def on_epoch_end(self, run: Run) -> None:
         """Logs the rate, and checks for a plateau."""
@@ -158,7 +172,7 @@ class LearningRateSchedule(Plugin):
             scheduler = mx.lr_scheduler.CosineScheduler(steps, base_lr=1.0, final_lr=self.final)
             return lambda done: float(scheduler(min(done, steps)))
         if name == "one-cycle":
-            return lambda done: self._one_cycle(done / steps)
+            return lambda done: self._one_cycle(done, steps)
         if name in OF_GLUONCV:
             return self._of_gluoncv(name.removeprefix("gluoncv-"), steps, per_unit, 1.0, self.final)
         return lambda _: 1.0
@@ -191,12 +205,16 @@ class LearningRateSchedule(Plugin):
         )
         return lambda done: float(scheduler(done))
 
-    def _one_cycle(self, progress: float) -> float:
-        """Up from `start` and down to `final`, both along half a cosine (Smith 2018, with cosine flanks)."""
-        if progress < self.rise:
-            low, part = self.start, progress / self.rise
+    def _one_cycle(self, done: int, steps: int) -> float:
+        """Up from `start` and down to `final`, both along half a cosine (Smith 2018, with cosine flanks).
+
+        The last of the steps, `steps` - 1, has the final rate.
+        """
+        peak, last = self.rise * steps, steps - 1
+        if done < peak and (done < last or not last):
+            low, part = self.start, done / peak
         else:
-            low, part = self.final, (1 - progress) / (1 - self.rise)
+            low, part = self.final, (last - done) / (last - peak) if last > peak else 0.0
         return low + (1 - low) * (1 - math.cos(math.pi * max(0.0, min(1.0, part)))) / 2
 
     def _watch(self, run: Run) -> None:

@@ -29,8 +29,8 @@ class MetricsLog(Plugin):
     """Writes metrics.jsonl (steps, epochs, end) and metrics.csv (one row per epoch) into the run's folder.
 
     One object per line: `schema`, `event` (`step`, `epoch` or `end`), `epoch`, `step`, `time` (seconds since 1970) and
-    `metrics`; the `end` line holds the test metrics and the run's `status` and `reason`. NaN and infinity, which JSON
-    lacks, are null. Lines are written out at the end of each epoch.
+    `metrics`; the `end` line holds the test metrics, what plugins log at the end, and the run's `status` and `reason`.
+    NaN and infinity, which JSON lacks, are null. Lines are written out at the end of each epoch.
     """
 
     every: Annotated[
@@ -86,8 +86,7 @@ class MetricsLog(Plugin):
 
     def on_teardown(self, run: Run) -> None:
         """Writes the end line."""
-        test = {name: value for name, value in run.metrics.items() if name.startswith("test/")}
-        self._write(run, "end", test, status=run.status, reason=run.reason)
+        self._write(run, "end", run.end_metrics, status=run.status, reason=run.reason)
         for file in (self._file, self._table):
             if file is not None:
                 file.close()

@@ -162,3 +162,17 @@ def giving(make):
 def test_an_odd_loader_is_a_users_mistake(made, message):
     with pytest.raises(UsageError, match=re.escape(message)):
         fit(made())
+
+
+def test_rows_that_roll_over_are_those_of_an_uninterrupted_run():
+    """An epoch begins with what the epoch before left over, also in a process that has not trained it."""
+    data = regression(22)
+    made = loader(data, batch_size=5, shuffle=True, last_batch="rollover")
+    straight = batches(made)
+    expected = {epoch: labels(straight, epoch) for epoch in range(1, 6)}
+    assert [len(expected[epoch]) for epoch in range(1, 6)] == [4, 4, 5, 4, 5]
+    again = batches(loader(data, batch_size=5, shuffle=True, last_batch="rollover"))
+    assert labels(again, 4, skip=1) == expected[4][1:]
+    next(again.epoch(2))  # ends early
+    assert labels(again, 3) == expected[3]
+    assert labels(again, 5) == expected[5]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from trainer import TrainerError, UsageError
+from trainer.evaluation import Rows
 from trainer.metrics import (
     BinaryClassification,
     EvalMetricAdapter,
@@ -526,3 +527,13 @@ def test_another_number_of_names_than_classes_is_an_error():
 def test_one_hot_labels_that_are_not_finite_are_an_error():
     with pytest.raises(UsageError, match="a label is NaN or infinite"):
         MulticlassClassification().update(np.eye(2), np.array([[1, 0], [np.nan, 1]]), None)
+
+
+def test_a_row_of_weight_0_counts_nowhere_even_if_its_score_is_nan():
+    scores, labels = np.array([0.2, 0.9, np.nan, np.inf]), np.array([0, 1, 1, 0])
+    metric, expected = BinaryClassification(), BinaryClassification()
+    metric.update(scores, labels, np.array([1.0, 2.0, 0.0, 0.0]))
+    expected.update(scores[:2], labels[:2], np.array([1.0, 2.0]))
+    assert metric.compute() == expected.compute()
+    assert np.isfinite(metric.compute()["log-loss"])
+    assert Rows(scores, labels, np.array([1.0, 2.0, 0.0, 0.0]), scores).loss == pytest.approx(1.1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trainer import Arrays, UsageError, fit
-from trainer.mxnet import gluon
+from trainer.mxnet import gluon, mx
 
 X = np.random.default_rng(0).normal(size=(90, 4))
 Y = (X[:, 0] > 0).astype(int)
@@ -23,6 +23,11 @@ class Again:
 
 BAD = X.copy()
 BAD[5, 2] = np.nan
+
+
+LOADER = gluon.data.DataLoader(gluon.data.ArrayDataset(X.astype("float32"), Y.astype("float32")), batch_size=10)
+CAST = gluon.nn.Dense(2)
+CAST.cast("float64")
 
 
 @pytest.mark.parametrize(
@@ -54,6 +59,13 @@ BAD[5, 2] = np.nan
         ({"epoch": 3}, "Did you mean 'epochs'"),
         ({"name": "a"}, "Add runs_dir='runs'"),
         ({"train": Arrays(BAD, Y)}, "X holds nan in row 5"),
+        ({"train": LOADER, "batch_size": 7}, "batch_size: the training rows come in batches of 10, so 7 has no effect"),
+        ({"metrics": "accuracy"}, "metrics: they are computed on validation rows, and there are none"),
+        ({"metrics": "acc", "validation": 0.2}, "there is no metric 'acc'. Did you mean 'accuracy'?"),
+        ({"metrics": ["accuracy", mx.metric.Accuracy()], "validation": 0.2}, "two values are called 'accuracy'"),
+        ({"metrics": [mx.metric.Loss()], "validation": 0.2}, "two values are called 'loss'"),
+        ({"batches": 100}, "Did you mean 'steps'?"),
+        ({"net": CAST}, "the net has parameters of type float64, and rows come as float32"),
         ({"train": (X, Y, Y)}, "of the class '0' have weight 0"),
     ],
 )
@@ -87,3 +99,14 @@ def test_missing_values_of_a_data_frame_are_named_by_column():
     frame = pd.DataFrame(X[:4], columns=list("abcd")).assign(c=pd.array([1, None, 3, 4], dtype="Int64").astype(object))
     with pytest.raises(UsageError, match="its column 'c' holds missing values"):
         trained(train=(frame, Y[:4]))
+
+
+def test_a_batch_size_that_the_loader_has_is_accepted():
+    assert trained(train=LOADER, batch_size=10, epochs=1).step == 9
+
+
+def test_a_number_of_steps_is_trained_whatever_the_default_number_of_epochs():
+    run = fit(gluon.nn.Dense(2), train=(X, Y), loss=CE, steps=40, progress=False)
+    assert (run.step, run.epoch, run.status) == (40, 14, "stopped")
+    run = fit(gluon.nn.Dense(2), train=(X, Y), loss=CE, steps=40, epochs=2, progress=False)
+    assert (run.step, run.epoch, run.status) == (6, 2, "finished")

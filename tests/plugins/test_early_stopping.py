@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,8 @@ def watching(values, event="epoch_end", **options):
         ([1.0, 0.9, 0.8, 0.7, 0.6, 0.5], {"patience": 2, "min_delta": 0.15}, 6, None),
         ([1.0, 0.9, 0.8, 0.7], {"patience": 2, "min_delta": 0.15, "cumulative": False}, 3, "no better than 0.8 for 2"),
         ([1.0, 0.9, 0.6, 0.7, 0.55], {"patience": 2, "min_delta": 0.25, "cumulative": False}, 5, "no better than 0.55"),
-        ([3, 2.8, 2.7, 2], {"patience": 3, "baseline": 2.5}, 3, "no better than the baseline, 2.5 for 3 epochs"),
+        ([3, 2.8, 2.7, 2.7], {"patience": 3, "baseline": 2.5}, 4, "no better than the baseline, 2.5 for 4 epochs"),
+        ([3, 2.8, 2.7, 2], {"patience": 3, "baseline": 2.5}, 4, None),
         ([3, 2.4, 2.4, 2.4], {"patience": 2, "baseline": 2.5, "min_delta": 1}, 4, "no better than 2.4 for 2 epochs"),
         ([3, 2, 2, 2], {"patience": 4, "patience_unit": "steps"}, 4, "no better than 2 for 4 steps"),
         ([3, 2, 2, 2], {"patience": 2, "patience_unit": "evaluations"}, 4, "no better than 2 for 2 evaluations"),
@@ -342,3 +344,50 @@ def test_the_table_has_every_option_of_gluons_estimator():
     handlers = import_module(f"{mx.__name__}.gluon.contrib.estimator.event_handler")
     arguments = set(inspect.signature(handlers.EarlyStoppingHandler).parameters)
     assert column("Estimator") == arguments
+
+
+def by_keras(values, mode, patience, baseline):
+    """The epoch that Keras's EarlyStopping ends after; the last one if it does not stop (its documented algorithm)."""
+
+    def improves(value, reference):
+        return value < reference if mode == "min" else value > reference
+
+    best, wait = math.inf if mode == "min" else -math.inf, 0
+    for epoch, value in enumerate(values):
+        wait += 1
+        if improves(value, best):
+            best = value
+            if baseline is None or improves(value, baseline):
+                wait = 0
+        elif wait >= patience and epoch > 0:
+            return epoch + 1
+    return len(values)
+
+
+class Asked:
+    """As much of a run as early stopping looks at."""
+
+    def __init__(self, mode):
+        self.metrics, self.times_logged, self.epoch, self.step, self.stopped = {}, {}, 0, 0, 0
+        self.mode = mode
+
+    def sign(self, name, mode):
+        return 1.0 if mode == "max" else -1.0
+
+    def stop(self, reason):
+        self.stopped = self.epoch
+
+
+@pytest.mark.parametrize("baseline", [None, 2.6])
+@pytest.mark.parametrize("patience", [0, 1, 2, 3])
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_it_stops_where_keras_stops(mode, patience, baseline):
+    """Of 132 such sequences, 16 differed: an improvement that did not beat the baseline could stop the run."""
+    for values in product([2.5, 2.6, 2.7], repeat=5):
+        run, stopping = Asked(mode), EarlyStopping(monitor="score", mode=mode, patience=patience, baseline=baseline)
+        for run.epoch, value in enumerate(values, start=1):
+            run.metrics["score"], run.step = value, run.epoch
+            stopping._look(run)
+            if run.stopped:
+                break
+        assert run.epoch == by_keras(values, mode, patience, baseline), values

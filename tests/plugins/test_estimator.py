@@ -305,7 +305,6 @@ def make_handlers():
     return plugin
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the handler's own, where nothing is evaluated
 def test_handlers_keep_the_contract_of_a_plugin_resume_included():
     notes = check_plugin(make_handlers, task=lambda: TwoOutputs(21, 9, 5))
     assert "µs per batch" in notes["its-cost-is-known"]
@@ -344,6 +343,166 @@ def test_patience_continues_where_it_was_after_a_resume(tmp_path):
 
     run = resume(folder, task=TwoOutputs(8, 6), plugins=[plugin, Nothing()])
     assert (run.epoch, run.status, handler.wait, handler.current_epoch) == (5, "stopped", 5, 5)
+
+
+# ---- what handlers keep and change -----------------------------------------------------------------------------------
+
+
+class Keeping(kinds.BatchBegin, kinds.BatchEnd):
+    """Collects everything over an epoch, without a copy."""
+
+    def __init__(self, priority=0):
+        self.priority, self.ended, self.then = priority, [], []
+
+    def batch_begin(self, estimator, *args, **kwargs):
+        self.begun = kwargs["batch"]
+
+    def batch_end(self, estimator, *args, **kwargs):
+        assert kwargs["batch"] is self.begun
+        self.ended.append(kwargs)
+        self.then.append(deepcopy(kwargs))
+
+
+def flat(value):
+    if isinstance(value, (list, tuple)):
+        return [part for each in value for part in flat(each)]
+    return [value.asnumpy()]
+
+
+@pytest.mark.parametrize("priority", [0, -3000])
+@pytest.mark.parametrize("devices", ["cpu", "cpu:0,1"])
+def test_what_a_handler_keeps_is_not_overwritten(devices, priority):
+    """Predictions collected over an epoch were the last ones, once per batch."""
+    handler = Keeping(priority)
+    train(handler, devices=devices, epochs=2)
+    assert len(handler.ended) == 6
+    for kept, then in zip(handler.ended, handler.then, strict=True):
+        for name in ("batch", "pred", "label", "loss"):
+            assert all((a == b).all() for a, b in zip(flat(kept[name]), flat(then[name]), strict=True)), name
+    assert len({part.tobytes() for kept in handler.ended for part in flat(kept["pred"])}) >= 6
+
+
+class Doubling(kinds.BatchBegin):
+    """Changes what is trained, in place or by another array."""
+
+    def __init__(self, how):
+        self.how = how
+
+    def batch_begin(self, estimator, *args, **kwargs):
+        batch = kwargs["batch"]
+        if self.how == "in place":
+            batch[0][:] = batch[0] * 2
+        else:
+            batch[0] = (batch[0] * 2).astype("float64")
+
+
+class Doubled(TwoOutputs):
+    def splits(self, run):
+        splits = super().splits(run)
+        splits.train.features[:] *= 2
+        return splits
+
+
+@pytest.mark.parametrize("how", ["in place", "another"])
+@pytest.mark.parametrize("devices", ["cpu", "cpu:0,1"])
+def test_what_batch_begin_changes_is_trained_on_any_number_of_devices(devices, how):
+    _, run = train(Doubling(how), task=TwoOutputs(8, 0), devices=devices)
+    _, expected = train(task=Doubled(8, 0), devices=devices)
+    assert run.metrics["train/loss"] == pytest.approx(expected.metrics["train/loss"], rel=1e-6)
+    _, unchanged = train(task=TwoOutputs(8, 0), devices=devices)
+    assert run.metrics["train/loss"] != pytest.approx(unchanged.metrics["train/loss"], rel=1e-3)
+
+
+def test_a_batch_of_another_shape_is_refused():
+    class Cutting(kinds.BatchBegin):
+        def batch_begin(self, estimator, *args, **kwargs):
+            kwargs["batch"][0] = kwargs["batch"][0][:1]
+
+    message = "a handler has changed the batch's arrays from (3, 3), (3,) to (1, 3), (3,)"
+    with pytest.raises(UsageError, match=re.escape(message)):
+        train(Cutting())
+
+
+class Scales(kinds.BatchEnd):
+    def __init__(self, factor, priority):
+        self.factor, self.priority = factor, priority
+
+    def batch_end(self, estimator, *args, **kwargs):
+        for parameter in estimator.net.collect_params().values():
+            for gradient in parameter.list_grad():
+                gradient[:] = gradient * self.factor
+
+
+@pytest.mark.parametrize("devices", ["cpu", "cpu:0,1"])
+@pytest.mark.parametrize(
+    ("priority", "others", "obeyed"),
+    [(-2001, [], True), (-2000, [], True), (-1999, [], False), (-1, [kinds.GradientUpdateHandler(0)], True)],
+)
+def test_a_handler_before_the_update_changes_gradients(priority, others, obeyed, devices):
+    values = {"epochs": 1, "optimizer": "sgd", "devices": devices}
+    _, run = train(Scales(0.5, priority), *others, learning_rate=0.2, **values)
+    _, expected = train(learning_rate=0.1 if obeyed else 0.2, **values)
+    for mine, theirs in zip(run.copy_weights().values(), expected.copy_weights().values(), strict=True):
+        assert np.allclose(mine, theirs, atol=1e-6)
+
+
+# ---- metrics ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (mx.metric.Accuracy(), ["training accuracy"]),
+        ("acc", ["training accuracy"]),
+        (["acc", mx.metric.TopKAccuracy(2)], ["training accuracy", "training top_k_accuracy_2"]),
+        (mx.metric.CompositeEvalMetric(["acc", mx.metric.MSE()]), ["training accuracy", "training mse"]),
+    ],
+    ids=["one", "name", "several", "composite"],
+)
+def test_metrics_are_given_as_one_as_names_or_several(given, names):
+    plugin, _ = train(train_metrics=given, epochs=1)
+    assert [metric.name for metric in plugin.train_metrics] == names
+    assert not any(np.isnan(metric.get()[1]) for metric in [*plugin.train_metrics, *plugin.val_metrics])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("acuracy", "train_metrics: MXNet has no metric 'acuracy'. Did you mean 'accuracy'?"),
+        (mx.metric.Accuracy, "the class Accuracy is not a metric of MXNet. Give instances"),
+        ([3], "3 is not a metric of MXNet"),
+    ],
+)
+def test_something_that_is_not_a_metric_is_refused(given, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        EstimatorHandlers(train_metrics=given)
+
+
+def test_the_default_metrics_are_the_estimators():
+    plugin, _ = train(epochs=1)
+    assert [metric.name for metric in plugin.train_metrics] == ["training loss", "training accuracy"]
+    assert [metric.name for metric in plugin.val_metrics] == ["validation loss", "validation accuracy"]
+    plugin, _ = train(epochs=1, task=TinyTask())
+    assert [metric.name for metric in plugin.train_metrics] == ["training loss"]
+
+
+def test_a_metric_that_nothing_updates_is_refused():
+    foreign = mx.metric.Accuracy()
+    with pytest.raises(UsageError, match="EarlyStoppingHandler uses 'accuracy', a metric that nothing updates"):
+        train(kinds.EarlyStoppingHandler(foreign, mode="max"))
+    plugin = EstimatorHandlers(logger=quiet())
+    plugin.handlers = [kinds.EarlyStoppingHandler(plugin.val_metrics[0], mode="min")]
+    with pytest.raises(UsageError, match="uses 'validation loss', and there is no validation split"):
+        fit(TwoOutputs(8, 0), epochs=1, plugins=[plugin], runs_dir=None)
+
+    class Counts(kinds.BatchEnd):
+        def __init__(self):
+            self.mine = foreign
+
+        def batch_end(self, estimator, *args, **kwargs):
+            self.mine.update(kwargs["label"], kwargs["pred"])
+
+    train(Counts(), kinds.EarlyStoppingHandler(foreign, mode="max"), epochs=1)
 
 
 # ---- schedulers ------------------------------------------------------------------------------------------------------

@@ -57,7 +57,23 @@ def test_one_cycle_rises_to_the_full_rate_and_falls_to_the_final_one():
     assert max(seen) == seen[2] == pytest.approx(1.0)
     assert seen[:3] == sorted(seen[:3])
     assert seen[2:] == sorted(seen[2:], reverse=True)
-    assert seen[-1] > 0.1
+    assert seen[-1] == pytest.approx(0.1)
+
+
+def test_a_rate_that_another_plugin_chooses_at_the_start_is_the_one_that_is_scheduled(caplog):
+    chooses = plugin("chooses", fit_begin=lambda run: setattr(run, "learning_rate", 2 * BASE))
+    assert rates(made(schedule="polynomial", power=1), chooses) == pytest.approx([2 - n / 4 for n in range(8)])
+    assert caplog.text == ""
+
+
+def test_a_rate_that_another_plugin_sets_later_has_no_effect_and_is_told_so_once(caplog):
+    sets = plugin("sets", epoch_begin=lambda run: setattr(run, "learning_rate", 0.5))
+    schedule = made(schedule="constant")
+    schedule.name = "lr-schedule"
+    assert rates(schedule, sets) == pytest.approx([5.0] * 8)  # the first epoch begins before the first step
+    sets = plugin("sets", epoch_end=lambda run: setattr(run, "learning_rate", 0.5))
+    assert rates(made(schedule="constant"), sets) == pytest.approx([1] * 8)
+    assert caplog.text.count("so the rate 0.5 that was set before step 3 has no effect") == 1
 
 
 def test_plateau_lowers_the_rate_when_nothing_gets_better():

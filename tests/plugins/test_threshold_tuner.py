@@ -244,3 +244,11 @@ def test_early_stopping_knows_which_way_a_tuned_metric_gets_better():
     run = fit("logreg", epochs=2, plugins=[stopping], runs_dir=None)
     assert run.sign("validation/tuned-f1") == 1
     assert run.sign("validation/tuned-false-positives", "min") == -1
+
+
+def test_a_score_of_0_gives_a_threshold_that_every_precision_has():
+    """It was -5e-324, which float32 and many readers take for 0."""
+    scores, labels = np.array([0.0, 0.0, 0.2, 0.7]), np.array([1, 1, 0, 1])
+    choice = Partitions(scores, labels).best("f1", DEMANDS)
+    assert (choice.threshold, choice.low, choice.high) == (-1.0, -1.0, 0.0)
+    assert binary_metrics_at(choice.threshold, scores, labels)["true-positives"] == 3

@@ -651,3 +651,20 @@ def test_the_norm_of_gradients_of_several_types_is_that_of_all():
 
     Engine(Given(regression(6), make_net=Mixed), settings(steps=1), [plugin(backward_end=look)]).fit()
     assert found[0][0] == pytest.approx(found[0][1], rel=1e-6)
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "recorded"])
+def test_biases_decay_unless_the_option_says_no(compiled):
+    def run(**more):
+        optimizer = {"name": "sgd", "learning_rate": 0.1, "weight_decay": 0.5, **more}
+        made = engine(Tiny(make_net=lambda: dense(4)), optimizer=optimizer, compiled=compiled, steps=1)
+        for parameter in made.run.net.collect_params().values():
+            parameter.set_data(mx.nd.ones(parameter.shape))
+        before = {name: value.copy() for name, value in made.run.copy_weights().items()}
+        made.run._state.step.parameters.gradients.rows = 1
+        made.run._state.step.update()  # the gradients are still 0
+        return {name: value / before[name] for name, value in made.run.copy_weights().items()}
+
+    assert all(np.allclose(share, 0.95) for share in run().values())
+    without = run(decay_bias=False)
+    assert all(np.allclose(share, 1 if name.endswith("bias") else 0.95) for name, share in without.items())

@@ -128,6 +128,17 @@ class Nested(Good):
     table: Annotated[dict[str, int], Field(description="A table.")] = field(default_factory=lambda: {"a": 1})
 
 
+class KeepsOutputs(Good):
+    """Collects predictions without a copy."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.seen = []
+
+    def on_batch_begin(self, run):
+        self.seen.append(run.outputs)
+
+
 class NeedsFolder(Good):
     """Assumes that there is a folder."""
 
@@ -276,6 +287,7 @@ BREAKERS = [
     (Undocumented, "its-class-is-declared-correctly", "has no docstring"),
     (lambda: NoneForTOML(limit=None), "options-go-through-toml-and-flags", "limit was None and is 3"),
     (Nested, "options-go-through-toml-and-flags", "the option table refuses its own value from --set"),
+    (KeepsOutputs, "a-whole-run-works", "seen keeps .* arrays of run.outputs, which later batches overwrite"),
     (NeedsFolder, "a-whole-run-works", "run.folder is None.*on_fit_end raised TypeError"),
     (Shared, "two-runs-are-the-same", "run/metrics/total"),
     (Dice, "two-runs-are-the-same", "run/metrics/dice"),
@@ -608,3 +620,13 @@ def test_a_mistake_in_the_command_is_one_line(arguments, message):
     done = in_process("plugins", "check", *arguments)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert message in done.stderr
+
+
+@pytest.mark.parametrize("rows", [2, 5, 40])
+def test_a_plugin_that_does_nothing_passes_on_any_task(rows):
+    class Nothing(Plugin):
+        """Does nothing."""
+
+    for check in plugin_checks(Nothing, task=lambda: TinyTask(train_rows=rows)):
+        if "state" in check.name or "resumed" in check.name:
+            check()

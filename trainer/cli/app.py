@@ -17,7 +17,7 @@ from trainer.cli import board, model, plugins, proofs, resume, runs
 from trainer.cli.commands import Commands
 from trainer.cli.help import markup
 from trainer.cli.tasks import TaskGroup
-from trainer.errors import PluginError, UsageError
+from trainer.errors import PluginError, UsageError, message_of
 from trainer.processes import Launched, connected, launched
 from trainer.processes.failures import is_told_by_another, process_of
 from trainer.processes.launcher import wait_for_the_first
@@ -114,7 +114,7 @@ def run_app() -> int:
         return 1
     except Exception as error:  # noqa: BLE001  a failed run: its traceback is for the task's author
         _show_traceback(error, error)
-        _complain(f"the run failed: {type(error).__name__}: {error}", error)
+        _complain(f"the run failed: {type(error).__name__}: {message_of(error)}", error)
         return 1
     return 0
 

@@ -50,6 +50,9 @@ class OptimizerSettings(BaseModel):
     name: str = "sgd"
     learning_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    decay_bias: bool = True
+    """Whether biases decay too, as with `gluon.Trainer`; without, they are a second group of parameters, which costs a
+    second update per step."""
 
     def build(self, places: Mapping[str, str] | None = None) -> Any:
         """The MXNet optimizer.

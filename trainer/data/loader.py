@@ -28,6 +28,7 @@ class LoaderBatches:
         self._contexts = list(contexts)
         self._share = share or Share(len(self._contexts))
         self._seed = seed
+        self._left_over: tuple[int, list[Any]] = (1, [])
         # The net's shapes come from this batch, so it must be the same in every run and process.
         np.random.seed(derive(seed, "order", 0))  # noqa: NPY002  see epoch()
         first = next(iter(loader), None)
@@ -61,11 +62,30 @@ class LoaderBatches:
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """The batches of an epoch without the first `skip`, which are loaded and discarded."""
+        self._roll_over(epoch)
         # DataLoader(shuffle=True) draws from the legacy generator.
         np.random.seed(derive(self._seed, "order", epoch))  # noqa: NPY002
         for number, parts in enumerate(self._loader):
             if number >= skip:
                 yield self._batch(parts)
+
+    def _roll_over(self, epoch: int) -> None:
+        """With `last_batch="rollover"`, gives the sampler the rows that the epochs before would have left over.
+
+        So an epoch's batches depend on the seed and its number, also if the epoch before ended early or was trained
+        by another process.
+        """
+        loader = getattr(self._loader, "source", self._loader)
+        sampler: Any = getattr(loader, "_batch_sampler", None)
+        if getattr(sampler, "_last_batch", "") != "rollover":
+            return
+        at, held = self._left_over if self._left_over[0] <= epoch else (1, [])
+        for earlier in range(at, epoch):
+            np.random.seed(derive(self._seed, "order", earlier))  # noqa: NPY002  as in `epoch`
+            held = [*held, *sampler._sampler]  # noqa: SLF001  Gluon's class has no public way to its state
+            held = held[len(held) - len(held) % sampler._batch_size :]  # noqa: SLF001
+        self._left_over = epoch, held
+        sampler._prev = list(held)  # noqa: SLF001
 
     def _batch(self, parts: Sequence[Any]) -> Batch:
         inputs, label = _inputs(parts[0]), parts[1]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from numpy.typing import NDArray
+
+from trainer.errors import UsageError
 
 Direction = Literal["max", "min"]
 
@@ -40,6 +42,17 @@ class Metric(ABC):
     @abstractmethod
     def add_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Merges the `state` of another process."""
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Raises UsageError if a name occurs twice: one value would overwrite the other."""
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(
+                f"two values are called {name!r}",
+                where="metrics",
+                fix="Leave one of the metrics out, or give it another name: mx.metric classes take name=.",
+            )
 
 
 def direction_of(name: str, metrics: Iterable[Metric]) -> Direction | None:

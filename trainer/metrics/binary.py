@@ -53,7 +53,8 @@ class BinaryClassification(Metric):
         other than 0 and 1.
         """
         # Copies: the caller may write its next batch into the same arrays.
-        columns = _columns(np.array(predictions), np.array(labels), None if weights is None else np.array(weights))
+        given = np.array(predictions), np.array(labels), None if weights is None else np.array(weights)
+        columns = _columns(*_counting(*given))
         known = (columns[1] == 0) | (columns[1] == 1)
         if not known.all():
             raise UsageError(f"a label is {columns[1][~known][0]:g}", where="binary metrics", fix="Use 0 and 1.")
@@ -193,6 +194,24 @@ class Ranked:
         if self._unordered or not len(self.true) or self.true[-1] <= 0:
             return float("nan")
         return float(np.dot(self.precision, np.diff(self.true, prepend=0.0)) / self.true[-1])
+
+
+def _counting(
+    predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
+    """The rows without those of weight 0 whose predictions are not finite: 0 times NaN would be NaN.
+
+    Arrays with other numbers of rows are returned unchanged.
+    """
+    if weights is None or weights.size != len(predictions):
+        return predictions, labels, weights
+    ignored = weights.reshape(-1) == 0
+    if ignored.any():
+        ignored &= ~np.isfinite(predictions.reshape(len(predictions), -1)).all(axis=1)
+    if not ignored.any() or len(labels) != len(predictions):
+        return predictions, labels, weights
+    kept = ~ignored
+    return predictions[kept], labels[kept], weights.reshape(-1)[kept]
 
 
 def _columns(

@@ -75,5 +75,11 @@ def as_metric(metric: Any) -> Metric:
     )
 
 
+def as_metrics(given: Any) -> list[Metric]:
+    """The metrics that a task returned: a list, or a single one. Raises UsageError as `as_metric` does."""
+    several = isinstance(given, (list, tuple)) or (hasattr(given, "__iter__") and not isinstance(given, str))
+    return [as_metric(metric) for metric in (given if several else [given])]
+
+
 def _kebab(name: str) -> str:
     return re.sub(r"[\s_]+", "-", name).lower()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trainer.errors import UsageError
 from trainer.evaluation import MeanLoss, Rows, joined
-from trainer.metrics.evalmetric import as_metric
+from trainer.metrics.evalmetric import as_metrics
 from trainer.model.predict import Report
 from trainer.seeds import derive
 
@@ -63,7 +63,7 @@ def evaluate_file(
     thresholds: dict[str, float | None] = {GIVEN: None if found is None else found.given}
     if found is not None and found.tuned is not None:
         thresholds[TUNED] = found.tuned
-    metrics = [as_metric(metric) for metric in model.task.metrics()]
+    metrics = as_metrics(model.task.metrics())
     values = _evaluate(metrics, rows, thresholds)
     intervals = {}
     if bootstrap:

@@ -29,6 +29,16 @@ NEW_ENDS = ("epochs", "steps", "devices")
 """Arguments that a resumed run may be given again."""
 
 
+ESTIMATORS = {
+    "batches": "Did you mean 'steps'?",
+    "train_data": "Did you mean 'train'?",
+    "val_data": "Did you mean 'validation'?",
+    "val_metrics": "Did you mean 'metrics'?",
+    "event_handlers": "Handlers are given within a plugin: plugins=[…].",
+}
+"""Keywords of MXNet's Estimator, and what takes their place."""
+
+
 def prepare_net(net: Any, request: Request) -> Launch:
     """A launch of a net from what `fit` was called with. Raises UsageError for arguments that contradict each other."""
     values = {key.replace("-", "_"): value for key, value in request.options.items()}
@@ -36,6 +46,7 @@ def prepare_net(net: Any, request: Request) -> Launch:
     names, left_out = _default_plugins(values, with_folder=bool(request.runs_dir or own["resume"]))
     _check_options(values)
     task = _task(net, own)
+    _check_batch_size(task, values)
     if own["resume"] is not None:
         for argument, given in (("name", request.name), ("config", request.config)):
             if given is not None:
@@ -51,6 +62,7 @@ def prepare_net(net: Any, request: Request) -> Launch:
     if request.config is not None and "plugins" in read_config(request.config):
         names = []
     names = [each for each in names if each not in named and each not in left_out and not registry.block_of(each)]
+    _make_room(values, {} if request.config is None else read_config(request.config))
     options = {kebab(key): value for key, value in values.items()}
     return prepare_run(replace(request, task=task, options=options, plugins=[*names, *request.plugins]))
 
@@ -89,13 +101,35 @@ def _default_plugins(values: dict[str, Any], *, with_folder: bool) -> tuple[list
     return list(by_folder.get(with_folder, ())), left_out
 
 
+def _check_batch_size(task: NetTask, values: Mapping[str, Any]) -> None:
+    """Raises UsageError for a batch size that batches which are made elsewhere do not have."""
+    given, rows = values.get("batch_size"), task.train_rows
+    if given is None or rows is None or rows.batches is None:
+        return
+    if not len(rows.labels):
+        next(iter(rows.batches))
+    if given != len(rows.labels):
+        raise UsageError(
+            f"the training rows come in batches of {len(rows.labels)}, so {given} has no effect",
+            where="batch_size",
+            fix="Leave it out, and give it to the DataLoader.",
+        )
+
+
+def _make_room(values: dict[str, Any], config: Mapping[str, Any]) -> None:
+    """As many epochs as a number of steps can take, unless epochs are given too."""
+    steps = values.get("steps")
+    if isinstance(steps, int) and values.get("epochs") is None and "epochs" not in config:
+        values["epochs"] = max(steps, NetTask.defaults.epochs)
+
+
 def _check_options(values: Mapping[str, Any]) -> None:
     """Raises UsageError for an unknown keyword."""
     known = [*(field for field in Settings.model_fields), *(flag.replace("-", "_") for flag in FLAGS)]
     for key in values:
         if key not in known:
             every = [*OWN, *known, "plugins", "without", "config", "runs_dir", "name", "compiled"]
-            hint = did_you_mean(key, every) or f"For a net there are: {listed(every, 99)}."
+            hint = ESTIMATORS.get(key) or did_you_mean(key, every) or f"For a net there are: {listed(every, 99)}."
             raise UsageError(f"fit has no option {key!r} for a net", fix=hint)
 
 
@@ -110,6 +144,9 @@ def _resumed(task: NetTask, run: Any, values: Mapping[str, Any], request: Reques
     config = read_config(path / folder.CONFIG)
     _check_task(task, config, path)
     ends = {key: value for key, value in values.items() if key in NEW_ENDS and value != config.get(key)}
+    if "steps" in ends:
+        _make_room(ends, {})
+        ends["epochs"] = max(ends["epochs"], config["epochs"]) if isinstance(ends["epochs"], int) else ends["epochs"]
     _check_same({key: value for key, value in values.items() if key not in NEW_ENDS}, request.optimizer, config)
     used = config.get("plugins", {})
     for name in [each for each in request.plugins if isinstance(each, str)]:

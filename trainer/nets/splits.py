@@ -140,6 +140,11 @@ class Batched:
         self.first_labels: NDArray[Any] = np.empty(0, np.float32)
         """The labels of the first batch that was seen."""
 
+    @property
+    def source(self) -> Any:
+        """What it was made of."""
+        return self._source
+
     def __len__(self) -> int:
         return len(self._source)
 

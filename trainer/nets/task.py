@@ -13,6 +13,7 @@ from trainer.data.arrays import check_class_weights
 from trainer.errors import UsageError, type_of
 from trainer.losses import NAMED, Labels, LossKind, Outputs, kind_of, make_loss, probabilities
 from trainer.metrics import Metric, as_metric, metrics_for
+from trainer.metrics.base import check_names
 from trainer.metrics.evalmetric import EvalMetricAdapter
 from trainer.metrics.names import TwoColumns
 from trainer.model.interface import ModelInterface
@@ -78,7 +79,15 @@ class NetTask(Task):
             train_rows=train,
             validation_rows=None if isinstance(validation, float) else validation,
         )
-        task._made_metrics()
+        made = task._made_metrics()
+        if metrics:
+            check_names(["loss", *(name for metric in made for name in metric.compute())])
+            if validation is None:
+                raise UsageError(
+                    "they are computed on validation rows, and there are none",
+                    where="metrics",
+                    fix="Give validation=(Xv, yv), or a part of the rows, validation=0.2.",
+                )
         return task
 
     @property

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import listed
+from trainer.run import Run
 from trainer.runs import checkpoint
 from trainer.runs.checkpoint import Checkpoint
 from trainer.testing.checks import BrokenPromiseError, named, plain, unlike
-from trainer.testing.plugin_subject import STEPS_PER_EPOCH, Subject, new_run_folder
+from trainer.testing.plugin_subject import Subject, new_run_folder
 from trainer.testing.trials import KillAt, Trial, Watch, attributes, newest, varying
 
 BY_LINES = (".csv", ".jsonl", ".log", ".tsv", ".txt")
@@ -31,8 +32,7 @@ def two_runs_are_the_same(subject: Subject) -> None:
 
 def state_survives_a_save_and_a_load(subject: Subject) -> None:
     """The value of state_dict survives a checkpoint on disk, and is the same after setup in the resumed run."""
-    last = _last_step(subject)
-    for step, at_epoch_end in _places(last):
+    for step, at_epoch_end in _places(_whole(subject)):
         with new_run_folder() as folder:
             kept = _kill(subject, folder, step, at_epoch_end=at_epoch_end).read()["plugins"]
             watch, plugin = Watch(), subject.plugin()
@@ -61,7 +61,7 @@ def a_resumed_run_equals_an_uninterrupted_one(subject: Subject) -> None:
         # An attribute that a run does not change may hold, in a resumed run, what load_state_dict stored for setup.
         kept = {name: attributes(plugin).get(name) for name in unlike(untouched, attributes(plugin))}
     times = _attributes_that_vary(subject)
-    for step, at_epoch_end in _places(whole.run.step):
+    for step, at_epoch_end in _places(whole.run):
         with new_run_folder() as folder:
             _kill(subject, folder, step, at_epoch_end=at_epoch_end)
             plugin = subject.plugin()
@@ -102,16 +102,19 @@ def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
     return {key: plain(value) for key, value in state.items()}
 
 
-def _last_step(subject: Subject) -> int:
+def _whole(subject: Subject) -> Run:
     with new_run_folder() as folder:
-        return subject.train([subject.plugin()], run_folder=folder).survived("in a run").run.step
+        return subject.train([subject.plugin()], run_folder=folder).survived("in a run").run
 
 
-def _places(last: int) -> list[tuple[int, bool]]:
-    """The steps at which a run of `last` steps is killed: early and late in an epoch, and at the end of one."""
-    middle = (max(last - 1, 1), False)
-    places = [(2, False), (STEPS_PER_EPOCH, True), middle]
-    return list(dict.fromkeys(place for place in places if place[0] < last))
+def _places(run: Run) -> list[tuple[int, bool]]:
+    """The steps at which such a run is killed: early and late in an epoch, and at the end of its first epoch.
+
+    The end is where the run's first epoch ended: the task, or the plugin, decides how many steps that takes.
+    """
+    ends = [(int(entry["step"]), True) for entry in run.history[:1]]
+    places = [(2, False), *ends, (max(run.step - 1, 1), False)]
+    return list(dict.fromkeys(place for place in places if place[0] < run.step))
 
 
 def _kill(subject: Subject, folder: Path, step: int, *, at_epoch_end: bool) -> Checkpoint:

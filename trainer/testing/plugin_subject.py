@@ -19,7 +19,7 @@ from trainer.testing.checks import class_of
 from trainer.testing.tiny import TinyWithThreshold, settings
 from trainer.testing.trials import Trial, train
 
-EPOCHS, STEPS_PER_EPOCH = 3, 6
+EPOCHS = 3
 
 
 def tiny_task() -> Task:

@@ -86,9 +86,8 @@ class EstimatorHandlers(Plugin):
             for kind, method in EVENTS.items()
         }
         self._earlier = earlier
-        self._called["batch_end"] = [
-            each for each in self._called["batch_end"] if not any(each is one for one in earlier)
-        ]
+        # Sorted, so what comes before the update comes first.
+        self._called["batch_end"] = self._called["batch_end"][len(earlier) :]
         # MXNet's own handlers keep no arrays.
         batchwise = [*earlier, *self._called["batch_begin"], *self._called["batch_end"]]
         self._copies = any(is_own(each) for each in batchwise)

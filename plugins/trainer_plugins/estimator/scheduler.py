@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from trainer import Phase, Plugin, Run, UsageError
 from trainer_plugins.estimator import plain
+
+log = logging.getLogger("trainer")
 
 
 @dataclass
@@ -22,6 +25,10 @@ class Scheduler(Plugin):
 
     phase = Phase.TRANSFORM
 
+    def __post_init__(self) -> None:
+        self._set: float | None = None
+        self._warned = False
+
     def on_setup(self, run: Run) -> None:
         """Raises UsageError if `scheduler` is not a learning-rate scheduler."""
         if not callable(self.scheduler) or not hasattr(self.scheduler, "base_lr"):
@@ -33,7 +40,17 @@ class Scheduler(Plugin):
 
     def on_batch_begin(self, run: Run) -> None:
         """Sets the rate. MXNet's optimizers count an update before they look up its rate."""
-        run.learning_rate = float(self.scheduler(run.updates + 1))
+        found = run.learning_rate
+        if self._set is not None and found != self._set and not self._warned:
+            self._warned = True
+            log.warning(
+                "%s sets the rate of every step, so the rate %g that was set before step %d has no effect.",
+                self.name,
+                found,
+                run.step,
+            )
+        self._set = float(self.scheduler(run.updates + 1))
+        run.learning_rate = self._set
 
     def on_epoch_end(self, run: Run) -> None:
         """Logs the rate."""

@@ -120,7 +120,7 @@ class MLflow(Plugin):
         """Sends the test metrics, the files and the model. The MLflow run is ended even if one of these fails."""
         if not self._begun:
             return
-        self._note({name: value for name, value in run.metrics.items() if name.startswith("test/")}, run.step)
+        self._note(run.end_metrics, run.step)
         with client.quiet():
             try:
                 self._send_metrics()

@@ -132,8 +132,7 @@ class TensorBoard(Plugin):
         events = self._events
         if events is None:
             return
-        test = {name: value for name, value in run.metrics.items() if name.startswith("test/")}
-        events.add_scalars(test, run.step)
+        events.add_scalars(run.end_metrics, run.step)
         if run.status in ("finished", "stopped"):
             from tensorboardX import summary
 

@@ -19,6 +19,10 @@ TIE = 1e-12
 """Objectives with a relative difference below this are equal: they differ by rounding only."""
 
 
+BELOW_ALL = -1.0
+"""The threshold below every probability."""
+
+
 @dataclass(frozen=True)
 class Counts:
     """The confusion matrices of all partitions, each (partitions,): sums of weights."""
@@ -135,5 +139,8 @@ class Partitions:
         ends = np.flatnonzero(best & ~np.concatenate([best[1:], [False]]))
         widest = int(np.argmax(self.high[ends] - self.low[starts]))
         low, high = float(self.low[starts[widest]]), float(self.high[ends[widest]])
+        if high == 0:
+            # A score of 0 is lowest, and all rows are class 1: any number below 0 says so, this one in any precision.
+            return Choice(BELOW_ALL, BELOW_ALL, high, float(top))
         middle = (low + high) / 2
         return Choice(middle if middle < high else low, low, high, float(top))
