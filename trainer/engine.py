@@ -143,6 +143,8 @@ class Engine:
                 if agree.before_update:
                     agree()
                 if requests.take("skip_update") is None:
+                    if fire.backward_end.handlers:
+                        step.parameters.follow()
                     seeder.before_update(run.step)
                     step.update()
                     run.updates += 1

@@ -200,11 +200,11 @@ def test_its_state_goes_through_json_and_on():
     assert second.state_dict() == first.state_dict()
 
 
-def test_a_patience_of_nothing_is_refused():
+def test_a_negative_patience_is_refused():
     from trainer.config.options import build
 
-    with pytest.raises(UsageError, match="patience: 0 does not fit: it should be greater than or equal to 1"):
-        build(EarlyStopping, {"patience": 0}, where="")
+    with pytest.raises(UsageError, match="patience: -1 does not fit: it should be greater than or equal to 0"):
+        build(EarlyStopping, {"patience": -1}, where="")
 
 
 def logs(values, *, event="epoch_end", name="score"):

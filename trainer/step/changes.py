@@ -2,14 +2,13 @@
 
 A `gluon.Trainer` reads each parameter's `grad_req`, `lr_mult` and `wd_mult` at every update, and works on the arrays
 that the parameter has at that moment. Here the arrays are bound once, so a change has to be noticed. Looking costs
-about 2 µs per step on a net of eight parameters.
+about 1.5 µs per step on a net of eight parameters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain
 from operator import is_, itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,8 @@ from trainer.errors import UsageError
 if TYPE_CHECKING:
     from trainer.mxnet import Array
 
-_look = itemgetter("_grad_req", "lr_mult", "wd_mult", "_data", "_grad")
+_settings = itemgetter("_grad_req", "lr_mult", "wd_mult")
+_arrays = itemgetter("_data")
 
 
 class Watch:
@@ -32,11 +32,14 @@ class Watch:
 
     def remember(self) -> None:
         """Takes the present as seen."""
-        self._seen = list(chain.from_iterable(map(_look, self._attributes)))
+        self._seen = list(map(_settings, self._attributes))
+        self._held = list(map(_arrays, self._attributes))
 
     def sees_a_change(self) -> bool:
-        """Compares by identity, since comparing arrays would compute."""
-        return not all(map(is_, chain.from_iterable(map(_look, self._attributes)), self._seen))
+        """Compares arrays by identity, since `==` would compute. New gradients come with another `grad_req`."""
+        return list(map(_settings, self._attributes)) != self._seen or not all(
+            map(is_, map(_arrays, self._attributes), self._held)
+        )
 
 
 @dataclass(slots=True)

@@ -317,7 +317,6 @@ class Parameters:
 
     def update(self) -> None:
         """One optimizer step on the first context, from the reduced gradients; copies the weights to the others."""
-        self.follow()
         self.optimizer.rescale_grad = self.gradients.factor / self.gradients.rows
         for group, updates in zip(self.groups, self._updates, strict=True):
             for update in updates:
