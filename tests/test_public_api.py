@@ -189,7 +189,7 @@ def test_the_core_never_names_a_plugin_or_a_task():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"plugins": [EarlyStopping(patience=0)]}, "plugin 'EarlyStopping': patience: 0 does not fit"),
+        ({"plugins": [EarlyStopping(patience=-1)]}, "plugin 'EarlyStopping': patience: -1 does not fit"),
         ({"plugins": [EarlyStopping(mode="up")]}, "plugin 'EarlyStopping': mode: 'up' does not fit"),
         ({"plugins": "early-stopping"}, "plugins: 'early-stopping' is not a list"),
         ({"threshold": 7.0}, "threshold"),

@@ -48,7 +48,7 @@ class Held:
 
     parameter: Any
     weights: list[Array]
-    """One per context."""
+    """One per context; empty if it has no shape, because nothing uses it."""
     gradients: list[Array] | None
     """One per context; None if it was never trained."""
     contexts: tuple[Any, Any]
@@ -59,7 +59,7 @@ class Held:
         """What a parameter has now."""
         inner = vars(parameter)
         contexts = inner["_ctx_list"], inner["_ctx_map"]
-        return cls(parameter, inner["_data"], inner["_grad"], contexts, settings_of(parameter))
+        return cls(parameter, inner["_data"] or [], inner["_grad"], contexts, settings_of(parameter))
 
     def restore(self, name: str) -> None:
         """Gives the parameter its arrays back, with the values of those that replaced them.
@@ -71,6 +71,8 @@ class Held:
 
         parameter, inner = self.parameter, vars(self.parameter)
         data, gradients = inner["_data"], inner["_grad"]
+        if not self.weights:
+            return
         if data is not self.weights:
             self._copy(name, data)
         if self.gradients is None:
