@@ -56,6 +56,7 @@ class Engine:
     ) -> None:
         self.processes: Processes = connect() if processes is None else processes
         self._config = dict(config or {})
+        self._resume_from = resume_from
         self._again = resume_from is not None or start_over
         with self.processes.together():
             if self.processes.size > 1:
@@ -170,7 +171,7 @@ class Engine:
         if run.folder is None:
             return
         if self._again:
-            folder.open_again(run.folder, self._config, run)
+            folder.open_again(run.folder, self._config, run, self._resume_from)
         else:
             folder.create(run.folder, self._config, run)
 

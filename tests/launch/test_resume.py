@@ -16,6 +16,7 @@ from trainer.catalog.registry import create_plugin
 from trainer.mxnet import gluon, mx
 from trainer.runs import checkpoint
 from trainer.runs.state import capture, differences
+from trainer_plugins.metrics_log import MetricsLog
 
 
 class Killed(Exception):
@@ -430,3 +431,29 @@ class AlwaysDropping(gluon.HybridBlock):
 
     def hybrid_forward(self, F, x):
         return F.Dropout(x, p=0.5, mode="always")
+
+
+def test_the_newer_checkpoints_of_an_abandoned_branch_are_never_resumed_from(tmp_path, caplog):
+    folder = tmp_path / "run"
+    saving = {"epoch_end": lambda run: run.save("always")}
+    engine(Tiny(), MetricsLog(), plugin("saver", **saving), folder=folder, epochs=4).fit()
+    whole = (folder / "metrics.jsonl").read_bytes()
+    older = checkpoint.complete_checkpoints(folder)[2]
+    assert older.step == 4
+
+    def resumed(*plugins, epochs):
+        at = checkpoint.complete_checkpoints(folder)[0]
+        return engine(Tiny(), MetricsLog(), *plugins, folder=folder, resume_from=at, epochs=epochs)
+
+    killed = plugin("kill", batch_end=lambda run: int("x"))
+    with pytest.raises(PluginError):
+        engine(Tiny(), MetricsLog(), killed, folder=folder, resume_from=older, epochs=4).fit()
+    assert "step-00000008-epoch-0004, step-00000006-epoch-0003, moved to" in caplog.text
+    assert len((folder / "metrics.jsonl").read_bytes()) < len(whole)
+    # Killed before its first checkpoint, the new branch starts from where it branched off.
+    again = resumed(plugin("saver", **saving), epochs=3)
+    assert again.run.step == 4
+    again.fit()
+    assert resumed(epochs=6).run.step == 6
+    aside = folder / "checkpoints" / "abandoned"
+    assert sorted(path.name for path in aside.iterdir()) == ["step-00000006-epoch-0003", "step-00000008-epoch-0004"]

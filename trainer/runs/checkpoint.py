@@ -30,6 +30,8 @@ from trainer.runs import archive
 SCHEMA = 2
 """Since version 2 two built-in plugins name parts of their state differently."""
 FOLDER = "checkpoints"
+ABANDONED = "abandoned"
+"""Within it, the checkpoints of a branch that was left by resuming from an older one; no command uses them."""
 ARRAYS = "arrays.npz"
 STATE = "state.json"
 MANIFEST = "manifest.json"
@@ -122,13 +124,43 @@ def find(run_folder: Path) -> Iterator[Checkpoint | CheckpointError]:
 
     Reads only the manifests; `Checkpoint.read` checks the rest.
     """
-    named = [(match, folder) for folder in _children(run_folder / FOLDER) if (match := NAME.fullmatch(folder.name))]
-    # At the same step, an exact one counts as newer, and the one after the epoch's end as the newest.
-    for _, folder in sorted(named, key=lambda pair: (int(pair[0][2]), pair[0][1], pair[0][3] or ""), reverse=True):
+    for folder in _newest_first(run_folder):
         try:
             yield _opened(folder)
         except CheckpointError as error:
             yield error
+
+
+def set_aside(run_folder: Path, chosen: Checkpoint) -> list[Path]:
+    """Moves the checkpoints newer than `chosen` to `abandoned/`, and returns them by their old paths.
+
+    A run that resumes from `chosen` cuts its logs back to it. From then on the newer ones fit the run no more, and none
+    of them may be the one that the next resume starts from.
+    """
+    gone = []
+    # The newest first: after a kill in between, what is left still fits the logs.
+    for folder in _newest_first(run_folder):
+        if _age(folder) <= _age(chosen.folder):
+            break
+        target = run_folder / FOLDER / ABANDONED / folder.name
+        target.parent.mkdir(exist_ok=True)
+        if target.is_dir():
+            shutil.rmtree(target)
+        folder.rename(target)
+        gone.append(folder)
+    return gone
+
+
+def _newest_first(run_folder: Path) -> list[Path]:
+    named = [folder for folder in _children(run_folder / FOLDER) if NAME.fullmatch(folder.name)]
+    return sorted(named, key=_age, reverse=True)
+
+
+def _age(folder: Path) -> tuple[int, str, str]:
+    """At the same step, an exact checkpoint counts as newer, and the one after the epoch's end as the newest."""
+    match = NAME.fullmatch(folder.name)
+    assert match is not None  # noqa: S101
+    return int(match[2]), match[1], match[3] or ""
 
 
 def complete_checkpoints(run_folder: Path) -> list[Checkpoint]:

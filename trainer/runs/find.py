@@ -17,22 +17,22 @@ def find_run(run: str | Path, runs_dir: Path) -> Path:
     Raises UsageError if there is no such run, or if several tasks have a run of that name.
     """
     path = Path(run)
-    if not path.is_dir() and (runs_dir / path / RUN).is_file():
-        path = runs_dir / path
-    elif not path.is_dir() and path.name == str(run):
-        matches = sorted(each.parent for each in runs_dir.glob(f"*/*/{RUN}") if each.parent.name == path.name)
-        if len(matches) > 1:
-            names = listed(f"{each.parent.name}/{each.name}" for each in matches)
-            raise UsageError(
-                f"there are {len(matches)} runs called {str(run)!r}", where="RUN", fix=f"Name one: {names}."
-            )
-        path = next(iter(matches), path)
     if (path / CONFIG).is_file():
         return path.absolute()
-    if path.is_dir():
-        raise UsageError(f"{path} is not the folder of a run: it has no {CONFIG}", where="RUN")
-    known = [found.parent.name for found in sorted(runs_dir.glob(f"*/*/{RUN}"))]
+    # A folder that has the run's name, such as that of its data, does not hide the run.
+    if (runs_dir / path / CONFIG).is_file():
+        return (runs_dir / path).absolute()
+    name = path.name if len(path.parts) == 1 else None
+    matches = sorted(each.parent for each in runs_dir.glob(f"*/*/{CONFIG}") if each.parent.name == name)
+    if len(matches) > 1:
+        names = listed(f"{each.parent.name}/{each.name}" for each in matches)
+        raise UsageError(f"there are {len(matches)} runs called {str(run)!r}", where="RUN", fix=f"Name one: {names}.")
+    if matches:
+        return matches[0].absolute()
+    known = [each.parent.name for each in sorted(runs_dir.glob(f"*/*/{RUN}")) if each.parent.name[0] != "."]
     hint = did_you_mean(path.name, known) or (f"In {runs_dir} there are: {listed(known[-5:])}." if known else "")
+    if path.is_dir():
+        raise UsageError(f"{path} is not the folder of a run: it has no {CONFIG}", where="RUN", fix=hint)
     raise UsageError(f"there is no run {str(run)!r}", where="RUN", fix=hint or "Give the path of a run's folder.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import math
 import os
 import re
@@ -22,14 +23,17 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from trainer.atomic import new_folder, write_atomic, write_json
+from trainer.atomic import new_folder, shown, write_atomic, write_json
 from trainer.catalog import registry
 from trainer.config import options
-from trainer.errors import UsageError
+from trainer.errors import UsageError, listed
 from trainer.runs import checkpoint, names
 
 if TYPE_CHECKING:
     from trainer.run import Run
+    from trainer.runs.checkpoint import Checkpoint
+
+log = logging.getLogger("trainer")
 
 CONFIG = "config.toml"
 PLUGINS = "plugins.json"
@@ -91,13 +95,23 @@ def create(folder: Path, config: Mapping[str, Any], run: Run) -> None:
         raise
 
 
-def open_again(folder: Path, config: Mapping[str, Any], run: Run) -> None:
+def open_again(folder: Path, config: Mapping[str, Any], run: Run, resume_from: Checkpoint | None) -> None:
     """Reuses the folder of an earlier run, which this process has locked; starting over deletes what that run wrote.
 
-    Raises UsageError if the write fails.
+    Checkpoints newer than `resume_from` are set aside: the run takes another course from there. Raises UsageError if
+    the write fails.
     """
     try:
-        if not run.resumed:
+        if resume_from is not None:
+            newer = checkpoint.set_aside(folder, resume_from)
+            if newer:
+                log.warning(
+                    "newer than %s and no longer part of the run: %s, moved to %s",
+                    resume_from.folder.name,
+                    listed(path.name for path in newer),
+                    shown(folder / checkpoint.FOLDER / checkpoint.ABANDONED),
+                )
+        else:
             for path in folder.iterdir():
                 if path.name not in (CONFIG, PLUGINS, LOCK):
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
