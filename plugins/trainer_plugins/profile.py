@@ -27,6 +27,7 @@ from pydantic import Field
 
 from trainer import Phase, Plugin, Run, UsageError
 from trainer.atomic import write_atomic, write_json
+from trainer.cli import safe
 
 TRACE = "profile.json"
 OPERATORS = "operators.json"
@@ -279,4 +280,4 @@ def _show(lines: Sequence[str]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for line in lines:
         # markup=False: operator names may contain brackets.
-        console.print(line, markup=False)
+        console.print(safe(line), markup=False)

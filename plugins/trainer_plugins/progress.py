@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from trainer import Phase, Plugin, Run
+from trainer.cli import safe
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,7 +82,7 @@ class Progress(Plugin):
             self._bars.update(self._epochs, completed=run.epoch)
         else:
             # Without bars this writes the same as rich, which takes 0.25 ms for it.
-            self._console.file.write(line + "\n")
+            self._console.file.write(safe(line) + "\n")
             self._console.file.flush()
 
     def on_fit_end(self, run: Run) -> None:
@@ -106,7 +107,7 @@ class Progress(Plugin):
 
     def _print(self, line: str) -> None:
         # markup=False: a column may be called [bold].
-        self._console.print(line, markup=False)
+        self._console.print(safe(line), markup=False)
 
     def _start_bars(self, run: Run) -> None:
         from rich import progress

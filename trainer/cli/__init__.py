@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from trainer.cli.run import request_of, task_command
     from trainer.cli.tasks import TaskGroup
     from trainer.runs.names import DEFAULT_RUNS
+    from trainer.terminal import safe, say
 
 __all__ = [
     "DEFAULT_RUNS",
@@ -20,6 +21,8 @@ __all__ = [
     "metric_names",
     "request_of",
     "run_names",
+    "safe",
+    "say",
     "task_command",
 ]
 
@@ -30,6 +33,7 @@ __getattr__, __dir__ = exports(
         "trainer.runs.names": ("DEFAULT_RUNS",),
         "trainer.cli.run": ("request_of", "task_command"),
         "trainer.cli.tasks": ("TaskGroup",),
+        "trainer.terminal": ("safe", "say"),
     },
 )
 

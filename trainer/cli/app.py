@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,7 @@ from trainer.errors import PluginError, UsageError, message_of
 from trainer.processes import Launched, connected, launched
 from trainer.processes.failures import is_told_by_another, process_of
 from trainer.processes.launcher import wait_for_the_first
+from trainer.terminal import SafeFormatter, prepare_streams, say, say_traceback
 
 Misuse: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 """Typer's error for a command line that it cannot read. Newer versions carry their own copy of click, so the class is
@@ -64,7 +64,7 @@ def _version(value: bool) -> None:
     if value:
         from importlib.metadata import version
 
-        typer.echo(f"gluon-trainer {version('gluon-trainer')}")
+        say(f"gluon-trainer {version('gluon-trainer')}")
         raise typer.Exit
 
 
@@ -121,7 +121,10 @@ def run_app() -> int:
 
 def _begin_talking(start: Launched) -> None:
     """Of several processes, only the first one prints, except for errors that only another one has."""
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    prepare_streams()
+    handler = logging.StreamHandler()
+    handler.setFormatter(SafeFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     if not start.is_first:
         logging.getLogger().setLevel(logging.ERROR)
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  until the process ends
@@ -131,7 +134,7 @@ def _misused(error: typer.BadParameter) -> int:
     """Prints Typer's error in our form; a command without its arguments has shown its help instead."""
     message = error.format_message()
     if not message or "\n" in message:
-        typer.echo(message, err=True)
+        say(message, err=True, block=True)
         return 2
     end = "" if message.endswith((".", "?")) else "."
     _complain(f"{message}{end} See {error.ctx.command_path if error.ctx else 'trainer'} --help.")
@@ -143,7 +146,7 @@ def _complain(message: str, error: BaseException | None = None) -> None:
     if is_told_by_another(error):
         return
     process = process_of(error)
-    typer.echo(f"error: {process}: {message}" if process else f"error: {message}", err=True)
+    say(f"error: {process}: {message}" if process else f"error: {message}", err=True, block=True)
 
 
 def _show_traceback(error: BaseException, told: BaseException) -> None:
@@ -153,7 +156,7 @@ def _show_traceback(error: BaseException, told: BaseException) -> None:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None and _is_command_line(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
-    traceback.print_exception(type(error), error, trace)
+    say_traceback(error, trace)
 
 
 def _is_command_line(filename: str) -> bool:
@@ -168,7 +171,7 @@ def _interrupted(interrupt: KeyboardInterrupt) -> int:
     run = getattr(interrupt, "run", None)
     if run is not None:
         where = f" Resume with: trainer resume {shown(run.folder)}" if run.folder else ""
-        typer.echo(f"interrupted at epoch {run.epoch}, after step {run.step}.{where}", err=True)
+        say(f"interrupted at epoch {run.epoch}, after step {run.step}.{where}", err=True)
     else:
-        typer.echo("interrupted.", err=True)
+        say("interrupted.", err=True)
     return 128 + signum

@@ -12,6 +12,7 @@ import typer
 from trainer.cli.completion import folders
 from trainer.errors import UsageError
 from trainer.runs.names import DEFAULT_RUNS
+from trainer.terminal import say
 
 EVENT_FILES = "events.out.tfevents.*"
 
@@ -42,7 +43,7 @@ def board(
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    typer.echo(f"TensorBoard is at {_launched(server, host, port)}  (Ctrl-C ends it)")
+    say(f"TensorBoard is at {_launched(server, host, port)}  (Ctrl-C ends it)")
     ended.wait()
 
 

@@ -16,6 +16,7 @@ import typer
 from trainer.cli.bars import count_bar, read_bar
 from trainer.errors import UsageError
 from trainer.runs.names import DEFAULT_RUNS
+from trainer.terminal import say
 
 if TYPE_CHECKING:
     from trainer.model.model import Model
@@ -70,7 +71,7 @@ def predict(  # noqa: PLR0917  Typer passes them by name
     _tell(report)
     seconds = time.perf_counter() - began
     where = "" if output == "-" else f" → {output}"
-    typer.echo(f"{report.rows} rows{where} in {seconds:.1f} s, {report.rows / seconds:,.0f} per second", err=True)
+    say(f"{report.rows} rows{where} in {seconds:.1f} s, {report.rows / seconds:,.0f} per second", err=True)
 
 
 def evaluate(  # noqa: PLR0917
@@ -114,12 +115,12 @@ def evaluate(  # noqa: PLR0917
         )
     _tell(found.report)
     if as_json:
-        typer.echo(json.dumps(told(model, data, found), indent=2, ensure_ascii=False, allow_nan=False))
+        say(json.dumps(told(model, data, found), indent=2, ensure_ascii=False, allow_nan=False), block=True)
     elif as_csv:
         write_csv(found)
     else:
         for line in as_lines(found):
-            typer.echo(line)
+            say(line)
 
 
 def export(  # noqa: PLR0917
@@ -149,14 +150,14 @@ def export(  # noqa: PLR0917
     model = _load(run, "cpu", runs_dir)
     if form == "mxnet":
         copy_folder(model, output)
-        typer.echo(f"{output}: a copy of {model.folder}")
+        say(f"{output}: a copy of {model.folder}")
         return
     found = to_onnx(model, output, raw_inputs=raw_inputs)
     inputs = ", ".join(f"{name} {kind} {shape}" for name, kind, shape in found.inputs)
-    typer.echo(f"{output}: takes {inputs}; gives {', '.join(found.outputs)}")
+    say(f"{output}: takes {inputs}; gives {', '.join(found.outputs)}")
     if found.features and not raw_inputs:
-        typer.echo("inputs are the net's features, encoded and standardised; the file's metadata names them")
-    typer.echo(f"onnxruntime and MXNet differ by at most {found.difference:.1e}")
+        say("inputs are the net's features, encoded and standardised; the file's metadata names them")
+    say(f"onnxruntime and MXNet differ by at most {found.difference:.1e}")
 
 
 def _load(run: str, device: str, runs_dir: Path) -> Model:
@@ -171,7 +172,7 @@ def _names(keep: list[str] | None) -> list[str]:
 
 def _tell(report: Report) -> None:
     for note in report.notes():
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
 
 
 class Terminated(KeyboardInterrupt):

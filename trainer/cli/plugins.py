@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from trainer.cli.completion import plugin_and_task_names
+from trainer.terminal import say
 
 if TYPE_CHECKING:
     from trainer.catalog.registry import Installed
@@ -32,21 +33,21 @@ def list_(
     blocked = set()
     for group in (registry.PLUGINS, registry.TASKS):
         entries = registry.installed(group)
-        typer.echo(f"{registry.WORDS[group]}s")
+        say(f"{registry.WORDS[group]}s")
         width = max((len(entry.name) for entry in entries), default=0)
         for entry in entries:
             block = registry.blocking(entry)
             notes = " (claimed twice)" * bool(registry.claim_on(entry)) + " (switched off)" * bool(block)
-            typer.echo(f"  {entry.name:<{width}}  {entry.origin}{notes}")
+            say(f"  {entry.name:<{width}}  {entry.origin}{notes}")
             wrong = "" if block else _fault(entry, load=load)
             if wrong:
-                typer.echo(f"  {'':<{width}}  WRONG: {wrong}")
+                say(f"  {'':<{width}}  WRONG: {wrong}")
             blocked.add(block)
         if not entries:
-            typer.echo("  none")
+            say("  none")
     unknown = [name for name in registry.blocked_names() if name not in blocked]
     if unknown:
-        typer.echo(f"{registry.BLOCK_LIST} lists {', '.join(unknown)}, but nothing of that name is installed", err=True)
+        say(f"{registry.BLOCK_LIST} lists {', '.join(unknown)}, but nothing of that name is installed", err=True)
 
 
 def _fault(entry: Installed, *, load: bool) -> str:
@@ -81,7 +82,7 @@ def show(
     from trainer.cli.plugin_text import describe
 
     for line in describe(name):
-        typer.echo(line)
+        say(line)
 
 
 @app.command("check")
@@ -107,10 +108,10 @@ def check(
 
     failed = 0
     for line, has_failed in examine(name, sets or [], ignore or [], images=images):
-        typer.echo(line)
+        say(line)
         failed += has_failed
     if failed:
-        typer.echo(f"error: {name} fails {failed} {'check' if failed == 1 else 'checks'}, see above", err=True)
+        say(f"error: {name} fails {failed} {'check' if failed == 1 else 'checks'}, see above", err=True)
         raise typer.Exit(1)
 
 
@@ -130,9 +131,9 @@ def new(
     folder = write_package(name, into.absolute(), is_task=task)
     module = name.replace("-", "_")
     run = f"trainer run {name}" if task else f"trainer run TASK --plugin {name}"
-    typer.echo(f"wrote {shown(folder)}: edit {module}.py, then")
+    say(f"wrote {shown(folder)}: edit {module}.py, then")
     for line in (f"pip install -e {shown(folder)}", f"pytest {shown(folder)}", run):
-        typer.echo(f"  {line}")
+        say(f"  {line}")
 
 
 @app.command("order")
@@ -175,4 +176,4 @@ def order(
         runs_dir=None,
     )
     for line in explain(prepare_run(request).plugins):
-        typer.echo(line)
+        say(line)

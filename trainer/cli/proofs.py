@@ -9,6 +9,7 @@ import typer
 
 from trainer.cli.completion import plugin_names, task_names
 from trainer.processes import launched
+from trainer.terminal import say
 
 
 def check_devices(  # noqa: PLR0917  Typer passes them by name
@@ -46,15 +47,15 @@ def check_devices(  # noqa: PLR0917  Typer passes them by name
     launch = prepare_run(request)
     launch.choose_computing()
     found = compare(launch, steps=steps)
-    typer.echo(f"{found.steps} steps on {found.several}, compared with {found.one}")
+    say(f"{found.steps} steps on {found.several}, compared with {found.one}")
     for difference in found.differences:
         verdict = "equal up to rounding" if difference.is_small else "different"
-        typer.echo(f"  {difference.kind:<9}  largest difference {difference.size:.1e} ({difference.where}): {verdict}")
+        say(f"  {difference.kind:<9}  largest difference {difference.size:.1e} ({difference.where}): {verdict}")
     for note in found.notes:
-        typer.echo(f"  note: {note}")
+        say(f"  note: {note}")
     if not all(difference.is_small for difference in found.differences):
         if launched().is_first:
-            typer.echo("error: the devices do not give the same results", err=True)
+            say("error: the devices do not give the same results", err=True)
         raise typer.Exit(1)
 
 
@@ -78,10 +79,10 @@ def doctor() -> None:
 
     wrong = 0
     for finding in examine():
-        typer.echo(f"{finding.topic:<14} {finding.text}".rstrip())
+        say(f"{finding.topic:<14} {finding.text}".rstrip())
         if finding.wrong:
             wrong += 1
-            typer.echo(f"{'':<14} WRONG: {finding.wrong}")
+            say(f"{'':<14} WRONG: {finding.wrong}")
     if wrong:
-        typer.echo(f"error: {wrong} {'problem' if wrong == 1 else 'problems'} found, see above", err=True)
+        say(f"error: {wrong} {'problem' if wrong == 1 else 'problems'} found, see above", err=True)
         raise typer.Exit(1)

@@ -9,6 +9,7 @@ import typer
 
 from trainer.cli.completion import run_names
 from trainer.runs.names import DEFAULT_RUNS
+from trainer.terminal import say
 
 if TYPE_CHECKING:
     from trainer.launch.launch import Launch
@@ -69,7 +70,7 @@ def resume(  # noqa: PLR0917  Typer passes them by name
     if verify:
         _verify(launch)
         return
-    typer.echo(_where(launch))
+    say(_where(launch))
     conclude(launch.train())
 
 
@@ -88,14 +89,14 @@ def _verify(launch: Launch) -> None:
     report = verify(launch)
     if report.differences:
         for path in report.differences[:20]:
-            typer.echo(f"differs: {path}")
-        typer.echo(
+            say(f"differs: {path}")
+        say(
             f"error: a save and a load within the {report.steps} steps after step {report.start} change "
             f"{len(report.differences)} values of the state",
             err=True,
         )
         raise typer.Exit(1)
-    typer.echo(
+    say(
         f"verified: the {report.steps} steps after step {report.start} give the same bits with and without a save and "
         f"a load after {report.middle} of them"
     )

@@ -21,6 +21,7 @@ from trainer.requests import Decision
 from trainer.run import Run
 from trainer.runs.names import DEFAULT_RUNS
 from trainer.task import Task
+from trainer.terminal import say
 
 COMMON = "Common options"
 
@@ -170,13 +171,13 @@ def _run(task: str, given: dict[str, Any]) -> None:
         conclude(run)
         return
     for line in _dry_summary(run):
-        typer.echo(line)
+        say(line)
 
 
 def conclude(run: Run) -> None:
     """Prints the summary of a run. Exits with 1 if its loss is not finite, since its weights are then useless."""
     for line in summary(run):
-        typer.echo(line)
+        say(line)
     if broken_loss(run.history):
         raise typer.Exit(1)
 

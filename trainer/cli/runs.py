@@ -11,6 +11,7 @@ import typer
 from trainer.cli.completion import metric_names, run_names, task_names
 from trainer.cli.table import aligned
 from trainer.runs.names import DEFAULT_RUNS
+from trainer.terminal import say
 
 if TYPE_CHECKING:
     from trainer.runs.listing import RunEntry
@@ -80,13 +81,13 @@ def list_(  # noqa: PLR0917  Typer passes them by name
         chosen = listing.sort(chosen, sort, order.value)
     if as_json:
         for entry in chosen:
-            typer.echo(json.dumps(_summary(entry), ensure_ascii=False))
+            say(json.dumps(_summary(entry), ensure_ascii=False))
         return
     shown = dict.fromkeys([*([sort] if sort else []), *(metric or ())])
     for line in aligned([[*_cells(entry), *(_value(entry, name) for name in shown)] for entry in chosen]):
-        typer.echo(line)
+        say(line)
     if not chosen:
-        typer.echo(f"no runs in {runs_dir}" if not found else f"none of the {len(found)} runs in {runs_dir} matches")
+        say(f"no runs in {runs_dir}" if not found else f"none of the {len(found)} runs in {runs_dir} matches")
 
 
 @app.command("show")
@@ -108,10 +109,13 @@ def show(
 
     told = contents(entry_of(find_run(run, runs_dir)))
     if as_json:
-        typer.echo(json.dumps({**_summary(told.entry), **as_values(told)}, indent=2, ensure_ascii=False, default=str))
+        say(
+            json.dumps({**_summary(told.entry), **as_values(told)}, indent=2, ensure_ascii=False, default=str),
+            block=True,
+        )
         return
     for line in described(told):
-        typer.echo(line)
+        say(line)
 
 
 @app.command("compare")
@@ -143,10 +147,10 @@ def compare(
     }
     if as_json:
         heads = [{"run": each.entry.name, "status": each.entry.status} for each in told]
-        typer.echo(json.dumps({"runs": heads, **tables}, indent=2, ensure_ascii=False, default=str))
+        say(json.dumps({"runs": heads, **tables}, indent=2, ensure_ascii=False, default=str), block=True)
         return
     for line in side_by_side([each.entry for each in told], tables):
-        typer.echo(line)
+        say(line)
 
 
 @app.command("remove")
@@ -179,13 +183,13 @@ def remove(
                 fix="Pass --yes to remove without asking.",
             )
         for folder in folders:
-            typer.echo(f"{shown(folder)}  {size_of(folder)}")
+            say(f"{shown(folder)}  {size_of(folder)}")
         if not typer.confirm(f"Remove {'this run' if len(folders) == 1 else f'these {len(folders)} runs'} for good?"):
-            typer.echo("nothing was removed")
+            say("nothing was removed")
             raise typer.Exit(1)
     remove_all(folders)
     for folder in folders:
-        typer.echo(f"removed {shown(folder)}")
+        say(f"removed {shown(folder)}")
 
 
 def _cells(entry: RunEntry) -> list[str]:

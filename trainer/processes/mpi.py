@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from trainer.processes.failures import OtherProcessFailed, OtherProcessMisused
 from trainer.processes.launcher import Launched
 from trainer.processes.mpi_start import abort, abort_on_unhandled, library, load
 from trainer.processes.single import Processes
+from trainer.terminal import say
 
 POLLED_BYTES = 1 << 16
 """Sums up to this size are polled; larger ones use MPI's blocking call once all processes have arrived."""
@@ -140,7 +140,7 @@ class World(Processes):
         error.process = "" if is_shared else self.name  # type: ignore[attr-defined]
         if isinstance(error, SystemExit) and mine not in texts[: self.rank]:
             # Python exits without a message.
-            print(f"error: {self.name} has left the job: {_text(error)}", file=sys.stderr)  # noqa: T201
+            say(f"error: {self.name} has left the job: {_text(error)}", err=True, block=True)
         # Pending exchanges never finish, so later ones need a channel without them.
         self._exchanges = self._mpi.COMM_WORLD.Dup()
         self._job += 1
@@ -148,8 +148,8 @@ class World(Processes):
 
     def _abort(self, error: BaseException) -> None:
         if not isinstance(error, OtherProcessFailed):
-            print(f"error: {self.name}: {_text(error)}", file=sys.stderr)  # noqa: T201  it will not be caught
-        print(f"{self.name} ends the job: others did not end within {LEAVING_SECONDS:g} s", file=sys.stderr)  # noqa: T201
+            say(f"error: {self.name}: {_text(error)}", err=True, block=True)  # it will not be caught
+        say(f"{self.name} ends the job: others did not end within {LEAVING_SECONDS:g} s", err=True)
         abort(self._mpi.COMM_WORLD)
 
     # ---- exchanges --------------------------------------------------------------------------------------------------

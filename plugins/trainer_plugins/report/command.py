@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from trainer.cli import DEFAULT_RUNS, run_names
+from trainer.cli import DEFAULT_RUNS, run_names, say
 
 
 def report(
@@ -47,4 +47,4 @@ def report(
         write_atomic(target, text)
     except OSError as error:
         raise UsageError(f"it cannot be written: {error.strerror or error}", where=str(target)) from error
-    typer.echo(shown(target))
+    say(shown(target))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from trainer.cli import TaskGroup, metric_names
+from trainer.cli import TaskGroup, metric_names, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +125,7 @@ def _tune(task: str, given: dict[str, Any]) -> None:
         minutes=named["minutes"],
     )
     try:
-        tune(options, typer.echo)
+        tune(options, say)
     except StudyError as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         raise typer.Exit(1) from error

@@ -1,0 +1,55 @@
+"""The one place that prints. Names from data and files cannot steer the terminal: control characters are escaped."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import traceback
+from types import TracebackType
+from typing import TextIO
+
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""C0, DEL and C1, what turns the direction of text or ends a line, and half characters of undecodable file names."""
+
+
+def safe(text: str, *, keep: str = "\t") -> str:
+    r"""The text with its control characters written out: `\x1b`, `\u009b`; those in `keep` stay.
+
+    JSON stays JSON, since it has no raw characters below U+0020 inside strings.
+    """
+    return CONTROLS.sub(lambda found: found[0] if found[0] in keep else _written_out(found[0]), text)
+
+
+def _written_out(character: str) -> str:
+    names = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    code = ord(character)
+    return names.get(character) or (f"\\x{code:02x}" if code < 0x20 else f"\\u{code:04x}")
+
+
+def say(text: str, *, err: bool = False, block: bool = False) -> None:
+    """Prints a line on standard output or standard error; with `block`, a text of several lines."""
+    stream: TextIO = sys.stderr if err else sys.stdout
+    stream.write(safe(text, keep="\t\n" if block else "\t") + "\n")
+    stream.flush()
+
+
+def say_traceback(error: BaseException, trace: TracebackType | None) -> None:
+    """Prints a traceback on standard error."""
+    say("".join(traceback.format_exception(type(error), error, trace)).rstrip("\n"), err=True, block=True)
+
+
+class SafeFormatter(logging.Formatter):
+    """Formats log lines without control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, or several if the record has a traceback."""
+        return safe(super().format(record), keep="\t\n")
+
+
+def prepare_streams() -> None:
+    """Lets every text be printed: what a terminal's encoding lacks is written out, in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
