@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -14,6 +15,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from trainer.errors import UsageError
+
+TEMPORARY, REPLACED = ".tmp", ".old"
+"""The ends of temporary names: what is being written, and what is being replaced."""
+LEFTOVER = re.compile(rf"\.(.+)\.[a-z0-9_]{{8}}({re.escape(TEMPORARY)}|{re.escape(REPLACED)})")
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -25,7 +30,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to, which is renamed to `path` at the end of the block; after an error nothing is left of it."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -77,7 +82,7 @@ def new_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
     With `replace`, a folder of that name is deleted once the new one is in its place. Raises OSError if the parent
     does not exist, if `folder` exists and is not to be replaced, and for everything else that the disk refuses.
     """
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    temporary = hidden_name(folder)
     try:
         temporary.mkdir()
         yield temporary
@@ -95,7 +100,7 @@ def _put(new: Path, folder: Path) -> None:
     if not folder.exists():
         new.rename(folder)
         return
-    old = new.with_name(f"{new.name}.old")
+    old = new.with_name(new.name.removesuffix(TEMPORARY) + REPLACED)
     folder.rename(old)
     try:
         new.rename(folder)
@@ -103,6 +108,30 @@ def _put(new: Path, folder: Path) -> None:
         old.rename(folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def hidden_name(path: Path) -> Path:
+    """A name next to `path` for a temporary file or folder, which `remove_leftovers` recognises."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Deletes the temporary files and folders of processes that were killed, in `folder` and below.
+
+    A folder that was about to be replaced when the process was killed gets its name back.
+    """
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        match = LEFTOVER.fullmatch(path.name)
+        with suppress(OSError):
+            if match is None:
+                if path.is_dir() and not path.is_symlink():
+                    remove_leftovers(path)
+            elif match[2] == REPLACED and not path.with_name(match[1]).exists():
+                path.rename(path.with_name(match[1]))
+            elif path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def digest(path: Path) -> str:

@@ -58,6 +58,8 @@ class Endings:
             self._state.log.begin_ending("training")
         self._end(fire.fit_end.to_the_end)
         with self._guarded():
+            if run.folder is not None and run.exception is None:
+                folder.check_present(run.folder)
             if run.status in ("finished", "stopped"):
                 self._state.log.begin_ending("test")
                 # A save requested until here is dropped: in fit_end, plugins may have restored the best weights.
@@ -132,7 +134,10 @@ class Endings:
     def _close(self) -> None:
         """Writes the record; a run that a usage error stopped at the start leaves no folder behind."""
         run = self._run
-        if run.folder is None or not run.folder.exists():
+        if run.folder is None:
+            return
+        if isinstance(run.exception, folder.FolderGone):
+            folder.unlock(run.folder)
             return
         # Some mistakes, such as a metric that is never logged, show up only after the first epoch is evaluated.
         if isinstance(run.exception, UsageError) and run.epoch <= 1 and not self._again:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,13 @@ if TYPE_CHECKING:
     from trainer.dispatch import Dispatch
     from trainer.engine_state import EngineState
     from trainer.run import Run
+
+log = logging.getLogger("trainer")
+
+PAUSES_SECONDS = (0.5, 2.0)
+"""How long to wait before a checkpoint that the disk refused is tried again."""
+REST_SECONDS = 60.0
+"""How long the run then continues before it tries the next one."""
 
 
 class _InsideStep:
@@ -49,13 +58,19 @@ class Saver:
         self._config = config
         self._inside = _InsideStep()
         self._saved_at: tuple[int, bool] | None = None
+        self._not_before = 0.0
 
     def inside_step(self) -> _InsideStep:
         """A context in which no exact checkpoint can be taken. The object is shared, to save microseconds per step."""
         return self._inside
 
     def save_if_asked(self) -> None:
-        """Writes a checkpoint if one was requested."""
+        """Writes a checkpoint if one was requested. At the end of an epoch, checks that the run still has its folder.
+
+        Raises FolderGone if it has not, and what `save` raises.
+        """
+        if self._run.folder is not None and not self._run.within_epoch:
+            folder.check_present(self._run.folder)
         reason = self._state.requests.take("save")
         if reason is not None:
             self.save(reason)
@@ -63,15 +78,47 @@ class Saver:
     def save(self, reason: str) -> None:
         """Writes a checkpoint of the current state, and tells the plugins, unless the newest one is up to date.
 
-        Raises TrainerError if the write fails, or if a plugin's state has a value that cannot be written.
+        If the disk refuses it, the run continues without it, with a warning. Raises FolderGone if the run's folder is
+        gone, and TrainerError if a plugin's state has a value that cannot be written.
         """
         run = self._run
-        if not self._writes or self._position == self._saved_at:
+        if not self._writes or self._position == self._saved_at or isinstance(run.exception, folder.FolderGone):
             return
         if run.folder is not None:
-            self._write(reason)
+            folder.check_present(run.folder)
+            if time.monotonic() < self._not_before and not self._is_last:
+                return
+            if not self._write_patiently(reason):
+                if run.processes.size > 1:
+                    # The others have nothing to write, and all have to do the same next.
+                    self.mark_saved()
+                return
         self.mark_saved()
         self._dispatch.checkpoint(run)
+
+    def _write_patiently(self, reason: str) -> bool:
+        """Whether a checkpoint could be written; tries again after a pause, as some refusals pass."""
+        run = self._run
+        for pause in (*PAUSES_SECONDS, None):
+            try:
+                self._write(reason)
+            except checkpoint.NotWritten as error:
+                if pause is not None:
+                    log.warning("%s. Trying again in %g s", error, pause)
+                    time.sleep(pause)
+                    continue
+                self._not_before = time.monotonic() + REST_SECONDS
+                run.notes.append(f"WARNING: {error}; the run continued without it")
+                log.warning("%s. The run continues without it, and tries again in %g s", error, REST_SECONDS)
+            else:
+                return True
+        return False
+
+    @property
+    def _is_last(self) -> bool:
+        """Whether no later checkpoint will follow."""
+        run = self._run
+        return run.status != "running" or (not run.within_epoch and run.epoch >= run.settings.epochs)
 
     def mark_saved(self) -> None:
         """Notes that the current state is on disk."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import traceback
 from types import TracebackType
 from typing import TextIO
+
+from trainer.errors import TrainerError
 
 CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """C0, DEL and C1, what turns the direction of text or ends a line, and half characters of undecodable file names."""
@@ -27,11 +30,29 @@ def _written_out(character: str) -> str:
     return names.get(character) or (f"\\x{code:02x}" if code < 0x20 else f"\\u{code:04x}")
 
 
+class OutputLost(TrainerError):  # noqa: N818  it says what it is
+    """Standard output or standard error cannot be written to; the message says which and why."""
+
+
 def say(text: str, *, err: bool = False, block: bool = False) -> None:
-    """Prints a line on standard output or standard error; with `block`, a text of several lines."""
+    """Prints a line on standard output or standard error; with `block`, a text of several lines.
+
+    Raises BrokenPipeError if the reader has gone, and OutputLost if the output cannot be written for another reason.
+    """
     stream: TextIO = sys.stderr if err else sys.stdout
-    stream.write(safe(text, keep="\t\n" if block else "\t") + "\n")
-    stream.flush()
+    try:
+        stream.write(safe(text, keep="\t\n" if block else "\t") + "\n")
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = "standard error" if err else "standard output"
+        raise OutputLost(f"{name} cannot be written: {error.strerror or error}") from error
+
+
+def drop_output() -> None:
+    """Sends standard output nowhere, so that the interpreter does not complain at exit about what it cannot write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say_traceback(error: BaseException, trace: TracebackType | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import math
 import os
 import time
@@ -18,6 +19,8 @@ from pydantic import Field
 
 from trainer import Phase, Plugin, Run, UsageError
 from trainer.atomic import cut_back, write_atomic
+
+log = logging.getLogger("trainer")
 
 SCHEMA = 1
 JSONL = "metrics.jsonl"
@@ -60,11 +63,21 @@ class MetricsLog(Plugin):
         if run.resumed and self._size is not None:
             cut_back(path, self._size)
         try:
+            self._cut_damage(path)
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}", where=f"plugin {self.name!r}") from error
         if run.resumed and self.csv:
             self._rewrite_csv(run.folder)
+
+    def _cut_damage(self, path: Path) -> None:
+        """Cuts the file back to its whole lines: a power cut can leave half a line or zeros at its end."""
+        if not path.is_file():
+            return
+        whole, size = _whole_lines(path), path.stat().st_size
+        if whole < size:
+            cut_back(path, whole)
+            log.warning("%s: its last %d bytes were no whole lines and are gone", path, size - whole)
 
     def on_batch_end(self, run: Run) -> None:
         """Writes a step line every `every` steps (the loss waits for the device), and for what others logged."""
@@ -155,6 +168,21 @@ class MetricsLog(Plugin):
         writer.writeheader()
         writer.writerows(rows)
         write_atomic(folder / CSV, text.getvalue())
+
+
+def _whole_lines(path: Path) -> int:
+    """How many bytes of the file, from its start, are lines with one JSON object each."""
+    size = 0
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                is_whole = line.endswith(b"\n") and isinstance(json.loads(line), dict)
+            except ValueError:
+                is_whole = False
+            if not is_whole:
+                break
+            size += len(line)
+    return size
 
 
 def _epochs(folder: Path) -> Iterator[dict[str, Any]]:

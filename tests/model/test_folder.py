@@ -197,7 +197,7 @@ def test_a_run_that_continues_replaces_its_model_by_what_one_that_never_stopped_
     whole = fit("logreg", epochs=4, name="whole", **values)
     part = fit("logreg", epochs=2, name="part", **values)
     before = (part.folder / "model" / manifest.PARAMETERS).read_bytes()
-    (part.folder / ".model.12345678").mkdir()
+    (part.folder / ".model.12345678.tmp").mkdir()
     again = resume(part.folder, epochs=4)
     for name in (manifest.SYMBOL, manifest.PARAMETERS):
         assert (again.folder / "model" / name).read_bytes() == (whole.folder / "model" / name).read_bytes()

@@ -6,7 +6,7 @@ import signal
 import pytest
 from tiny import Tiny, engine, plugin
 
-from trainer import Interrupted, PluginError, TrainerError, UsageError
+from trainer import Interrupted, PluginError, UsageError
 from trainer.catalog.registry import create_plugin
 from trainer.runs import checkpoint
 
@@ -162,7 +162,7 @@ def test_what_the_end_of_a_run_does_to_the_weights_is_not_in_it(tmp_path):
     assert any(value.any() for value in saved.read()["parameters"].values())
 
 
-def test_a_disk_that_is_full_ends_the_run_and_says_so(tmp_path, monkeypatch):
+def test_old_checkpoints_are_kept_while_the_disk_refuses_new_ones(tmp_path, monkeypatch, caplog):
     write = checkpoint.write_json
 
     def full(path, value):
@@ -171,9 +171,11 @@ def test_a_disk_that_is_full_ends_the_run_and_says_so(tmp_path, monkeypatch):
         write(path, value)
 
     monkeypatch.setattr("trainer.runs.checkpoint.write_json", full)
-    with pytest.raises(TrainerError, match="the checkpoint of step 8 cannot be written: No space left on device"):
-        trained(tmp_path, made(every_steps=4))
-    assert kept(tmp_path) == ["step-00000004"]
+    monkeypatch.setattr("trainer.saver.PAUSES_SECONDS", (0.0,))
+    run = trained(tmp_path, made(every_steps=4, keep_last=1))
+    assert "the checkpoint of step 8 cannot be written: No space left on device. The run continues" in caplog.text
+    assert run.status == "finished"
+    assert [name[:13] for name in kept(tmp_path)] == ["step-00000012"]
 
 
 def test_each_save_stands_in_the_record_with_its_reason(tmp_path):

@@ -299,14 +299,6 @@ def test_removing_takes_away_all_of_one_and_nothing_else(tmp_path):
     assert names(tmp_path / "checkpoints") == [older.folder.name]
 
 
-def test_what_a_killed_process_left_goes(tmp_path):
-    kept = save(tmp_path)
-    left = tmp_path / "checkpoints" / ".step-00000004.abcd"
-    left.mkdir()
-    (left / "arrays.npz").write_bytes(b"half")
-    checkpoint.remove_leftovers(tmp_path)
-    assert names(tmp_path / "checkpoints") == [kept.folder.name]
-
 
 def test_arrays_can_be_read_by_numpy_alone(tmp_path):
     written = save(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -16,11 +17,11 @@ from trainer.cli import board, model, plugins, proofs, resume, runs
 from trainer.cli.commands import Commands
 from trainer.cli.help import markup
 from trainer.cli.tasks import TaskGroup
-from trainer.errors import PluginError, UsageError, message_of
+from trainer.errors import PluginError, TrainerError, UsageError, message_of
 from trainer.processes import Launched, connected, launched
 from trainer.processes.failures import is_told_by_another, process_of
 from trainer.processes.launcher import wait_for_the_first
-from trainer.terminal import SafeFormatter, prepare_streams, say, say_traceback
+from trainer.terminal import OutputLost, SafeFormatter, drop_output, prepare_streams, say, say_traceback
 
 Misuse: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 """Typer's error for a command line that it cannot read. Newer versions carry their own copy of click, so the class is
@@ -29,6 +30,8 @@ reached through the one of its kind that Typer exports."""
 PROGRAM = "trainer"
 COMPLETE = "_TRAINER_COMPLETE"
 """The variable by which a shell asks for completions, as Typer names it after the program."""
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG)
+"""Errors of the disk, of which a traceback says nothing more."""
 
 app = typer.Typer(
     name=PROGRAM,
@@ -87,6 +90,7 @@ def run_app() -> int:
     start = launched()
     _begin_talking(start)
     command = typer.main.get_command(app)
+    context = None
     try:
         # Not `app()`: it would turn an interrupted run into an exit code of its own and print errors in boxes.
         with command.make_context(PROGRAM, sys.argv[1:]) as context:
@@ -105,18 +109,35 @@ def run_app() -> int:
     except KeyboardInterrupt as interrupt:
         return _interrupted(interrupt)
     except BrokenPipeError:
-        # The reader of the output has gone (`trainer plugins list | head`); the interpreter must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of the output has gone (`trainer plugins list | head`).
+        drop_output()
         return 0
-    except PluginError as error:
-        _show_traceback(error.__cause__ or error, error)
+    except OutputLost as error:
+        drop_output()
         _complain(str(error), error)
         return 1
-    except Exception as error:  # noqa: BLE001  a failed run: its traceback is for the task's author
-        _show_traceback(error, error)
-        _complain(f"the run failed: {type(error).__name__}: {message_of(error)}", error)
-        return 1
+    except Exception as error:  # noqa: BLE001  a failure: its traceback is for the author of the task or the plugin
+        return _failed(error, getattr(context, "invoked_subcommand", None))
     return 0
+
+
+def _failed(error: Exception, command: str | None) -> int:
+    """Prints what failed, after a traceback unless the message says everything."""
+    what = "the run" if command in ("run", "resume") else f"{PROGRAM} {command or ''}".strip()
+    cause = error.__cause__ or error if isinstance(error, PluginError) else error
+    if not _is_explained(cause):
+        _show_traceback(cause, error)
+    if isinstance(error, PluginError):
+        _complain(str(error), error)
+    else:
+        kind = "" if isinstance(error, TrainerError) else f"{type(error).__name__}: "
+        _complain(f"{what} failed: {kind}{message_of(error)}", error)
+    return 1
+
+
+def _is_explained(error: BaseException) -> bool:
+    """Whether the message says everything: an error of this package's own, or one of the disk."""
+    return isinstance(error, TrainerError) or (isinstance(error, OSError) and error.errno in DISK)
 
 
 def _begin_talking(start: Launched) -> None:

@@ -21,7 +21,7 @@ from trainer.requests import Decision
 from trainer.run import Run
 from trainer.runs.names import DEFAULT_RUNS
 from trainer.task import Task
-from trainer.terminal import say
+from trainer.terminal import OutputLost, drop_output, say
 
 COMMON = "Common options"
 
@@ -175,9 +175,16 @@ def _run(task: str, given: dict[str, Any]) -> None:
 
 
 def conclude(run: Run) -> None:
-    """Prints the summary of a run. Exits with 1 if its loss is not finite, since its weights are then useless."""
-    for line in summary(run):
-        say(line)
+    """Prints the summary at the end of a run. Exits with 1 if its loss is not finite, since its weights are useless.
+
+    The run has ended well even if nobody can read the summary.
+    """
+    try:
+        for line in summary(run):
+            say(line)
+    except OutputLost as error:
+        drop_output()
+        say(f"WARNING: {error}; the run {run.status}{f': {run.folder}' if run.folder else ''}", err=True)
     if broken_loss(run.history):
         raise typer.Exit(1)
 

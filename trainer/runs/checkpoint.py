@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.atomic import digest, new_folder, write_atomic, write_json
+from trainer.atomic import digest, hidden_name, new_folder, write_atomic, write_json
 from trainer.errors import TrainerError
 from trainer.runs import archive
 
@@ -43,6 +42,10 @@ differs from one that never failed."""
 
 class CheckpointError(TrainerError):
     """A checkpoint that cannot be used; the message says which and why."""
+
+
+class NotWritten(TrainerError):  # noqa: N818  it says what it is
+    """The disk refused a checkpoint; the message says why. A later attempt may succeed."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +99,15 @@ def write(run_folder: Path, name: str, state: Mapping[str, Any], about: Mapping[
     """Writes a checkpoint; one of the same name is replaced once the new one is complete.
 
     `about` goes into the manifest, which can be read without the arrays: `step`, `epoch`, `reason`, `metrics`.
-    Raises TrainerError if the write fails, or if a value is neither JSON nor an array; then nothing is left on disk.
+    Raises NotWritten if the disk refuses it, and TrainerError if a value is neither JSON nor an array; then nothing is
+    left on disk.
     """
     assert NAME.fullmatch(name)  # noqa: S101
     arrays: dict[str, NDArray[Any]] = {}
     plain = archive.split(state, "", arrays)
     folder = run_folder / FOLDER / name
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(exist_ok=True)
         with new_folder(folder, replace=True) as new:
             text = json.dumps(plain, ensure_ascii=False, allow_nan=False).encode()
             write_atomic(new / STATE, text)
@@ -115,7 +119,7 @@ def write(run_folder: Path, name: str, state: Mapping[str, Any], about: Mapping[
             write_json(new / MANIFEST, manifest)
     except OSError as error:
         reason = error.strerror or error
-        raise TrainerError(f"the checkpoint of step {about['step']} cannot be written: {reason}") from error
+        raise NotWritten(f"the checkpoint of step {about['step']} cannot be written: {reason}") from error
     return Checkpoint(folder, manifest)
 
 
@@ -170,17 +174,10 @@ def complete_checkpoints(run_folder: Path) -> list[Checkpoint]:
 
 def remove_checkpoint(checkpoint: Checkpoint) -> None:
     """Deletes a checkpoint. It is renamed first, so that a half-deleted one is never mistaken for a whole one."""
-    gone = checkpoint.folder.with_name(f".{checkpoint.folder.name}.{secrets.token_hex(4)}")
+    gone = hidden_name(checkpoint.folder)
     with suppress(OSError):
         checkpoint.folder.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
-
-
-def remove_leftovers(run_folder: Path) -> None:
-    """Deletes what a process that was killed during a save left behind."""
-    for folder in _children(run_folder / FOLDER):
-        if folder.name.startswith("."):
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _children(folder: Path) -> list[Path]:

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
-from trainer.atomic import new_folder, shown, write_atomic, write_json
+from trainer.atomic import new_folder, remove_leftovers, shown, write_atomic, write_json
 from trainer.catalog import registry
 from trainer.config import options
-from trainer.errors import UsageError, listed
+from trainer.errors import TrainerError, UsageError, listed
 from trainer.runs import checkpoint, names
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def open_again(folder: Path, config: Mapping[str, Any], run: Run, resume_from: C
             for path in folder.iterdir():
                 if path.name not in (CONFIG, PLUGINS, LOCK):
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        checkpoint.remove_leftovers(folder)
+        remove_leftovers(folder)
         write_atomic(folder / CONFIG, tomli_w.dumps(config))
         write_json(folder / PLUGINS, plugins_of(run))
         write_run(folder, run)
@@ -141,6 +141,23 @@ def lock(folder: Path, place: Path | None = None) -> None:
             raise message from None
         raise
     _held[folder] = descriptor
+
+
+class FolderGone(TrainerError):  # noqa: N818  it says what it is
+    """A run's folder was deleted or moved while the run was using it."""
+
+
+def check_present(folder: Path) -> None:
+    """Raises FolderGone if the folder that this process has locked is no longer there under its name."""
+    descriptor = _held.get(folder)
+    if descriptor is None:
+        return
+    try:
+        is_same = os.path.samestat((folder / LOCK).stat(), os.fstat(descriptor))
+    except OSError:
+        is_same = False
+    if not is_same:
+        raise FolderGone(f"the run's folder {folder} is gone: it was deleted or moved while the run was using it")
 
 
 def unlock(folder: Path) -> None:

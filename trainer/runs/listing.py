@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
 import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from trainer.atomic import hidden_name
 from trainer.errors import UsageError, choose_from
 from trainer.runs import checkpoint, folder
 from trainer.runs.folder import RUN
@@ -138,7 +138,7 @@ def remove(folders: Sequence[Path]) -> None:
             except OSError as error:
                 raise UsageError(f"{path} cannot be removed: {error.strerror or error}", where="RUN") from error
         for path in folders:
-            hidden = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+            hidden = hidden_name(path)
             try:
                 # Renamed first, so that an interrupted deletion never leaves half a run.
                 path.rename(hidden)
