@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from trainer.catalog.class_check import check_class
 from trainer.catalog.registry import name_of
-from trainer.config.options import check_instance
+from trainer.config.options import check_instance, redacted
 from trainer.device_time import waiting
 from trainer.engine_state import EngineState
 from trainer.errors import PluginError, UsageError, listed, message_of
@@ -142,13 +142,14 @@ class Dispatch:
         where = f"plugin {plugin.name!r} in {method} at epoch {run.epoch}, step {run.step}"
         if isinstance(error, UsageError):
             return error  # The message tells the user what to do, so the run does not continue without the plugin.
+        raised = redacted(f"{type(error).__name__}: {message_of(error)}", plugin)
         if plugin.on_error == "disable":
             self.remove(plugin)
-            reason = f"{method} raised {type(error).__name__}: {error}"
+            reason = f"{method} raised {raised}"
             self._state.requests.decide("disable", reason, plugin=plugin.name, epoch=run.epoch, step=run.step)
-            log.warning("%s raised %s: %s. It is switched off, the run continues.", where, type(error).__name__, error)
+            log.warning("%s raised %s. It is switched off, the run continues.", where, raised)
             return None
-        wrapped = PluginError(f"{where} raised {type(error).__name__}: {message_of(error)}")
+        wrapped = PluginError(f"{where} raised {raised}")
         wrapped.__cause__ = error
         return wrapped
 

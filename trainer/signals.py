@@ -1,4 +1,4 @@
-"""Turns Ctrl-C and SIGTERM into a request that the loop handles after the current batch."""
+"""Turns Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 into a request that the loop handles after the current batch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trainer.run import Run
+
+
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""SIGHUP comes when the terminal closes. mpirun forwards SIGUSR1 to all processes and lets them finish, but it kills
+them half a second after a SIGTERM; a batch system may send it shortly before the time is up."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -36,10 +41,10 @@ class Interrupt:
 
 @contextmanager
 def listening(*, alone: bool = True) -> Iterator[Interrupt]:
-    """Inside the block the first SIGINT or SIGTERM is recorded instead of raised; a second SIGINT raises at once.
+    """Inside the block the first signal is recorded instead of raised; a second SIGINT raises at once.
 
-    One of several processes (not `alone`) must not act before all have agreed. It handles SIGUSR1 too: mpirun forwards
-    that to all processes and lets them finish, but it kills them half a second after a SIGTERM.
+    One of several processes (not `alone`) must not act before all have agreed. A SIGHUP that is ignored, as under
+    nohup, stays ignored.
 
     Outside the main thread, where Python allows no signal handlers, nothing changes.
     """
@@ -55,7 +60,8 @@ def listening(*, alone: bool = True) -> Iterator[Interrupt]:
         if alone:
             interrupt.signum = interrupt.noticed
 
-    numbers = (signal.SIGINT, signal.SIGTERM) if alone else (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    numbers = [number for number in HANDLED if not (ignored and number == signal.SIGHUP)]
     before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield interrupt

@@ -193,7 +193,7 @@ def started(tmp_path, *arguments):
     return training
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 138)])
 def test_a_signal_saves_tells_how_to_continue_and_loses_nothing(tmp_path, command, number, code):
     training = started(tmp_path, "--epochs", "600")
     training.send_signal(number)

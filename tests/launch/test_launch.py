@@ -1,5 +1,6 @@
 """From what a user asked for to a checked launch: which value wins, and what is said of one that cannot be meant."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,8 @@ from tiny import Tiny
 
 from trainer import Defaults, Plugin, UsageError
 from trainer.catalog import registry
+from trainer.cli.config import described
+from trainer.config.settings import tomllib
 from trainer.launch.prepare import Request, prepare_run
 from trainer.mxnet import gluon, mx
 from trainer.runs import folder
@@ -295,7 +298,6 @@ def test_a_mistake_in_set_is_told_with_the_likely_key(entry, complaint):
         ({"plugins": ["wach"]}, "--plugin: there is no plugin 'wach'. Installed: "),
         ({"plugins": ["watch@"]}, "'watch@' is not an instance name"),
         ({"without": ["wach"]}, "--no-plugin: the run does not use a plugin 'wach'. Did you mean 'watch'?"),
-        ({"without": ["other"]}, "--no-plugin: the run does not use a plugin 'other'. It uses: watch."),
     ],
 )
 def test_a_mistake_in_an_option_is_told_with_its_flag_or_the_likely_one(more, complaint):
@@ -410,3 +412,31 @@ def test_an_argument_of_an_optimizer_that_does_not_fit_is_told(entry, complaint)
 def test_arguments_of_optimizers_are_numbers_and_truth_values_where_they_look_like_them():
     optimizer = launch(sets=["optimizer.momentum=0.5", "optimizer.lazy-update=false"]).settings.optimizer.build()
     assert (optimizer.momentum, optimizer.lazy_update) == (0.5, False)
+
+
+def test_leaving_out_a_plugin_that_the_run_does_not_use_is_a_note(caplog):
+    assert [each.name for each in launch(without=["other"]).plugins] == ["watch"]
+    assert "--no-plugin: the run does not use the plugin 'other' anyway" in caplog.text
+
+
+def test_several_files_are_laid_over_each_other_in_their_order(tmp_path):
+    first, second, third = (tmp_path / name for name in ("a.toml", "b.toml", "c.toml"))
+    # Some editors begin a file with a byte order mark.
+    first.write_text("\ufeffepochs = 4\nseed = 5\n[plugins.watch]\nlimit = 8\ninto = 'a'\n[plugins.other]\n", "utf-8")
+    second.write_text("epochs = 6\n[task]\nsize = 7\n")
+    third.write_text("[plugins.watch]\nlimit = 9\n[plugins.'watch@x']\n")
+    made = launch(config=[first, second, third], sets=["seed=3"])
+    assert (made.settings.epochs, made.settings.seed, made.task.size) == (6, 3, 7)
+    assert [each.name for each in made.plugins] == ["watch", "other", "watch@x"]
+    assert (made.plugins[0].limit, made.plugins[0].into) == (9, tmp_path / "a")
+    assert launch(config=[third, first]).plugins[0].limit == 8
+    lines = list(described(made))
+    assert any(re.fullmatch(rf"epochs = 6 +# {second}: epochs", line) for line in lines)
+    assert any(re.fullmatch(r"seed = 3 +# --set seed", line) for line in lines)
+    assert any(re.fullmatch(r"batch-size = 2 +# the defaults of task 'toy'", line) for line in lines)
+    assert any(re.fullmatch(rf"limit = 9 +# {third}: \[plugins.watch\]: limit", line) for line in lines)
+    shown = tomllib.loads("\n".join(lines))
+    config = made.config()
+    assert {key: shown[key] for key in ("epochs", "task", "plugins")} == {
+        key: config[key] for key in ("epochs", "task", "plugins")
+    }

@@ -11,7 +11,7 @@ import pytest
 from nets import Given, dense, images, regression
 from tiny import Recorder, Tiny, engine, plugin
 
-from trainer import Phase, Plugin, PluginError, UsageError, resume
+from trainer import Phase, Plugin, PluginError, UsageError, fit, resume
 from trainer.catalog.registry import create_plugin
 from trainer.mxnet import gluon, mx
 from trainer.runs import checkpoint
@@ -457,3 +457,15 @@ def test_the_newer_checkpoints_of_an_abandoned_branch_are_never_resumed_from(tmp
     assert resumed(epochs=6).run.step == 6
     aside = folder / "checkpoints" / "abandoned"
     assert sorted(path.name for path in aside.iterdir()) == ["step-00000006-epoch-0003", "step-00000008-epoch-0004"]
+
+
+def test_a_new_number_of_epochs_lifts_a_limit_of_steps_that_is_reached(tmp_path, caplog):
+    first = fit(Tiny(), steps=3, batch_size=2, epochs=2, plugins=["checkpoint"], runs_dir=tmp_path, name="run")
+    assert (first.status, first.step) == ("stopped", 3)
+    again = resume(first.folder, epochs=3, task=Tiny())
+    assert (again.status, again.epoch, again.settings.steps) == ("finished", 3, None)
+    assert "the limit of 3 steps is reached and no longer applies" in caplog.text
+    with pytest.raises(
+        UsageError, match=r"--steps: the run has already reached epoch 3. Add --epochs with more than 3"
+    ):
+        resume(first.folder, steps=100, task=Tiny())

@@ -228,10 +228,10 @@ def create_plugin(instance: str, values: Mapping[str, Any], *, where: str) -> Pl
     The values are those of `trainer.config.options.build`. Raises UsageError for a plugin that cannot be loaded, and
     for options that do not fit.
     """
-    from trainer.config.options import ON_ERROR, build, parse_one
+    from trainer.config.options import ON_ERROR, build, parse_one, with_secrets
 
     cls: type[Plugin] = load(PLUGINS, split_name(instance)[0])
-    own = dict(values)
+    own = with_secrets(cls, instance, values)
     on_error = own.pop(ON_ERROR.name, None)
     plugin = build(cls, own, where=where)
     plugin.name = instance

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from trainer.atomic import shown
-from trainer.cli import board, model, plugins, proofs, resume, runs
+from trainer.cli import board, config, model, plugins, proofs, resume, runs
 from trainer.cli.commands import Commands
 from trainer.cli.help import markup
 from trainer.cli.tasks import TaskGroup
@@ -60,6 +60,7 @@ app.command("export")(model.export)
 app.command("board")(board.board)
 app.command("check-devices")(proofs.check_devices)
 app.command("doctor")(proofs.doctor)
+app.add_typer(config.app, name="config", help="Shows where the options of a run come from.")
 app.add_typer(runs.app, name="runs", help="Lists, shows, compares and removes runs.")
 
 
@@ -185,7 +186,7 @@ def _is_command_line(filename: str) -> bool:
 
 
 def _interrupted(interrupt: KeyboardInterrupt) -> int:
-    """Returns 130 after Ctrl-C and 143 after SIGTERM, as shells do."""
+    """Returns 130 after Ctrl-C, 143 after SIGTERM and so on, as shells do."""
     signum: int = getattr(interrupt, "signal", 2)
     if is_told_by_another(interrupt):
         return 128 + signum

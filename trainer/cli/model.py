@@ -176,20 +176,25 @@ def _tell(report: Report) -> None:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived: the command shuts down cleanly, as for Ctrl-C."""
+    """A signal arrived: the command shuts down cleanly, as for Ctrl-C."""
 
-    signal = signal.SIGTERM
+    def __init__(self, signum: int) -> None:
+        self.signal = signum
+        super().__init__()
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Makes SIGTERM shut the command down cleanly too, so no half-written file is left."""
+    """Makes SIGTERM and SIGHUP shut the command down cleanly too, so no half-written file is left."""
 
-    def end(_signum: int, _frame: FrameType | None) -> None:
-        raise Terminated
+    def end(signum: int, _frame: FrameType | None) -> None:
+        raise Terminated(signum)
 
-    before = signal.signal(signal.SIGTERM, end)
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    numbers = [signal.SIGTERM] if ignored else [signal.SIGTERM, signal.SIGHUP]
+    before = {number: signal.signal(number, end) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

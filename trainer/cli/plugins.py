@@ -155,8 +155,8 @@ def order(
         typer.Option("--set", help="Any option, as in trainer run.", metavar="KEY=VALUE"),
     ] = None,
     config: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="A TOML file with options, such as a run's config.toml.", metavar="FILE"),
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(help="A TOML file with options, as in trainer run; may be repeated.", metavar="FILE"),
     ] = None,
 ) -> None:
     """Shows the order of a run's plugins. Says which one handles which event, and why; trains nothing.

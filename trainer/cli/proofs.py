@@ -26,8 +26,8 @@ def check_devices(  # noqa: PLR0917  Typer passes them by name
         typer.Option("--set", help="Any option, as in trainer run: task.OPTION=VALUE.", metavar="KEY=VALUE"),
     ] = None,
     config: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="A TOML file with options, such as a run's config.toml.", metavar="FILE"),
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(help="A TOML file with options, as in trainer run; may be repeated.", metavar="FILE"),
     ] = None,
     plugin: Annotated[
         Optional[list[str]],  # noqa: UP045

@@ -40,6 +40,14 @@ def resume(  # noqa: PLR0917  Typer passes them by name
             "--from", help="The name of a checkpoint; without it, the newest complete one.", metavar="CHECKPOINT"
         ),
     ] = None,
+    sets: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--set",
+            help="A secret option, which no file holds: PLUGIN.OPTION=VALUE.",
+            metavar="KEY=VALUE",
+        ),
+    ] = None,
     verify: Annotated[
         bool,
         typer.Option(
@@ -64,6 +72,7 @@ def resume(  # noqa: PLR0917  Typer passes them by name
         steps=steps,
         devices=devices,
         from_checkpoint=from_,
+        sets=sets or (),
         runs_dir=runs_dir,
         to_verify=verify,
     )

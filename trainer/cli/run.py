@@ -125,7 +125,12 @@ def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
             "KEY=VALUE",
             "Any option by its full name: optimizer.momentum=0.9, PLUGIN.OPTION=VALUE; may be repeated.",
         ),
-        "config": (Optional[Path], None, "FILE", "A TOML file with options, such as a run's config.toml."),  # noqa: UP045
+        "config": (
+            Optional[list[Path]],  # noqa: UP045
+            None,
+            "FILE",
+            "A TOML file with options, such as a run's config.toml; may be repeated, and a later one wins.",
+        ),
         "runs_dir": (Path, DEFAULT_RUNS, "FOLDER", "Where to create the runs' folders."),
         "name": (Optional[str], None, "NAME", "The name of the run's folder, instead of time and id."),  # noqa: UP045
     }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-Source = Literal["default", "file", "flag", "set", "python"]
+Source = Literal["default", "file", "flag", "set", "python", "environment"]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -11,10 +13,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from trainer.config.given import Given, joined
+from trainer.config.given import Given, Origin, joined
 from trainer.config.settings import kebab, usage_error
 from trainer.errors import UsageError, choose_from
 
@@ -66,8 +68,13 @@ class Option:
         return self.plain_type is bool
 
     @property
+    def is_secret(self) -> bool:
+        """Whether its value is never written to a file, and may come from the environment."""
+        return SecretStr in self.members
+
+    @property
     def type_name(self) -> str:
-        """The type in a word, for help texts: `integer`, `number`, `text`, `path`, `a|b`, `integer,…`."""
+        """The type in a word, for help texts: `integer`, `number`, `text`, `path`, `secret`, `a|b`, `integer,…`."""
         return "|".join(_type_name(member) for member in self.members if member is not types.NoneType)
 
     @property
@@ -99,7 +106,11 @@ class Option:
         try:
             parsed = TypeAdapter(self.type).validate_python(value)
         except ValidationError as error:
-            raise usage_error(error, known=[], where=joined(where, self.name)) from error
+            place = joined(where, self.name)
+            if self.is_secret:
+                # The value, which pydantic's error holds, must not be shown.
+                raise UsageError(f"its value does not fit: {error.errors()[0]['msg']}", where=place) from None
+            raise usage_error(error, known=[], where=place) from error
         if isinstance(parsed, (tuple, list)):
             return type(parsed)(_absolute(part, base) for part in parsed)
         return _absolute(parsed, base)
@@ -137,6 +148,7 @@ def _type_name(member: Any) -> str:
     if origin is typing.Literal:
         return "|".join(map(str, typing.get_args(member)))
     names: dict[Any, str] = {int: "integer", float: "number", str: "text", bool: "true|false", Path: "path"}
+    names[SecretStr] = "secret"
     return names.get(member, getattr(member, "__name__", str(member)))
 
 
@@ -168,6 +180,38 @@ def options_of(cls: type) -> list[Option]:
     ]
 
 
+def variable_of(name: str, option: str) -> str:
+    """The environment variable of a secret option of a plugin or a task: `TRAINER_MY_HOOK_URL`."""
+    return "TRAINER_" + re.sub(r"[^A-Z0-9]", "_", f"{name}_{option}".upper())
+
+
+def with_secrets(cls: type, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with those of secret options that the environment gives, unless they are among the values already."""
+    found = dict(values)
+    for option in options_of(cls):
+        variable = variable_of(name, option.name)
+        if option.is_secret and option.name not in found and os.environ.get(variable):
+            found[option.name] = Given(os.environ[variable], option.name, Origin("environment", variable))
+    return found
+
+
+def secrets_of(instance: Any) -> dict[str, str]:
+    """The values of an instance's secret options, by name, without those that have their default."""
+    values = {}
+    for option in options_of(type(instance)):
+        value = getattr(instance, option.field) if option.is_secret else None
+        if isinstance(value, SecretStr) and value != option.default:
+            values[option.name] = value.get_secret_value()
+    return values
+
+
+def redacted(text: str, instance: Any) -> str:
+    """The text without the values of an instance's secret options, such as an address in an error message."""
+    for name, value in secrets_of(instance).items():
+        text = text.replace(value, f"<{name}>") if value else text
+    return text
+
+
 def _can_be_written(annotation: Any) -> bool:
     """Whether a flag or a TOML value can hold a value of this type."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
@@ -177,7 +221,7 @@ def _can_be_written(annotation: Any) -> bool:
         return True
     if origin in (typing.Union, types.UnionType, tuple, list, dict):
         return all(_can_be_written(part) for part in inner if part is not Ellipsis)
-    plain = (int, float, str, bool, types.NoneType, Path, Enum)
+    plain = (int, float, str, bool, types.NoneType, Path, Enum, SecretStr)
     return isinstance(annotation, type) and issubclass(annotation, plain)
 
 
@@ -237,7 +281,15 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str) -> T:
     options = options_of(cls)
     missing = [option.name for option in options if option.required and option.name not in parsed]
     if missing:
-        raise UsageError(f"the option {missing[0]!r} has to be given", where=where.rstrip("-. "))
+        is_secret = next(option.is_secret for option in options if option.name == missing[0])
+        raise UsageError(
+            f"the option {missing[0]!r} has to be given",
+            where=where.rstrip("-. "),
+            fix="It is a secret, which no file of a run holds: set its environment variable "
+            f"(TRAINER_…_{kebab(missing[0]).replace('-', '_').upper()}), or pass --set."
+            if is_secret
+            else "",
+        )
     known = {option.field for option in options}
     for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
         if field.init and field.name not in known and _required(field):
@@ -265,10 +317,13 @@ def check_instance(instance: Any, *, where: str) -> None:
 
 
 def to_toml(instance: Any) -> dict[str, Any]:
-    """The options of an instance as TOML values; None is left out, since TOML has no null."""
+    """The options of an instance as TOML values, for everything that is written to disk.
+
+    None is left out, since TOML has no null. Secret options are left out, since they must not be written.
+    """
     values = {}
     for option in options_of(type(instance)):
         value = getattr(instance, option.field)
-        if value is not None:
+        if value is not None and not option.is_secret:
             values[option.name] = TypeAdapter(option.type).dump_python(value, mode="json")
     return values

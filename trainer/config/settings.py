@@ -235,7 +235,7 @@ def _misfit(complaint: ErrorDetails) -> str:
 def read_config(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises UsageError for a file that is missing or is not TOML."""
     try:
-        config: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        config: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         siblings = [other.name for other in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         fix = did_you_mean(path.name, siblings) or "Check the path."

@@ -24,7 +24,7 @@ def fit(
     *,
     plugins: Sequence[str | Plugin] = (),
     without: Sequence[str] = (),
-    config: str | Path | None = None,
+    config: str | Path | Sequence[str | Path] | None = None,
     runs_dir: str | Path | None = DEFAULT_RUNS,
     name: str | None = None,
     compiled: bool = True,
@@ -45,7 +45,7 @@ def fit(
     resume: str | Path | Run | None = None,
     plugins: Sequence[str | Plugin] = (),
     without: Sequence[str] = (),
-    config: str | Path | None = None,
+    config: str | Path | Sequence[str | Path] | None = None,
     runs_dir: str | Path | None = None,
     name: str | None = None,
     compiled: bool = True,
@@ -56,7 +56,7 @@ def fit(
     *,
     plugins: Sequence[str | Plugin] = (),
     without: Sequence[str] = (),
-    config: str | Path | None = None,
+    config: str | Path | Sequence[str | Path] | None = None,
     runs_dir: str | Path | None = DEFAULT_RUNS,
     name: str | None = None,
     compiled: bool = True,
@@ -74,9 +74,10 @@ def fit(
     metrics, or `mx.metric.EvalMetric`s. `resume` continues a run in its folder. Weights that the net has are kept;
     others are drawn from the seed. A default plugin's name with False leaves it out.
 
-    `plugins` adds to the suggested ones, by name or as instances; `without` leaves some of them out. `optimizer` is a
-    name, or a dict with `name` and its arguments. `runs_dir=None`, the default for a net, writes nothing. The run has
-    `metrics` (the newest value of each) and `history` (one dict per epoch).
+    `plugins` adds to the suggested ones, by name or as instances; `without` leaves some of them out. `config` is a file
+    or a list of files, each laid over those before it. `optimizer` is a name, or a dict with `name` and its arguments.
+    `runs_dir=None`, the default for a net, writes nothing. The run has `metrics` (the newest value of each) and
+    `history` (one dict per epoch).
 
     Raises UsageError for what the caller can fix, PluginError for a plugin that failed, Interrupted after Ctrl-C or
     SIGTERM.
@@ -88,7 +89,7 @@ def fit(
         optimizer=optimizer,
         plugins=_several(plugins, "plugins"),
         without=_several(without, "without"),
-        config=_path(config, "config"),
+        config=_paths(config, "config"),
         runs_dir=_path(runs_dir, "runs_dir"),
         name=name,
         python=True,
@@ -109,6 +110,11 @@ def _several(given: Any, argument: str) -> Sequence[Any]:
         return given
     shown = repr(given) if isinstance(given, str) else "the plugin"
     raise UsageError(f"{given!r} is not a list", where=argument, fix=f"Give a list: {argument}=[{shown}].")
+
+
+def _paths(given: Any, argument: str) -> list[Path]:
+    several = given if isinstance(given, (list, tuple)) else [given]
+    return [path for each in several if (path := _path(each, argument)) is not None]
 
 
 def _path(given: Any, argument: str) -> Path | None:

@@ -12,7 +12,7 @@ from trainer import cpu, devices
 from trainer.config import options
 from trainer.config.settings import Settings
 from trainer.events import Plugin
-from trainer.launch.layers import SCHEMA, Merged
+from trainer.launch.layers import SCHEMA, SECRETS, Merged
 from trainer.run import Run
 from trainer.runs import folder
 from trainer.runs.checkpoint import Checkpoint
@@ -37,9 +37,12 @@ class Launch:
     """Whether the checkpoint's request to stop is dropped, since the user has asked for more training."""
 
     def config(self) -> dict[str, Any]:
-        """What `config.toml` holds: every option with its value."""
+        """What `config.toml` holds: every option with its value; of secret options only the names."""
+        parts: dict[str, Task | Plugin] = {"task": self.task, **{plugin.name: plugin for plugin in self.plugins}}
+        secrets = [f"{name}.{option}" for name, part in parts.items() for option in options.secrets_of(part)]
         return {
             "schema": SCHEMA,
+            **({SECRETS: secrets} if secrets else {}),
             **self.settings.to_toml(),
             "task": {"name": self.task.name, **options.to_toml(self.task)},
             "plugins": {plugin.name: self._plugin(plugin) for plugin in self.plugins},

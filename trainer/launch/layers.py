@@ -22,6 +22,8 @@ log = logging.getLogger("trainer")
 
 SCHEMA = 1
 """The version of the format of `config.toml`."""
+SECRETS = "secrets"
+"""The key of `config.toml` that names the secret options of a run."""
 SETTINGS = frozenset(map(kebab, Settings.model_fields))
 """The keys at the top of a configuration, `optimizer` included."""
 
@@ -47,6 +49,10 @@ class Layer:
     removed: Mapping[str, Origin] = field(default_factory=dict)
     plugin_options: Mapping[str, Mapping[str, Given]] = field(default_factory=dict)
     """Options of plugins that have to be in use."""
+    secrets: Sequence[str] = ()
+    """The secret options that a run was given, such as `my-hook.url`: its file names them without their values."""
+    place: str = ""
+    """The file's path, if it is the layer of one."""
     fits_one_optimizer: bool = False
     """Whether the learning rate and the optimizer's arguments are dropped if a later layer names another optimizer."""
 
@@ -59,6 +65,8 @@ class Merged:
     optimizer: Mapping[str, Given]
     task: Mapping[str, Given]
     plugins: Mapping[str, Chosen]
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """The secret options that have to be given again, with the file that names them."""
 
 
 # ---- one function per source ----------------------------------------------------------------------------------------
@@ -108,6 +116,8 @@ def of_file(path: Path, task: str) -> Layer:
         optimizer={kebab(key): given for key, given in optimizer.items()},
         task=_given(own, table("task")),
         plugins=plugins if "plugins" in config else None,
+        secrets=[str(each) for each in config.get(SECRETS, ())],
+        place=str(path),
         fits_one_optimizer=True,
     )
 
@@ -176,7 +186,7 @@ def _given(values: Mapping[str, Any], origin: Origin) -> dict[str, Given]:
 
 def _check_keys(config: Mapping[str, Any], where: str) -> None:
     """Raises UsageError for an unknown key at the top of a file, a newer format, and a value in place of a table."""
-    known = sorted(SETTINGS | {"plugins", "task", "schema"})
+    known = sorted(SETTINGS | {"plugins", "task", "schema", SECRETS})
     for key in config:
         if key not in known:
             raise UsageError(f"there is no key {key!r}", where=where, fix=_fix(key, known))
@@ -209,7 +219,8 @@ def merge(layers: Sequence[Layer], task: str, cls: type[Task]) -> Merged:
             if name not in plugins:
                 raise _unknown(name, next(iter(options)), plugins, task, cls)
             plugins[name] = replace(plugins[name], options={**plugins[name].options, **options})
-    return Merged(settings, _merge_optimizer(layers), own, plugins)
+    secrets = {name: layer.place for layer in layers for name in layer.secrets}
+    return Merged(settings, _merge_optimizer(layers), own, plugins, secrets)
 
 
 def _merge_optimizer(layers: Sequence[Layer]) -> dict[str, Given]:
@@ -226,21 +237,38 @@ def _merge_optimizer(layers: Sequence[Layer]) -> dict[str, Given]:
 def _merge_plugins(layers: Sequence[Layer]) -> dict[str, Chosen]:
     """The plugins in use. Those on the block list are left out with a warning, unless a layer adds them by name."""
     chosen: dict[str, Chosen] = {}
+    by_file = False
     for layer in layers:
         if layer.plugins is not None:
-            chosen = dict(layer.plugins)
+            # A file's list replaces that of the task; a file over another one changes its plugins and adds to them.
+            chosen = _laid_over(chosen if layer.place and by_file else {}, layer.plugins)
+            by_file = bool(layer.place)
         for name, origin in layer.added.items():
             chosen.setdefault(name, Chosen(origin))
         for name, origin in layer.removed.items():
-            if name not in chosen:
-                fix = choose_from(name, chosen, label="It uses")
-                raise UsageError(f"the run does not use a plugin {name!r}", where=origin.section, fix=fix)
-            del chosen[name]
+            if chosen.pop(name, None) is None:
+                _not_used(name, origin, chosen)
     for name in list(chosen):
         if registry.block_of(name) and not any(name in layer.added for layer in layers):
             log.warning("the plugin %r is left out: %s names it", name, registry.BLOCK_LIST)
             del chosen[name]
     return chosen
+
+
+def _laid_over(below: Mapping[str, Chosen], plugins: Mapping[str, Chosen]) -> dict[str, Chosen]:
+    merged = dict(below)
+    for name, each in plugins.items():
+        options = merged[name].options if name in merged else {}
+        merged[name] = Chosen(each.origin, {**options, **each.options})
+    return merged
+
+
+def _not_used(name: str, origin: Origin, chosen: Collection[str]) -> None:
+    """Says that a plugin that is left out was not in use. Raises UsageError for a name that no plugin has."""
+    if all(each.name != name.partition("@")[0] for each in registry.installed(registry.PLUGINS)):
+        fix = choose_from(name, chosen, label="It uses")
+        raise UsageError(f"the run does not use a plugin {name!r}", where=origin.section, fix=fix)
+    log.warning("%s: the run does not use the plugin %r anyway", origin.section, name)
 
 
 def _unknown(section: str, name: str, plugins: Mapping[str, Chosen], task: str, cls: type[Task]) -> UsageError:

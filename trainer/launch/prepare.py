@@ -40,11 +40,19 @@ class Request:
     """Further arguments of the optimizer, such as `momentum`."""
     sets: Sequence[str] = ()
     """`key=value` entries, where the key is a setting, `<task>.<option>`, `<plugin>.<option>` or `optimizer.<name>`."""
-    config: Path | None = None
+    config: Path | Sequence[Path] | None = None
+    """Configuration files; each is laid over those before it."""
     runs_dir: Path | None = DEFAULT_RUNS
     name: str | None = None
     python: bool = False
     """Whether it comes from Python: errors then name arguments, not flags."""
+
+    @property
+    def configs(self) -> Sequence[Path]:
+        """The configuration files, in their order."""
+        if isinstance(self.config, (str, Path)):
+            return (Path(self.config),)
+        return tuple(self.config or ())
 
 
 def prepare_run(request: Request) -> Launch:
@@ -57,7 +65,7 @@ def prepare_run(request: Request) -> Launch:
     given = layers.merge(
         [
             layers.of_task(name, cls),
-            *([layers.of_file(request.config, name)] if request.config is not None else ()),
+            *(layers.of_file(path, name) for path in request.configs),
             layers.of_flags(
                 request.options,
                 name,
@@ -75,12 +83,27 @@ def prepare_run(request: Request) -> Launch:
     settings = Settings.of(given.settings, given.optimizer)
     task = _with_options(request.task, name, cls, given.task)
     plugins = [_create(plugin, chosen) for plugin, chosen in given.plugins.items()]
+    _check_secrets(given.secrets, task, plugins + instances)
     run_folder = None
     if request.runs_dir is not None:
         if launched().is_first:
             folder.check_writable(request.runs_dir / name)
         run_folder = folder.folder_path(request.runs_dir, name, request.name)
     return Launch(task, settings, plugins + instances, run_folder, given)
+
+
+def _check_secrets(wanted: Mapping[str, str], task: Task, plugins: Sequence[Plugin]) -> None:
+    """Raises UsageError for a secret option that the earlier run was given and this one was not."""
+    parts: dict[str, Task | Plugin] = {"task": task, **{plugin.name: plugin for plugin in plugins}}
+    for full, file in wanted.items():
+        section, _, option = full.rpartition(".")
+        if section in parts and option not in options.secrets_of(parts[section]):
+            variable = options.variable_of(parts[section].name, option)
+            raise UsageError(
+                f"the secret option {full} is not in it and has to be given again",
+                where=file,
+                fix=f"Set {variable} in the environment, or pass --set {full}=VALUE.",
+            )
 
 
 def _plugins_of(request: Request) -> tuple[list[str], list[Plugin]]:
@@ -127,7 +150,7 @@ def _with_options(task: str | Task | type[Task], name: str, cls: type[Task], giv
             )
     else:
         try:
-            task = options.build(cls, given, where=where)
+            task = options.build(cls, options.with_secrets(cls, name, given), where=where)
         except TypeError as error:
             raise UsageError(f"it cannot be made: {error}", where=where, fix="Give an instance.") from error
     task.name = name

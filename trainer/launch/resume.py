@@ -9,6 +9,7 @@ from typing import Literal
 
 import trainer.environment  # noqa: F401  a plain `import mxnet` works after the import of `resume`
 from trainer.catalog.registry import name_of
+from trainer.config.options import secrets_of
 from trainer.config.settings import read_config
 from trainer.errors import UsageError, choose_from
 from trainer.events import Plugin
@@ -35,6 +36,7 @@ def prepare_resume(
     task: Task | None = None,
     plugins: Sequence[Plugin] = (),
     without: Sequence[str] = (),
+    sets: Sequence[str] = (),
     runs_dir: Path = DEFAULT_RUNS,
     to_verify: bool = False,
 ) -> Launch:
@@ -59,15 +61,31 @@ def prepare_resume(
             options={key: value for key, value in options.items() if value is not None},
             plugins=plugins,
             without=[*without, *(known for known in config.get("plugins", {}) if known in instances)],
+            sets=sets,
             config=path / folder.CONFIG,
             runs_dir=None,
         )
     )
+    _check_sets(sets, launch)
     launch.run_folder = path
     launch.continues = _chosen(path, from_checkpoint)
     if not to_verify:
-        _check_end(path, launch, extended=epochs is not None or steps is not None)
+        _check_end(path, launch, epochs=epochs is not None, steps=steps is not None)
     return launch
+
+
+def _check_sets(sets: Sequence[str], launch: Launch) -> None:
+    """Raises UsageError for an option that is not secret: a resumed run keeps those."""
+    parts: dict[str, Task | Plugin] = {plugin.name: plugin for plugin in launch.plugins}
+    parts |= {"task": launch.task, launch.task.name: launch.task}
+    for entry in sets:
+        section, _, option = entry.partition("=")[0].strip().rpartition(".")
+        if section not in parts or option not in secrets_of(parts[section]):
+            raise UsageError(
+                f"{section}.{option}".strip(".") + " is not a secret option, and a resumed run keeps its options",
+                where="--set",
+                fix="Leave it out, or start a new run.",
+            )
 
 
 def _chosen(path: Path, name: str | None) -> Checkpoint | Literal["from the start"]:
@@ -108,8 +126,12 @@ def _chosen(path: Path, name: str | None) -> Checkpoint | Literal["from the star
     return "from the start"
 
 
-def _check_end(path: Path, launch: Launch, *, extended: bool) -> None:
-    """Raises UsageError if there is nothing left to train."""
+def _check_end(path: Path, launch: Launch, *, epochs: bool, steps: bool) -> None:
+    """Raises UsageError if there is nothing left to train. `epochs` and `steps` say whether that end is a new one.
+
+    If more epochs are wanted, an earlier limit of steps that is reached no longer applies.
+    """
+    extended = epochs or steps
     record, settings, at = read_record(path), launch.settings, launch.continues
     status = record.get("status")
     over = status in ("finished", "stopped")
@@ -120,15 +142,23 @@ def _check_end(path: Path, launch: Launch, *, extended: bool) -> None:
         )
     if over and not extended:
         why = f" ({record['reason']})" if record.get("reason") else ""
-        steps = f", or --steps with more than {settings.steps}," if settings.steps else ""
-        fix = f"Pass --epochs with more than {settings.epochs}{steps} to train on."
+        other = f", or --steps with more than {settings.steps}," if settings.steps else ""
+        fix = f"Pass --epochs with more than {settings.epochs}{other} to train on."
         raise UsageError(f"the run has {status}{why}", fix=fix)
     if not extended or not isinstance(at, Checkpoint):
         return
     done = int(at.manifest["epoch"])
     if settings.epochs < done or (settings.epochs == done and at.is_epoch_end):
-        raise UsageError(f"the run has already reached epoch {done}", where="--epochs", fix="Ask for more.")
+        what = f"the run has already reached epoch {done}"
+        if not epochs:
+            raise UsageError(what, where="--steps", fix=f"Add --epochs with more than {settings.epochs}.")
+        raise UsageError(what, where="--epochs", fix="Ask for more.")
     if settings.steps is not None and settings.steps <= at.step:
+        if not steps:
+            log.warning("the limit of %d steps is reached and no longer applies", settings.steps)
+            launch.settings = settings.model_copy(update={"steps": None})
+            launch.drops_stop = True
+            return
         raise UsageError(f"{at.step} steps are already done", where="--steps", fix="Ask for more.")
     launch.drops_stop = True
 

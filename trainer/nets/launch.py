@@ -48,7 +48,7 @@ def prepare_net(net: Any, request: Request) -> Launch:
     task = _task(net, own)
     _check_batch_size(task, values)
     if own["resume"] is not None:
-        for argument, given in (("name", request.name), ("config", request.config)):
+        for argument, given in (("name", request.name), ("config", request.config or None)):
             if given is not None:
                 raise UsageError(
                     f"{argument}= cannot be combined with resume=: the run has a name and a configuration",
@@ -59,7 +59,7 @@ def prepare_net(net: Any, request: Request) -> Launch:
     if request.name is not None and request.runs_dir is None:
         raise UsageError("name= needs a folder for runs", where="fit", fix="Add runs_dir='runs'.")
     named = {registry.name_of(each) if isinstance(each, Plugin) else each for each in request.plugins}
-    if request.config is not None and "plugins" in read_config(request.config):
+    if any("plugins" in read_config(path) for path in request.configs):
         names = []
     names = [each for each in names if each not in named and each not in left_out and not registry.block_of(each)]
     _make_room(values, {} if request.config is None else read_config(request.config))
