@@ -33,7 +33,8 @@ app.add_typer(
     typer.Typer(no_args_is_help=True),
     name="show",
     cls=ShowGroup,
-    help="Shows the options that a run would have, and where each comes from; trains nothing.",
+    help="Shows the options that a run would have, and where each comes from. Trains nothing.\n\n"
+    "Example: trainer config show TASK --config base.toml --config mine.toml",
     subcommand_metavar="TASK [OPTIONS]",
 )
 
