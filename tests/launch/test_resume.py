@@ -16,7 +16,10 @@ from trainer.catalog.registry import create_plugin
 from trainer.mxnet import gluon, mx
 from trainer.runs import checkpoint
 from trainer.runs.state import capture, differences
+from trainer_plugins.logreg import LogisticRegression
 from trainer_plugins.metrics_log import MetricsLog
+from trainer_plugins.report.plugin import Report
+from trainer_plugins.tensorboard.plugin import TensorBoard
 
 
 class Killed(Exception):
@@ -469,3 +472,22 @@ def test_a_new_number_of_epochs_lifts_a_limit_of_steps_that_is_reached(tmp_path,
         UsageError, match=r"--steps: the run has already reached epoch 3. Add --epochs with more than 3"
     ):
         resume(first.folder, steps=100, task=Tiny())
+
+
+def test_a_run_that_was_killed_after_its_last_checkpoint_shows_the_last_evaluation(tmp_path):
+    kill = plugin("kill", phase=Phase.SAVE, epoch_end=lambda run: run.save("now"), checkpoint=lambda run: int("x"))
+
+    def train(name, *plugins, **more):
+        task = LogisticRegression(validation_rows=60, train_rows=60)
+        return engine(task, Report(), TensorBoard(), *plugins, folder=tmp_path / name, epochs=1, **more).fit()
+
+    whole = train("whole")
+    with pytest.raises(PluginError):
+        train("cut", kill)
+    newest = checkpoint.complete_checkpoints(tmp_path / "cut")[0]
+    assert newest.is_epoch_end
+    cut = train("cut", resume_from=newest)
+    reports = [json.loads((run.folder / "report.json").read_text())["splits"] for run in (whole, cut)]
+    assert reports[0] == reports[1] != {}
+    curves = [b"precision-recall" in next((run.folder / "tensorboard").iterdir()).read_bytes() for run in (whole, cut)]
+    assert curves == [True, True]

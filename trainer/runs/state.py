@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trainer.errors import PluginError, UsageError
+from trainer.evaluation import Evaluation
 from trainer.events import Plugin
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def capture(run: Run, state: EngineState) -> dict[str, Any]:
             "ledger": state.ledger.rows(),
         },
         "rows": run.train.rows,
+        "evaluation": _last_evaluation(run),
         "loss": state.step.loss.state_dict(),
         "parameters": parameters.copy(),
         "optimizer": {
@@ -75,6 +78,8 @@ def restore(run: Run, state: EngineState, saved: Mapping[str, Any]) -> None:
     state.requests.load_state_dict(saved["run"])
     state.seconds_before = saved["run"]["seconds"]
     state.ledger.add(saved["run"]["ledger"])
+    if saved.get("evaluation") is not None:
+        run.evaluation = Evaluation(**saved["evaluation"])
     state.seeder.seeded_at = saved["run"]["seeded_at"]
     if run.within_epoch:
         state.seeder.replay(run.step, lambda count: run.train.epoch(run.epoch, skip=run.step_in_epoch - count))
@@ -88,6 +93,14 @@ def restore(run: Run, state: EngineState, saved: Mapping[str, Any]) -> None:
     counts.update({int(index): count for index, count in optimizer["updates"].items()})
     state.step.loss.load_state_dict(saved["loss"])
     _to_plugins(state, saved["plugins"])
+
+
+def _last_evaluation(run: Run) -> dict[str, Any] | None:
+    """The newest evaluation, if only the final events follow: they use it, and no epoch will compute it again."""
+    is_over = not run.within_epoch and (run.epoch >= run.settings.epochs or run.requested("stop") is not None)
+    if not is_over or run.evaluation is None or run.evaluation.split != "validation":
+        return None
+    return {each.name: getattr(run.evaluation, each.name) for each in fields(Evaluation)}
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
