@@ -157,6 +157,15 @@ class Settings(BaseModel):
         int | str,
         Field(description="Threads that the CPU computes with; auto: more than one if a step is large."),
     ] = "auto"
+    rank_timeout: Annotated[
+        float,
+        Field(
+            gt=0,
+            allow_inf_nan=False,
+            description="With several processes: seconds without a sign of life after which one is lost, while others "
+            "wait for it.",
+        ),
+    ] = 600.0
     optimizer: OptimizerSettings = OptimizerSettings()
 
     @field_validator("devices")

@@ -98,6 +98,7 @@ class Launch:
 
         # Before MXNet is loaded, which reads how many threads this process may have.
         processes = connect()
+        processes.rank_timeout = self.settings.rank_timeout
         self.settle_computing()
         run_folder = None if dry_run else self.run_folder
         takes_lock = run_folder is not None and self.continues and processes.is_first

@@ -3,17 +3,18 @@
 A waiting process polls: is the exchange complete, and has another process reported an error on its own channel? So
 an exception in one process becomes an exception in all, whatever they are waiting for. Sums over large arrays use MPI's
 blocking calls, which are faster, but only after all processes have arrived. If a process is killed, its launcher
-ends the job.
+ends the job; one that hangs is found by its missing signs of life (`heartbeat`).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from trainer.device_time import waiting
 from trainer.errors import UsageError
 from trainer.processes.failures import OtherProcessFailed, OtherProcessMisused
+from trainer.processes.heartbeat import Heartbeat, RankLost
 from trainer.processes.launcher import Launched
 from trainer.processes.mpi_start import abort, abort_on_unhandled, library, load
 from trainer.processes.single import Processes
@@ -68,6 +70,11 @@ class World(Processes):
         self._sent: list[Any] = []
         self._share_processors()
         abort_on_unhandled(world)
+        self._heartbeat: Heartbeat | None = None
+        names = self.gather([self.name, secrets.token_hex(8)])
+        heartbeat = Heartbeat(self.rank, [name for name, _ in names], names[0][1], lambda: self.rank_timeout)
+        heartbeat.start([(host, port) for host, port in self.gather([socket.gethostname(), heartbeat.port])])
+        self._heartbeat = heartbeat
 
     def _share_processors(self) -> None:
         """Divides a machine's processors among its processes, unless OMP_NUM_THREADS is set.
@@ -203,7 +210,7 @@ class World(Processes):
         Fast for large arrays, but it does not notice errors in the meantime.
         """
         flat = array.reshape(-1)
-        with waiting:
+        with waiting, self._watched():
             for start in range(0, flat.size, PIECE):
                 self._exchanges.Allreduce(self._mpi.IN_PLACE, flat[start : start + PIECE])
 
@@ -227,18 +234,24 @@ class World(Processes):
         """Waits until an exchange is complete. Raises OtherProcessFailed if another process has failed."""
         if request.Test():
             return
-        with waiting:
+        with waiting, self._watched():
             polls, pause = 0, 1e-5
             while not request.Test():
                 polls += 1
                 if polls % 64 == 0:
                     self.listen()
+                    if self._heartbeat is not None:
+                        self._heartbeat.check()
                 if polls > EAGER_POLLS:
                     # A process takes long (rank 0 may be saving): leave the processor to those that compute.
                     time.sleep(pause)
                     pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
                 elif self._crowded:
                     os.sched_yield()
+
+    def _watched(self) -> AbstractContextManager[None]:
+        """Around a wait for the others: those that give no sign of life meanwhile are lost."""
+        return nullcontext() if self._heartbeat is None else self._heartbeat.waiting()
 
     @property
     def _crowded(self) -> bool:
@@ -247,4 +260,4 @@ class World(Processes):
 
 def _text(error: BaseException) -> str:
     """The error as the command line shows it."""
-    return str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}".rstrip(": ")
+    return str(error) if isinstance(error, (UsageError, RankLost)) else f"{type(error).__name__}: {error}".rstrip(": ")

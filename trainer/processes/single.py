@@ -26,6 +26,8 @@ class Processes:
     """The number of this process among those on the same machine."""
     local_size: int = 1
     """The number of processes on this machine."""
+    rank_timeout: float = 600.0
+    """How many seconds a process may give no sign of life while others wait for it."""
 
     @property
     def is_first(self) -> bool:

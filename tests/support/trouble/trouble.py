@@ -18,7 +18,7 @@ class Trouble(Plugin):
     at: int = 7
     what: Literal[
         "raise", "misuse", "exit", "vanish", "kill", "hang", "stop", "save", "skip", "evaluate", "end-epoch",
-        "SIGTERM", "SIGINT", "weights", "wait",
+        "SIGTERM", "SIGINT", "SIGSTOP", "weights", "wait",
     ] = "raise"  # fmt: skip
 
     phase = Phase.TRANSFORM
