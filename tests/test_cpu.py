@@ -146,3 +146,21 @@ def test_the_work_of_logreg_follows_its_options(tmp_path):
     assert LogisticRegression(data=table, label="y", hidden=(7,)).work(2) == 2 * (4 * 7 + 7)
     assert LogisticRegression(data=table, label="y", hidden=(), ignore=("a",)).work(2) == 2 * 3
     assert LogisticRegression(data=table, features=("a", "b"), hidden=()).work(1) == 2
+
+
+def test_too_little_address_space_is_said_before_mxnet_is_loaded():
+    """MXNet itself would crash or hang."""
+    import resource
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", "run", "logreg", "--dry-run"],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (900 << 20, 900 << 20)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ulimit -v: a process may have 900 MiB of address space, and MXNet needs")

@@ -9,9 +9,12 @@ multiplications: a step of a 1000-1000-1000-1 net at batch 512 took 54 ms with o
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
+from trainer.errors import UsageError
 from trainer.processes.launcher import on_this_machine
 
 SMALL = 500_000
@@ -24,6 +27,12 @@ SPINS = "50000"
 """How often a thread polls for new work before it sleeps. libgomp's default is six times as high. That is 10% faster on
 an idle machine, but on a busy one the polling threads kept the cores from the working ones, and a step took three times
 as long."""
+
+ADDRESS_SPACE = 1_250 << 20
+"""What MXNet's libraries and the threads of its engine map, for a small net. With 1.25 GB for the whole process
+it crashed, with 1.45 GB it trained."""
+ADDRESS_SPACE_PER_THREAD = 80 << 20
+"""A thread's stack and the arena of its allocations."""
 
 ONEDNN = "MXNET_MKLDNN_ENABLED"
 THREADS = "MXNET_OMP_MAX_THREADS"
@@ -76,6 +85,27 @@ def settle(*, onednn: str, threads: int | str) -> None:
                 os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
             if OPENMP in os.environ:
                 os.environ[OPENMP] = str(threads)  # it takes precedence over MXNet's own variable
+
+
+def check_address_space() -> None:
+    """Raises UsageError if this process may not have the address space that MXNet and its threads need.
+
+    Without it MXNet ends in a segmentation fault, in a message about a thread, or never.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return
+    try:
+        used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    except (OSError, ValueError):
+        used = 0
+    needed = used + ADDRESS_SPACE + ADDRESS_SPACE_PER_THREAD * (of_environment().threads - 1)
+    if limit < needed:
+        raise UsageError(
+            f"a process may have {limit >> 20} MiB of address space, and MXNet needs {needed >> 20} MiB to start",
+            where="ulimit -v",
+            fix="Raise the limit, or lift it (ulimit -v unlimited) and limit the resident memory, as containers do.",
+        )
 
 
 def of_environment() -> Computing:

@@ -24,6 +24,9 @@ from trainer.errors import UsageError, choose_from
 COMPUTING = cpu.of_environment()
 """How MXNet computes on the CPU in this process. It reads the environment only during its import."""
 
+if "mxnet" not in sys.modules:
+    cpu.check_address_space()
+
 OPTIONAL = ("sklearn", "sklearn.base", "scipy.stats")
 hidden = () if "mxnet" in sys.modules else tuple(name for name in OPTIONAL if name not in sys.modules)
 # To Python, None means that the module does not exist.

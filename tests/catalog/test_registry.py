@@ -6,6 +6,7 @@ import sys
 import zipfile
 from dataclasses import dataclass
 from importlib import metadata
+from types import ModuleType
 
 import pytest
 from packages import in_process, install, trainer
@@ -363,3 +364,26 @@ def test_every_entry_point_of_ours_loads():
     assert {entry.version for entry in ours} == {metadata.version("gluon-trainer")}
     for entry in ours:
         assert issubclass(registry.load(entry.group, entry.name), registry.BASES[entry.group])
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+def test_a_class_in_a_submodule_of_its_entry_points_package_has_its_origin(monkeypatch, lazy):
+    @dataclass
+    class Deep(Plugin):
+        """A plugin whose package gives it from a module within."""
+
+    Deep.__module__, Deep.__qualname__ = "deep_package._inner", "Deep"
+    package = ModuleType("deep_package")
+    if lazy:
+        package.__getattr__ = {"Deep": Deep}.__getitem__
+    else:
+        package.Deep = Deep
+    monkeypatch.setitem(sys.modules, "deep_package", package)
+    entry = registry.Installed(PLUGINS, "deep", "deep_package:Deep", "deep-package", "2.1")
+    monkeypatch.setattr(registry, "installed", lambda group: (entry,) if group == PLUGINS else ())
+    plugin = Deep()
+    plugin.name = registry.name_of(plugin)
+    about = {"class": "deep_package._inner:Deep", "distribution": "deep-package", "version": "2.1"}
+    assert (plugin.name, registry.origin_of(plugin)) == ("deep", about)
+    monkeypatch.delitem(sys.modules, "deep_package")
+    assert registry.origin_of(plugin) == {"class": "deep_package._inner:Deep"}

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -249,19 +250,32 @@ def name_of_class(cls: type[Plugin | Task]) -> str:
     """The name that an instance of a plugin's or a task's class gets: its entry point's, or its own in kebab-case."""
     if cls.name:
         return cls.name
-    value = f"{cls.__module__}:{cls.__qualname__}"
     for entry in installed(PLUGINS if issubclass(cls, Plugin) else TASKS):
-        if entry.value == value:
+        if leads_to(entry, cls):
             return entry.name
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__).lower()
+
+
+def leads_to(entry: Installed, cls: type) -> bool:
+    """Whether an entry point gives this class, if only by a module that imports it. Imports nothing itself."""
+    if entry.value == f"{cls.__module__}:{cls.__qualname__}":
+        return True
+    module, _, path = entry.value.partition(":")
+    found: Any = sys.modules.get(module.strip())
+    related = cls.__module__.partition(".")[0] == module.strip().partition(".")[0]
+    for name in path.partition("[")[0].strip().split("."):
+        # getattr on an unrelated package might import what it gives lazily.
+        found = getattr(found, name, None) if related else vars(found).get(name) if hasattr(found, "__dict__") else None
+    return found is cls
 
 
 def origin_of(plugin: Plugin) -> Mapping[str, str]:
     """What `plugins.json` says about the origin of a plugin."""
     name = split_name(plugin.name)[0]
     cls = type(plugin)
-    value = f"{cls.__module__}:{cls.__qualname__}"
-    entry = next((e for e in installed(PLUGINS) if e.name == name and e.value == value), None)
+    about = {"class": f"{cls.__module__}:{cls.__qualname__}"}
+    found = [entry for entry in installed(PLUGINS) if entry.name == name]
+    entry = next((each for each in found if leads_to(each, cls)), None)
     if entry is None:
-        return {"class": value}
-    return {"class": value, "distribution": entry.distribution, "version": entry.version}
+        return about
+    return {**about, "distribution": entry.distribution, "version": entry.version}
