@@ -16,6 +16,8 @@ import sys
 import warnings
 from typing import Any
 
+import numpy as np
+
 import trainer.environment  # noqa: F401  it arranges what MXNet needs
 from trainer import cpu
 from trainer.device_time import waiting
@@ -25,6 +27,10 @@ COMPUTING = cpu.of_environment()
 """How MXNet computes on the CPU in this process. It reads the environment only during its import."""
 
 if "mxnet" not in sys.modules:
+    if int(np.__version__.partition(".")[0]) > 1:
+        raise UsageError(
+            f"MXNet works with numpy 1, and numpy {np.__version__} is installed", fix='pip install "numpy<2".'
+        )
     cpu.check_address_space()
 
 OPTIONAL = ("sklearn", "sklearn.base", "scipy.stats")
@@ -42,6 +48,11 @@ except OSError as error:
     raise UsageError(
         f"MXNet's library cannot be loaded ({error})",
         fix="On Debian and Ubuntu: apt-get install libgomp1 libquadmath0.",
+    ) from error
+except (ImportError, AttributeError) as error:
+    raise UsageError(
+        f"MXNet cannot be imported ({type(error).__name__}: {error})",
+        fix="Install the versions that gluon-trainer asks for: pip install --force-reinstall gluon-trainer.",
     ) from error
 finally:
     for name in hidden:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from trainer.cli.completion import plugin_and_task_names
+from trainer.cli.completion import plugin_and_task_names, task_names
 from trainer.terminal import say
 
 if TYPE_CHECKING:
@@ -96,6 +96,14 @@ def check(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="Values of a plugin that may differ between equal runs, such as a time.", metavar="PATTERN"),
     ] = None,
+    task: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="Try a plugin on this task, with --set task.OPTION=VALUE; it needs 21 to 24 training rows.",
+            metavar="TASK",
+            autocompletion=task_names,
+        ),
+    ] = None,
     images: Annotated[
         bool, typer.Option("--images", help="Try a plugin on images with three classes instead of a table with two.")
     ] = False,
@@ -107,7 +115,7 @@ def check(
     from trainer.cli.plugin_check import examine
 
     failed = 0
-    for line, has_failed in examine(name, sets or [], ignore or [], images=images):
+    for line, has_failed in examine(name, sets or [], ignore or [], task=task, images=images):
         say(line)
         failed += has_failed
     if failed:
@@ -132,7 +140,7 @@ def new(
     module = name.replace("-", "_")
     run = f"trainer run {name}" if task else f"trainer run TASK --plugin {name}"
     say(f"wrote {shown(folder)}: edit {module}.py, then")
-    for line in (f"pip install -e {shown(folder)}", f"pytest {shown(folder)}", run):
+    for line in (f"pip install -e '{shown(folder)}[test]'", f"pytest {shown(folder)}", run):
         say(f"  {line}")
 
 
