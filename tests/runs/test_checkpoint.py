@@ -299,7 +299,6 @@ def test_removing_takes_away_all_of_one_and_nothing_else(tmp_path):
     assert names(tmp_path / "checkpoints") == [older.folder.name]
 
 
-
 def test_arrays_can_be_read_by_numpy_alone(tmp_path):
     written = save(tmp_path)
     with np.load(io.BytesIO((written.folder / "arrays.npz").read_bytes())) as file:
