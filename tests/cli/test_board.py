@@ -22,8 +22,13 @@ def runs(tmp_path_factory):
     """A folder with two recorded runs."""
     folder = tmp_path_factory.mktemp("board")
     values = {"epochs": 2, "train_rows": 50, "plugins": ["tensorboard"], "without": ["progress"]}
-    for name in ("first", "second"):
-        fit("logreg", runs_dir=folder / "runs", name=name, **values)
+    values["set"] = ["tensorboard.figures=1", "tensorboard.histograms=1"]
+    other = {"optimizer": {"name": "adam", "beta1": 0.8}, "plugins": ["tensorboard", "early-stopping"]}
+    for name, more in (("first", {}), ("second", other)):
+        given = values | more
+        if more:
+            given["set"] = [*given["set"], "early-stopping.patience=7"]
+        fit("logreg", runs_dir=folder / "runs", name=name, **given)
     return folder
 
 
@@ -49,9 +54,16 @@ def served(folder, *arguments):
     assert (process.returncode, err) == (0, "")
 
 
-def asked(address, path, **query):
-    with urllib.request.urlopen(f"{address}{path}?{urllib.parse.urlencode(query)}", timeout=60) as answer:
-        return json.load(answer)
+def raw(address, path, body=None, **query):
+    url = f"{address}{path}?{urllib.parse.urlencode(query)}"
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return answer.read()
+
+
+def asked(address, path, body=None, **query):
+    return json.loads(raw(address, path, body, **query))
 
 
 def test_it_serves_every_run_below_a_folder(runs):
@@ -60,12 +72,87 @@ def test_it_serves_every_run_below_a_folder(runs):
         assert sorted(asked(address, "/data/runs")) == names
         tags = asked(address, "/data/plugin/scalars/tags")
         assert "validation/f1" in tags[names[0]]
-        points = asked(address, "/data/plugin/scalars/scalars", run=names[0], tag="validation/loss")
+        points = asked(address, "/data/plugin/scalars/scalars", run=names[0], tag="loss/validation")
         assert [step for _, step, _ in points] == [5, 10]
         log = (runs / "runs" / "logreg" / "first" / "metrics.jsonl").read_text().splitlines()
         epochs = [entry for entry in map(json.loads, log) if entry["event"] == "epoch"]
         losses = [entry["metrics"]["validation/loss"] for entry in epochs]
         assert [value for *_, value in points] == pytest.approx(losses, rel=1e-6)
+
+
+NAMES = [f"logreg/{name}/tensorboard" for name in ("first", "second")]
+
+
+@pytest.fixture(scope="module")
+def board(runs):
+    with served(runs, "runs", "--port", "0") as (address, _):
+        yield address
+
+
+def tags(address, kind):
+    """What a tab lists, for every run."""
+    found = asked(address, f"/data/plugin/{kind}/tags")
+    assert sorted(found) == NAMES
+    return [(name, tag) for name, own in found.items() for tag in own]
+
+
+@pytest.mark.parametrize("kind", ["scalars", "histograms", "distributions"])
+def test_the_tabs_of_numbers_show_every_run(board, kind):
+    found = tags(board, kind)
+    assert {name for name, _ in found} == set(NAMES)
+    for name, tag in found:
+        assert asked(board, f"/data/plugin/{kind}/{kind}", run=name, tag=tag), tag
+
+
+def test_the_first_cards_are_the_losses(board):
+    # TensorBoard sorts them by tag, those of all kinds on its first screen.
+    found = asked(board, "/data/plugin/timeseries/tags")
+    own = [tag for kind in ("scalars", "histograms") for tag in found[kind]["runTagInfo"][NAMES[0]]]
+    assert sorted([*own, *found["images"]["tagRunSampledInfo"]])[:2] == ["loss/train", "loss/validation"]
+
+
+def test_the_images_tab_shows_every_run(board):
+    found = tags(board, "images")
+    assert {(name, "validation/precision-recall/image") for name in NAMES} <= set(found)
+    for name, tag in found:
+        entries = asked(board, "/data/plugin/images/images", run=name, tag=tag, sample=0)
+        assert [entry["step"] for entry in entries] == [5, 10]
+        picture = raw(board, f"/data/plugin/images/individualImage?{entries[-1]['query']}&ignored")
+        assert picture.startswith(b"\x89PNG"), tag
+
+
+def test_the_tabs_of_curves_texts_and_graphs_show_every_run(board):
+    assert tags(board, "pr_curves") == [(name, "validation/pr-curve") for name in NAMES]
+    assert tags(board, "text") == [(name, "config/text") for name in NAMES]
+    for name in NAMES:
+        (curves,) = asked(board, "/data/plugin/pr_curves/pr_curves", run=name, tag="validation/pr-curve").values()
+        assert len(curves[-1]["precision"]) > 10
+        assert "logreg" in str(asked(board, "/data/plugin/text/text", run=name, tag="config/text"))
+        assert asked(board, "/data/plugin/graphs/info")[name]["run_graph"]
+        assert b"FullyConnected" in raw(board, "/data/plugin/graphs/graph", run=name, conceptual="false")
+
+
+def test_hyperparameters_of_different_runs_stand_side_by_side(board):
+    experiment = asked(board, "/data/plugin/hparams/experiment", {"experimentName": ""})
+    groups = asked(
+        board,
+        "/data/plugin/hparams/session_groups",
+        {
+            "experimentName": "",
+            "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"],
+            "colParams": [{"hparam": each["name"]} for each in experiment["hparamInfos"]],
+            "startIndex": 0,
+            "sliceSize": 10,
+        },
+    )["sessionGroups"]
+    columns = {each["name"] for each in experiment["hparamInfos"]}
+    assert {"optimizer.name", "optimizer.learning-rate", "optimizer.beta1", "task.hidden", "plugins"} <= columns
+    assert {"early-stopping.patience", "tensorboard.figures"} <= columns
+    assert {"validation/f1", "loss/validation"} <= {each["name"]["tag"] for each in experiment["metricInfos"]}
+    first, second = sorted((each["hparams"] for each in groups), key=lambda values: values["optimizer.name"] == "adam")
+    assert (second["optimizer.beta1"], second["early-stopping.patience"]) == (0.8, 7)
+    assert "optimizer.beta1" not in first
+    assert [session["status"] for each in groups for session in each["sessions"]] == ["STATUS_SUCCESS"] * 2
 
 
 def test_it_serves_single_runs_side_by_side_and_ends_on_sigterm(runs):

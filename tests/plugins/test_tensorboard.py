@@ -7,6 +7,8 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from nets import Given, dense, regression
 from packages import environment
 from tiny import Tiny, engine, plugin
@@ -15,6 +17,7 @@ from tiny import rows as tiny_rows
 from trainer import PluginError, UsageError, fit
 from trainer.catalog.registry import create_plugin
 from trainer.runs import checkpoint
+from trainer_plugins.tensorboard.tags import KINDS, tag_of
 
 
 def read(folder):
@@ -50,19 +53,20 @@ def test_the_metrics_of_each_epoch_are_recorded_at_its_last_step(tmp_path):
     run = trained(tmp_path, made())
     seen = scalars(run.folder / "tensorboard")
     for name in ("train/loss", "validation/loss", "validation/f1", "validation/roc-auc"):
-        assert [step for step, _ in seen[name]] == [3, 6, 9]
+        tag = tag_of("scalar", name)
+        assert [step for step, _ in seen[tag]] == [3, 6, 9]
         values = [entry[name] for entry in run.history]
-        assert [value for _, value in seen[name]] == pytest.approx(values, rel=1e-6, nan_ok=True)
-    assert seen["epoch"] == [(3, 1), (6, 2), (9, 3)]
-    assert seen["learning-rate"] == [(step, pytest.approx(0.1)) for step in (3, 6, 9)]
-    assert seen["test/loss"] == [(9, pytest.approx(run.metrics["test/loss"], rel=1e-6))]
+        assert [value for _, value in seen[tag]] == pytest.approx(values, rel=1e-6, nan_ok=True)
+    assert seen["run/epoch"] == [(3, 1), (6, 2), (9, 3)]
+    assert seen["run/learning-rate"] == [(step, pytest.approx(0.1)) for step in (3, 6, 9)]
+    assert seen["loss/test"] == [(9, pytest.approx(run.metrics["test/loss"], rel=1e-6))]
 
 
 def test_the_loss_and_the_rate_are_there_every_so_many_steps(tmp_path):
     losses = {}
     looking = plugin("look", batch_end=lambda run: losses.setdefault(run.step, run.loss))
     run = trained(tmp_path, looking, made(every=2))
-    seen = scalars(run.folder / "tensorboard")["train/batch-loss"]
+    seen = scalars(run.folder / "tensorboard")["loss/train-batch"]
     assert seen == [(step, pytest.approx(losses[step], rel=1e-6)) for step in (2, 4, 6, 8)]
 
 
@@ -71,16 +75,18 @@ def test_what_others_log_in_a_batch_is_there_at_its_step(tmp_path):
     run = trained(tmp_path, logging, made(every=0))
     seen = scalars(run.folder / "tensorboard")
     assert seen["mine"] == [(1, 10), (3, 30), (5, 50), (7, 70), (9, 90)]
-    assert "train/batch-loss" not in seen
+    assert "loss/train-batch" not in seen
 
 
 def test_histograms_hold_weights_and_gradients_of_every_so_many_epochs(tmp_path):
     run = trained(tmp_path, made(histograms=2), epochs=4)
     seen = read(run.folder / "tensorboard")
-    assert sorted(seen.Tags()["histograms"]) == ["gradients/bias", "gradients/weight", "weights/bias", "weights/weight"]
+    assert sorted(seen.Tags()["histograms"]) == [
+        f"{kind}/{name}/histogram" for kind in ("weight-gradients", "weights") for name in ("bias", "weight")
+    ]
     for tag in seen.Tags()["histograms"]:
         assert [entry.step for entry in seen.Histograms(tag)] == [6, 12]
-    newest = seen.Histograms("weights/weight")[-1].histogram_value
+    newest = seen.Histograms("weights/weight/histogram")[-1].histogram_value
     assert newest.sum == pytest.approx(run.copy_weights()["weight"].sum(), rel=1e-5)
     assert read(trained(tmp_path / "without", made()).folder / "tensorboard").Tags()["histograms"] == []
 
@@ -89,8 +95,16 @@ def test_charts_of_a_binary_task(tmp_path):
     tuner = create_plugin("threshold-tuner", {}, where="here")
     run = trained(tmp_path, tuner, made(figures=2))
     seen = read(run.folder / "tensorboard")
-    tags = {f"validation/{name}" for name in ("roc", "precision-recall", "calibration", "scores", "threshold-curve")}
-    assert set(seen.Tags()["images"]) == tags | {"validation/confusion-given", "validation/confusion-tuned"}
+    names = [
+        "roc",
+        "precision-recall",
+        "calibration",
+        "scores",
+        "threshold-curve",
+        "confusion-given",
+        "confusion-tuned",
+    ]
+    assert set(seen.Tags()["images"]) == {f"validation/{name}/image" for name in names}
     for tag in seen.Tags()["images"]:
         (image,) = seen.Images(tag)
         assert image.step == 6
@@ -101,8 +115,8 @@ def test_charts_of_a_binary_task(tmp_path):
 def test_the_precision_recall_curve_is_there_at_the_end(tmp_path):
     run = trained(tmp_path, made())
     seen = read(run.folder / "tensorboard")
-    assert seen.summary_metadata["validation/precision-recall"].plugin_data.plugin_name == "pr_curves"
-    (event,) = seen.Tensors("validation/precision-recall")
+    assert seen.summary_metadata["validation/pr-curve"].plugin_data.plugin_name == "pr_curves"
+    (event,) = seen.Tensors("validation/pr-curve")
     from tensorboard.util.tensor_util import make_ndarray
 
     true, false = make_ndarray(event.tensor_proto)[:2]
@@ -121,7 +135,7 @@ def test_the_precision_recall_curve_is_there_at_the_end(tmp_path):
 def test_a_task_without_classes_has_curves_and_no_charts(tmp_path, task):
     run = trained(tmp_path, made(figures=1), task=task)
     seen = read(run.folder / "tensorboard")
-    assert len(seen.Scalars("train/loss")) == 3
+    assert len(seen.Scalars("loss/train")) == 3
     assert seen.Tags()["images"] == []
 
 
@@ -142,7 +156,7 @@ def test_validation_rows_of_one_class_and_scores_that_are_no_numbers_draw_nothin
         assert [each for each in run.decisions if each.action == "disable"] == []
         seen = read(run.folder / "tensorboard")
         assert seen.Tags()["images"] == []
-        assert "validation/precision-recall" not in seen.Tags()["tensors"]
+        assert "validation/pr-curve" not in seen.Tags()["tensors"]
 
 
 def test_several_classes_have_a_confusion_matrix(tmp_path):
@@ -158,7 +172,25 @@ def test_several_classes_have_a_confusion_matrix(tmp_path):
 
     task = Classes(data(0), data(1), make_net=lambda: gluon.nn.Dense(3), make_loss=gluon.loss.SoftmaxCrossEntropyLoss)
     run = trained(tmp_path, made(figures=1), task=task)
-    assert [image.step for image in read(run.folder / "tensorboard").Images("validation/confusion")] == [8, 16, 24]
+    assert [image.step for image in read(run.folder / "tensorboard").Images("validation/confusion/image")] == [
+        8,
+        16,
+        24,
+    ]
+
+
+NAMES = st.lists(st.sampled_from([*KINDS, "train", "test", "loss", "train-batch", "batch-loss", "epoch", "run", ""]))
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(KINDS), NAMES.map("/".join) | st.just("_hparams_/session_start_info")), unique=True
+    )
+)
+def test_no_tag_serves_two_values(values):
+    tags = [tag_of(*value) for value in values]
+    assert len(set(tags)) == len(tags)
+    assert not {"_hparams_/session_start_info", "_hparams_/session_end_info"} & set(tags)
 
 
 def test_hyperparameters_are_recorded_with_the_final_metrics(tmp_path):
@@ -173,15 +205,15 @@ def test_hyperparameters_are_recorded_with_the_final_metrics(tmp_path):
     assert values["optimizer.name"].string_value == "sgd"
     assert values["task.hidden"].string_value == "4,3"
     assert values["task.standardize"].bool_value is run.task.standardize
-    experiment = HParamsPluginData.FromString(metadata["_hparams_/experiment"].plugin_data.content)
-    assert "validation/f1" in {info.name.tag for info in experiment.experiment.metric_infos}
+    assert values["threshold-tuner.objective"].string_value == "f1"
+    assert "threshold-tuner" in values["plugins"].string_value.split(",")
     assert "_hparams_/session_end_info" in metadata
 
 
 def test_the_configuration_and_the_graph_are_there(tmp_path):
     run = fit("logreg", epochs=1, plugins=["tensorboard"], without=["progress"], runs_dir=tmp_path)
     seen = read(run.folder / "tensorboard")
-    text = seen.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    text = seen.Tensors("config/text")[0].tensor_proto.string_val[0].decode()
     lines = (run.folder / "config.toml").read_text().splitlines()
     assert [line.removeprefix("    ") for line in text.splitlines()] == lines
     nodes = {node.name: node for node in _graph(seen).node}
@@ -204,8 +236,8 @@ def test_a_net_that_is_not_compiled_has_no_graph(tmp_path, compiled):
 
 def test_two_of_them_write_side_by_side(tmp_path):
     run = trained(tmp_path, made("tensorboard@a", every=1), made("tensorboard@b", every=0))
-    assert len(scalars(run.folder / "tensorboard-a")["train/batch-loss"]) == 9
-    assert "train/batch-loss" not in scalars(run.folder / "tensorboard-b")
+    assert len(scalars(run.folder / "tensorboard-a")["loss/train-batch"]) == 9
+    assert "loss/train-batch" not in scalars(run.folder / "tensorboard-b")
 
 
 def test_a_run_without_a_folder_records_nothing(tmp_path):
@@ -244,10 +276,9 @@ def test_after_a_resume_the_curves_continue_without_a_gap_or_a_doubled_point(tmp
     assert {tag: [entry.step for entry in once.Histograms(tag)] for tag in once.Tags()["histograms"]} == {
         tag: [entry.step for entry in again.Histograms(tag)] for tag in again.Tags()["histograms"]
     }
-    assert [
-        len(seen.Tensors("_hparams_/experiment")) if "_hparams_/experiment" in seen.Tags()["tensors"] else 0
-        for seen in (once, again)
-    ] in ([0, 0], [1, 1])
+    assert [[tag for tag in seen.summary_metadata if tag.startswith("_hparams_/")] for seen in (once, again)] == [
+        ["_hparams_/session_start_info", "_hparams_/session_end_info"]
+    ] * 2
 
 
 def test_a_file_that_was_begun_after_the_checkpoint_is_not_read_twice(tmp_path):
@@ -257,7 +288,7 @@ def test_a_file_that_was_begun_after_the_checkpoint_is_not_read_twice(tmp_path):
     extra = first.folder / "tensorboard" / "events.out.tfevents.9999999999.elsewhere.1"
     extra.write_bytes(next((first.folder / "tensorboard").iterdir()).read_bytes())
     run = trained(tmp_path, made(every=1), resume_from=saved)
-    assert [step for step, _ in scalars(run.folder / "tensorboard")["train/batch-loss"]] == list(range(1, 10))
+    assert [step for step, _ in scalars(run.folder / "tensorboard")["loss/train-batch"]] == list(range(1, 10))
 
 
 # ---- what goes wrong -------------------------------------------------------------------------------------------------
@@ -288,7 +319,7 @@ def test_a_full_disk_switches_it_off_with_a_warning_and_the_run_continues(tmp_pa
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "finished ['tensorboard']"
     assert "File too large. It is switched off, the run continues." in done.stderr
-    points = scalars(tmp_path / "runs" / "logreg" / "run" / "tensorboard")["train/loss"]
+    points = scalars(tmp_path / "runs" / "logreg" / "run" / "tensorboard")["loss/train"]
     assert [step for step, _ in points] == list(range(10, 10 * len(points) + 1, 10))
     assert 5 < len(points) < 40
 

@@ -149,8 +149,8 @@ def test_tensorboard_shows_images_with_predictions_and_the_confusion_matrix(fold
 
     seen = EventAccumulator(str(run_folder(folder, "one") / "tensorboard"), size_guidance={"images": 0})
     seen.Reload()
-    assert {"validation/images", "validation/confusion"} <= set(seen.Tags()["images"])
-    for tag in ("validation/images", "validation/confusion"):
+    assert {"validation/samples/image", "validation/confusion/image"} <= set(seen.Tags()["images"])
+    for tag in ("validation/samples/image", "validation/confusion/image"):
         picture = Image.open(io.BytesIO(seen.Images(tag)[-1].encoded_image_string))
         assert min(picture.size) > 100
         assert len(np.unique(np.asarray(picture.convert("L")))) > 10

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from trainer.atomic import cut_back
+from trainer_plugins.tensorboard.tags import HPARAMS, Kind, tag_of
 
 PREFIX = "events.out.tfevents."
 
@@ -39,25 +40,61 @@ class EventFile:
 
             self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
-    def add(self, summary: Any, step: int) -> None:
-        """Adds a summary at a step."""
-        from tensorboardX.proto.event_pb2 import Event
-
-        self._write(Event(wall_time=time.time(), step=step, summary=summary))
+    def add(self, kind: Kind, name: str, summary: Any, step: int) -> None:
+        """Adds a summary of one value, under the tag of its kind and name."""
+        (value,) = summary.value
+        value.tag = tag_of(kind, name)
+        self._add(summary, step)
 
     def add_scalars(self, values: Mapping[str, float], step: int) -> None:
         """Adds values by name, as one event."""
         from tensorboardX.proto.summary_pb2 import Summary
 
-        entries = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        entries = [Summary.Value(tag=tag_of("scalar", name), simple_value=value) for name, value in values.items()]
         if entries:
-            self.add(Summary(value=entries), step)
+            self._add(Summary(value=entries), step)
+
+    def add_session_start(self, hyperparameters: Mapping[str, str | float | bool], started: float) -> None:
+        """Adds the run's hyperparameters for the HPARAMS tab.
+
+        TensorBoard takes its columns from the first description of an experiment that it finds. Without one it takes
+        the hyperparameters and scalars of all runs, so none is written.
+        """
+        from tensorboardX.proto.plugin_hparams_pb2 import SessionStartInfo
+
+        start = SessionStartInfo(start_time_secs=started)
+        for name, value in hyperparameters.items():
+            field = "string" if isinstance(value, str) else "bool" if isinstance(value, bool) else "number"
+            setattr(start.hparams[name], f"{field}_value", value)
+        self._add_session("session_start_info", start)
+
+    def add_session_end(self, *, succeeded: bool) -> None:
+        """Adds how the run ended, for the HPARAMS tab."""
+        from tensorboardX.proto.api_pb2 import Status
+        from tensorboardX.proto.plugin_hparams_pb2 import SessionEndInfo
+
+        status = Status.Value("STATUS_SUCCESS" if succeeded else "STATUS_FAILURE")
+        self._add_session("session_end_info", SessionEndInfo(status=status, end_time_secs=time.time()))
 
     def add_graph(self, graph: Any) -> None:
         """Adds a GraphDef."""
         from tensorboardX.proto.event_pb2 import Event
 
         self._write(Event(wall_time=time.time(), graph_def=graph.SerializeToString()))
+
+    def _add_session(self, field: str, info: Any) -> None:
+        from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
+        from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
+
+        content = HParamsPluginData(version=0, **{field: info}).SerializeToString()
+        data = SummaryMetadata.PluginData(plugin_name="hparams", content=content)
+        value = Summary.Value(tag=f"{HPARAMS}{field}", metadata=SummaryMetadata(plugin_data=data))
+        self._add(Summary(value=[value]), 0)
+
+    def _add(self, summary: Any, step: int) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._write(Event(wall_time=time.time(), step=step, summary=summary))
 
     def flush(self, *, to_disk: bool = False) -> int:
         """Makes everything visible to readers and returns the file's length in bytes.

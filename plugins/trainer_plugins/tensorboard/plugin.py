@@ -119,7 +119,7 @@ class TensorBoard(Plugin):
                 _add_figure(events, name, figure, run.step)
         drawn = self._samples.figure(run)
         if drawn is not None:
-            _add_figure(events, "validation/images", drawn, run.step)
+            _add_figure(events, "validation/samples", drawn, run.step)
         events.flush()
 
     def on_fit_end(self, run: Run) -> None:
@@ -128,16 +128,13 @@ class TensorBoard(Plugin):
             self._add_pr_curve(self._events, run)
 
     def on_teardown(self, run: Run) -> None:
-        """Records the test metrics, and the hyperparameters with the final metrics."""
+        """Records the test metrics, and how the run ended."""
         events = self._events
         if events is None:
             return
         events.add_scalars(run.end_metrics, run.step)
-        if run.status in ("finished", "stopped"):
-            from tensorboardX import summary
-
-            for part in summary.hparams(_hyperparameters(run), dict(run.metrics)):
-                events.add(part, 0)
+        if run.status != "interrupted":
+            events.add_session_end(succeeded=run.status in ("finished", "stopped"))
         events.close()
 
     def state_dict(self) -> Mapping[str, Any]:
@@ -157,24 +154,26 @@ class TensorBoard(Plugin):
         self._by_step, self._gradients = set(state.get("by_step", ())), state.get("gradients", {})
 
     def _describe(self, events: EventFile, run: Run) -> None:
-        """Records the configuration and the graph."""
+        """Records the configuration, the hyperparameters and the graph."""
         from tensorboardX import summary
 
         assert run.folder is not None  # noqa: S101
         config = run.folder / CONFIG
         if config.is_file():
-            events.add(summary.text("config", _as_markdown(config)), 0)
+            events.add("text", "config", summary.text("config", _as_markdown(config)), 0)
+        events.add_session_start(_hyperparameters(run), run.started)
         if self.graph and run.symbol is not None:
             events.add_graph(_graph(run.symbol))
 
     def _add_histograms(self, events: EventFile, run: Run) -> None:
         from tensorboardX import summary
 
-        for kind, arrays in (("weights", run.copy_weights()), ("gradients", self._gradients)):
+        for kind, arrays in (("weights", run.copy_weights()), ("weight-gradients", self._gradients)):
             for name, values in arrays.items():
                 finite = values[np.isfinite(values)]
                 if finite.size:
-                    events.add(summary.histogram(f"{kind}/{name}", finite.astype(np.float64), bins="auto"), run.step)
+                    drawn = summary.histogram(name, finite.astype(np.float64), bins="auto")
+                    events.add("histogram", f"{kind}/{name}", drawn, run.step)
 
     def _add_pr_curve(self, events: EventFile, run: Run) -> None:
         found = _binary(run)
@@ -185,9 +184,8 @@ class TensorBoard(Plugin):
         scores, labels, weights = found
         if len(np.unique(labels)) == 2 and np.isfinite(scores).all():
             own = 1.0 if weights is None else np.asarray(weights, np.float64).ravel()
-            events.add(
-                summary.pr_curve("validation/precision-recall", labels, np.clip(scores, 0, 1), weights=own), run.step
-            )
+            curve = summary.pr_curve("", labels, np.clip(scores, 0, 1), weights=own)
+            events.add("pr-curve", "validation", curve, run.step)
 
 
 def _binary(run: Run) -> tuple[Any, Any, Any] | None:
@@ -219,11 +217,11 @@ def _add_figure(events: EventFile, name: str, figure: Figure, step: int) -> None
 
     data, width, height = png(figure)
     image = Summary.Image(encoded_image_string=data, width=width, height=height, colorspace=4)
-    events.add(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+    events.add("image", name, Summary(value=[Summary.Value(image=image)]), step)
 
 
 def _hyperparameters(run: Run) -> dict[str, str | float | bool]:
-    """Every setting under one flat name; lists as text."""
+    """Every setting and option under its flat name, and the plugins' names; lists as text."""
     flat: dict[str, str | float | bool] = {}
 
     def put(prefix: str, values: Mapping[str, Any]) -> None:
@@ -236,6 +234,9 @@ def _hyperparameters(run: Run) -> dict[str, str | float | bool]:
     put("", run.settings.to_toml())
     flat["optimizer.learning-rate"] = flat.get("optimizer.learning-rate", run.learning_rate)
     put("task.", to_toml(run.task))
+    flat["plugins"] = as_text([plugin.name for plugin in run.plugins])
+    for plugin in run.plugins:
+        put(f"{plugin.name}.", to_toml(plugin))
     return flat
 
 
