@@ -13,6 +13,7 @@ from trainer.bookkeeping import Bookkeeping
 from trainer.endings import Endings
 from trainer.errors import TrainerError
 from trainer.evaluator import Evaluator
+from trainer.metric_names import check_names
 from trainer.processes import Processes, connect
 from trainer.processes.replicas import asked_for, keep_equal
 from trainer.runs import folder, state
@@ -81,6 +82,7 @@ class Engine:
             )
             if resume_from is not None:
                 self._restore(resume_from)
+            check_names(self.run, plugins, self._evaluator)
 
     def _restore(self, resume_from: Checkpoint) -> None:
         saved = resume_from.read()

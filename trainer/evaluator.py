@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trainer.evaluation import Evaluation, MeanLoss, Rows, evaluation_weights, joined
 from trainer.metrics.base import check_names
+from trainer.seeds import random_states_kept
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,6 +72,27 @@ class Evaluator:
                 values |= computed
             run.log({f"{split}/{name}": value for name, value in values.items()})
             end(run)
+
+    def names_of_a_batch(self, split: str) -> set[str]:
+        """The names of the task's metrics after the first batch of a split, without events and logs.
+
+        Empty if that would disturb a run that is resumed, or if a metric cannot be computed for so few rows.
+        """
+        if self._step.draws_in_inference:
+            return set()
+        batches: Batches = getattr(self._run, split)
+        found: set[str] = set()
+        with random_states_kept():
+            batch = next(iter(batches.epoch(1)), None)
+            if batch is None:
+                return set()
+            rows = self.rows(batch)
+            with suppress(Exception):
+                for metric in self._metrics:
+                    metric.reset()
+                    metric.update(rows.predictions, rows.labels, rows.weights)
+                    found.update(metric.compute())
+        return found
 
     def rows(self, batch: Batch) -> Rows:
         """The net's results for a batch, on the host, in the order of its rows. Waits for the device."""

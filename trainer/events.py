@@ -37,12 +37,13 @@ it is not over. Every on_<x>_begin has its on_<x>_end unless an error occurs bet
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
+    from trainer.metrics.base import Direction, Mode
     from trainer.run import Run
 
 EVENTS = (
@@ -66,7 +67,7 @@ EVENTS = (
 )
 """Every event, in the order of its first occurrence (on_checkpoint and on_exception come before the final events)."""
 
-EVERY_PLUGIN = frozenset({"on_error", "name", "phase", "before", "after", "api", "varying"})
+EVERY_PLUGIN = frozenset({"on_error", "name", "phase", "before", "after", "api", "varying", "logs"})
 """Attributes of every plugin: a dataclass field of that name would be an option that no flag or file could set."""
 
 ENDINGS = ("exception", "fit_end", "teardown")
@@ -110,6 +111,8 @@ class Plugin:
     - `api`: the version of `trainer.API_VERSION` that it was written for; empty if it does not matter.
     - `varying`: names, or patterns with `*`, of states, attributes and metrics that differ between equal runs, such as
       a time or an external ID. The conformance kit (`trainer.testing`) ignores them.
+    - `logs`: the names that it logs, or a mapping of each to `"max"`, `"min"` or None, the better direction; `()` if it
+      logs nothing. It may be a property. A run whose plugins all declare it refuses a mistyped metric before training.
     - `on_error`: `"abort"` ends the run when a hook raises; `"disable"`, for plugins that only watch, switches the
       plugin off, says so, and lets the run continue. A run's configuration can set it for each plugin.
     """
@@ -123,12 +126,24 @@ class Plugin:
     name: str = ""
     """The name in this run, such as `my-plugin` or `my-plugin@first`; set by the code that creates the plugin."""
 
+    @property
+    def logs(self) -> Collection[str] | Mapping[str, Direction | None] | None:
+        """The names that it logs; None if it does not say."""
+        return None
+
     def state_dict(self) -> Mapping[str, Any]:
         """What a resumed run needs to behave as if it had never stopped: JSON values and numpy arrays."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what `state_dict` returned."""
+
+    def watches(self) -> Mapping[str, Mode]:
+        """The metrics that it reads during training, by logged name, each with what is better: min, max, or auto.
+
+        If one of them is not logged, or if it is not known which values are better, the run is refused before training.
+        """
+        return {}
 
     def change_symbol(self, run: Run, symbol: Any) -> Changed:
         """Changes the symbol that is trained before it is bound; `on_setup` comes later.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from trainer.errors import UsageError, did_you_mean, listed
+from trainer.errors import UsageError, choose_from
 
 if TYPE_CHECKING:
     from trainer.metrics.base import Direction
@@ -46,12 +46,7 @@ class MetricLog:
     def value(self, name: str, *, where: str) -> float:
         """The newest value of a metric. Raises UsageError, listing the names, if it was never logged."""
         if name not in self.newest:
-            hint = did_you_mean(name, self.newest)
-            raise UsageError(
-                f"the metric {name!r} is not logged",
-                where=where,
-                fix=f"Logged are: {listed(sorted(self.newest), 99)}. {hint}".strip(),
-            )
+            raise not_logged(name, self.newest, where=where)
         return self.newest[name]
 
     def begin_epoch(self) -> None:
@@ -103,6 +98,12 @@ class MetricLog:
         self.times_logged, self.of_epoch = state["times_logged"], state["epoch_metrics"]
         self.history = state["history"]
         self._has_begun = True
+
+
+def not_logged(name: str, logged: Iterable[str], *, where: str) -> UsageError:
+    """The error for a name that is not among the logged ones."""
+    fix = choose_from(name, sorted(logged), label="Logged are", limit=99)
+    return UsageError(f"the metric {name!r} is not logged", where=where, fix=fix)
 
 
 def _number(name: str, value: Any) -> float:

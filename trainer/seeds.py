@@ -6,7 +6,10 @@ without replaying the earlier ones, and one consumer of random numbers never aff
 
 from __future__ import annotations
 
+import random
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,17 @@ def derive(seed: int, stream: str, *position: int) -> int:
 def permutation(rows: int, seed: int, epoch: int) -> NDArray[Any]:
     """The order, int64 (rows,), in which `epoch` visits the rows; it depends only on seed and epoch."""
     return np.random.default_rng(derive(seed, "order", epoch)).permutation(rows)
+
+
+@contextmanager
+def random_states_kept() -> Iterator[None]:
+    """Restores the states of Python's and numpy's global generators at the end."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  others may use the global generator
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 __all__ = ["derive", "permutation"]

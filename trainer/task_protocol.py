@@ -15,6 +15,7 @@ class TaskOfRun(Protocol):
     """A run's task as plugins see it; `trainer.Task` describes each member."""
 
     name: str
+    defaults: ClassVar[Any]
     headline: ClassVar[Sequence[str]]
     collect: ClassVar[bool]
     evaluation_batch_size: ClassVar[int | None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Annotated, Literal
@@ -12,6 +13,8 @@ from pydantic import Field
 from trainer import Phase, Plugin, Run
 from trainer.runs import Checkpoint as Saved
 from trainer.runs import complete_checkpoints, remove_checkpoint
+
+Mode = Literal["auto", "min", "max"]
 
 
 @dataclass
@@ -33,11 +36,13 @@ class Checkpoint(Plugin):
     monitor: Annotated[str, Field(description="For keep-best: the metric to compare, by its logged name.")] = (
         "validation/loss"
     )
-    mode: Annotated[
-        Literal["auto", "min", "max"], Field(description="Whether lower or higher is better; auto: as declared.")
-    ] = "auto"
+    mode: Annotated[Mode, Field(description="Whether lower or higher is better; auto: as declared.")] = "auto"
 
     phase = Phase.SAVE
+    logs = ()
+
+    def watches(self) -> Mapping[str, Mode]:
+        return {self.monitor: self.mode} if self.keep_best else {}
 
     def on_setup(self, run: Run) -> None:
         self._newest = perf_counter()

@@ -11,6 +11,8 @@ from pydantic import Field
 
 from trainer import Phase, Plugin, Run, UsageError
 
+Mode = Literal["auto", "min", "max"]
+
 
 @dataclass
 class EarlyStopping(Plugin):
@@ -22,9 +24,7 @@ class EarlyStopping(Plugin):
     """
 
     monitor: Annotated[str, Field(description="The metric to watch, by its logged name.")] = "validation/loss"
-    mode: Annotated[
-        Literal["auto", "min", "max"], Field(description="Whether lower or higher is better; auto: as declared.")
-    ] = "auto"
+    mode: Annotated[Mode, Field(description="Whether lower or higher is better; auto: as declared.")] = "auto"
     look: Annotated[
         Literal["auto", "batch", "evaluation", "epoch"],
         Field(description="When to check it; auto: after the evaluation or the epoch that has logged it."),
@@ -56,6 +56,7 @@ class EarlyStopping(Plugin):
     restore_best: Annotated[bool, Field(description="End with the weights of the best check.")] = False
 
     phase = Phase.DECIDE
+    logs = ()
 
     def __post_init__(self) -> None:
         self._best: float | None = None
@@ -66,6 +67,9 @@ class EarlyStopping(Plugin):
         self._metrics: Mapping[str, float] = {}
         self._best_look: Mapping[str, int] = {}
         self._seen = 0
+
+    def watches(self) -> Mapping[str, Mode]:
+        return {self.monitor: self.mode} if self.strict else {}
 
     def on_setup(self, run: Run) -> None:
         """Refuses a validation metric if there is no validation split."""

@@ -23,6 +23,7 @@ class GradientAccumulation(Plugin):
     batches: Annotated[int, Field(ge=1, description="Batches per update.")] = 4
 
     phase = Phase.TRANSFORM
+    logs = ()
 
     def __post_init__(self) -> None:
         self._held: list[Any] = []

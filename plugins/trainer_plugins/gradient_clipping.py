@@ -31,6 +31,7 @@ class GradientClipping(Plugin):
     ] = 100
 
     phase = Phase.TRANSFORM
+    logs = ("train/gradient-norm",)
     after = ("gradient-accumulation",)
 
     def __post_init__(self) -> None:

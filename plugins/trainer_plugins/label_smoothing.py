@@ -27,6 +27,7 @@ class LabelSmoothing(Plugin):
     smoothing: Annotated[float, Field(gt=0, lt=1, description="The part that is spread evenly over all classes.")] = 0.1
 
     phase = Phase.TRANSFORM
+    logs = ()
     before = ("mixup", "cutmix")
 
     def on_batch_begin(self, run: Run) -> None:

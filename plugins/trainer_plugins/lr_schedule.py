@@ -14,6 +14,8 @@ from pydantic import Field
 from trainer import Phase, Plugin, Run, UsageError
 from trainer.errors import did_you_mean, listed
 
+Mode = Literal["auto", "min", "max"]
+
 log = logging.getLogger("trainer")
 
 OF_GLUONCV = ("gluoncv-constant", "gluoncv-step", "gluoncv-linear", "gluoncv-poly", "gluoncv-cosine")
@@ -57,13 +59,12 @@ class LearningRateSchedule(Plugin):
     monitor: Annotated[str, Field(description="For plateau: the metric to watch, by its logged name.")] = (
         "validation/loss"
     )
-    mode: Annotated[
-        Literal["auto", "min", "max"], Field(description="For plateau: whether lower or higher is better.")
-    ] = "auto"
+    mode: Annotated[Mode, Field(description="For plateau: whether lower or higher is better.")] = "auto"
     patience: Annotated[int, Field(ge=1, description="For plateau: epochs without an improvement.")] = 3
     min_delta: Annotated[float, Field(ge=0, description="For plateau: by how much a value has to improve.")] = 0.0
 
     phase = Phase.TRANSFORM
+    logs = ("learning-rate",)
 
     def __post_init__(self) -> None:
         """Parses the sequence, so that a mistake in it is reported at once."""
@@ -80,6 +81,9 @@ class LearningRateSchedule(Plugin):
         self._scale = 1.0
         self._best: float | None = None
         self._waited = 0
+
+    def watches(self) -> Mapping[str, Mode]:
+        return {self.monitor: self.mode} if any(name == "plateau" for name, _ in self._parts) else {}
 
     def on_setup(self, run: Run) -> None:
         """Lays the shapes out over the steps of the run."""

@@ -42,6 +42,7 @@ class MetricsLog(Plugin):
     csv: Annotated[bool, Field(description="Whether to write metrics.csv too.")] = True
 
     phase = Phase.REPORT
+    logs = ()
     varying = ("bytes",)
     on_error = "disable"
 

@@ -36,6 +36,7 @@ class Mixing(Plugin):
     last_epochs: Annotated[int, Field(ge=0, description="Epochs at the end that train on unmixed rows.")] = 0
 
     phase = Phase.TRANSFORM
+    logs = ()
 
     def on_batch_begin(self, run: Run) -> None:
         """Replaces the batch by one with mixed rows; the data stays unchanged."""

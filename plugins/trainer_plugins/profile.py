@@ -52,6 +52,7 @@ class Profile(Plugin):
     top: Annotated[int, Field(ge=1, description="How many operators the table shows.")] = 10
 
     phase = Phase.REPORT
+    logs = ()
     on_error = "disable"
 
     def __post_init__(self) -> None:

@@ -36,6 +36,7 @@ class Progress(Plugin):
     ] = "auto"
 
     phase = Phase.REPORT
+    logs = ()
     on_error = "disable"
 
     def on_fit_begin(self, run: Run) -> None:

@@ -33,6 +33,7 @@ class StopOnNonFinite(Plugin):
     ] = False
 
     phase = Phase.DECIDE
+    logs = ()
 
     def on_backward_end(self, run: Run) -> None:
         """Checks before the update, so that a broken batch does not break the weights."""

@@ -35,6 +35,7 @@ class WeightAveraging(Plugin):
     keep: Annotated[bool, Field(description="Whether the run ends with the average.")] = True
 
     phase = Phase.TRANSFORM
+    logs = ()
 
     def __post_init__(self) -> None:
         self._average: list[Any] = []

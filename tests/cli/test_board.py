@@ -21,14 +21,14 @@ from trainer import fit
 def runs(tmp_path_factory):
     """A folder with two recorded runs."""
     folder = tmp_path_factory.mktemp("board")
-    values = {"epochs": 2, "train_rows": 50, "plugins": ["tensorboard"], "without": ["progress"]}
-    values["set"] = ["tensorboard.figures=1", "tensorboard.histograms=1"]
-    other = {"optimizer": {"name": "adam", "beta1": 0.8}, "plugins": ["tensorboard", "early-stopping"]}
-    for name, more in (("first", {}), ("second", other)):
-        given = values | more
-        if more:
-            given["set"] = [*given["set"], "early-stopping.patience=7"]
-        fit("logreg", runs_dir=folder / "runs", name=name, **given)
+    other = ["--optimizer", "adam", "--set", "optimizer.beta1=0.8"]
+    other += ["--plugin", "early-stopping", "--set", "early-stopping.patience=7"]
+    for name, more in (("first", []), ("second", other)):
+        options = ["--plugin", "tensorboard", "--set", "tensorboard.figures=1", "--set", "tensorboard.histograms=1"]
+        done = in_process(
+            *("run", "logreg", "--epochs", "2", "--train-rows", "50", "--name", name), *options, *more, cwd=folder
+        )
+        assert done.returncode == 0, done.stderr
     return folder
 
 

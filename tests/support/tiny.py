@@ -61,6 +61,7 @@ class Recorder(Plugin):
     events: list[str] = field(default_factory=list)
 
     phase = Phase.REPORT
+    logs = ()
 
 
 def _recording(event: str) -> Callable[[Recorder, Run], None]:

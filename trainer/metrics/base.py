@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from trainer.errors import UsageError
 
 Direction = Literal["max", "min"]
+Mode = Literal["auto", "min", "max"]
+"""Which values are better: lower or higher ones, or what the metric declares."""
 
 
 class Metric(ABC):

@@ -7,30 +7,46 @@ from typing import Any
 
 import numpy as np
 
+from trainer.errors import listed
 from trainer.events import Plugin
+from trainer.metric_names import names_in
 from trainer.task import Splits, Task
 from trainer.testing.checks import BrokenPromiseError
 from trainer.testing.plugin_subject import Subject, new_run_folder
-from trainer.testing.trials import ElsewhereError, Handed, Stopping, failing
+from trainer.testing.trials import ElsewhereError, Handed, Stopping, Trial, failing
 
 TOLERANCE = 1e-4
+SPLITS = ("train", "validation", "test")
 COSTED_EPOCHS = 50
 PER_BATCH = ("batch_begin", "backward_end", "batch_end")
 
 
 def a_whole_run_works(subject: Subject) -> None:
-    """It survives a whole run, and keeps no array that a later batch overwrites. Without a run folder it works too, or
-    raises a UsageError.
+    """It survives a whole run and declares what it logs, if it declares anything in `logs`.
+
+    It keeps no array that a later batch overwrites. Without a run folder it works too, or raises a UsageError.
     """
     for inside in (True, False):
         with new_run_folder() as folder:
             plugin, handed = subject.plugin(), Handed()
             trial = subject.train([plugin], others=[handed], run_folder=folder if inside else None)
             if inside:
-                trial.survived("in a run")
+                _declares_what_it_logs(subject, trial.survived("in a run"))
                 _check_kept(plugin, handed)
             else:
                 trial.survived("in a run without a folder (run.folder is None)", refusal=True)
+
+
+def _declares_what_it_logs(subject: Subject, trial: Trial) -> None:
+    """A plugin that declares what it logs, declares all of it."""
+    logs = subject.plugin().logs
+    if logs is None:
+        return
+    run = trial.run
+    own = {f"{split}/{name}" for split in SPLITS for name in ("loss", *names_in(run.task_metrics))}
+    missing = sorted(set(run.times_logged) - own - set(logs))
+    if missing:
+        raise BrokenPromiseError(f"it logs {listed(missing)}, which its `logs` does not declare")
 
 
 def it_survives_an_exception_elsewhere(subject: Subject) -> None:

@@ -24,6 +24,7 @@ class Scheduler(Plugin):
     scheduler: Any = None
 
     phase = Phase.TRANSFORM
+    logs = ("learning-rate",)
 
     def __post_init__(self) -> None:
         self._set: float | None = None

@@ -56,6 +56,7 @@ class MLflow(Plugin):
     )
 
     phase = Phase.REPORT
+    logs = ()
     varying = ("run_id",)
     after = ("metrics-log",)
     on_error = "disable"

@@ -35,6 +35,7 @@ class Report(Plugin):
     ] = "auto"
 
     phase = Phase.REPORT
+    logs = ()
     after = ("metrics-log",)
     on_error = "disable"
 

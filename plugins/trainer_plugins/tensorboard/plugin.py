@@ -48,6 +48,7 @@ class TensorBoard(Plugin):
     graph: Annotated[bool, Field(description="Whether to record the net's graph.")] = True
 
     phase = Phase.REPORT
+    logs = ()
     varying = ("file", "bytes")
     on_error = "disable"
 

@@ -5,20 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from trainer import Phase, Plugin, Run, UsageError
-from trainer.metrics import binary_metrics_at
+from trainer.metrics import BinaryClassification, binary_metrics_at
 from trainer.seeds import derive
 from trainer_plugins.threshold_tuner.search import Choice, Partitions
+
+SPLITS = ("validation", "test")
 
 log = logging.getLogger("trainer")
 
 Rate = Annotated[float, Field(ge=0, le=1)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+_DIRECTIONS = BinaryClassification.directions
+_AT_A_THRESHOLD = binary_metrics_at(0.5, np.array([0.0, 1.0]), np.array([0, 1]), None)
 
 
 @dataclass
@@ -59,6 +64,12 @@ class ThresholdTuner(Plugin):
     confidence: Annotated[float, Field(gt=0, lt=1, description="The level of the confidence interval.")] = 0.95
 
     phase = Phase.TUNE
+    # A tuned metric is better in the same direction as the plain one.
+    logs: ClassVar[Mapping[str, Literal["max", "min"] | None]] = {
+        **{f"{split}/tuned-{name}": _DIRECTIONS.get(name) for split in SPLITS for name in _AT_A_THRESHOLD},
+        **dict.fromkeys(("validation/threshold-low", "validation/threshold-high")),
+        **{f"{split}/threshold": None for split in SPLITS},
+    }
 
     def __post_init__(self) -> None:
         """Refuses costs that cannot tell thresholds apart."""
@@ -88,11 +99,6 @@ class ThresholdTuner(Plugin):
             )
         if self._given is None:
             self._given = run.threshold
-        # A tuned metric is better in the same direction as the plain one.
-        for measure in run.task_metrics:
-            for name, direction in measure.directions.items():
-                for split in ("validation", "test"):
-                    run.directions[f"{split}/tuned-{name}"] = direction
 
     def on_evaluate_end(self, run: Run) -> None:
         """Tunes, and logs the threshold with the metrics at it."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from trainer import Phase, Plugin, Run
+
+Mode = Literal["auto", "min", "max"]
 
 
 @dataclass
@@ -17,13 +20,18 @@ class TunePruning(Plugin):
     """
 
     phase = Phase.DECIDE
+    logs = ()
 
     def __post_init__(self) -> None:
         """Starts without a trial; the study sets it."""
         self.trial: Any = None
         self.monitor = ""
+        self.mode: Mode = "auto"
         self.pruned = False
         self._reported = 0
+
+    def watches(self) -> Mapping[str, Mode]:
+        return {} if self.trial is None else {self.monitor: self.mode}
 
     def on_evaluate_end(self, run: Run) -> None:
         """Reports the value once per epoch, and stops the run if the study prunes the trial."""

@@ -87,14 +87,19 @@ class Study:
         name = f"{self.options.name}-{trial.number:04d}"
         trial.set_user_attr("run", name)
         pruning = TunePruning()
-        pruning.trial, pruning.monitor = trial, self.options.monitor
+        pruning.trial, pruning.monitor, pruning.mode = trial, self.options.monitor, self.direction
         request = self.options.with_values(values)
         launch = prepare_run(dataclasses.replace(request, plugins=[*request.plugins, pruning], name=name))
         if QUIET not in self.options.request.plugins:
             launch.plugins = [plugin for plugin in launch.plugins if plugin.name != QUIET]
         # The first trial decides for all trials of this process.
         launch.choose_computing()
-        return launch.train(), pruning
+        try:
+            return launch.train(), pruning
+        except UsageError as error:
+            if error.where != f"plugin {pruning.name!r}":
+                raise
+            raise UsageError(error.what, where="--monitor", fix=error.fix) from error
 
     def finish(self, trial: Any, value: float | None, *, pruned: bool = False, error: str = "") -> None:
         """Tells the study how a trial ended: with its value, pruned, or failed."""
