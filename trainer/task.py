@@ -131,6 +131,10 @@ class Task:
         """The names of the input's columns, if it is a table; called after `splits`."""
         return ()
 
+    def feature_columns(self) -> Sequence[str]:
+        """The table's column of each of `feature_names`: the categories of a column share it. Empty: all differ."""
+        return ()
+
     def class_names(self) -> Sequence[str]:
         """The names of the classes, in the order of the net's outputs; called after `splits`."""
         return ()

@@ -197,6 +197,16 @@ class LogisticRegression(TableOptions, Task):
         schema = getattr(self, "_schema", None)
         return () if schema is None else schema.feature_names
 
+    def feature_columns(self) -> Sequence[str]:
+        """The column of each feature."""
+        schema = getattr(self, "_schema", None)
+        return () if schema is None else [column.name for column in schema.columns for _ in column.feature_names]
+
+    def class_names(self) -> Sequence[str]:
+        """The labels of the table."""
+        schema = getattr(self, "_schema", None)
+        return () if schema is None else (schema.labels.negative, schema.labels.positive)
+
     def describe(self) -> Sequence[str]:
         """What was read, and how the labels were understood."""
         return self._lines

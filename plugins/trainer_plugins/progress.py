@@ -13,6 +13,7 @@ from pydantic import Field
 
 from trainer import Phase, Plugin, Run
 from trainer.cli import safe
+from trainer.runs import metric_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 REFRESH_SECONDS = 0.1
 """The least time between two readings of the loss, which wait for the device."""
+COLUMNS = 80
+"""The longest line in a pipe or a file."""
+NOTEBOOK_COLUMNS = 120
+WIDE_COLUMNS = 76
+"""A terminal with fewer has short bars, without rate and time."""
 
 
 @dataclass
@@ -47,10 +53,12 @@ class Progress(Plugin):
         self._bars: Bars | None = None
         self._drawn = 0.0
         if self.bars != "off" and in_notebook():
+            self._text = LineText(run, NOTEBOOK_COLUMNS)
             self._notebook = NotebookBar(run)
             return
         # Rich supports notebooks too, but its bars there need ipywidgets.
         self._console: Console = Console(highlight=False, soft_wrap=True, force_jupyter=False)
+        self._text = LineText(run, self._console.width if self._console.is_terminal else COLUMNS)
         for line in run.task.describe():
             self._print(line)
         if self.bars == "on" or (self.bars == "auto" and self._console.is_terminal):
@@ -74,8 +82,7 @@ class Progress(Plugin):
     def on_epoch_end(self, run: Run) -> None:
         """Prints the epoch's line."""
         width = len(str(run.epochs))
-        values = _values(run.epoch_metrics, run.task.headline)
-        line = f"epoch {run.epoch:>{width}}/{run.epochs}  {values}"
+        line = self._text.line(f"epoch {run.epoch:>{width}}/{run.epochs}", run.epoch_metrics, run.task.headline)
         if self._notebook is not None:
             self._notebook.keep(run, line)
         elif self._bars is not None:
@@ -96,10 +103,10 @@ class Progress(Plugin):
     def on_test_end(self, run: Run) -> None:
         """Prints the test metrics, at the given and, if there is one, the tuned threshold."""
         names = [name.replace("validation/", "test/") for name in run.task.headline if name.startswith("validation/")]
-        lines = [f"test  {_values(run.metrics, names)}"]
+        lines = [self._text.line("test", run.metrics, names)]
         if "test/threshold" in run.metrics:
             tuned = [name.replace("test/", "test/tuned-") for name in names]
-            lines.append(f"tuned  {_values(run.metrics, ['test/threshold', *tuned])}")
+            lines.append(self._text.line("tuned", run.metrics, ["test/threshold", *tuned]))
         for line in lines:
             if self._notebook is not None:
                 self._notebook.keep(run, line)
@@ -113,13 +120,14 @@ class Progress(Plugin):
     def _start_bars(self, run: Run) -> None:
         from rich import progress
 
+        wide = self._console.width >= WIDE_COLUMNS
+        rest = (progress.TimeRemainingColumn(), _rate_column()) if wide else ()
         self._bars = progress.Progress(
             progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
+            progress.BarColumn(bar_width=40 if wide else 8),
             progress.MofNCompleteColumn(),
             progress.TextColumn("{task.fields[loss]}"),
-            progress.TimeRemainingColumn(),
-            _rate_column(),
+            *rest,
             console=self._console,
             transient=True,
         )
@@ -129,6 +137,45 @@ class Progress(Plugin):
             "batches", total=run.steps_per_epoch, completed=run.step_in_epoch, loss=""
         )
         self._bars.start()
+
+
+class LineText:
+    """The lines with metrics, in the longest of three forms that fits: by name, by split, and by a shortened split.
+
+    The form is chosen once per run, so that the lines stay aligned.
+    """
+
+    def __init__(self, run: Run, columns: int) -> None:
+        self._columns = columns
+        self._form = 0
+        names = run.task.headline
+        sample = dict.fromkeys(names, 0.1234)
+        prefix = f"epoch {run.epochs}/{run.epochs}"
+        while self._form < 2 and len(self._with_all(prefix, sample, names)) > columns:
+            self._form += 1
+
+    def line(self, prefix: str, metrics: Mapping[str, float], names: Sequence[str]) -> str:
+        """The prefix with the metrics of these names; those at the end that do not fit are left out."""
+        names = [name for name in names if name in metrics]
+        whole = self._with_all(prefix, metrics, names)
+        kept = len(names)
+        line = whole
+        while len(line) > self._columns and kept > 1:
+            kept -= 1
+            line = f"{self._with_all(prefix, metrics, names[:kept])}  …"
+        return line
+
+    def _with_all(self, prefix: str, metrics: Mapping[str, float], names: Sequence[str]) -> str:
+        parts, newest = [prefix], prefix
+        for name in names:
+            split, _, last = name.partition("/")
+            label = name
+            if self._form and last:
+                short = "val" if split == "validation" and self._form == 2 else split
+                label = last if split in (newest, "test") else f"{short} {last}"
+                newest = split
+            parts.append(f"{label} {metric_text(name, metrics[name], '.4f')}")
+        return "  ".join(parts)
 
 
 class NotebookBar:
@@ -180,10 +227,6 @@ def in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
     return shell is not None and getattr(shell, "kernel", None) is not None
-
-
-def _values(metrics: Mapping[str, float], names: Sequence[str]) -> str:
-    return "  ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
 
 
 def _rate_column() -> ProgressColumn:

@@ -1,15 +1,20 @@
 """trainer runs list, show, compare and remove."""
 
 import json
+import os
+import re
 import shutil
 import sys
 
 import pexpect
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from packages import in_process as trainer
 
 from trainer import fit
 from trainer.cli.app import run_app
+from trainer.cli.table import aligned, fitted
 
 QUIET = {"without": ["progress", "tensorboard", "report"], "train_rows": 60, "validation_rows": 40}
 
@@ -62,14 +67,17 @@ def change(folder, **values):
 def test_sorted_by_a_metric_the_best_comes_first(command, three, metric, best):
     code, out, err = command("runs", "list", "--sort", metric)
     assert (code, err) == (0, "")
-    values = [float(line.rpartition(" ")[2]) for line in out.splitlines()]
+    head, *lines = out.splitlines()
+    assert head.split() == ["run", "status", "epoch", "step", metric, "started", "(UTC)"]
+    # The reason in the status has spaces; the value comes before the date and the time.
+    values = [float(line.split()[-3]) for line in lines]
     assert values == sorted(values, reverse=best is max)
     assert values[0] == pytest.approx(best(figure(folder, metric) for folder in three.values()), rel=1e-4)
 
 
 def test_a_run_without_the_metric_comes_last_and_an_order_can_be_given(command, three):
     change(three["b"], metrics={"train/loss": None})
-    names = lambda *more: [line.split()[0][-1] for line in command("runs", "list", *more)[1].splitlines()]  # noqa: E731
+    names = lambda *more: [line.split()[0][-1] for line in command("runs", "list", *more)[1].splitlines()[1:]]  # noqa: E731
     assert names("--sort", "train/loss")[2] == "b"
     assert names("--sort", "train/loss", "--order", "max") == [*names("--sort", "train/loss")[1::-1], "b"]
     assert names("--sort", "started") == ["a", "b", "c"]
@@ -79,15 +87,40 @@ def test_a_run_without_the_metric_comes_last_and_an_order_can_be_given(command, 
 
 def test_filters_and_columns(command, three):
     assert [line.split()[0] for line in command("runs", "list", "--status", "finished")[1].splitlines()] == [
-        "logreg/a", "logreg/b",
+        "run", "logreg/a", "logreg/b",
     ]  # fmt: skip
     assert "none of the 3 runs in runs matches" in command("runs", "list", "--task", "other")[1]
     out = command("runs", "list", "--metric", "train/loss", "--metric", "nothing")[1]
-    assert all("train/loss 0." in line and line.endswith("nothing –") for line in out.splitlines())
+    assert "train/loss  nothing" in out.splitlines()[0]
+    assert all(re.search(r" 0\.\d+ +– +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$", line) for line in out.splitlines()[1:])
     entries = [json.loads(line) for line in command("runs", "list", "--json", "--sort", "train/loss")[1].splitlines()]
     losses = [entry["metrics"]["train/loss"] for entry in entries]
     assert losses == sorted(losses)
     assert all(entry["seconds"] > 0 for entry in entries)
+
+
+def test_a_terminal_gets_lines_that_fit_it(three, tmp_path):
+    change(three["b"], reason="because " * 30, metrics={"validation/true-negatives": 284315.0, "train/loss": 0.5})
+    arguments = ["-m", "trainer", "runs", "list", "--metric", "validation/true-negatives"]
+    env = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    child = pexpect.spawn(
+        sys.executable, arguments, dimensions=(24, 90), timeout=60, encoding="utf-8", cwd=tmp_path, env=env
+    )
+    child.expect(pexpect.EOF)
+    lines = child.before.splitlines()
+    assert len(lines) == 4
+    assert max(map(len, lines)) == 90
+    assert any("…  " in line and " 284315 " in line for line in lines)
+
+
+@given(
+    st.lists(st.tuples(*[st.text("ab ", max_size=30)] * 3), min_size=1, max_size=4),
+    st.integers(40, 90) | st.none(),
+)
+def test_a_table_fits_and_loses_nothing_that_has_room(rows, width):
+    lines = fitted(rows, width, cut=(1, 0, 2))
+    whole = aligned(rows)
+    assert lines == whole if width is None or max(map(len, whole)) <= width else max(map(len, lines)) <= width
 
 
 def test_a_metric_that_no_run_has_is_an_error_with_the_likely_one(command, three):

@@ -10,7 +10,7 @@ import tomli_w
 from pydantic import Field
 from tiny import Tiny
 
-from trainer import Defaults, Plugin, UsageError
+from trainer import Defaults, Plugin, UsageError, fit, on, resume
 from trainer.catalog import registry
 from trainer.cli.config import described
 from trainer.config.settings import tomllib
@@ -440,3 +440,19 @@ def test_several_files_are_laid_over_each_other_in_their_order(tmp_path):
     assert {key: shown[key] for key in ("epochs", "task", "plugins")} == {
         key: config[key] for key in ("epochs", "task", "plugins")
     }
+
+
+def test_a_configuration_says_which_plugins_only_python_can_make(tmp_path):
+    def look_on(run):
+        seen.append(run.epoch)
+
+    seen = []
+    values = {"without": ["progress", "tensorboard", "report"], "train_rows": 20, "runs_dir": tmp_path}
+    run = fit("logreg", epochs=1, plugins=[on.epoch_end(look_on)], **values)
+    config = run.folder / "config.toml"
+    with pytest.raises(UsageError, match=r"\[plugins.look-on\]: the plugin 'look-on' was given in Python"):
+        prepare_run(Request("logreg", config=config))
+    again = prepare_run(Request("logreg", config=config, plugins=[on.epoch_end(look_on)], runs_dir=None))
+    assert [plugin.name for plugin in again.plugins].count("look-on") == 1
+    resume(run.folder, epochs=2, plugins=[on.epoch_end(look_on)])
+    assert seen == [1, 2]

@@ -318,3 +318,29 @@ def test_a_net_whose_outputs_do_not_fit_the_labels_is_refused_before_training():
         fit(dense(1), train=(X, Y), loss=SCE)
     with pytest.raises(UsageError, match=r"the net does not accept one row of the data"):
         fit(gluon.nn.Dense(3, in_units=7), train=(X, Y), loss=SCE)
+
+
+def test_a_model_is_a_line_and_another_net_than_the_trained_one_is_named(tmp_path):
+    from trainer.mxnet import gluon
+
+    class Odd(gluon.Block):
+        def __init__(self, units=1):
+            super().__init__()
+            with self.name_scope():
+                self.dense = gluon.nn.Dense(units)
+
+        def forward(self, rows):
+            return self.dense(rows) if float(rows.sum().asscalar()) < 1e9 else rows
+
+    rows = np.random.default_rng(0).uniform(size=(20, 3)).astype(np.float32)
+    train = (rows, (rows[:, 0] > 0.5).astype(np.float32))
+    run = fit(
+        Odd(), train=train, loss="sigmoid-binary-cross-entropy", epochs=1, runs_dir=tmp_path, without=["progress"]
+    )
+    assert repr(load_model(run.folder, net=Odd())) == "<Model gluon-net: takes (rows, 3)>"
+    with pytest.raises(UsageError, match=r"^net=: the net is not the one that was trained: dense.bias has the shape"):
+        load_model(run.folder, net=Odd(5))
+    net = gluon.nn.Sequential()
+    net.add(gluon.nn.Dense(1))
+    with pytest.raises(UsageError, match=r"0.weight was not saved.*Give the net that the run trained"):
+        load_model(run.folder, net=net)

@@ -79,7 +79,7 @@ def test_a_direction_that_is_unknown_has_to_be_given():
 
 
 def test_a_monitor_that_is_never_logged_is_an_error_with_the_names():
-    with pytest.raises(UsageError, match=r"'validation/los' is not logged.*train/loss.*'validation/loss'"):
+    with pytest.raises(UsageError, match=r"'validation/los' is not logged. Did you mean 'validation/loss'"):
         engine(Tiny(), EarlyStopping(monitor="validation/los")).fit()
 
 

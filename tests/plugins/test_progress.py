@@ -1,13 +1,17 @@
 """What a person sees: plain lines in a pipe, bars on a terminal."""
 
+import os
 import re
 import sys
+from types import SimpleNamespace
 
 import pexpect
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny import Tiny, engine, plugin
 
-from trainer_plugins.progress import Progress
+from trainer_plugins.progress import LineText, Progress
 
 
 class Shown(Tiny):
@@ -25,9 +29,34 @@ def shown(capsys, *plugins, **settings):
 def test_a_pipe_gets_one_line_per_epoch_with_the_headline_metrics(capsys):
     first, *epochs = shown(capsys)
     assert first == "four rows [of what] it takes"
-    figure = r"\d+\.\d{4}"
-    pattern = rf"epoch (\d)/2  train/loss {figure}  validation/loss {figure}  validation/accuracy {figure}  "
-    assert [re.match(pattern + rf"validation/f1 {figure}$", line)[1] for line in epochs] == ["1", "2"]
+    value = r"\d+\.\d{4}"
+    pattern = rf"epoch (\d)/2  train loss {value}  validation loss {value}  accuracy {value}  f1 {value}"
+    assert [re.fullmatch(pattern, line)[1] for line in epochs] == ["1", "2"]
+    assert max(map(len, epochs)) <= 80
+
+
+NAMES = st.lists(
+    st.tuples(st.sampled_from(["train", "validation", "test"]), st.text("abc-", min_size=1, max_size=35)).map("/".join),
+    min_size=1,
+    max_size=9,
+    unique=True,
+)
+
+
+@given(NAMES, st.integers(1, 1000), st.floats() | st.integers(0, 10**9))
+def test_no_line_is_longer_than_the_screen_and_the_first_metric_is_always_there(names, epochs, value):
+    run = SimpleNamespace(epochs=epochs, task=SimpleNamespace(headline=names))
+    line = LineText(run, 80).line(f"epoch {epochs}/{epochs}", dict.fromkeys(names, value), names)
+    assert len(line) <= 80
+    assert names[0].partition("/")[2] in line
+
+
+def test_counts_are_whole_numbers(capsys):
+    class Counting(Tiny):
+        headline = ("train/loss", "validation/true-positives")
+
+    engine(Counting(validation_rows=20), Progress(), epochs=1).fit()
+    assert re.search(r"validation/true-positives \d+\n", capsys.readouterr().out)
 
 
 def test_metrics_that_an_epoch_does_not_have_are_left_out(capsys):
@@ -61,7 +90,8 @@ def test_bars_are_taken_away_when_the_run_fails(capsys):
     assert not progress._bars.live.is_started
 
 
-def test_a_terminal_gets_bars_with_rate_and_loss(tmp_path):
+@pytest.mark.parametrize("columns", [160, 40])
+def test_a_terminal_gets_bars_that_fit_it(tmp_path, columns):
     arguments = [
         "-m",
         "trainer",
@@ -74,10 +104,15 @@ def test_a_terminal_gets_bars_with_rate_and_loss(tmp_path):
         "--runs-dir",
         str(tmp_path),
     ]
-    child = pexpect.spawn(sys.executable, arguments, dimensions=(24, 160), timeout=120, encoding="utf-8")
+    env = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    child = pexpect.spawn(sys.executable, arguments, dimensions=(24, columns), timeout=120, encoding="utf-8", env=env)
     child.expect(pexpect.EOF)
     seen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", child.before)
-    assert re.search(r"batches [━╸╺ ]+ +\d+/3000 loss \d\.\d{4} \d:\d\d:\d\d \d+\.\d/s", seen)
-    assert re.search(r"epoch 2/2  train/loss \d", seen)
+    if columns == 160:
+        assert re.search(r"batches [━╸╺ ]+ +\d+/3000 loss \d\.\d{4} \d:\d\d:\d\d \d+\.\d/s", seen)
+        assert re.search(r"epoch 2/2  train/loss \d", seen)
+    else:
+        assert re.search(r"batches [━╸╺ ]+ +\d+/3000 loss \d\.\d{4}\s", seen)
+        assert re.search(r"epoch 2/2  train loss \d\.\d{4}  …", seen)
     child.close()
     assert child.exitstatus == 0

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from browser import chromium
+from hypothesis import given
+from hypothesis import strategies as st
 from nets import Given, dense, regression
 from packages import in_process as trainer
 from tiny import Tiny
 
 from trainer import Interrupted, Plugin, PluginError, fit, resume
 from trainer_plugins.report.document import read
-from trainer_plugins.report.page import page
+from trainer_plugins.report.metric_charts import metric_charts
+from trainer_plugins.report.page import around_their_mean, page
 from trainer_plugins.report.plugin import Report
 
 EVIL = "<script>alert('x')</script> \"&$1$ #010203"
@@ -159,6 +162,9 @@ def test_print_is_dark_on_white_whatever_the_scheme(opened):
     assert luminance(computed(tab, "body", "backgroundColor")) == 1
     assert contrast(computed(tab, "svg text", "fill"), "rgb(255, 255, 255)") > 15
     assert tab.pdf().startswith(b"%PDF")
+    for section in ("split-1", "weights-by-feature", "metrics"):
+        assert computed(tab, f"#{section}", "breakBefore") == "page"
+    assert computed(tab, "figure", "breakInside") == "avoid"
 
 
 def test_names_from_the_data_are_text_and_no_script_is_needed(opened, run):
@@ -199,6 +205,62 @@ def test_weights_plugins_decisions_and_configuration_are_told(run):
     for name in ("threshold-tuner", "checkpoint", "training has ended", "gluon-trainer 0.1.0", "mxnet"):
         assert name in text
     assert "learning-rate = 0.1" in text
+
+
+def test_the_cards_say_what_a_net_without_learning_reaches(opened, run):
+    tab, *_ = opened()
+    notes = {
+        card.inner_text().split()[0]: card.locator("small").all_inner_texts() for card in tab.locator(".tile").all()
+    }
+    share = read(run.folder).data["splits"]["validation"]["binary"]["positive_share"]
+    assert notes["validation/accuracy"] == [f"largest class alone: {max(share, 1 - share):.4g}"]
+    assert notes["validation/roc-auc"] == notes["test/roc-auc"] == ["chance: 0.5"]
+    assert notes["validation/average-precision"] == [f"chance: {share:.4g}"]
+    assert notes["train/loss"] == notes["validation/loss"] == []
+
+
+def test_classes_have_their_names_and_the_best_epoch_is_marked(opened, run):
+    tab, *_ = opened()
+    matrix = tab.locator("figure.confusion").first.inner_text()
+    assert all(f"{word} {name}" in matrix for word in ("actual", "predicted") for name in ("no", "yes"))
+    assert "rows of class yes" in tab.locator("figure#validation-scores").inner_text()
+    assert "A dot marks the best epoch." in tab.locator("figure#curve-0").inner_text()
+    losses = [entry["validation/loss"] for entry in run.history]
+    expected = f"{losses.index(min(losses)) + 1} of 4, by validation/loss ({min(losses):.5g})"
+    assert expected in tab.locator("#run").inner_text()
+
+
+def test_a_weighted_training_loss_is_named_so_in_a_chart_of_its_own(tmp_path):
+    run = tiny(tmp_path, task=Deciding(train_rows=8, validation_rows=6, weighted=True), epochs=2, batch_size=4)
+    charts = list(metric_charts(read(run.folder)))
+    assert [chart.title for chart in charts[:2]] == ["Loss", "Training loss, weighted"]
+    assert "train/loss (weighted)" in charts[1].svg
+    assert "train/loss" not in charts[0].svg
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(-100, 100)), min_size=1),
+    st.dictionaries(st.sampled_from("abc"), st.integers(-100, 100)),
+)
+def test_weights_around_their_mean_change_no_output_and_ignore_what_the_constant_could_hold(features, offsets):
+    columns, values = [column for column, _ in features], [float(value) for _, value in features]
+    grouped = {column for column in columns if columns.count(column) > 1}
+    centred, shift = around_their_mean(values, columns)
+    row = [columns.index(column) for column in dict.fromkeys(columns)]
+    assert sum(centred[at] for at in row) + shift == pytest.approx(sum(values[at] for at in row), abs=1e-6)
+    moved = [
+        value + (offsets.get(column, 0) if column in grouped else 0)
+        for value, column in zip(values, columns, strict=True)
+    ]
+    assert around_their_mean(moved, columns)[0] == pytest.approx(centred, abs=1e-6)
+
+
+def test_a_noise_column_stands_below_real_ones(tmp_path):
+    # All weights of a column of categories share a part that belongs to the constant.
+    found = {"names": ["n=x", "n=y", "age"], "values": [1.0, 1.1, 0.5], "columns": ["n", "n", "age"]}
+    values, shift = around_their_mean(found["values"], found["columns"])
+    assert values == pytest.approx([-0.05, 0.05, 0.5])
+    assert shift == pytest.approx(1.05)
 
 
 def test_it_keeps_curves_and_no_rows(tmp_path):

@@ -70,6 +70,11 @@ def installed(group: str) -> tuple[Installed, ...]:
     return tuple(sorted(found, key=lambda entry: (entry.name, entry.distribution)))
 
 
+def is_installed(group: str, name: str) -> bool:
+    """Whether a plugin or a task of this name can be made by name; `@label` does not count."""
+    return any(entry.name == name.partition("@")[0] for entry in installed(group))
+
+
 @cache
 def _named(distribution: metadata.Distribution | None) -> tuple[str, str]:
     """Name and version; a folder left behind by an uninstallation may have entry points and no metadata.

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from trainer.cli.table import aligned
+from trainer.runs.values import metric_text
 
 if TYPE_CHECKING:
     from trainer.model.evaluate import FileEvaluation
@@ -68,19 +69,11 @@ def as_lines(found: FileEvaluation) -> list[str]:
     for key in next(iter(found.metrics.values())):
         cells = []
         for name, values in found.metrics.items():
-            cell = _value(key, values[key])
+            cell = metric_text(key, values[key], ".4f")
             if found.intervals:
-                low, high = found.intervals[name][key]
-                cell = f"{cell} [{_value(key, low)}, {_value(key, high)}]"
+                ends = ", ".join(metric_text(key, end, ".4f") for end in found.intervals[name][key])
+                cell = f"{cell} [{ends}]"
             cells.append(cell)
         rows.append([key, *cells])
     tail = f"; {found.confidence:.0%} confidence intervals" if found.intervals else ""
     return [*aligned(rows), f"{found.rows} rows{tail}"]
-
-
-def _value(name: str, value: float) -> str:
-    """Four decimals; none for counts, and a dash for an undefined value."""
-    if math.isnan(value):
-        return "–"
-    is_count = name.endswith(("positives", "negatives")) and value == int(value)
-    return f"{value:.0f}" if is_count else f"{value:.4f}"

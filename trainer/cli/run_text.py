@@ -11,6 +11,7 @@ from trainer.cli.table import aligned
 from trainer.config.options import as_text
 from trainer.runs.comparison import Contents, plugins_in
 from trainer.runs.listing import RunEntry, direction_in
+from trainer.runs.values import metric_text
 
 
 def as_values(told: Contents) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def side_by_side(entries: Sequence[RunEntry], tables: Mapping[str, Mapping[str, 
         lines.append([title if rows else f"{title}: no difference", *("" for _ in entries)])
         for name, values in rows.items():
             best = _best(entries, name, values) if title == "metrics" else None
-            cells = [_cell(value) + (" *" if best is not None and value == best else "") for value in values]
+            cells = [_cell(value, name) + (" *" if best is not None and value == best else "") for value in values]
             lines.append([f"  {name}", *cells])
     yield from aligned(lines)
 
@@ -94,7 +95,7 @@ def _metrics(metrics: Mapping[str, float | None]) -> Iterator[str]:
     width = max(map(len, rows))
     yield f"{'metrics':<{width + 2}}  " + "  ".join(f"{split or 'value':>10}" for split in splits)
     for name, values in rows.items():
-        cells = [f"{_cell(values[split]) if split in values else '':>10}" for split in splits]
+        cells = [f"{_cell(values[split], name) if split in values else '':>10}" for split in splits]
         yield f"  {name:<{width}}  {'  '.join(cells)}".rstrip()
 
 
@@ -115,10 +116,10 @@ def _section(title: str, values: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {name} = {_cell(value)}"
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, name: str = "") -> str:
     if value is None:
         return "–"
-    return f"{value:.5g}" if isinstance(value, float) else as_text(value) or '""'
+    return metric_text(name, value) if isinstance(value, float) else as_text(value) or '""'
 
 
 def _files(folder: Path) -> list[tuple[Path, int]]:

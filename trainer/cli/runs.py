@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from trainer.cli.completion import metric_names, run_names, task_names
-from trainer.cli.table import aligned
 from trainer.runs.names import DEFAULT_RUNS
 from trainer.terminal import say
 
@@ -63,7 +62,7 @@ def list_(  # noqa: PLR0917  Typer passes them by name
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per run.")] = False,
 ) -> None:
-    """Lists every run with its status. Shows epoch and step too; the oldest run comes first.
+    """Lists every run with its status. The oldest run comes first; a loss is shown unless you choose other metrics.
 
     Example: trainer runs list --sort validation/loss --status finished
     """
@@ -83,8 +82,7 @@ def list_(  # noqa: PLR0917  Typer passes them by name
         for entry in chosen:
             say(json.dumps(_summary(entry), ensure_ascii=False))
         return
-    shown = dict.fromkeys([*([sort] if sort else []), *(metric or ())])
-    for line in aligned([[*_cells(entry), *(_value(entry, name) for name in shown)] for entry in chosen]):
+    for line in _table(chosen, list(dict.fromkeys([*([sort] if sort else []), *(metric or ())]))) if chosen else ():
         say(line)
     if not chosen:
         say(f"no runs in {runs_dir}" if not found else f"none of the {len(found)} runs in {runs_dir} matches")
@@ -192,20 +190,38 @@ def remove(
         say(f"removed {shown(folder)}")
 
 
+def _table(entries: list[RunEntry], chosen: list[str]) -> list[str]:
+    """One line per run below a header; on a terminal, no line is wider than it."""
+    import shutil
+    import sys
+
+    from trainer.cli.table import fitted
+
+    losses = [name for name in ("validation/loss", "train/loss") if any(name in entry.metrics for entry in entries)]
+    names = [name for name in chosen if name != "started"] or losses[:1]
+    rows = [["run", "status", "epoch", "step", *names, "started (UTC)"]]
+    rows += [[*_cells(entry), *(_value(entry, name) for name in names), _started(entry)] for entry in entries]
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return fitted(rows, width, cut=(1, len(rows[0]) - 1, 0))
+
+
 def _cells(entry: RunEntry) -> list[str]:
     told = _summary(entry)
     why = f" ({told['reason']})" if told["reason"] else ""
-    return [told["run"], f"{told['status']}{why}", f"epoch {told['epoch']}, step {told['step']}"]
+    return [told["run"], f"{told['status']}{why}", str(told["epoch"]), str(told["step"])]
+
+
+def _started(entry: RunEntry) -> str:
+    from datetime import datetime, timezone
+
+    started = entry.record.get("started")
+    return datetime.fromtimestamp(started, timezone.utc).strftime("%Y-%m-%d %H:%M:%S") if started else "–"
 
 
 def _value(entry: RunEntry, name: str) -> str:
-    from datetime import datetime, timezone
+    from trainer.runs.values import metric_text
 
-    if name == "started":
-        started = entry.record.get("started")
-        return datetime.fromtimestamp(started, timezone.utc).strftime("%Y-%m-%d %H:%M:%S") if started else "–"
-    value = entry.seconds if name == "seconds" else entry.metrics.get(name)
-    return f"{name} {'–' if value is None else f'{value:.5g}'}"
+    return metric_text(name, entry.seconds if name == "seconds" else entry.metrics.get(name))
 
 
 def _summary(entry: RunEntry) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer import cpu, devices
+from trainer.catalog import registry
 from trainer.config import options
 from trainer.config.settings import Settings
 from trainer.events import Plugin
-from trainer.launch.layers import SCHEMA, SECRETS, Merged
+from trainer.launch.layers import IN_PYTHON, SCHEMA, SECRETS, Merged
 from trainer.run import Run
 from trainer.runs import folder
 from trainer.runs.checkpoint import Checkpoint
@@ -50,7 +51,9 @@ class Launch:
 
     @staticmethod
     def _plugin(plugin: Plugin) -> dict[str, Any]:
-        common = {} if plugin.on_error == type(plugin).on_error else {"on-error": plugin.on_error}
+        known = registry.is_installed(registry.PLUGINS, plugin.name)
+        common: dict[str, Any] = {} if known else {IN_PYTHON: True}
+        common |= {} if plugin.on_error == type(plugin).on_error else {"on-error": plugin.on_error}
         return {**options.to_toml(plugin), **common}
 
     def choose_computing(self) -> None:

@@ -24,6 +24,8 @@ SCHEMA = 1
 """The version of the format of `config.toml`."""
 SECRETS = "secrets"
 """The key of `config.toml` that names the secret options of a run."""
+IN_PYTHON = "given-in-python"
+"""In the table of a plugin that only Python can make: a function, or an instance of a class that is not installed."""
 SETTINGS = frozenset(map(kebab, Settings.model_fields))
 """The keys at the top of a configuration, `optimizer` included."""
 

@@ -82,7 +82,12 @@ def prepare_run(request: Request) -> Launch:
     )
     settings = Settings.of(given.settings, given.optimizer)
     task = _with_options(request.task, name, cls, given.task)
-    plugins = [_create(plugin, chosen) for plugin, chosen in given.plugins.items()]
+    again = {instance.name for instance in instances}
+    plugins = [
+        _create(plugin, chosen)
+        for plugin, chosen in given.plugins.items()
+        if layers.IN_PYTHON not in chosen.options or plugin not in again
+    ]
     _check_secrets(given.secrets, task, plugins + instances)
     run_folder = None
     if request.runs_dir is not None:
@@ -160,6 +165,12 @@ def _with_options(task: str | Task | type[Task], name: str, cls: type[Task], giv
 
 def _create(name: str, chosen: layers.Chosen) -> Plugin:
     """A plugin with its options. Raises UsageError, naming the place that chose it if it cannot be found."""
+    if layers.IN_PYTHON in chosen.options:
+        raise UsageError(
+            f"the plugin {name!r} was given in Python, as a function or an instance, which no file can hold",
+            where=chosen.origin.section,
+            fix="Give it again to fit or resume, in plugins, or remove the table.",
+        )
     try:
         return registry.create_plugin(name, chosen.options, where=f"plugin {name!r}")
     except UsageError as error:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import UsageError, first_line
+from trainer.errors import UsageError, first_line, listed
 from trainer.model.interface import Encoded, ModelInterface
 from trainer.model.manifest import ABOUT, PARAMETERS, SYMBOL, About
+from trainer.nets.naming import NET
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,6 +39,14 @@ class Model:
         self._lock = Lock()
         self.net = _load_net(folder, about, task, context)
         """Takes the encoded inputs, each (rows, …), and returns the outputs, such as logits."""
+
+    def __repr__(self) -> str:
+        card = self.about.card
+        columns, classes = list(card.get("columns") or card.get("features") or ()), card.get("classes")
+        shapes = (f"({', '.join(map(str, ['rows', *entry.shape]))})" for entry in self.about.inputs)
+        takes = f"{len(columns)} columns ({listed(columns, 4)})" if columns else listed(shapes, 4)
+        gives = f"; classes {listed(map(str, classes), 6)}" if classes else ""
+        return f"<Model {self.about.task.name}: takes {takes}{gives}>"
 
     @property
     def threshold(self) -> float | None:
@@ -133,6 +142,27 @@ def _interface(folder: Path, about: About, task: Task) -> ModelInterface:
         raise UsageError(f"it is damaged: info: {error}", where=str(folder / ABOUT)) from error
 
 
+def _check_parameters(net: Any, folder: Path, about: About) -> None:
+    """Raises UsageError if the net has other parameters than those that were saved."""
+    from trainer.mxnet import mx
+
+    saved = mx.nd.load(str(folder / PARAMETERS))
+    own = net._collect_params_with_prefix()  # noqa: SLF001  the names under which Gluon saves them
+    differing = [f"{name} is missing" for name in saved if name not in own]
+    differing += [f"{name} was not saved" for name in own if name not in saved]
+    for name in saved.keys() & own.keys():
+        given, shape = own[name].shape, saved[name].shape
+        # A 0 is a size that the first rows decide.
+        if given is not None and (len(given) != len(shape) or any(n not in (0, m) for n, m in zip(given, shape))):  # noqa: B905
+            differing.append(f"{name} has the shape {tuple(given)} in place of {tuple(shape)}")
+    if differing:
+        raise UsageError(
+            f"the net is not the one that was trained: {listed(sorted(differing), 4)}",
+            where="net=" if about.task.name == NET else f"task {about.task.name!r}",
+            fix="Give the net that the run trained.",
+        )
+
+
 def _load_net(folder: Path, about: About, task: Task, context: Context) -> Any:
     """The net with its weights. Raises UsageError if the files do not match."""
     from trainer.mxnet import gluon, mx
@@ -148,6 +178,7 @@ def _load_net(folder: Path, about: About, task: Task, context: Context) -> Any:
             net.hybridize(static_alloc=True)
         else:
             net = task.net()
+            _check_parameters(net, folder, about)
             net.load_parameters(str(folder / PARAMETERS), ctx=context)
         samples = zip(shapes, about.inputs, strict=True)
         net(*[mx.nd.zeros(shape, ctx=context, dtype=entry.dtype) for shape, entry in samples])

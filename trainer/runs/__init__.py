@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         write_run,
     )
     from trainer.runs.listing import RunEntry, entry_of, is_alive
+    from trainer.runs.values import metric_text
 
 __all__ = [
     "CONFIG",
@@ -38,6 +39,7 @@ __all__ = [
     "flat",
     "folder_path",
     "is_alive",
+    "metric_text",
     "plugins_of",
     "record_of",
     "remove_checkpoint",
@@ -65,5 +67,6 @@ __getattr__, __dir__ = exports(
             "write_run",
         ),
         "trainer.runs.listing": ("RunEntry", "entry_of", "is_alive"),
+        "trainer.runs.values": ("metric_text",),
     },
 )

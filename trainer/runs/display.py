@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from trainer.errors import UsageError
+from trainer.runs.values import metric_text
 
 LAST_EPOCHS = 5
 """Rows of the table in a notebook."""
@@ -48,7 +49,7 @@ def frame_of(history: Sequence[dict[str, float]]) -> Any:
 def _facts(run: Any) -> list[str]:
     name = getattr(run.task, "net_name", "") or run.task.name or type(run.task).__name__
     said = [f"{name}: {run.status}", f"{run.epoch}/{run.epochs} epochs", f"{run.step} steps"]
-    said += [f"{key} {run.metrics[key]:.4g}" for key in run.task.headline if key in run.metrics]
+    said += [f"{key} {metric_text(key, run.metrics[key], '.4g')}" for key in run.task.headline if key in run.metrics]
     if run.folder is not None:
         relative = os.path.relpath(run.folder)
         said.append(str(run.folder) if relative.startswith("..") else relative)
@@ -58,4 +59,4 @@ def _facts(run: Any) -> list[str]:
 def _cell(entry: dict[str, float], name: str) -> str:
     if name == "epoch":
         return str(int(entry[name]))
-    return f"{entry[name]:.4f}" if name in entry else ""
+    return metric_text(name, entry[name], ".4f") if name in entry else ""

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.runs import metric_text
 from trainer_plugins.report.curves import BINS, POINTS, SCORE_BINS, BinaryCurves
 
 if TYPE_CHECKING:
@@ -20,21 +22,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def binary_charts(curves: BinaryCurves) -> dict[str, Figure]:
+def binary_charts(curves: BinaryCurves, names: Sequence[str]) -> dict[str, Figure]:
     """ROC, precision and recall, calibration, score histograms and the threshold curve, by name."""
     return {
         "roc": roc(curves),
         "precision-recall": precision_recall(curves),
-        "calibration": calibration(curves),
-        "scores": histogram(curves),
+        "calibration": calibration(curves, names),
+        "scores": histogram(curves, names),
         "threshold-curve": threshold_curve(curves),
     }
 
 
-def confusion_charts(curves: BinaryCurves) -> dict[str, Figure]:
+def confusion_charts(curves: BinaryCurves, names: Sequence[str]) -> dict[str, Figure]:
     """A confusion matrix for each threshold, by name."""
     return {
-        f"confusion-{name}": confusion(np.array(entry["counts"]), f"threshold {entry['threshold']:.4g} ({name})")
+        f"confusion-{name}": confusion(np.array(entry["counts"]), f"threshold {entry['threshold']:.4g} ({name})", names)
         for name, entry in curves.confusion.items()
     }
 
@@ -62,10 +64,10 @@ def precision_recall(curves: BinaryCurves) -> Figure:
     return figure
 
 
-def calibration(curves: BinaryCurves) -> Figure:
+def calibration(curves: BinaryCurves, names: Sequence[str] = ("0", "1")) -> Figure:
     """A reliability diagram: the share of class 1 against the mean predicted probability, in ten equal bins."""
     found = curves.calibration
-    figure, axes = _axes("mean predicted probability", "rows of class 1")
+    figure, axes = _axes("mean predicted probability", f"rows of class {_class(names, 1)}")
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
     axes.plot(found["mean"], found["rate"], marker="o", label="the net")
     centers = (np.arange(BINS) + 0.5) / BINS
@@ -74,13 +76,20 @@ def calibration(curves: BinaryCurves) -> Figure:
     return figure
 
 
-def histogram(curves: BinaryCurves) -> Figure:
+def histogram(curves: BinaryCurves, names: Sequence[str] = ("0", "1")) -> Figure:
     """The distribution of each class's scores; its bars add up to 1."""
     figure, axes = _axes("predicted probability", "share of the class", limits=False)
     edges = np.arange(SCORE_BINS) / SCORE_BINS
-    for name, counts in curves.scores.items():
+    for number, counts in curves.scores.items():
         shares = np.array(counts) / max(sum(counts), 1e-12)
-        axes.bar(edges, shares, width=1 / SCORE_BINS, align="edge", alpha=0.55, label=f"rows of class {name}")
+        axes.bar(
+            edges,
+            shares,
+            width=1 / SCORE_BINS,
+            align="edge",
+            alpha=0.55,
+            label=f"rows of class {_class(names, int(number))}",
+        )
     axes.set_xlim(-0.02, 1.02)
     axes.legend(loc="best")
     return figure
@@ -112,7 +121,9 @@ def confusion(counts: NDArray[Any], title: str = "", names: Sequence[str] = ()) 
         for row in range(classes):
             for column in range(classes):
                 color = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, f"{counts[row, column]:g}", ha="center", va="center", color=color)
+                axes.text(
+                    column, row, metric_text("", float(counts[row, column])), ha="center", va="center", color=color
+                )
     return figure
 
 
@@ -145,15 +156,19 @@ def pictures(images: NDArray[Any], predictions: NDArray[Any], labels: NDArray[An
     return figure
 
 
-def series(lines: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
-    """A run's metrics by epoch: a line of points (epoch, value) for each name."""
+def series(
+    lines: Mapping[str, Sequence[tuple[float, float]]], best: Sequence[tuple[float, float] | None] = ()
+) -> Figure:
+    """A run's metrics by epoch: a line of points (epoch, value) for each name, with a dot at its `best` point."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _axes("epoch", "", limits=False)
-    for name, points in lines.items():
+    for (name, points), top in zip_longest(lines.items(), best):
         kept = points if len(points) <= POINTS else [points[at] for at in _spread(len(points))]
         marker = "o" if len(kept) == 1 else ""
-        axes.plot([epoch for epoch, _ in kept], [value for _, value in kept], label=_plain_text(name), marker=marker)
+        (line,) = axes.plot(*zip(*kept, strict=True), label=_plain_text(name), marker=marker)
+        if top is not None:
+            axes.plot(*top, color=line.get_color(), marker="o", label="_best")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     # Below the axes: many lines leave no room between them.
     figure.legend(loc="outside lower center", ncols=2)
@@ -193,6 +208,10 @@ def _axes(x: str, y: str, *, limits: bool = True, height: float = 4) -> tuple[Fi
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)
     return figure, axes
+
+
+def _class(names: Sequence[str], number: int) -> str:
+    return _plain_text(_shortened(names[number] if names else str(number), 16))
 
 
 def _spread(length: int) -> list[int]:

@@ -120,7 +120,7 @@ def of_newest(run: Run) -> dict[str, Any]:
     rows = binary_rows(run)
     if rows is not None:
         curves = binary_curves(*rows, named_thresholds(run))
-        return {} if curves is None else {"binary": asdict(curves)}
+        return {} if curves is None else {"binary": asdict(curves), "names": list(run.task.class_names())}
     evaluation = run.evaluation
     if evaluation is None or evaluation.predictions.ndim != 2 or evaluation.predictions.shape[1] < 2:
         return {}

@@ -15,7 +15,7 @@ from trainer.runs import CONFIG, PLUGINS, entry_of, plugins_of, record_of
 if TYPE_CHECKING:
     from trainer import Run
 
-SCHEMA = 1
+SCHEMA = 2
 DATA = "report.json"
 HTML = "report.html"
 LOG = "metrics.jsonl"

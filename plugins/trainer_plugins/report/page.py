@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from trainer.runs import metric_text
+from trainer_plugins.report.cards import cards
+from trainer_plugins.report.chart import Chart, chart
 from trainer_plugins.report.curves import BinaryCurves
 from trainer_plugins.report.document import Document, finite
+from trainer_plugins.report.metric_charts import best_epoch, metric_charts, shown_name
 
-if TYPE_CHECKING:
-    from markupsafe import Markup
-    from matplotlib.figure import Figure
-
-MAX_LINES = 8
-"""The most lines in one chart."""
-MAX_CHARTS = 8
-"""The most charts of metrics by epoch; the table shows every metric."""
 MAX_WEIGHTS = 40
 
 TITLES = {
     "roc": ("ROC curve", "Recall against the false-positive rate, over all thresholds."),
     "precision-recall": ("Precision and recall", "Precision against recall, over all thresholds."),
-    "calibration": ("Calibration", "The share of class 1 against the mean predicted probability."),
+    "calibration": ("Calibration", "The share of class {positive} against the mean predicted probability."),
     "scores": ("Scores", "The distribution of the predicted probabilities of each class."),
     "threshold-curve": ("Thresholds", "Precision, recall and F1 against the decision threshold."),
 }
-
-
-@dataclass(frozen=True)
-class Chart:
-    """One chart of the page."""
-
-    name: str
-    title: str
-    caption: str
-    svg: Markup
 
 
 @dataclass(frozen=True)
@@ -62,10 +48,10 @@ def page(document: Document) -> str:
     from trainer_plugins.report.svg import style
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": _number, "when": _when, "duration": _duration}
+    environment.filters |= {"number": _number, "metric": _metric, "when": _when, "duration": _duration}
     here = resources.files(__package__)
     with style():
-        curves = list(_metric_charts(document))
+        curves = list(metric_charts(document))
         splits = [_split(name, each) for name, each in document.data.get("splits", {}).items()]
         weights = _weights(document)
     return environment.from_string(here.joinpath("report.html.jinja").read_text(encoding="utf-8")).render(
@@ -74,72 +60,16 @@ def page(document: Document) -> str:
         document=document,
         record=document.record,
         about=[str(line) for line in document.data.get("about", [])],
-        tiles=_tiles(document),
+        cards=cards(document),
         facts=list(_facts(document)),
         curves=curves,
         splits=splits,
         weights=weights,
         restored=[each for each in document.record.get("decisions") or [] if each.get("action") == "restore"],
-        metrics=_metrics_table(document.record.get("metrics") or {}),
+        metrics=_metrics_table(document),
         plugins=list(_plugin_rows(document)),
         written=time.time(),
     )
-
-
-# ---- curves of the run ----------------------------------------------------------------------------------------------
-
-
-def _metric_charts(document: Document) -> Iterator[Chart]:
-    """The loss first; then metrics between 0 and 1, grouped; then every other metric in a chart of its own."""
-    from trainer_plugins.report.charts import series
-
-    directions = document.record.get("directions") or {}
-    groups: dict[tuple[int, str, str], dict[str, list[tuple[float, float]]]] = {}
-    for name, points in _lines(document).items():
-        groups.setdefault(_group(name, points, directions), {})[name] = points
-    parts = [
-        (title, remark, members[first : first + MAX_LINES])
-        for (_, title, remark), lines in sorted(groups.items())
-        for members in [list(lines.items())]
-        for first in range(0, len(members), MAX_LINES)
-    ]
-    for number, (title, remark, members) in enumerate(parts[:MAX_CHARTS]):
-        lines = {_short(name, title): points for name, points in members}
-        yield _chart(f"curve-{number}", title, f"By epoch{remark}.", series(lines), ", ".join(lines))
-
-
-def _lines(document: Document) -> dict[str, list[tuple[float, float]]]:
-    """The points (epoch, value) of every logged metric except counts."""
-    lines: dict[str, list[tuple[float, float]]] = {}
-    for entry in document.history:
-        for name, value in entry.items():
-            if name not in ("epoch", "step") and finite([value]) and finite([entry.get("epoch")]):
-                lines.setdefault(name, []).append((float(entry["epoch"]), float(value)))
-    return {name: points for name, points in lines.items() if not _is_count(points)}
-
-
-def _is_count(points: list[tuple[float, float]]) -> bool:
-    """Whether all values are whole numbers and at least one is above 1, like those of a confusion matrix."""
-    return all(value.is_integer() for _, value in points) and any(value > 1 for _, value in points)
-
-
-def _group(name: str, points: list[tuple[float, float]], directions: Mapping[str, str]) -> tuple[int, str, str]:
-    """The chart that a line belongs to: its position, its title and a remark."""
-    split, slash, last = name.rpartition("/")
-    if last in ("loss", "batch-loss"):
-        return 0, "Loss", ""
-    if slash and name in directions and all(0 <= value <= 1 for _, value in points):
-        better = "higher" if directions[name] == "max" else "lower"
-        if last.startswith("tuned-"):
-            return 2, f"{split.capitalize()}, tuned", f", at the tuned threshold; {better} is better"
-        return 1, f"{split.capitalize()}, {better} is better", ""
-    return 3, name, ""
-
-
-def _short(name: str, title: str) -> str:
-    """A line's name, without the split if the title has it."""
-    split, _, last = name.rpartition("/")
-    return last if title.startswith(f"{split.capitalize()},") else name
 
 
 # ---- evaluations ----------------------------------------------------------------------------------------------------
@@ -153,11 +83,12 @@ def _split(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
         from trainer_plugins.report.charts import binary_charts
 
         curves = BinaryCurves(**found["binary"])
-        for kind, figure in binary_charts(curves).items():
+        classes = found.get("names") or ["0", "1"]
+        for kind, figure in binary_charts(curves, classes).items():
             title, caption = TITLES[kind]
-            charts.append(_chart(f"{name}-{kind}", title, caption, figure))
+            charts.append(chart(f"{name}-{kind}", title, caption.replace("{positive}", classes[1]), figure))
         matrices = [
-            Matrix(f"Confusion matrix at the {kind} threshold, {each['threshold']:.4g}", ["0", "1"], each["counts"])
+            Matrix(f"Confusion matrix at the {kind} threshold, {each['threshold']:.4g}", classes, each["counts"])
             for kind, each in curves.confusion.items()
         ]
     elif "classes" in found:
@@ -179,34 +110,34 @@ def _weights(document: Document) -> dict[str, Any] | None:
         return None
     from trainer_plugins.report.charts import weights
 
-    pairs = sorted(zip(found["names"], found["values"], strict=True), key=lambda pair: -abs(pair[1]))
+    values, shift = around_their_mean(found["values"], found["columns"])
+    pairs = sorted(zip(found["names"], values, strict=True), key=lambda pair: -abs(pair[1]))
     shown = pairs[:MAX_WEIGHTS]
     figure = weights([name for name, _ in shown], [value for _, value in shown])
     return {
-        "chart": _chart("weights", "Weights by feature", "The largest first.", figure),
+        "chart": chart("weights", "Weights by feature", "The largest first.", figure),
         "pairs": pairs,
         "shown": len(shown),
-        "bias": found.get("bias"),
+        "bias": found["bias"] if found.get("bias") is None and not shift else (found["bias"] or 0.0) + shift,
+        "grouped": len(set(found["columns"])) < len(found["columns"]),
         "standardized": bool(found.get("standardized")),
     }
 
 
-def _chart(name: str, title: str, caption: str, figure: Figure, shown: str = "") -> Chart:
-    from trainer_plugins.report.svg import svg
+def around_their_mean(values: Sequence[float], columns: Sequence[str]) -> tuple[list[float], float]:
+    """The weights with those of each column of categories around their mean, and the sum of these means.
 
-    label = f"{title}. {caption}" + (f" Lines: {shown}." if shown else "")
-    return Chart(name, title, caption, svg(figure, name, label))
+    Every row has one category of each column, so adding the same number to all of a column's weights and taking it off
+    the constant changes no output. Around their mean, the weights of a column that means nothing are near 0.
+    """
+    own: dict[str, list[float]] = {}
+    for value, column in zip(values, columns, strict=True):
+        own.setdefault(column, []).append(value)
+    means = {column: sum(each) / len(each) if len(each) > 1 else 0.0 for column, each in own.items()}
+    return [value - means[column] for value, column in zip(values, columns, strict=True)], sum(means.values())
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
-
-
-def _tiles(document: Document) -> list[tuple[str, Any]]:
-    """The task's headline metrics, and the test split's metrics of the same names."""
-    metrics = document.record.get("metrics") or {}
-    names = [str(name) for name in document.data.get("headline", ("train/loss", "validation/loss"))]
-    names += [name.replace("validation/", "test/", 1) for name in names if name.startswith("validation/")]
-    return [(name, metrics[name]) for name in names if name in metrics]
 
 
 def _facts(document: Document) -> Iterator[tuple[str, str]]:
@@ -225,6 +156,8 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
         yield "step", f"{record['step_kind']}{why}"
     if record.get("threshold") is not None:
         yield "threshold", _number(record["threshold"])
+    if best_epoch(document):
+        yield "best epoch", best_epoch(document)
     for package, version in (record.get("versions") or {}).items():
         yield str(package), str(version)
 
@@ -237,12 +170,14 @@ def _seconds(record: Mapping[str, Any]) -> float:
     return times[1] - times[0] if len(times) == 2 else 0.0
 
 
-def _metrics_table(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def _metrics_table(document: Document) -> dict[str, Any]:
     """The final metrics: one row per name, one column per split; the column without a name is for those without one."""
+    metrics = document.record.get("metrics") or {}
     rows: dict[str, dict[str, Any]] = {}
     splits: dict[str, None] = {}
     for name, value in metrics.items():
         split, _, last = name.rpartition("/")
+        last = last if split != "train" else shown_name(name, document).removeprefix("train/")
         rows.setdefault(last, {})[split] = value
         splits[split] = None
     return {"splits": list(splits), "rows": rows}
@@ -272,10 +207,12 @@ def _plugin_rows(document: Document) -> Iterator[dict[str, Any]]:
 
 def _number(value: Any) -> str:
     """A number to five digits; a dash for anything that is not a finite number."""
-    if not finite([value]):
-        return "–"
-    value = float(value)
-    return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.5g}"
+    return _metric(value, "")
+
+
+def _metric(value: Any, name: str) -> str:
+    """A metric's value; counts are whole numbers."""
+    return metric_text(name, value) if finite([value]) else "–"
 
 
 def _when(seconds: Any) -> str:

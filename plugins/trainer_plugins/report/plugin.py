@@ -71,6 +71,7 @@ class Report(Plugin):
             "about": [str(line) for line in run.task.describe()],
             "splits": self._splits,
             "weights": _linear_weights(run),
+            "weighted": run.train.weighted,
             "headline": list(run.task.headline),
             # The log has the metrics of each epoch; without it they are kept here.
             "history": [] if (run.folder / LOG).is_file() else _finite(run.history),
@@ -112,6 +113,7 @@ def _linear_weights(run: Run) -> dict[str, Any] | None:
     bias = float(kinds["bias"].ravel()[0]) if "bias" in kinds else None
     return {
         "names": names,
+        "columns": list(run.task.feature_columns()) or names,
         "values": [float(value) for value in kinds["weight"].ravel()],
         "bias": bias if bias is None or np.isfinite(bias) else None,
         "standardized": bool(getattr(run.task, "standardize", False)),

@@ -205,7 +205,7 @@ def _charts(run: Run) -> Iterator[tuple[str, Figure]]:
 
     if "binary" in found:
         curves = BinaryCurves(**found["binary"])
-        drawn = charts.binary_charts(curves) | charts.confusion_charts(curves)
+        drawn = charts.binary_charts(curves, found["names"]) | charts.confusion_charts(curves, found["names"])
         yield from ((f"validation/{name}", figure) for name, figure in drawn.items())
     else:
         yield "validation/confusion", charts.confusion(np.array(found["classes"]), names=found["names"])

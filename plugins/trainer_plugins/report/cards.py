@@ -1,0 +1,56 @@
+"""The cards at the top of the page: the main metrics, with what they would be without any learning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainer_plugins.report.document import Document
+from trainer_plugins.report.metric_charts import shown_name
+
+RANKING = ("roc-auc", "average-precision")
+"""Shown for two classes even if the task's headline does not name them: they do not depend on the threshold."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A metric's final value, and a note on what to compare it with."""
+
+    name: str
+    value: Any
+    note: str
+
+
+def cards(document: Document) -> list[Card]:
+    """The task's headline metrics, for two classes also the ranking's, and those of the test split."""
+    metrics = document.record.get("metrics") or {}
+    splits = document.data.get("splits") or {}
+    names = [str(name) for name in document.data.get("headline", ("train/loss", "validation/loss"))]
+    if "binary" in splits.get("validation", {}):
+        names += [f"validation/{name}" for name in RANKING]
+    names += [name.replace("validation/", "test/", 1) for name in names if name.startswith("validation/")]
+    return [
+        Card(shown_name(name, document), metrics[name], base_rate(name, splits))
+        for name in dict.fromkeys(names)
+        if name in metrics
+    ]
+
+
+def base_rate(name: str, splits: Mapping[str, Any]) -> str:
+    """What a metric is for a net that has learned nothing but the classes' shares; empty if that is not known."""
+    split, _, last = name.partition("/")
+    found = splits.get(split) or {}
+    if "binary" in found:
+        positive = float(found["binary"]["positive_share"])
+        largest = max(positive, 1 - positive)
+    elif "classes" in found:
+        rows = [sum(row) for row in found["classes"]]
+        positive, largest = 0.0, max(rows) / sum(rows) if sum(rows) else 0.0
+    else:
+        return ""
+    if last == "accuracy":
+        return f"largest class alone: {largest:.4g}"
+    if "binary" not in found:
+        return ""
+    return {"roc-auc": "chance: 0.5", "average-precision": f"chance: {positive:.4g}"}.get(last, "")
