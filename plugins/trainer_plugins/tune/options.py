@@ -10,6 +10,7 @@ from typing import Literal
 
 from trainer import UsageError
 from trainer.config import full_name
+from trainer.errors import did_you_mean
 from trainer.launch import Launch, Request, prepare_run
 from trainer.runs import folder_path
 from trainer_plugins.tune.search import Dimension
@@ -66,12 +67,17 @@ class StudyOptions:
         from trainer.metrics import as_metric, direction_of
 
         name = self.monitor
-        found = direction_of(name, [as_metric(metric) for metric in base.task.metrics()])
+        metrics = [as_metric(metric) for metric in base.task.metrics()]
+        found = direction_of(name, metrics)
         if found is None:
+            known = ["loss", *(each for metric in metrics for each in metric.directions)]
+            hint = did_you_mean(name, [f"{split}/{each}" for split in ("train", "validation") for each in known])
             raise UsageError(
                 f"it is not known whether a larger or a smaller {name!r} is better",
                 where="--monitor",
-                fix="Add --direction max, or --direction min.",
+                fix=f"{hint} Otherwise add --direction max, or --direction min."
+                if hint
+                else "Add --direction max, or --direction min.",
             )
         return found
 
