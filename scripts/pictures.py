@@ -132,7 +132,7 @@ def pictures(browser: str, folder: Path, images: Path) -> None:
             page.locator("#split-2").evaluate("element => element.scrollIntoView()")
             page.screenshot(path=images / "report.png")
             page.goto(
-                f"{address[0]}?darkMode=false&smoothing=0&tagFilter=%5Evalidation%2F(loss%7Caccuracy%7Cf1%7Croc-auc)%24#timeseries"
+                f"{address[0]}?darkMode=false&smoothing=0&tagFilter=%5E(loss%2Fvalidation%7Cvalidation%2F(accuracy%7Cf1%7Croc-auc))%24#timeseries"
             )
             page.wait_for_selector("scalar-card svg", timeout=60_000)
             page.get_by_role("button", name="close").first.click()

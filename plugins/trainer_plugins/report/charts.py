@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def binary_charts(curves: BinaryCurves, names: Sequence[str]) -> dict[str, Figure]:
+def binary_charts(curves: BinaryCurves, names: Sequence[str] = ()) -> dict[str, Figure]:
     """ROC, precision and recall, calibration, score histograms and the threshold curve, by name."""
     return {
         "roc": roc(curves),
@@ -33,7 +33,7 @@ def binary_charts(curves: BinaryCurves, names: Sequence[str]) -> dict[str, Figur
     }
 
 
-def confusion_charts(curves: BinaryCurves, names: Sequence[str]) -> dict[str, Figure]:
+def confusion_charts(curves: BinaryCurves, names: Sequence[str] = ()) -> dict[str, Figure]:
     """A confusion matrix for each threshold, by name."""
     return {
         f"confusion-{name}": confusion(np.array(entry["counts"]), f"threshold {entry['threshold']:.4g} ({name})", names)
@@ -64,7 +64,7 @@ def precision_recall(curves: BinaryCurves) -> Figure:
     return figure
 
 
-def calibration(curves: BinaryCurves, names: Sequence[str] = ("0", "1")) -> Figure:
+def calibration(curves: BinaryCurves, names: Sequence[str] = ()) -> Figure:
     """A reliability diagram: the share of class 1 against the mean predicted probability, in ten equal bins."""
     found = curves.calibration
     figure, axes = _axes("mean predicted probability", f"rows of class {_class(names, 1)}")
@@ -76,7 +76,7 @@ def calibration(curves: BinaryCurves, names: Sequence[str] = ("0", "1")) -> Figu
     return figure
 
 
-def histogram(curves: BinaryCurves, names: Sequence[str] = ("0", "1")) -> Figure:
+def histogram(curves: BinaryCurves, names: Sequence[str] = ()) -> Figure:
     """The distribution of each class's scores; its bars add up to 1."""
     figure, axes = _axes("predicted probability", "share of the class", limits=False)
     edges = np.arange(SCORE_BINS) / SCORE_BINS
