@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,10 +59,11 @@ def prepare_net(net: Any, request: Request) -> Launch:
     if request.name is not None and request.runs_dir is None:
         raise UsageError("name= needs a folder for runs", where="fit", fix="Add runs_dir='runs'.")
     named = {registry.name_of(each) if isinstance(each, Plugin) else each for each in request.plugins}
-    if any("plugins" in read_config(path) for path in request.configs):
+    configured = {key for path in request.configs for key in read_config(path)}
+    if "plugins" in configured:
         names = []
     names = [each for each in names if each not in named and each not in left_out and not registry.block_of(each)]
-    _make_room(values, {} if request.config is None else read_config(request.config))
+    _make_room(values, configured)
     options = {kebab(key): value for key, value in values.items()}
     return prepare_run(replace(request, task=task, options=options, plugins=[*names, *request.plugins]))
 
@@ -116,10 +117,10 @@ def _check_batch_size(task: NetTask, values: Mapping[str, Any]) -> None:
         )
 
 
-def _make_room(values: dict[str, Any], config: Mapping[str, Any]) -> None:
+def _make_room(values: dict[str, Any], configured: Collection[str]) -> None:
     """As many epochs as a number of steps can take, unless epochs are given too."""
     steps = values.get("steps")
-    if isinstance(steps, int) and values.get("epochs") is None and "epochs" not in config:
+    if isinstance(steps, int) and values.get("epochs") is None and "epochs" not in configured:
         values["epochs"] = max(steps, NetTask.defaults.epochs)
 
 
