@@ -85,7 +85,7 @@ class Engine:
             check_names(self.run, plugins, self._evaluator)
 
     def _restore(self, resume_from: Checkpoint) -> None:
-        saved = resume_from.read()
+        saved = resume_from.read(lambda described: state.check(self.run, self.state, described))
         if self.processes.is_first:
             _compare_versions(saved["made_by"], self.run)
         state.restore(self.run, self.state, saved)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -41,6 +42,13 @@ def message_of(error: BaseException) -> str:
     """The error's message, of MXNet's errors without the traceback of its C++ code that precedes it."""
     message = str(error).strip()
     return message.splitlines()[-1] if message.startswith("Traceback") else message
+
+
+def last_line(error: BaseException) -> str:
+    """The reason in one of MXNet's messages: its last line that is not a frame or a source file, without the latter."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not re.match(r"\[bt\]|File |Traceback|Stack trace", line)]
+    return re.sub(r"^.*?Error: |^.*\.(?:cc|h|cu):\d+: ", "", lines[-1]) if lines else type(error).__name__
 
 
 def type_of(value: object) -> str:

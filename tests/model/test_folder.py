@@ -293,7 +293,7 @@ def test_a_file_that_was_changed_is_refused(copied, name):
         ({"info": {"table": None, "weight_mean": -1}}, "it is damaged: info: weight_mean"),
         ({"task": {"name": "nonsense", "options": {}}}, "there is no task 'nonsense'. Install the task's package"),
         ({"task": {"name": "logreg", "options": {"hidden": "x"}}}, "task: hidden"),
-        ({"inputs": [{"name": "other", "shape": [8], "dtype": "float32"}]}, "symbol and parameters cannot be used"),
+        ({"inputs": [{"name": "other", "shape": [8], "dtype": "float32"}]}, "there are no values for .data."),
     ],
 )
 def test_a_description_that_cannot_be_right_is_refused(copied, values, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,12 @@ def _starting(names: set[str], incomplete: str) -> list[str]:
 
 def metric_names(ctx: Any, incomplete: str) -> list[str]:
     """Every metric that a run in the runs folder has logged."""
-    import json
+    from trainer.reading import Unreadable, read_json
 
-    names = set()
-    for record in Path(ctx.params.get("runs_dir") or DEFAULT_RUNS).glob(f"*/*/{RUN}"):
-        try:
-            names |= set(json.loads(record.read_text(encoding="utf-8"))["metrics"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+    names: set[str] = set()
+    for path in Path(ctx.params.get("runs_dir") or DEFAULT_RUNS).glob(f"*/*/{RUN}"):
+        with suppress(Unreadable, FileNotFoundError):
+            record = read_json(path)
+            metrics = record.get("metrics") if isinstance(record, dict) else None
+            names |= set(metrics if isinstance(metrics, dict) else ())
     return _starting(names, incomplete)

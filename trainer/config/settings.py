@@ -13,7 +13,8 @@ from pydantic_core import ErrorDetails
 
 from trainer.config.given import Given
 from trainer.devices import FORMS, parse
-from trainer.errors import UsageError, choose_from, did_you_mean
+from trainer.errors import UsageError, choose_from, did_you_mean, first_line
+from trainer.reading import is_deep
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -242,7 +243,10 @@ def _misfit(complaint: ErrorDetails) -> str:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises UsageError for a file that is missing or is not TOML."""
+    """The tables of a TOML file.
+
+    Raises UsageError for a file that is missing, that is not TOML, or that has a value in place of a table.
+    """
     try:
         config: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -251,6 +255,15 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UsageError("there is no such file", where=str(path), fix=fix) from None
     except OSError as error:
         raise UsageError(f"it cannot be read: {error.strerror}", where=str(path)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"it is not TOML: {error}", where=str(path)) from error
+    except (ValueError, RecursionError) as error:
+        # Also for bytes that are not UTF-8, numbers of thousands of digits, and tables within tables within tables.
+        raise UsageError(f"it is not TOML: {first_line(error)}", where=str(path)) from error
+    if is_deep(config):
+        raise UsageError("it is nested too deep", where=str(path))
+    tables = {name: config.get(name, {}) for name in ("task", "optimizer", "plugins")}
+    if isinstance(tables["plugins"], dict):
+        tables |= {f"plugins.{name}": given for name, given in tables["plugins"].items()}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise UsageError(f"{name!r} is not a table", where=str(path), fix=f"Write it as [{name}].")
     return config

@@ -194,12 +194,6 @@ def _check_keys(config: Mapping[str, Any], where: str) -> None:
             raise UsageError(f"there is no key {key!r}", where=where, fix=_fix(key, known))
     if config.get("schema", SCHEMA) != SCHEMA:
         raise UsageError("it was written by a newer version of this program", where=where, fix="Update gluon-trainer.")
-    tables = {name: config.get(name, {}) for name in ("task", "optimizer", "plugins")}
-    if isinstance(tables["plugins"], dict):
-        tables |= {f"plugins.{name}": given for name, given in tables["plugins"].items()}
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise UsageError(f"{name!r} is not a table", where=where, fix=f"Write it as [{name}].")
 
 
 # ---- laying them over each other ------------------------------------------------------------------------------------

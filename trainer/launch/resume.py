@@ -106,7 +106,7 @@ def _chosen(path: Path, name: str | None) -> Checkpoint | Literal["from the star
             inexact = inexact or each.folder.name
             continue
         try:
-            each.read()
+            each.check()
         except CheckpointError as error:
             log.warning("skipped: %s", error)
             continue

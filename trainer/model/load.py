@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from trainer.config import options
 from trainer.errors import UsageError
 from trainer.model import manifest
 from trainer.model.model import Model
+from trainer.model.operators import check_allowed
 from trainer.nets.naming import NET
 from trainer.runs.find import find_run, read_record
 from trainer.runs.folder import RUN
@@ -25,27 +27,44 @@ if TYPE_CHECKING:
 log = logging.getLogger("trainer")
 
 
-def load_model(path: str | Path, *, device: str = "cpu", task: Task | None = None, net: Any = None) -> Model:
+def load_model(
+    path: str | Path,
+    *,
+    device: str = "cpu",
+    task: Task | None = None,
+    net: Any = None,
+    allow_operators: Collection[str] = (),
+) -> Model:
     """Loads the model from a run's folder, or from a model folder that was copied elsewhere.
 
     `device` is `cpu`, `gpu` or `gpu:1`. If you passed `fit` a task instance that is not installed as an entry point,
     pass it here as `task` again; pass a bare net that could not be saved with its symbol as `net`. Loading runs the
-    installed task's code only, never code from the folder.
+    installed task's code only, never code from the folder. The net's operators that call an address or a function, or
+    read a file, are therefore refused; if you trust the folder, `allow_operators` lets them in by name (`["Custom"]`).
 
     Raises UsageError for a run without a model, and for a folder that is damaged, of a newer version, or not a model.
     """
-    return load_from(find_model(path), device=device, task=task, net=net)
+    return load_from(find_model(path), device=device, task=task, net=net, allow_operators=allow_operators)
 
 
-def load_from(folder: Path, *, device: str = "cpu", task: Task | None = None, net: Any = None) -> Model:
+def load_from(
+    folder: Path,
+    *,
+    device: str = "cpu",
+    task: Task | None = None,
+    net: Any = None,
+    allow_operators: Collection[str] = (),
+) -> Model:
     """The model in a model folder. Raises UsageError like `load_model`."""
+    if allow_operators:
+        check_allowed(allow_operators)
     about = manifest.read(folder)
     built = _task(folder, about) if task is None else task
     if net is not None:
         if about.task.name != NET:
             raise UsageError(f"the model is of the task {about.task.name!r}", where="net=", fix="Leave it out.")
         built.block = net  # type: ignore[attr-defined]
-    return Model(folder, about, built, _context(device))
+    return Model(folder, about, built, _context(device), allow_operators)
 
 
 def _context(device: str) -> Context:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from trainer.atomic import digest
-from trainer.errors import UsageError
+from trainer.errors import UsageError, listed
+from trainer.reading import Unreadable, checked, read_json
 
 SCHEMA = 1
 FOLDER = "model"
@@ -18,6 +18,8 @@ SYMBOL = "model-symbol.json"
 PARAMETERS = "model-0000.params"
 """The names that MXNet's loaders expect for the prefix `model` and epoch 0."""
 
+Number = Annotated[float, Field(strict=False, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -30,15 +32,15 @@ class _Part(BaseModel):
 class FileEntry(_Part):
     """A file of the folder."""
 
-    bytes: Annotated[int, Field(ge=0)]
+    bytes: Count
     sha256: Sha256
 
 
 class InputEntry(_Part):
     """An input of the net; `shape` is one row's, without the row axis."""
 
-    name: Annotated[str, Field(min_length=1)]
-    shape: list[Annotated[int, Field(ge=0)]]
+    name: Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
+    shape: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=31)]
     dtype: Literal["float32", "float64", "float16", "int8", "uint8", "int32", "int64"]
 
 
@@ -52,8 +54,8 @@ class TaskEntry(_Part):
 class Thresholds(_Part):
     """The given decision threshold, and the tuned one that replaces it, if any."""
 
-    given: Annotated[float, Field(strict=False)]
-    tuned: Annotated[float, Field(strict=False)] | None = None
+    given: Number
+    tuned: Number | None = None
 
 
 class About(_Part):
@@ -62,22 +64,22 @@ class About(_Part):
     schema_: Annotated[int, Field(alias="schema")]
     task: TaskEntry
     inputs: Annotated[list[InputEntry], Field(min_length=1)]
-    outputs: Annotated[int, Field(ge=1)]
+    outputs: Annotated[int, Field(ge=1, lt=2**31)]
     """How many arrays the net returns."""
     symbol: bool
     """Whether there is a symbol; without one the task's code has to build the net."""
     symbol_why: str = ""
     """Why there is no symbol."""
-    batch_size: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1, lt=2**31)]
     """Rows per batch."""
     threshold: Thresholds | None = None
     info: dict[str, Any]
     """What the task's `model_info` returned."""
-    metrics: dict[str, Annotated[float, Field(strict=False)] | None]
+    metrics: dict[str, Number | None]
     card: dict[str, Any]
     seed: int
-    epoch: int
-    step: int
+    epoch: Count
+    step: Count
     versions: dict[str, str]
     files: dict[str, FileEntry]
 
@@ -91,24 +93,21 @@ def read(folder: Path) -> About:
     """Checks a model folder, including checksums. Raises UsageError if it is damaged or of another version."""
     where = str(folder / ABOUT)
     try:
-        value = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        value = read_json(folder / ABOUT)
+        version = value.get("schema") if isinstance(value, dict) else None
+        if isinstance(version, int) and version > SCHEMA:
+            raise UsageError(
+                "it was written by a newer version of this program", where=where, fix="Update gluon-trainer."
+            )
+        if version != SCHEMA or isinstance(version, bool):
+            raise UsageError("it does not describe a model", where=where)
+        about = checked(About, value)
     except FileNotFoundError:
         raise UsageError(f"{folder} is not a model folder: it has no {ABOUT}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"it cannot be read: {error}", where=where) from error
-    version = value.get("schema") if isinstance(value, dict) else None
-    if isinstance(version, int) and version > SCHEMA:
-        raise UsageError("it was written by a newer version of this program", where=where, fix="Update gluon-trainer.")
-    if version != SCHEMA:
-        raise UsageError("it does not describe a model", where=where)
-    try:
-        about = About.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UsageError(f"it is damaged: {place}: {first['msg']}", where=where) from error
+    except Unreadable as error:
+        raise UsageError(f"it is damaged: {error}", where=where) from error
     if set(about.files) != set(about.names):
-        raise UsageError(f"it is damaged: its files are {sorted(about.files)}", where=where)
+        raise UsageError(f"it is damaged: its files are {listed(sorted(about.files), 5)}", where=where)
     # Names come from this module, never from the file, which must not point outside the folder.
     for name in about.names:
         _check(folder / name, about.files[name])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import UsageError, first_line, listed
+from trainer.model.graph import read_symbol
 from trainer.model.interface import Encoded, ModelInterface
 from trainer.model.manifest import ABOUT, PARAMETERS, SYMBOL, About
+from trainer.model.parameters import Header, check_parameters, differences, read_headers, without_kinds
 from trainer.nets.naming import NET
 
 if TYPE_CHECKING:
@@ -30,14 +32,14 @@ class Model:
     may use it; they take turns on the device.
     """
 
-    def __init__(self, folder: Path, about: About, task: Task, context: Context) -> None:
+    def __init__(self, folder: Path, about: About, task: Task, context: Context, allowed: Collection[str] = ()) -> None:
         self.folder = folder
         self.about = about
         self.task = task
         self.interface: ModelInterface = _interface(folder, about, task)
         self._context = context
         self._lock = Lock()
-        self.net = _load_net(folder, about, task, context)
+        self.net = _load_net(folder, about, task, context, allowed)
         """Takes the encoded inputs, each (rows, …), and returns the outputs, such as logits."""
 
     def __repr__(self) -> str:
@@ -142,19 +144,10 @@ def _interface(folder: Path, about: About, task: Task) -> ModelInterface:
         raise UsageError(f"it is damaged: info: {error}", where=str(folder / ABOUT)) from error
 
 
-def _check_parameters(net: Any, folder: Path, about: About) -> None:
+def _check_net(net: Any, headers: Mapping[str, Header], about: About) -> None:
     """Raises UsageError if the net has other parameters than those that were saved."""
-    from trainer.mxnet import mx
-
-    saved = mx.nd.load(str(folder / PARAMETERS))
     own = net._collect_params_with_prefix()  # noqa: SLF001  the names under which Gluon saves them
-    differing = [f"{name} is missing" for name in saved if name not in own]
-    differing += [f"{name} was not saved" for name in own if name not in saved]
-    for name in saved.keys() & own.keys():
-        given, shape = own[name].shape, saved[name].shape
-        # A 0 is a size that the first rows decide.
-        if given is not None and (len(given) != len(shape) or any(n not in (0, m) for n, m in zip(given, shape))):  # noqa: B905
-            differing.append(f"{name} has the shape {tuple(given)} in place of {tuple(shape)}")
+    differing = differences(headers, {name: each.shape for name, each in own.items()})
     if differing:
         raise UsageError(
             f"the net is not the one that was trained: {listed(sorted(differing), 4)}",
@@ -163,25 +156,32 @@ def _check_parameters(net: Any, folder: Path, about: About) -> None:
         )
 
 
-def _load_net(folder: Path, about: About, task: Task, context: Context) -> Any:
-    """The net with its weights. Raises UsageError if the files do not match."""
+def _load_net(folder: Path, about: About, task: Task, context: Context, allowed: Collection[str]) -> Any:
+    """The net with its weights. Raises UsageError if the files do not match, before they take memory."""
     from trainer.mxnet import gluon, mx
 
     names = [entry.name for entry in about.inputs]
     shapes = [(1, *entry.shape) for entry in about.inputs]
+    headers = without_kinds(read_headers(folder / PARAMETERS))
     try:
         if about.symbol:
+            known = {name: header.shape for name, header in headers.items()} | dict(zip(names, shapes, strict=True))
+            symbol = read_symbol(folder / SYMBOL, known, allowed)
+            wanted = dict.fromkeys(set(symbol.list_inputs()) - set(names))
+            check_parameters(folder / PARAMETERS, headers, wanted)
             with warnings.catch_warnings():
                 # It warns that the inputs' types are unknown; they follow from the parameters.
                 warnings.simplefilter("ignore")
-                net = gluon.SymbolBlock.imports(str(folder / SYMBOL), names, str(folder / PARAMETERS), ctx=context)
+                net = gluon.SymbolBlock(symbol, [mx.sym.var(name) for name in names])
+                net.collect_params().load(str(folder / PARAMETERS), ctx=context, cast_dtype=True, dtype_source="saved")
             net.hybridize(static_alloc=True)
         else:
             net = task.net()
-            _check_parameters(net, folder, about)
+            _check_net(net, headers, about)
             net.load_parameters(str(folder / PARAMETERS), ctx=context)
         samples = zip(shapes, about.inputs, strict=True)
         net(*[mx.nd.zeros(shape, ctx=context, dtype=entry.dtype) for shape, entry in samples])
+        mx.nd.waitall()
     except UsageError:
         raise
     except Exception as error:

@@ -6,16 +6,21 @@ import hashlib
 import math
 import os
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import TrainerError
+from trainer.errors import TrainerError, first_line
+from trainer.reading import Unreadable, check_memory
+
+_SPECIAL = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+Read = TypeVar("Read")
 
 
 def split(value: Any, path: str, arrays: dict[str, NDArray[Any]]) -> Any:
@@ -67,17 +72,111 @@ def _split_mapping(value: Mapping[Any, Any], path: str, arrays: dict[str, NDArra
     return {key: split(part, f"{path}/{key}" if path else key, arrays) for key, part in value.items()}
 
 
-def joined(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+def names_in(value: Any) -> set[str]:
+    """The names of the arrays that a split value refers to. Raises Unreadable for a reference that is not a name."""
+    if isinstance(value, dict):
+        if set(value) == {"$array"}:
+            if not isinstance(value["$array"], str):
+                raise Unreadable("an array's name is not a string")
+            return {value["$array"]}
+        return set().union(*map(names_in, value.values()))
+    return set().union(*map(names_in, value)) if isinstance(value, list) else set()
+
+
+def joined(value: Any, arrays: Mapping[str, Any]) -> Any:
     """The value that `split` was given."""
     if isinstance(value, dict):
         if set(value) == {"$array"}:
             return arrays[value["$array"]]
         if set(value) == {"$float"}:
-            return float(value["$float"])
+            return _SPECIAL[value["$float"]]
         return {key: joined(part, arrays) for key, part in value.items()}
     if isinstance(value, list):
         return [joined(part, arrays) for part in value]
     return value
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An array that was not read yet."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class StoredArrays:
+    """The arrays of an archive, whose sizes are known before any of them is read.
+
+    Archives come from other machines, and zipfile and numpy raise whatever they come across: each failure becomes
+    Unreadable, with a reason.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.described = self._reading(self._headers)
+
+    def load(self) -> dict[str, NDArray[Any]]:
+        """All arrays by name. Raises Unreadable, also if memory is short."""
+        check_memory(sum(each.nbytes for each in self.described.values()), "its arrays")
+        return self._reading(self._arrays)
+
+    def _reading(self, read: Callable[[zipfile.ZipFile], Read]) -> Read:
+        try:
+            with zipfile.ZipFile(self._path) as archive:
+                return read(archive)
+        except Unreadable:
+            raise
+        except Exception as error:
+            raise Unreadable(f"{self._path.name} cannot be read: {first_line(error)}") from error
+
+    def _headers(self, archive: zipfile.ZipFile) -> dict[str, Stored]:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > self._path.stat().st_size:
+            raise Unreadable(f"{self._path.name} has members that are larger than itself")
+        found: dict[str, Stored] = {}
+        for member in members:
+            name = member.filename.removesuffix(".npy")
+            if name in found or name == member.filename or member.compress_type != zipfile.ZIP_STORED:
+                raise Unreadable(
+                    f"{self._path.name} has the member {member.filename[:200]!r}, which is not an array of its own"
+                )
+            with archive.open(member) as file:
+                found[name] = stored = _header(file)
+                if file.tell() + stored.nbytes != member.file_size:
+                    raise Unreadable(f"the array {name[:200]!r} does not have the size that it says")
+        return found
+
+    def _arrays(self, archive: zipfile.ZipFile) -> dict[str, NDArray[Any]]:
+        found = {}
+        for name in self.described:
+            with archive.open(f"{name}.npy") as file:
+                # allow_pickle=False: an array of objects is refused, not loaded.
+                found[name] = np.lib.format.read_array(file, allow_pickle=False)  # type: ignore[no-untyped-call]
+        return found
+
+
+def _header(file: IO[bytes]) -> Stored:
+    """An array's shape and type, as numpy writes them before the values."""
+    version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+    if version not in ((1, 0), (2, 0)):
+        raise Unreadable(f"an array is of version {version} of numpy's format")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)  # type: ignore[no-untyped-call]
+    if dtype.hasobject:
+        raise Unreadable("an array holds Python objects, which only pickle could load")
+    if any(isinstance(length, bool) or not 0 <= length < 2**63 for length in shape):
+        raise Unreadable(f"an array has the shape {shape}")
+    return Stored(tuple(shape), dtype)
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
 
 
 class _Hashing:

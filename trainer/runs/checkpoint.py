@@ -13,18 +13,19 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from trainer.atomic import digest, hidden_name, new_folder, write_atomic, write_json
-from trainer.errors import TrainerError
+from trainer.errors import TrainerError, listed
+from trainer.reading import DEEPEST, Unreadable, checked, is_deep, read_json
 from trainer.runs import archive
+from trainer.runs.schemas import Manifest, State
 
 SCHEMA = 2
 """Since version 2 two built-in plugins name parts of their state differently."""
@@ -76,23 +77,52 @@ class Checkpoint:
         """Whether it was written after the end of an epoch, so that its metrics belong to its weights."""
         return "-epoch-" in self.folder.name
 
-    def read(self) -> dict[str, Any]:
-        """The state, with its arrays, after checking every byte. Raises CheckpointError."""
+    def check(self) -> None:
+        """Checks every byte and every field, without reading the arrays into memory. Raises CheckpointError."""
+        self._opened()
+
+    def read(self, before: Callable[[Mapping[str, Any]], None] | None = None) -> dict[str, Any]:
+        """The state, with its arrays, after checking every byte and every field. Raises CheckpointError.
+
+        `before` gets the state with a `Stored` in place of each array: it can refuse the state before memory is taken.
+        """
+        plain, arrays = self._opened()
+        try:
+            if before is not None:
+                before(archive.joined(plain, arrays.described))
+            state: dict[str, Any] = archive.joined(plain, arrays.load())
+        except Unreadable as error:
+            raise CheckpointError(f"{self.folder}: {error}") from error
+        return state
+
+    def _opened(self) -> tuple[Any, archive.StoredArrays]:
+        """The content of the two files, checked; the arrays are not read yet."""
         try:
             for name, about in self.manifest["files"].items():
                 if digest(self.folder / name) != about["sha256"]:
-                    raise CheckpointError(f"{self.folder}: {name} is damaged: its checksum differs")
-            # allow_pickle=False: an array of objects is refused, not loaded.
-            with np.load(self.folder / ARRAYS, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-                raise ValueError(f"{ARRAYS} holds something that is not an array")
-            state = archive.joined(json.loads((self.folder / STATE).read_text(encoding="utf-8")), arrays)
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-            raise CheckpointError(f"{self.folder} cannot be read: {error}") from error
-        if not isinstance(state, dict):
-            raise CheckpointError(f"{self.folder}: {STATE} does not hold a state")
-        return state
+                    raise Unreadable(f"{name} is damaged: its checksum differs")
+            plain = read_json(self.folder / STATE)
+            arrays = archive.StoredArrays(self.folder / ARRAYS)
+            named = archive.names_in(plain)
+            if named != arrays.described.keys():
+                others = sorted(named ^ arrays.described.keys())
+                raise Unreadable(f"{ARRAYS} and {STATE} do not hold the same arrays: {listed(others, 3)}")
+            self._check(archive.joined(plain, arrays.described))
+        except Unreadable as error:
+            raise CheckpointError(f"{self.folder}: {error}") from error
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{self.folder}: {STATE} is damaged: {error}") from error
+        except OSError as error:
+            raise CheckpointError(f"{self.folder} cannot be read: {error.strerror or error}") from error
+        return plain, arrays
+
+    def _check(self, state: Any) -> None:
+        try:
+            checked(State, state)
+        except Unreadable as error:
+            raise Unreadable(f"{STATE} is damaged: {error}") from error
+        if (state["run"]["step"], state["run"]["epoch"]) != (self.step, self.manifest["epoch"]):
+            raise Unreadable(f"{STATE} is of another step than {MANIFEST}")
 
 
 def write(run_folder: Path, name: str, state: Mapping[str, Any], about: Mapping[str, Any]) -> Checkpoint:
@@ -105,6 +135,8 @@ def write(run_folder: Path, name: str, state: Mapping[str, Any], about: Mapping[
     assert NAME.fullmatch(name)  # noqa: S101
     arrays: dict[str, NDArray[Any]] = {}
     plain = archive.split(state, "", arrays)
+    if is_deep(plain):
+        raise TrainerError(f"the state is nested more than {DEEPEST} levels deep; a plugin's state_dict may be flatter")
     folder = run_folder / FOLDER / name
     try:
         folder.parent.mkdir(exist_ok=True)
@@ -187,24 +219,21 @@ def _children(folder: Path) -> list[Path]:
 def _opened(folder: Path) -> Checkpoint:
     """The checkpoint in a folder. Raises CheckpointError."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        value = read_json(folder / MANIFEST)
+        version = value.get("schema") if isinstance(value, dict) else None
+        if isinstance(version, int) and not isinstance(version, bool) and version != SCHEMA:
+            newer = "a newer" if version > SCHEMA else "another"
+            raise CheckpointError(f"{folder} was written by {newer} version of this program")
+        manifest = checked(Manifest, value)
+        # The names are constants, never taken from the manifest, which must not lead to another file.
+        if version != SCHEMA or set(manifest.files) != {ARRAYS, STATE}:
+            raise Unreadable("it is not a checkpoint's")
     except FileNotFoundError:
         raise CheckpointError(f"{folder} is not complete: it has no {MANIFEST}") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}: {MANIFEST} cannot be read: {error}") from error
-    try:
-        if manifest["schema"] != SCHEMA:
-            newer = "a newer" if manifest["schema"] > SCHEMA else "another"
-            raise CheckpointError(f"{folder} was written by {newer} version of this program")
-        # The names are constants, never taken from the manifest, which must not lead to another file.
-        expected = {name: int(manifest["files"][name]["bytes"]) for name in (ARRAYS, STATE)}
-        well_formed = set(manifest["files"]) == set(expected) and isinstance(manifest["metrics"], dict)
-        if not well_formed or int(manifest["step"]) < 0:
-            raise ValueError
-    except (KeyError, TypeError, ValueError, AttributeError):
-        raise CheckpointError(f"{folder}: {MANIFEST} is damaged") from None
-    for name, size in expected.items():
+    except Unreadable as error:
+        raise CheckpointError(f"{folder}: {MANIFEST} is damaged: {error}") from error
+    for name, size in ((name, entry.bytes) for name, entry in manifest.files.items()):
         found = (folder / name).stat().st_size if (folder / name).is_file() else None
         if found != size:
             raise CheckpointError(f"{folder}: {name} is damaged: it has {found or 'no'} bytes instead of {size}")
-    return Checkpoint(folder, manifest)
+    return Checkpoint(folder, value)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from trainer.config.settings import read_config
+from trainer.reading import Unreadable, checked, read_json
 from trainer.runs import folder
 from trainer.runs.listing import RunEntry
+from trainer.runs.schemas import PluginEntry
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,15 @@ def compare(tables: Sequence[Mapping[str, Any]], *, equal_too: bool = False) -> 
 def plugins_in(path: Path) -> list[dict[str, Any]]:
     """The entries of a run's `plugins.json`; empty if it cannot be read."""
     try:
-        found = json.loads((path / folder.PLUGINS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(path / folder.PLUGINS)
+        return [_checked_plugin(each) for each in found] if isinstance(found, list) else []
+    except (FileNotFoundError, Unreadable):
         return []
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _checked_plugin(entry: Any) -> dict[str, Any]:
+    checked(PluginEntry, entry)
+    return cast("dict[str, Any]", entry)
 
 
 def _plugin_versions(entry: RunEntry) -> dict[str, str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from trainer.errors import UsageError, did_you_mean, listed
+from trainer.reading import Unreadable, checked, read_json
 from trainer.runs.folder import CONFIG, RUN
+from trainer.runs.schemas import RUN_SCHEMA, RunRecord
 
 
 def find_run(run: str | Path, runs_dir: Path) -> Path:
@@ -39,9 +40,24 @@ def find_run(run: str | Path, runs_dir: Path) -> Path:
 def read_record(path: Path) -> Mapping[str, Any]:
     """What `run.json` says. Raises UsageError if it cannot be read."""
     try:
-        record = json.loads((path / RUN).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"it cannot be read: {error}", where=str(path / RUN)) from error
-    if not isinstance(record, dict):
-        raise UsageError("it does not hold the record of a run", where=str(path / RUN))
-    return record
+        return record_in(path)
+    except Unreadable as error:
+        raise UsageError(str(error), where=str(path / RUN)) from error
+
+
+def record_in(path: Path) -> Mapping[str, Any]:
+    """What `run.json` says, after checking every field that this program uses. Raises Unreadable."""
+    try:
+        record = read_json(path / RUN)
+    except FileNotFoundError:
+        raise Unreadable("there is no such file") from None
+    version = record.get("schema") if isinstance(record, dict) else None
+    if isinstance(version, int) and version > RUN_SCHEMA:
+        raise Unreadable("it was written by a newer version of this program")
+    if version != RUN_SCHEMA or isinstance(version, bool):
+        raise Unreadable("it does not hold the record of a run")
+    try:
+        checked(RunRecord, record)
+    except Unreadable as error:
+        raise Unreadable(f"it is damaged: {error}") from error
+    return cast("Mapping[str, Any]", record)

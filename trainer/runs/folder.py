@@ -28,6 +28,7 @@ from trainer.catalog import registry
 from trainer.config import options
 from trainer.errors import TrainerError, UsageError, listed
 from trainer.runs import checkpoint, names
+from trainer.runs.schemas import RUN_SCHEMA
 
 if TYPE_CHECKING:
     from trainer.run import Run
@@ -200,7 +201,7 @@ def write_run(folder: Path, run: Run) -> None:
 def record_of(run: Run) -> dict[str, Any]:
     """The run as JSON values: what `run.json` holds."""
     return {
-        "schema": 1,
+        "schema": RUN_SCHEMA,
         "task": run.task.name,
         "status": run.status,
         "reason": run.reason,

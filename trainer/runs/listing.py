@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import socket
@@ -14,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.atomic import hidden_name
 from trainer.errors import UsageError, choose_from
+from trainer.reading import Unreadable
 from trainer.runs import checkpoint, folder
+from trainer.runs.find import record_in
 from trainer.runs.folder import RUN
 
 if TYPE_CHECKING:
@@ -79,10 +80,8 @@ def entries(runs_dir: Path) -> Iterator[RunEntry]:
 def entry_of(path: Path) -> RunEntry:
     """The run in a folder; one whose record cannot be read has the status `unreadable`."""
     try:
-        record = json.loads((path / RUN).read_text(encoding="utf-8"))
-        if not isinstance(record, dict):
-            raise ValueError(f"{RUN} holds no record")
-    except (OSError, ValueError) as error:
+        record = record_in(path)
+    except Unreadable as error:
         record = {"status": "unreadable", "reason": str(error)}
     return RunEntry(path, record)
 

@@ -62,15 +62,11 @@ def capture(run: Run, state: EngineState) -> dict[str, Any]:
 
 
 def restore(run: Run, state: EngineState, saved: Mapping[str, Any]) -> None:
-    """Puts a captured state into a run that was rebuilt from the same configuration.
+    """Puts a captured state, after `check`, into a run that was rebuilt from the same configuration.
 
-    Raises UsageError if the data, the net or the optimizer are not those of the state, PluginError for a plugin that
-    cannot restore its own.
+    Raises PluginError for a plugin that cannot restore its own state.
     """
     parameters, optimizer = state.step.parameters, saved["optimizer"]
-    if "changes" in optimizer:
-        parameters.repeat(optimizer["changes"])
-    _check(run, parameters, saved)
     for name in COUNTED:
         setattr(run, name, saved["run"][name])
     run.resumed = True
@@ -207,7 +203,13 @@ def _fill(held: Any, saved: Any) -> None:
 # ---- checks ---------------------------------------------------------------------------------------------------------
 
 
-def _check(run: Run, parameters: Parameters, state: Mapping[str, Any]) -> None:
+def check(run: Run, engine_state: EngineState, state: Mapping[str, Any]) -> None:
+    """Raises UsageError if the data, the net or the optimizer are not those of the state.
+
+    Only shapes of arrays are looked at, so they need not have been read yet. Changes of the parameters' settings are
+    made again, since the groups of the optimizer's states depend on them.
+    """
+    parameters = engine_state.step.parameters
     if state["rows"] != run.train.rows:
         raise UsageError(
             f"there are {run.train.rows} training rows, but the checkpoint was written with {state['rows']}",
@@ -223,6 +225,7 @@ def _check(run: Run, parameters: Parameters, state: Mapping[str, Any]) -> None:
             where="the checkpoint",
             fix="Give the run the options and the code that it was started with.",
         )
+    _repeat_changes(parameters, state["optimizer"].get("changes", {}))
     groups = [list(group.names) for group in parameters.groups]
     name = type(run.optimizer).__name__.lower()
     if (state["optimizer"]["name"], state["optimizer"]["groups"]) != (name, groups):
@@ -233,6 +236,78 @@ def _check(run: Run, parameters: Parameters, state: Mapping[str, Any]) -> None:
             where="the checkpoint",
             fix="Give the run the options that it was started with.",
         )
+
+    _check_optimizer(run, parameters, state["optimizer"])
+    _check_position(run, state["run"])
+    sums, contexts = state["loss"]["sums"], state["loss"]["contexts"]
+    if len(sums) != len(contexts) or any(len(held.shape) != 1 or held.dtype.kind != "f" for held in sums):
+        raise _damaged("the sums of the loss are not one array of numbers for each context")
+    if any({"epoch", "step"} - entry.keys() for entry in state["run"]["history"]):
+        raise _damaged("an entry of the history is of no epoch")
+
+
+def _repeat_changes(parameters: Parameters, changes: Mapping[str, Any]) -> None:
+    """Makes the changes of settings again that the saved run had made since it was built."""
+    settings = changes.get("settings", {})
+    known = {*settings, *changes.get("late", ())} <= parameters.named.keys()
+    whole = all(len(each) == 3 and each[0] in ("null", "write", "add") for each in settings.values())
+    if not known or not whole or any(not 0 <= index < len(parameters.groups) for index in changes.get("split", ())):
+        raise _damaged("its changes of parameters are not of this net")
+    parameters.repeat(changes)
+
+
+def _check_optimizer(run: Run, parameters: Parameters, saved: Mapping[str, Any]) -> None:
+    """The states have the shapes of this optimizer's, and its attributes are among those that it accumulates."""
+    known = {name: value for name, value in vars(run.optimizer).items() if name not in CONFIGURED}
+    for name, value in saved["attributes"].items():
+        if name not in known or not _is_alike(value, known[name]):
+            raise _damaged(f"the optimizer has no attribute {name!r} of that kind")
+    if not _has_form(parameters.states, saved["states"]):
+        raise _damaged("the optimizer's states do not have the shapes of the net's parameters")
+
+
+def _check_position(run: Run, saved: Mapping[str, Any]) -> None:
+    """The position is one that the data have, and the generator was seeded within the steps before it."""
+    within, at = saved["step_in_epoch"], saved["seeded_at"]
+    if within > min(saved["step"], run.train.batches_per_epoch) or (saved["within_epoch"] and not saved["epoch"]):
+        raise _damaged(f"it is at step {within} of an epoch with {run.train.batches_per_epoch}")
+    if saved["within_epoch"] and at is not None and not 0 <= saved["step"] - at < within:
+        raise _damaged(f"random numbers were seeded at step {at}, which is not in the epoch of step {saved['step']}")
+
+
+def _is_alike(saved: Any, own: Any) -> bool:
+    if isinstance(own, dict):
+        # Its keys are numbers of parameters, and its values numbers and arrays.
+        return (
+            isinstance(saved, dict) and all(key.isdecimal() and len(key) < 10 for key in saved) and _plain_form(saved)
+        )
+    return _is_number(saved) and isinstance(saved, bool) == isinstance(own, bool)
+
+
+def _is_number(value: Any) -> bool:
+    # MXNet refuses numbers that do not fit into 32 bits.
+    return isinstance(value, (int, float)) and not abs(value) >= 1e30
+
+
+def _plain_form(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_plain_form(part) for part in value.values())
+    return _is_number(value) or hasattr(value, "dtype")
+
+
+def _has_form(held: Any, saved: Any) -> bool:
+    """Whether a saved state is made of arrays as the held one is."""
+    if held is None:
+        return saved is None
+    if isinstance(held, (list, tuple)):
+        return isinstance(saved, list) and len(saved) == len(held) and all(map(_has_form, held, saved))
+    return hasattr(saved, "shape") and tuple(saved.shape) == tuple(held.shape) and saved.dtype.kind in "fiub"
+
+
+def _damaged(what: str) -> UsageError:
+    return UsageError(
+        f"its state is damaged: {what}", where="the checkpoint", fix="Resume from an older one with --from."
+    )
 
 
 def _equal(shape: Any, value: Any) -> bool:

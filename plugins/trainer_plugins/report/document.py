@@ -109,7 +109,7 @@ def _json(path: Path, empty: Any, problems: list[str]) -> Any:
         value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, type(empty)):
             raise ValueError(f"it does not hold a {type(empty).__name__}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         problems.append(f"{path.name} cannot be read: {error}")
         return empty
     return value
@@ -127,6 +127,6 @@ def _logged(path: Path, problems: list[str]) -> Iterator[Mapping[str, Any]]:
             entry = json.loads(line)
             if entry["event"] == "epoch":
                 yield {"epoch": entry["epoch"], "step": entry["step"], **entry["metrics"]}
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             if number < len(lines):
                 problems.append(f"{path.name}: line {number} cannot be read")

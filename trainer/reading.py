@@ -1,0 +1,110 @@
+"""What is read from disk is checked at the door: JSON, its schema, and the memory that it asks for.
+
+A file may come from anywhere, and a disk may have damaged it. Each function raises `Unreadable` with a reason, never
+another exception; its callers say which file it is and what to do.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from stat import S_ISREG
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+DEEPEST = 100
+"""Levels of nesting; deeper JSON would exhaust the stack of whoever walks through it."""
+LARGEST = 1 << 28
+"""Bytes of a JSON file; Python's objects take about ten times as much."""
+CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+class Unreadable(Exception):  # noqa: N818  a reason, which its callers turn into their own error
+    """Why something cannot be read."""
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises FileNotFoundError if there is none, otherwise Unreadable."""
+    try:
+        about = path.stat()
+        if not S_ISREG(about.st_mode):
+            raise Unreadable("it is not a file")
+        if about.st_size > LARGEST:
+            raise Unreadable(f"it has {about.st_size} bytes, and {LARGEST} are the limit")
+        return parse_json(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unreadable(f"it cannot be read: {error.strerror or error}") from error
+
+
+def parse_json(content: str | bytes) -> Any:
+    """The value of a JSON text, nested at most 100 levels deep. Raises Unreadable."""
+    try:
+        value = json.loads(content if isinstance(content, str) else content.decode())
+    except RecursionError:
+        raise Unreadable(_too_deep()) from None
+    except (ValueError, MemoryError) as error:
+        # Also for bytes that are not UTF-8, and for numbers of thousands of digits.
+        raise Unreadable(f"it is not JSON: {error}") from error
+    if is_deep(value):
+        raise Unreadable(_too_deep())
+    return value
+
+
+def is_deep(value: Any) -> bool:
+    """Whether a JSON value is nested more than 100 levels deep."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [
+            part
+            for each in level
+            if isinstance(each, (dict, list))
+            for part in (each.values() if isinstance(each, dict) else each)
+            if isinstance(part, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
+
+
+def checked(schema: type[Schema], value: Any) -> Schema:
+    """The value as its schema has it. Raises Unreadable with the first field that is wrong."""
+    try:
+        return schema.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise Unreadable(f"{place}: {first['msg']}" if place else first["msg"]) from error
+    except (RecursionError, OverflowError) as error:
+        raise Unreadable(str(error)) from error
+
+
+def check_memory(size: int, what: str) -> None:
+    """Raises Unreadable if `what` needs more bytes than there are free."""
+    if size > (free := free_memory()):
+        raise Unreadable(f"{what} would take {in_gb(size)}, and {in_gb(free)} are free")
+
+
+def in_gb(size: int) -> str:
+    """A number of bytes, in the unit that suits it."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
+
+
+def free_memory() -> int:
+    """Bytes of memory that this process could take: the machine's, or its control group's if that has fewer."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    try:
+        limit = int(CGROUP.read_text(encoding="ascii"))
+        return min(free, max(limit - int(psutil.Process().memory_info().rss), 0))
+    except (OSError, ValueError):
+        return free
+
+
+def _too_deep() -> str:
+    return f"it is nested more than {DEEPEST} levels deep"
