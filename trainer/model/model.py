@@ -140,8 +140,9 @@ def check_threshold(given: float | None, own: float | None) -> float | None:
 def _interface(folder: Path, about: About, task: Task) -> ModelInterface:
     try:
         return task.model_interface(about.info)
-    except (UsageError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"it is damaged: info: {error}", where=str(folder / ABOUT)) from error
+    except Exception as error:
+        # The task's code reads what a stranger may have written, and raises whatever it comes across.
+        raise UsageError(f"it is damaged: info: {first_line(error)}", where=str(folder / ABOUT)) from error
 
 
 def _check_net(net: Any, headers: Mapping[str, Header], about: About) -> None:
