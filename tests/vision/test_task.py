@@ -1,5 +1,6 @@
 """What may be wrong with images, nets and options, and what is said of it."""
 
+import json
 import shutil
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from PIL import Image
 
 from trainer import UsageError, fit
 from trainer.config.options import build
+from trainer.model.operators import check_operator
 from trainer.mxnet import autograd, mx
 from trainer.testing import task_checks
 from trainer_plugins.image_classification import zoo
@@ -73,7 +75,8 @@ def test_files_that_are_no_images_are_named_once_and_a_link_upwards_finds_nothin
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "images: 24 train, 3 validation, 3 test" in done.stdout
-    assert f"left out, since they are not images: {data / 'rot' / 'Thumbs.db'}\n" in done.stdout
+    left = f"{data / 'rot' / 'Thumbs.db'}, {data / 'rot' / 'again'}"
+    assert f"left out, since they are not images or lead to folders above: {left}\n" in done.stdout
 
 
 def test_splits_of_their_own_and_records(colours, tmp_path):
@@ -261,7 +264,10 @@ def test_every_net_that_is_offered_gives_one_output_per_class():
         net, _ = zoo.build(name, 3, weights=None, freeze="")
         size = zoo.size_of(name)
         with autograd.predict_mode():
-            _, shapes, _ = net(mx.sym.var("data")).infer_shape(data=(1, 3, size, size))
+            symbol = net(mx.sym.var("data"))
+        _, shapes, _ = symbol.infer_shape(data=(1, 3, size, size))
+        for operator in {node["op"] for node in json.loads(symbol.tojson())["nodes"]} - {"null"}:
+            check_operator(operator, ())  # a saved model of the net can be loaded
         if shapes != [(1, 3)]:
             wrong.append((name, shapes))
     assert wrong == []

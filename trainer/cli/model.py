@@ -26,6 +26,9 @@ RunArgument = Annotated[
     str, typer.Argument(help="A run's folder, its name in the runs folder, or a model folder.", metavar="RUN")
 ]
 RunsDir = Annotated[Path, typer.Option(help="The folder in which to look for RUN.", metavar="FOLDER")]
+SkipCorrupt = Annotated[
+    bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be decoded, and name them.")
+]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, gpu or gpu:1.", metavar="DEVICE")]
 
 
@@ -45,6 +48,7 @@ def predict(  # noqa: PLR0917  Typer passes them by name
         typer.Option(help="Overrides the model's threshold: a probability above it is class 1.", metavar="NUMBER"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
+    skip_corrupt: SkipCorrupt = False,
     device: Device = "cpu",
     runs_dir: RunsDir = DEFAULT_RUNS,
 ) -> None:
@@ -66,6 +70,7 @@ def predict(  # noqa: PLR0917  Typer passes them by name
             keep=None if keep_all else _names(keep),
             threshold=threshold,
             force=force,
+            skip_corrupt=skip_corrupt,
             watch=watch,
         )
     _tell(report)
@@ -86,6 +91,7 @@ def evaluate(  # noqa: PLR0917
     seed: Annotated[int, typer.Option(min=0, help="The seed of the resamples.", metavar="INTEGER")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one line per metric.")] = False,
+    skip_corrupt: SkipCorrupt = False,
     device: Device = "cpu",
     runs_dir: RunsDir = DEFAULT_RUNS,
 ) -> None:
@@ -110,6 +116,7 @@ def evaluate(  # noqa: PLR0917
             bootstrap=bootstrap,
             confidence=confidence,
             seed=seed,
+            skip_corrupt=skip_corrupt,
             watch=watch,
             watch_bootstrap=watch_bootstrap,
         )

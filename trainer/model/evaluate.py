@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from trainer.errors import UsageError
 from trainer.evaluation import MeanLoss, Rows, joined
 from trainer.metrics.evalmetric import as_metrics
-from trainer.model.predict import Report
+from trainer.model.predict import Report, opened_report
 from trainer.seeds import derive
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def evaluate_file(
     bootstrap: int = 0,
     confidence: float = 0.95,
     seed: int = 0,
+    skip_corrupt: bool = False,
     watch: Callable[[RowSource, int], None] | None = None,
     watch_bootstrap: Callable[[int], None] | None = None,
 ) -> FileEvaluation:
@@ -54,11 +55,11 @@ def evaluate_file(
 
     The rows are read in parts. Memory holds the predictions, labels, weights and losses of all rows: 20 bytes per row
     for two classes. `bootstrap` is the number of resamples, with replacement, for percentile intervals (Efron, 1979)
-    at the level `confidence`; the same seed gives the same intervals.
+    at the level `confidence`; the same seed gives the same intervals. `skip_corrupt` leaves out corrupt images.
 
     Raises UsageError if the file does not fit the model.
     """
-    rows, report = _read(model, source, watch)
+    rows, report = _read(model, source, watch, skip_corrupt=skip_corrupt)
     found = model.about.threshold
     thresholds: dict[str, float | None] = {GIVEN: None if found is None else found.given}
     if found is not None and found.tuned is not None:
@@ -73,9 +74,11 @@ def evaluate_file(
     return FileEvaluation(report.rows, thresholds, values, intervals, confidence, report)
 
 
-def _read(model: Model, source: str, watch: Callable[[RowSource, int], None] | None) -> tuple[Rows, Report]:
+def _read(
+    model: Model, source: str, watch: Callable[[RowSource, int], None] | None, *, skip_corrupt: bool
+) -> tuple[Rows, Report]:
     opened = model.interface.open(source, keep=(), judged=True)
-    report = Report(ignored=opened.ignored, read=opened.notes)
+    report = opened_report(opened, skip_corrupt=skip_corrupt)
     parts: list[Rows] = []
     loss_of = _Loss(model)
     try:

@@ -40,6 +40,8 @@ class Report:
     """How many values of each column were missing."""
     unseen: dict[str, int] = field(default_factory=dict)
     """How many values of each column do not occur in the training rows."""
+    skipped: Sequence[str] = ()
+    """Corrupt rows that were left out, with the reasons."""
     not_finite: int = 0
     """Rows whose prediction is NaN or infinite."""
 
@@ -61,6 +63,8 @@ class Report:
             for what, counts in counted.items()
             if counts
         ]
+        if self.skipped:
+            lines.append(f"corrupt, left out: {len(self.skipped)} ({listed(self.skipped, 3)})")
         return [*lines, *([f"{self.not_finite} predictions are not finite numbers"] if self.not_finite else [])]
 
 
@@ -94,20 +98,22 @@ def predict_file(
     keep: Sequence[str] | None = (),
     threshold: float | None = None,
     force: bool = False,
+    skip_corrupt: bool = False,
     watch: Callable[[RowSource, int], None] | None = None,
 ) -> Report:
     """Writes predictions for every row of a file (or of `-`, standard input), in the same order; returns the counts.
 
     `output` is a CSV or Parquet file, or `-` for CSV on standard output. The file appears once it is complete; after a
     full disk or an error in the last row an older one is unchanged. `keep` names the columns of the source to write
-    before the predictions; None means all. `watch` is called after each part with the source and the rows so far.
+    before the predictions; None means all. `skip_corrupt` leaves out corrupt images and names them.
+    `watch` is called after each part with the source and the rows so far.
 
     Raises UsageError if the source does not fit the model, or `output` exists and `force` is not set.
     """
     check_output(output, source=source, force=force)
     threshold = check_threshold(threshold, model.threshold)
     rows = model.interface.open(source, keep=keep, judged=False)
-    report = Report(ignored=rows.ignored, read=rows.notes)
+    report = opened_report(rows, skip_corrupt=skip_corrupt)
     try:
         with _writing(output) as write:
             for encoded in rows:
@@ -122,6 +128,15 @@ def predict_file(
     finally:
         rows.close()
     return report
+
+
+def opened_report(rows: RowSource, *, skip_corrupt: bool) -> Report:
+    """The report of a source before its first row, which leaves out corrupt rows if asked. Raises UsageError."""
+    if skip_corrupt:
+        if not hasattr(rows, "skip_corrupt"):
+            raise UsageError("only images can be skipped", where="--skip-corrupt", fix="Leave it out.")
+        rows.skip_corrupt()
+    return Report(ignored=rows.ignored, read=rows.notes, skipped=getattr(rows, "skipped", ()))
 
 
 Write = Callable[[Mapping[str, Any]], None]

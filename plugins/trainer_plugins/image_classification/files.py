@@ -101,11 +101,14 @@ def read_folder(folder: Path, classes: Sequence[str] | None = None) -> Images:
     items: list[str] = []
     labels: list[int] = []
     others: list[str] = []
+    owners: dict[str, str] = {}
     for number, name in enumerate(classes):
         if name not in folders:
             continue
         before, beside = len(items), len(others)
-        items += _images_in(folders[name], others)
+        visited: set[str] = set()
+        items += _images_in(folders[name], others, visited)
+        _check_owners(owners, name, visited)
         if len(items) == before:
             inside = f"; it has {listed(sorted(others[beside:]), 5)}" if len(others) > beside else ""
             raise UsageError(
@@ -141,17 +144,36 @@ def _folders(path: Path) -> list[Path]:
         raise UsageError(f"it cannot be read: {error.strerror or error}", where=str(path)) from error
 
 
-def _images_in(folder: Path, others: list[str]) -> Iterator[str]:
-    """The paths of the images, sorted; other files are added to `others`."""
-    seen = {os.path.realpath(folder)}
+def _check_owners(owners: dict[str, str], name: str, visited: set[str]) -> None:
+    """Raises UsageError if a link has led from one class into the folder of another; adds the folders of the class."""
+    if shared := sorted(visited & owners.keys()):
+        raise UsageError(
+            f"its images are in two classes, {owners[shared[0]]!r} and {name!r}",
+            where=shared[0],
+            fix="Remove the link that leads to it from the folder of one of them.",
+        )
+    owners.update(dict.fromkeys(visited, name))
+
+
+def _images_in(folder: Path, others: list[str], visited: set[str] | None = None) -> Iterator[str]:
+    """The paths of the images, sorted; other files, and links to a folder above, are added to `others`.
+
+    Links to folders are followed, but not upwards: they would lead to the images of other classes, or to everything
+    again. `visited` gets the folders, without links in their paths.
+    """
+    start = os.path.realpath(folder)
+    seen = set() if visited is None else visited
+    seen.add(start)
     for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = os.path.realpath(place)
         for name in list(folders):
-            # A link to a folder above it would have everything found again and again.
             real = os.path.realpath(Path(place, name))
-            if real in seen:
+            if real in seen or _is_above(real, inside) or _is_above(real, start):
                 folders.remove(name)
-            seen.add(real)
+                others.append(str(Path(place, name)))
+            else:
+                seen.add(real)
         for name in sorted(files):
             if name.startswith("."):
                 continue
@@ -159,6 +181,11 @@ def _images_in(folder: Path, others: list[str]) -> Iterator[str]:
                 yield str(Path(place, name))
             else:
                 others.append(str(Path(place, name)))
+
+
+def _is_above(real: str, path: str) -> bool:
+    """Whether a folder is the path, or above it."""
+    return os.path.commonpath([real, path]) == real
 
 
 # ---- RecordIO --------------------------------------------------------------------------------------------------------

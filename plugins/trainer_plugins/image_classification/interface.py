@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trainer.errors import UsageError
 from trainer.model import Encoded, ModelInterface
-from trainer_plugins.image_classification.decode import CorruptImageError, decode
+from trainer_plugins.image_classification.decode import CorruptImageError, NotAnImageError, decode
 from trainer_plugins.image_classification.files import Images, find, read_unlabelled
 from trainer_plugins.image_classification.loading import Files
 from trainer_plugins.image_classification.transforms import Transforms, as_input, stack
@@ -62,10 +62,19 @@ class ImageModel(ModelInterface):
         return ImageRows(self, read_unlabelled(path))
 
     def encode(self, data: Any) -> Encoded:
-        """Encodes a list of paths, PIL images or arrays (height, width, 3), or an array (rows, height, width, 3)."""
-        single = isinstance(data, (str, Path)) or hasattr(data, "convert")
-        given = [data] if single else list(data)
-        return self.encoded([self._pixels(image, number) for number, image in enumerate(given)])
+        """Encodes images in memory: an array (rows, height, width, channels), or a list of what `decode` takes.
+
+        A single path or PIL image counts as a list of one. Raises UsageError for what is not an image.
+        """
+        if isinstance(data, (str, bytes, Path)) or hasattr(data, "convert"):
+            data = [data]
+        elif hasattr(data, "ndim") and data.ndim != 4:
+            raise UsageError(
+                f"an array {tuple(data.shape)} does not say what its rows are",
+                where="the data",
+                fix="Give (rows, height, width, channels), or a list of images: [image].",
+            )
+        return self.encoded([self._pixels(image, number) for number, image in enumerate(data)])
 
     def encoded(self, images: Sequence[NDArray[np.uint8]], **values: Any) -> Encoded:
         """Encodes decoded images (height, width, 3) as (rows, 3, size, size)."""
@@ -78,18 +87,17 @@ class ImageModel(ModelInterface):
         return Encoded((as_input(pixels, self._mean, self._deviation).asnumpy(),), len(images), **values)
 
     def _pixels(self, image: Any, number: int) -> NDArray[np.uint8]:
-        if isinstance(image, (str, Path)):
-            try:
-                return decode(str(image))
-            except CorruptImageError as error:
-                raise UsageError(f"the image cannot be decoded: {error}", where=str(image)) from error
-        values = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
-        if values.ndim != 3 or values.shape[2] != 3 or values.dtype != np.uint8:
+        is_path = isinstance(image, (str, Path))
+        try:
+            return decode(str(image) if is_path else image)
+        except CorruptImageError as error:
+            where = str(image) if is_path else f"image {number}"
+            raise UsageError(f"the image cannot be decoded: {error}", where=where) from error
+        except NotAnImageError as error:
             raise UsageError(
-                f"image {number} is an array of {values.dtype.name}, {values.shape}",
+                f"image {number} is {error}",
                 fix="Give (height, width, 3) of uint8, a path, or a PIL image.",
-            )
-        return values
+            ) from error
 
     def one_hot(self, labels: NDArray[np.int64]) -> NDArray[np.float32]:
         """Class numbers (rows,) as (rows, classes)."""
@@ -134,6 +142,9 @@ class ImageRows:
         self._model = model
         self._images = images
         self._files = Files()
+        self._skips = False
+        self.skipped: list[str] = []
+        """The corrupt images that were left out, with the reasons."""
 
     notes: Sequence[str] = ()
 
@@ -142,30 +153,48 @@ class ImageRows:
         """Files that are not images."""
         return self._images.left_out
 
+    def skip_corrupt(self) -> None:
+        """From now on leaves out images that cannot be decoded, instead of raising."""
+        self._skips = True
+
     def __iter__(self) -> Iterator[Encoded]:
-        """Yields the images in parts. Raises UsageError for an image that cannot be decoded."""
+        """Yields the images in parts. Raises UsageError for an image that cannot be decoded, unless it is left out."""
         import pyarrow as pa
 
         images = self._images
         for start in range(0, len(images.items), ROWS_AT_A_TIME):
             rows = range(start, min(start + ROWS_AT_A_TIME, len(images.items)))
-            labels = images.labels[rows.start : rows.stop]
-            kept: dict[str, Any] = {"path": pa.array([images.name(row) for row in rows])}
+            decoded = {row: pixels for row in rows if (pixels := self._pixels(row)) is not None}
+            self.done = rows.stop
+            if not decoded:
+                continue
+            labels = images.labels[list(decoded)]
+            kept: dict[str, Any] = {"path": pa.array([images.name(row) for row in decoded])}
             if images.classes:
                 kept["label"] = pa.array(images.classes).take(pa.array(labels))
-            self.done = rows.stop
             yield self._model.encoded(
-                [self._pixels(row) for row in rows],
+                list(decoded.values()),
                 labels=self._model.one_hot(labels) if images.classes else None,
                 kept=kept,
             )
+        if len(self.skipped) == len(images.items):
+            raise UsageError(f"all {len(images.items)} images are corrupt: {self.skipped[0]}", where=images.where)
 
-    def _pixels(self, row: int) -> NDArray[np.uint8]:
+    def _pixels(self, row: int) -> NDArray[np.uint8] | None:
+        """An image; None if it is corrupt and left out."""
         record = self._images.record
         try:
             return decode(self._files.source(self._images.items[row], None if record is None else str(record)))
         except CorruptImageError as error:
-            raise UsageError(f"the image cannot be decoded: {error}", where=self._images.name(row)) from error
+            name = self._images.name(row)
+            if self._skips:
+                self.skipped.append(f"{name}: {error}")
+                return None
+            raise UsageError(
+                f"the image cannot be decoded: {error}",
+                where=name,
+                fix="Remove or replace it, or pass --skip-corrupt to leave out such images.",
+            ) from error
 
     def close(self) -> None:
         """Does nothing: no file stays open."""

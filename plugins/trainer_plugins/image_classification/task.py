@@ -157,7 +157,9 @@ class ImageClassification(Task):
         ]
         left_out = {path for images in found.values() for path in images.left_out}
         if left_out:
-            self._lines.append(f"left out, since they are not images: {listed(sorted(left_out), 4)}")
+            self._lines.append(
+                f"left out, since they are not images or lead to folders above: {listed(sorted(left_out), 4)}"
+            )
         if not self.upscale:
             selection.check_sizes(found["train"], self._size(), self.model)
         normalisation = self._normalisation()
