@@ -180,7 +180,7 @@ class State(_Part):
     """A checkpoint's state, with the description of each array in its place."""
 
     run: _Run
-    rows: Count
+    rows: Count | None
     loss: _Loss
     evaluation: _Evaluation | None = None
     parameters: dict[str, Stored]

@@ -269,8 +269,10 @@ def _check_optimizer(run: Run, parameters: Parameters, saved: Mapping[str, Any])
 def _check_position(run: Run, saved: Mapping[str, Any]) -> None:
     """The position is one that the data have, and the generator was seeded within the steps before it."""
     within, at = saved["step_in_epoch"], saved["seeded_at"]
-    if within > min(saved["step"], run.train.batches_per_epoch) or (saved["within_epoch"] and not saved["epoch"]):
-        raise _damaged(f"it is at step {within} of an epoch with {run.train.batches_per_epoch}")
+    # Unknown for a DataLoader that does not say.
+    batches = run.train.batches_per_epoch
+    if within > min(saved["step"], batches or within) or (saved["within_epoch"] and not saved["epoch"]):
+        raise _damaged(f"it is at step {within} of an epoch with {batches}")
     if saved["within_epoch"] and at is not None and not 0 <= saved["step"] - at < within:
         raise _damaged(f"random numbers were seeded at step {at}, which is not in the epoch of step {saved['step']}")
 

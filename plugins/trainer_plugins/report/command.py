@@ -28,10 +28,12 @@ def report(
 
     Example: trainer report runs/TASK/NAME --output report.html
     """
+    from dataclasses import replace
+
     from trainer.atomic import shown, write_atomic
-    from trainer.errors import UsageError
+    from trainer.errors import UsageError, first_line
     from trainer.runs import find_run
-    from trainer_plugins.report.document import HTML, read
+    from trainer_plugins.report.document import DATA, HTML, LOG, read
     from trainer_plugins.report.page import page
 
     folder = find_run(run, runs_dir)
@@ -42,7 +44,13 @@ def report(
             raise UsageError(what, where=f"--output {output}", fix="Name a file in an existing folder.")
         if target.exists() and not force:
             raise UsageError("it already exists", where=f"--output {output}", fix="Pass --force to overwrite it.")
-    text = page(read(folder))
+    document = read(folder)
+    try:
+        text = page(document)
+    except Exception as error:  # noqa: BLE001  files of strangers: their record is shown without what cannot be drawn
+        problem = f"{DATA} or {LOG} is damaged, so there are no charts: {first_line(error)}"
+        text = page(replace(document, data={}, history=[], problems=[*document.problems, problem]))
+        typer.echo(f"note: {problem}", err=True)
     try:
         write_atomic(target, text)
     except OSError as error:

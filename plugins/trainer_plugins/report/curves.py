@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from trainer import Run
 from trainer.metrics import Ranked, binary_metrics_at
+from trainer_plugins.report.classes import by_class
+from trainer_plugins.report.mistakes import worst_mistakes
 
 POINTS = 1000
 """The most points of a curve: more cannot be seen and would only make the file larger."""
@@ -115,8 +117,11 @@ def named_thresholds(run: Run) -> dict[str, float]:
     return thresholds
 
 
-def of_newest(run: Run) -> dict[str, Any]:
-    """The newest evaluation's numbers to draw, as JSON values: `binary`, `classes` or neither."""
+def of_newest(run: Run, mistakes: int = 0) -> dict[str, Any]:
+    """The newest evaluation's numbers to draw, as JSON values: `binary`, `classes` or neither.
+
+    `mistakes` is the number of wrongly classified images to keep.
+    """
     rows = binary_rows(run)
     if rows is not None:
         curves = binary_curves(*rows, named_thresholds(run))
@@ -130,7 +135,12 @@ def of_newest(run: Run) -> dict[str, Any]:
     if labels.size != len(evaluation.predictions) or not np.isfinite(evaluation.predictions).all():
         return {}
     counts = class_counts(evaluation.predictions, labels, evaluation.weights)
-    return {} if counts is None else {"classes": counts, "names": list(run.task.class_names())}
+    return {
+        **({} if counts is None else {"classes": counts}),
+        "names": list(run.task.class_names()),
+        "by_class": by_class(evaluation.predictions, labels, evaluation.weights),
+        "mistakes": worst_mistakes(run, labels, mistakes),
+    }
 
 
 def _calibration(scores: Vector, labels: Vector, weights: NDArray[Any] | None) -> dict[str, list[float]]:

@@ -11,6 +11,7 @@ from typing import Any
 from trainer.runs import metric_text
 from trainer_plugins.report.cards import cards
 from trainer_plugins.report.chart import Chart, chart
+from trainer_plugins.report.classes import MATRIX_CLASSES, ROWS, confused_in, rows_of
 from trainer_plugins.report.curves import BinaryCurves
 from trainer_plugins.report.document import Document, finite
 from trainer_plugins.report.metric_charts import best_epoch, metric_charts, shown_name
@@ -68,6 +69,7 @@ def page(document: Document) -> str:
         restored=[each for each in document.record.get("decisions") or [] if each.get("action") == "restore"],
         metrics=_metrics_table(document),
         plugins=list(_plugin_rows(document)),
+        most_classes=ROWS,
         written=time.time(),
     )
 
@@ -79,6 +81,7 @@ def _split(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
     """The charts and matrices of one split."""
     charts: list[Chart] = []
     matrices: list[Matrix] = []
+    own: dict[str, Any] | None = None
     if "binary" in found:
         from trainer_plugins.report.charts import binary_charts
 
@@ -91,10 +94,20 @@ def _split(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
             Matrix(f"Confusion matrix at the {kind} threshold, {each['threshold']:.4g}", classes, each["counts"])
             for kind, each in curves.confusion.items()
         ]
-    elif "classes" in found:
-        classes = found.get("names") or [str(number) for number in range(len(found["classes"]))]
-        matrices = [Matrix("Confusion matrix", classes, found["classes"])]
+    elif "by_class" in found:
+        names = found.get("names") or [str(number) for number in range(len(found["by_class"]["support"]))]
+        if "classes" in found and len(names) <= MATRIX_CLASSES:
+            matrices = [Matrix("Confusion matrix", names, found["classes"])]
+        own = {
+            "table": rows_of(found["by_class"], names),
+            "confused": confused_in(found["by_class"], names),
+            "mistakes": [
+                {**each, "actual": names[each["actual"]], "predicted": names[each["predicted"]]}
+                for each in found.get("mistakes", [])
+            ],
+        }
     return {
+        "by_class": own,
         "name": name,
         "epoch": found.get("epoch"),
         "rows": found.get("rows"),

@@ -24,15 +24,18 @@ LONG_SECONDS = 20
 class Report(Plugin):
     """Writes report.html at the end of a run: one file with charts, metrics, costs, decisions and configuration.
 
-    The numbers behind the charts are always kept, in report.json (curves and counts, never a row of data), so
-    `trainer report RUN` can draw them at any time. Drawing takes about two seconds, so after a short run it is left to
-    that command unless `html` is `always`.
+    The numbers behind the charts are always kept, in report.json, so `trainer report RUN` can draw them at any time:
+    curves and counts, never a row of data, except for the worst mistakes on images, which `mistakes` leaves out if 0.
+    Drawing takes about two seconds, so after a short run it is left to that command unless `html` is `always`.
     """
 
     html: Annotated[
         Literal["auto", "always", "never"],
         Field(description=f"Whether to write report.html; auto: if the run took {LONG_SECONDS} seconds or more."),
     ] = "auto"
+    mistakes: Annotated[
+        int, Field(ge=0, le=100, description="The number of wrongly classified images in the report; 0 for none.")
+    ] = 8
 
     phase = Phase.REPORT
     logs = ()
@@ -97,7 +100,7 @@ class Report(Plugin):
             "epoch": run.epoch,
             "step": run.step,
             "rows": len(evaluation.labels),
-            **of_newest(run),
+            **of_newest(run, self.mistakes),
         }
 
 
