@@ -1,7 +1,7 @@
 """The numbers behind the charts of an evaluation: computed once, small enough to keep, and drawn by `charts`.
 
-A split's curves have at most POINTS points. Besides them only bins and counts are kept: never a row of data, and about
-50 kB at most.
+A split's curves have at most POINTS points. Besides them only bins and counts are kept, and the pictures of the worst
+mistakes on images.
 """
 
 from __future__ import annotations
