@@ -114,7 +114,7 @@ def test_a_truncated_parquet_file(command, tmp_path):
 
 def test_text_that_is_not_utf8(command, tmp_path):
     (tmp_path / "latin.csv").write_bytes("name,rich\nJosé,yes\nAna,no\n".encode("latin-1"))
-    assert "column 'name' is not UTF-8 text. Save it as UTF-8." in train(command, "latin.csv")
+    assert "column 'name' is not UTF-8 text at row 1. Save the file as UTF-8." in train(command, "latin.csv")
 
 
 def test_an_unknown_ending(command, tmp_path):
@@ -216,9 +216,9 @@ def test_weights_that_cannot_be_used(command, value, said):
     assert f"the weight in column 'w' {said}" in message
 
 
-def test_a_column_of_times(command):
-    path = table("table.parquet", when=np.arange(40).astype("datetime64[D]"))
-    assert "column 'when' holds date32[day], which is neither numbers nor text. Add --ignore when." in train(
+def test_a_column_of_durations(command):
+    path = table("table.parquet", when=np.arange(40).astype("timedelta64[s]"))
+    assert "column 'when' holds duration[s], which is neither numbers nor text. Add --ignore when." in train(
         command, path
     )
 

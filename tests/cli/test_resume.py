@@ -365,7 +365,7 @@ def test_a_crashed_run_is_as_far_as_its_newest_checkpoint(tmp_path, command):
     while "crashed" not in (out := command("runs", "list")[1]):
         assert time.monotonic() < give_up
     newest = checkpoint.complete_checkpoints(run)[0]
-    assert f"epoch {newest.manifest['epoch']}, step {newest.step}" in out
+    assert re.search(rf" {newest.manifest['epoch']} +{newest.step} ", out)
     training.communicate()
 
 
@@ -403,8 +403,9 @@ def test_runs_are_listed_with_their_status(command, finished):
     code, out, _ = command("runs", "list")
     assert code == 0
     lines = out.splitlines()
-    assert lines[0].split() == ["logreg/run", "finished", "epoch", "3,", "step", "30"]
-    assert lines[1].startswith("logreg/short  stopped (it has reached its limit of 3 steps)")
+    assert lines[0].split() == ["run", "status", "epoch", "step", "validation/loss", "started", "(UTC)"]
+    assert lines[1].split()[:4] == ["logreg/run", "finished", "3", "30"]
+    assert lines[2].startswith("logreg/short  stopped (it has reached its limit of 3 steps)")
     entries = [json.loads(line) for line in command("runs", "list", "--json")[1].splitlines()]
     assert [entry["status"] for entry in entries] == ["finished", "stopped"]
     assert entries[0]["metrics"]["validation/loss"] > 0

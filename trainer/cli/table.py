@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-GAP = 2
-"""Spaces between two columns."""
 MIN_WIDTH = 8
 """No column is cut below it."""
 
@@ -15,7 +13,7 @@ def fitted(rows: Sequence[Sequence[str]], width: int | None, cut: Sequence[int])
     cells = [list(row) for row in rows]
     if width is not None:
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        too_wide = sum(widths) + GAP * (len(widths) - 1) - width
+        too_wide = max(map(len, aligned(cells)), default=0) - width
         for column in cut:
             keep = max(widths[column] - too_wide, MIN_WIDTH)
             if too_wide <= 0 or keep >= widths[column]:
