@@ -439,10 +439,10 @@ def test_a_record_that_cannot_be_read_is_listed_as_that(command, finished):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder for runs on a disk of 400 KB where one may be mounted, and what else keeps files from growing."""
+    """A folder for runs on a disk of 440 KB where one may be mounted, and what else keeps files from growing."""
     place = tmp_path / "runs"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=440k", "tmpfs", str(place)]
     if os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0:
         yield {}, "No space left on device"
         subprocess.run(["umount", str(place)], check=True)
