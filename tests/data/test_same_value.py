@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer import UsageError
+from trainer import UsageError, fit, load_model
 from trainer.data.tables.learn import Wanted, learn_schema
 from trainer.data.tables.memory import as_table
 from trainer.data.tables.options import TableOptions
 from trainer.data.tables.reading import open_stream, whole
 from trainer.data.tables.splits import load_splits
 from trainer.data.tables.values import key_of, moment_key, number_key
+from trainer.model.evaluate import evaluate_file
 
 words = st.text(st.sampled_from("aBé;,\"' 01.:-"), min_size=1, max_size=5).map(str.strip).filter(bool)
 codes = st.from_regex(r"0\d{2,4}|\d{17}|0x[0-9A-F]{2}|\d\d:\d\d|2020-0[1-9]-11( \d\d:\d\d)?|1\.[15]0", fullmatch=True)
@@ -240,3 +241,48 @@ def test_a_column_with_nearly_a_value_per_row_is_said(tmp_path):
     assert note == (
         "column a has 24 different values in 24 training rows, each an input of its own; --ignore a leaves it out"
     )
+
+
+def table_of(kinds, rows=120):
+    """A table with a column of each kind, some values missing, and a label that follows them."""
+    generator = np.random.default_rng(len(kinds))
+    label = generator.integers(0, 2, rows)
+    choices = {
+        "number": lambda: [f"{label[row] + generator.normal():.3f}" if row % 7 else "" for row in range(rows)],
+        "slot": lambda: [("08:00", "09:00")[label[row]] for row in range(rows)],
+        "stamp": lambda: [("2020-01-01T08:00", "2020-01-01 08:00:00.5")[label[row]] for row in range(rows)],
+        "hex": lambda: [("0x1A", "0x1B", "?")[label[row] + row % 2] for row in range(rows)],
+        "zeros": lambda: [("007", "7", "0007")[label[row] + row % 2] for row in range(rows)],
+        "long": lambda: [("12345678901234567", "12345678901234568")[label[row]] for row in range(rows)],
+        "truth": lambda: [(("TRUE", "1"), ("false", "0"))[label[row]][row % 2] for row in range(rows)],
+        "word": lambda: [(" red", " blue ", "NA")[(label[row] + row % 3) % 3] for row in range(rows)],
+    }
+    columns = {kind: choices[kind]() for kind in kinds}
+    return columns | {"y": [(" <=50K", " >50K")[each] for each in label]}
+
+
+RUNS = [
+    ["number", "word"], ["slot"], ["stamp"], ["hex"], ["zeros"], ["long"], ["truth"],
+    ["number", "slot", "truth"], ["word", "zeros", "stamp"],
+    ["number", "slot", "stamp", "hex", "zeros", "long", "truth", "word"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.parametrize("kinds", RUNS, ids="-".join)
+def test_evaluate_says_of_the_validation_file_what_the_run_said(tmp_path, kinds, ending):
+    made = pa.table(table_of(kinds))
+    if ending == "parquet":
+        made = made.set_column(0, kinds[0], made[kinds[0]].dictionary_encode())
+    path = tmp_path / f"t.{ending}"
+    (pyarrow.csv.write_csv if ending == "csv" else pyarrow.parquet.write_table)(made, path)
+    run = fit(
+        "logreg", data=path, validation_data=path, test_split=0, label="y", hidden=(4,), epochs=2, name="one",
+        categorical=tuple(kind for kind in kinds if kind in ("zeros", "long")), runs_dir=tmp_path / "runs",
+        numeric=("number",) if "number" in kinds and ending == "parquet" else (),
+        without=["progress", "tensorboard", "report", "checkpoint", "threshold-tuner"],
+    )  # fmt: skip
+    found = evaluate_file(load_model(run.folder), str(path))
+    said = {name.partition("/")[2]: value for name, value in run.metrics.items() if name.startswith("validation/")}
+    assert found.metrics["given"] == pytest.approx({name: said[name] for name in found.metrics["given"]}, rel=1e-5)
+    assert not found.report.unseen

@@ -332,6 +332,33 @@ def test_columns_to_keep_have_to_be_there_and_must_not_stand_in_the_way(model, f
         predict_file(model, str(tmp_path / "out.csv"), str(tmp_path / "again.csv"), keep=None)
 
 
+@pytest.mark.parametrize("values", [[[1, 2]], [{"x": 1}], [b"\xff"], [(1, 2)]], ids=str)
+def test_what_csv_cannot_hold_is_refused_and_parquet_keeps_it(model, rows, tmp_path, values):
+    pa.parquet.write_table(rows.slice(0, 1).append_column("more", pa.array(values)), tmp_path / "t.parquet")
+    with pytest.raises(UsageError, match=r"--output: column 'more' holds .*, which CSV cannot hold\."):
+        predict_file(model, str(tmp_path / "t.parquet"), str(tmp_path / "out.csv"), keep=["more"])
+    assert not (tmp_path / "out.csv").exists()
+    predict_file(model, str(tmp_path / "t.parquet"), str(tmp_path / "out.parquet"), keep=["more"])
+    assert pa.parquet.read_table(tmp_path / "out.parquet").column("more").to_pylist() == [
+        list(value) if isinstance(value, tuple) else value for value in values
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keep", "expected"),
+    [
+        (["id,age"], ["id", "age"]),
+        (["id", "age"], ["id", "age"]),
+        (['"a,b",c'], ["a,b", "c"]),
+        (["a,b", "c"], ["a,b", "c"]),
+    ],
+)
+def test_names_of_columns_may_have_commas(keep, expected):
+    from trainer.cli.model import _names
+
+    assert _names(keep) == expected
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A folder on a disk of 64 KB, where one may be mounted."""

@@ -174,7 +174,11 @@ def _load(run: str, device: str, runs_dir: Path) -> Model:
 
 
 def _names(keep: list[str] | None) -> list[str]:
-    return [name.strip() for part in keep or () for name in part.split(",") if name.strip()]
+    from trainer.config.options import parts_of
+
+    # Given once, it may list several; repeated, each is a name, which may have a comma.
+    names = keep or []
+    return [name.strip() for name in names] if len(names) > 1 else [part for name in names for part in parts_of(name)]
 
 
 def _tell(report: Report) -> None:

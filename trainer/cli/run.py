@@ -70,7 +70,7 @@ def _parameter(option: options.Option, panel: str) -> inspect.Parameter:
     return _flag(
         option.field,
         flag,
-        bool if option.is_switch else str,
+        bool if option.is_switch else list[str] if option.is_list else str,
         help_text=" ".join(
             part for part in (option.help, f"[{option.constraints}]" if option.constraints else "") if part
         ),
@@ -81,12 +81,12 @@ def _parameter(option: options.Option, panel: str) -> inspect.Parameter:
 
 
 def _flag(
-    field: str, flag: str, kind: type, *, help_text: str, default: str, metavar: str | None, panel: str
+    field: str, flag: str, kind: Any, *, help_text: str, default: str, metavar: str | None, panel: str
 ) -> inspect.Parameter:
     """A flag that is None if it is not given; the help text shows the default, and the launch applies it."""
     shown = f"{help_text} [default: {default}]" if default else help_text
     info = typer.Option(flag, help=shown, metavar=metavar, rich_help_panel=panel, show_default=False)
-    annotation = Annotated[Optional[kind], info]  # type: ignore[valid-type]  # noqa: UP045
+    annotation = Annotated[Optional[kind], info]  # noqa: UP045
     return inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
@@ -206,8 +206,13 @@ def request_of(task: str, given: Mapping[str, Any]) -> Request:
         config=rest.pop("config"),
         runs_dir=rest.pop("runs_dir"),
         name=rest.pop("name", None),
-        options={kebab(name): value for name, value in rest.items() if value is not None},
+        options={kebab(name): _once(value) for name, value in rest.items() if value is not None and value != []},
     )
+
+
+def _once(value: Any) -> Any:
+    """The text of a list's flag that was given once, which may hold several parts; repeated, each text is a part."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _dry_summary(run: Run) -> list[str]:

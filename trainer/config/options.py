@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import os
 import re
@@ -120,7 +121,7 @@ class Option:
         if types.NoneType in self.members and (text == "" or (text.lower() == "none" and str not in self.members)):
             return None
         if self.is_list:
-            return tuple(part.strip() for part in text.split(",") if part.strip())
+            return parts_of(text)
         # Pydantic does not convert the words of a choice, so a number among them has to be a number here.
         words = [word for m in self.members if typing.get_origin(m) is typing.Literal for word in typing.get_args(m)]
         return next((word for word in words if as_text(word) == text), text)
@@ -130,12 +131,18 @@ def _absolute(value: Any, base: Path | None) -> Any:
     return Path(base or Path.cwd(), value.expanduser()) if isinstance(value, Path) else value
 
 
+def parts_of(text: str) -> tuple[str, ...]:
+    """The parts of a list as it is written on the command line: `a,b`, and `"a,b",c` for one with a comma."""
+    rows = list(csv.reader([text], skipinitialspace=True))
+    return tuple(part.strip() for row in rows for part in row if part.strip())
+
+
 def as_text(value: Any) -> str:
     """A value as the text of a flag."""
     if value is None:
         return ""
     if isinstance(value, (tuple, list)):
-        return ",".join(as_text(part) for part in value)
+        return ",".join(f'"{part}"' if "," in (part := as_text(each)) else part for each in value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

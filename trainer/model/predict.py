@@ -15,7 +15,8 @@ import numpy as np
 
 from trainer.atomic import replacing
 from trainer.data.tables.stream import CSV_ENDINGS, PARQUET_ENDINGS, delimiter_of, is_csv
-from trainer.errors import UsageError, first_line, listed
+from trainer.data.tables.values import is_bytes
+from trainer.errors import UsageError, listed
 from trainer.model.model import check_threshold
 
 if TYPE_CHECKING:
@@ -189,19 +190,20 @@ class _CsvWriter:
     def write(self, columns: Mapping[str, Any]) -> None:
         import pyarrow as pa
 
+        table = pa.table(dict(columns))
+        for column in table.schema:
+            if pa.types.is_nested(column.type) or is_bytes(column.type):
+                raise UsageError(
+                    f"column {column.name!r} holds {column.type}, which CSV cannot hold",
+                    where="--output",
+                    fix="Write a .parquet file, or keep other columns.",
+                )
         if not self._begun:
             header = io.StringIO()
             csv.writer(header, delimiter=self._delimiter, lineterminator="\n").writerow(columns)
             self._file.write(header.getvalue().encode())
             self._begun = True
-        try:
-            self._file.write(self._lines(pa.table(dict(columns))))
-        except pa.ArrowNotImplementedError as error:
-            raise UsageError(
-                f"a column cannot be written as CSV: {first_line(error)}",
-                where="--output",
-                fix="Write a .parquet file, or keep other columns.",
-            ) from error
+        self._file.write(self._lines(table))
 
     def _lines(self, table: pa.Table) -> bytes:
         import pyarrow as pa

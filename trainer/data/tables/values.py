@@ -91,6 +91,14 @@ def is_number(kind: Any) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
+def is_bytes(kind: Any) -> bool:
+    """Whether an Arrow type is bytes, which need not be text."""
+    import pyarrow as pa
+
+    checks = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    return any(check(kind) for check in checks) or str(kind) == "binary_view"
+
+
 def check_flat(name: str, values: pa.ChunkedArray, *, where: str, fix: str = "") -> None:
     """Raises UsageError for lists, structs, bytes and durations, which are neither classes nor categories."""
     import pyarrow as pa
