@@ -149,8 +149,12 @@ class CsvStream:
         import pyarrow as pa
         from pyarrow import csv as pa_csv
 
+        # Copied out of Python's memory: a thread of pyarrow may still hold it when the process ends after an error, and
+        # freeing Python's memory then aborts the process.
+        copy = pa.BufferOutputStream()
+        copy.write(block)
         return pa_csv.read_csv(
-            pa.BufferReader(block),
+            pa.BufferReader(copy.getvalue()),
             read_options=pa_csv.ReadOptions(
                 column_names=[str(place) for place in range(self._width)], block_size=max(len(block), 1 << 20)
             ),

@@ -13,10 +13,13 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 def _delimiter(value: object) -> object:
     """A tab by its name, as a shell makes it hard to type."""
-    return "\t" if value in ("tab", "\\t") else value
+    value = "\t" if value in ("tab", "\\t") else value
+    if isinstance(value, str) and not (len(value) == 1 and value.isascii() and value not in '"\n\r'):
+        raise ValueError("it has to be one ASCII character, or the word tab")
+    return value
 
 
-Delimiter = Annotated[str, BeforeValidator(_delimiter), Field(pattern=r"^[\t -~]$", max_length=1)]
+Delimiter = Annotated[str, BeforeValidator(_delimiter)]
 
 
 @dataclass
