@@ -238,7 +238,7 @@ def usage_error(error: ValidationError, *, known: list[str], where: str = "") ->
 
 
 def _misfit(complaint: ErrorDetails) -> str:
-    message = complaint["msg"].replace("Input should be", "it should be")
+    message = complaint["msg"].replace("Input should be", "it should be").removeprefix("Value error, ")
     return f"{complaint['input']!r} does not fit: {message}"
 
 

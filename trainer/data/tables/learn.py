@@ -13,6 +13,7 @@ from trainer.data.tables.labels import Labels
 from trainer.data.tables.schema import Schema, check_column
 from trainer.data.tables.values import (
     Indices,
+    are_numbers,
     check_flat,
     cleaned,
     column_of,
@@ -126,10 +127,10 @@ def _learn_text(
     present = len(values) - cleaned(values).null_count
     if not present:
         raise UsageError(f"column {name!r} is all missing", where=where, fix=f"Add --ignore {name}.")
+    if untyped and are_numbers(values):
+        return Number.learn(name, values, standardize=wanted.standardize, where=where)
     # Without a look at each distinct value in Python, of which a column of numbers has many.
     as_numbers = int(reads_as_numbers(values).sum())
-    if untyped and as_numbers == present:
-        return Number.learn(name, values, standardize=wanted.standardize, where=where)
     if untyped and _are_flags(values):
         return Flag.learn(name, values, where=where)
     if as_numbers >= MOSTLY_NUMBERS * present:

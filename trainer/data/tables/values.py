@@ -238,6 +238,11 @@ def numbers_of(name: str, values: pa.ChunkedArray, *, where: str, truth: bool = 
     return numbers
 
 
+def are_numbers(values: pa.ChunkedArray) -> bool:
+    """Whether all values of a text column are numbers or missing."""
+    return _of_text(values, truth=False) is not None
+
+
 def _of_text(values: pa.ChunkedArray, *, truth: bool) -> NDArray[np.float64] | None:
     """Text as numbers, NaN where it is missing; None if a value is not a number."""
     import pyarrow as pa
