@@ -69,7 +69,13 @@ def test_errors_are_escaped(arguments, monkeypatch, capfd, tmp_path):
 def test_a_table_of_runs_with_hostile_names_is_escaped(monkeypatch, capfd, tmp_path):
     folder = tmp_path / "runs" / "logreg" / "bad\x1b]0;name"
     folder.mkdir(parents=True)
-    record = {"status": "failed", "reason": ATTACK, "task": "logreg", "metrics": {f"validation/{ATTACK}": 0.5}}
+    record = {
+        "schema": 1,
+        "status": "failed",
+        "reason": ATTACK,
+        "task": "logreg",
+        "metrics": {f"validation/{ATTACK}": 0.5},
+    }
     (folder / "run.json").write_text(json.dumps(record))
     (folder / "config.toml").write_text("")
     monkeypatch.chdir(tmp_path)

@@ -489,5 +489,7 @@ def test_a_run_that_was_killed_after_its_last_checkpoint_shows_the_last_evaluati
     cut = train("cut", resume_from=newest)
     reports = [json.loads((run.folder / "report.json").read_text())["splits"] for run in (whole, cut)]
     assert reports[0] == reports[1] != {}
-    curves = [b"precision-recall" in next((run.folder / "tensorboard").iterdir()).read_bytes() for run in (whole, cut)]
+    curves = [
+        b"validation/pr-curve" in next((run.folder / "tensorboard").iterdir()).read_bytes() for run in (whole, cut)
+    ]
     assert curves == [True, True]

@@ -124,10 +124,9 @@ def _variable(mx: Any, node: _Node) -> Any:
 
 def _operator(mx: Any, node: _Node, inputs: Sequence[Any]) -> Any:
     """One operator with its inputs. Raises MXNetError for attributes that it does not take; Unreadable for too few."""
-    from mxnet.base import c_str, check_call
-
+    base = mx.base
     handle = ctypes.c_void_p()
-    check_call(mx.base._LIB.NNGetOpHandle(c_str(node.op), ctypes.byref(handle)))  # noqa: SLF001
+    base.check_call(base._LIB.NNGetOpHandle(base.c_str(node.op), ctypes.byref(handle)))  # noqa: SLF001
     create = mx.symbol._internal._symbol_creator  # noqa: SLF001  what the generated functions of mx.sym call
     keys, values = list(node.attrs), list(node.attrs.values())
     symbol = create(handle.value, list(inputs), {}, keys, values, node.name, False)

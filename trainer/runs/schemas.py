@@ -182,7 +182,7 @@ class State(_Part):
     run: _Run
     rows: Count | None
     loss: _Loss
-    evaluation: _Evaluation | None = None
+    evaluation: _Evaluation | None
     parameters: dict[str, Stored]
     optimizer: _Optimizer
     plugins: dict[str, Any]

@@ -50,7 +50,7 @@ def report(
     except Exception as error:  # noqa: BLE001  files of strangers: their record is shown without what cannot be drawn
         problem = f"{DATA} or {LOG} is damaged, so there are no charts: {first_line(error)}"
         text = page(replace(document, data={}, history=[], problems=[*document.problems, problem]))
-        typer.echo(f"note: {problem}", err=True)
+        say(f"note: {problem}", err=True)
     try:
         write_atomic(target, text)
     except OSError as error:
