@@ -37,7 +37,7 @@ def trainer(*arguments, path=(), cwd=None):
         env=environment(*path) if path else None,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 
