@@ -141,6 +141,15 @@ def test_other_text_is_not_a_number(text):
     assert number_key(text) is None
 
 
+def test_objects_of_several_types_are_the_text_that_a_file_would_have():
+    import pandas as pd
+
+    schema = learn_schema(pa.table({"a": ["red", "1"], "y": ["no", "yes"]}), Wanted("y"), untyped=True).schema
+    frame = pd.DataFrame({"a": ["red", 1, None]})
+    rows = schema.encode(as_table(frame, ["a"]), where="here")
+    assert rows.features.tolist() == [[0, 1], [1, 0], [0, 0]]
+
+
 def test_single_precision_is_written_as_short_as_it_can_be():
     table = pa.table({"a": pa.array([0.1, 2.0], pa.float32()), "y": ["no", "yes"]})
     schema = learn_schema(table, Wanted("y", categorical=["a"]), untyped=False).schema

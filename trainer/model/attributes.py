@@ -36,12 +36,17 @@ AXES = frozenset({"a_axes"})
 """Attributes that list axes, each once."""
 INDEXED = frozenset({"_ravel_multi_index", "_unravel_index", "ravel_multi_index", "unravel_index"})
 """The operators that compute indices of arrays of a given shape."""
+RANGES = frozenset({"_arange", "_npi_arange", "_npx_arange"})
+"""The operators that make a sequence of numbers, whose length MXNet computes in 32 bits."""
+HIGHEST_LENGTH = 2**31 - 1
 SUMMED_AXES = frozenset({"_npi_tensordot", "_npi_tensordot_int_axes"})
 """The operators for `check_axes`."""
 
 
 def check_attributes(operator: str, attributes: Mapping[str, str], where: str) -> None:
     """Raises Unreadable for a count or a divisor that MXNet would not survive."""
+    if operator in RANGES and not _is_countable(attributes):
+        raise Unreadable(f"{where}: {operator} makes more numbers than an array can hold")
     for name, value in attributes.items():
         if name in COUNTS:
             # An operator with several, such as a split, may write it as a tuple.
@@ -56,6 +61,17 @@ def check_attributes(operator: str, attributes: Mapping[str, str], where: str) -
             len(set(axes := numbers_in(value))) != len(axes) or max(map(abs, axes), default=0) >= 32
         ):
             raise Unreadable(f"{where}: {name} of {operator} are {value[:50]!r}")
+
+
+def _is_countable(attributes: Mapping[str, str]) -> bool:
+    """Whether the length of a sequence of numbers is one that MXNet computes without an overflow."""
+    try:
+        start, step = float(attributes.get("start", "0")), float(attributes.get("step", "1"))
+        stop = None if attributes.get("stop", "None") == "None" else float(attributes["stop"])
+        first, last = (0.0, start) if stop is None else (start, stop)
+        return abs((last - first) / step) * float(attributes.get("repeat", "1")) <= HIGHEST_LENGTH
+    except (ValueError, ZeroDivisionError):
+        return False
 
 
 def check_axes(attributes: Mapping[str, str], ranks: Sequence[int], where: str) -> None:

@@ -239,6 +239,7 @@ def _inferred(symbol: Any, shapes: Mapping[str, Shape]) -> Sequence[Shape]:
 def _count(shape: Sequence[int], name: str) -> int:
     """The elements of an array; unknown lengths, which depend on the values, count as 1."""
     count = math.prod(max(length, 1) for length in shape)
-    if count > MOST_ELEMENTS:
+    # Below -1, which is unknown: MXNet's 32-bit sums have overflowed.
+    if count > MOST_ELEMENTS or min(shape, default=0) < -1:
         raise Unreadable(f"{name} would have the shape {tuple(shape)}, which is more than an array can hold")
     return count

@@ -1,7 +1,8 @@
 """The operators that a model's symbol may hold, and why the others are refused.
 
 A symbol is a program: MXNet calls whatever its operators name, with whatever their attributes say. Every operator that
-is registered is let in, unless one of its attributes is an address, a file or a function.
+is registered is let in, unless one of its attributes is an address, a file or a function, or it reaches places in memory
+that the values of its inputs name, without checking them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ CALLBACK = "it calls a function outside of the file"
 FILE = "it reads a file that the model names"
 BACKWARD = "it belongs to a backward pass, whose state the file would have to point to"
 FUSED = "only oneDNN's own pass writes it, which knows what it relies on"
+UNCHECKED = "it writes or reads at places that other values name, and does not check them"
 NO_KERNEL = "it is a mark for MXNet's passes and cannot be computed"
 
 REFUSED = {
@@ -35,6 +37,11 @@ REFUSED = {
     "_sg_mkldnn_fully_connected": FUSED,
     "_sg_mkldnn_selfatt_qk": FUSED,
     "_sg_mkldnn_selfatt_valatt": FUSED,
+    "scatter_nd": UNCHECKED,
+    "_scatter_set_nd": UNCHECKED,
+    "_contrib_index_copy": UNCHECKED,
+    "SequenceLast": UNCHECKED,
+    "SequenceReverse": UNCHECKED,
     "_CrossDeviceCopy": NO_KERNEL,
     "_NoGradient": NO_KERNEL,
 }

@@ -103,7 +103,9 @@ class CsvStream:
                 more = read_some(self._file, SAMPLE_BYTES, self.where)
             beginning += more
             if beginning[:2] == b"\x1f\x8b" or beginning.startswith(PARQUET_MAGIC) or b"\0" in beginning:
-                raise UsageError("it is not text, so it cannot be CSV", where=self.where)
+                raise UsageError(
+                    "it is not text, so it cannot be CSV", where=self.where, fix="If it is UTF-16, save it as UTF-8."
+                )
             marked = len(codecs.BOM_UTF8) if beginning.startswith(codecs.BOM_UTF8) else 0
             text = beginning[marked:].decode("utf-8", errors="surrogateescape")
             header = read_header(text, usual=usual, delimiter=delimiter, where=self.where)

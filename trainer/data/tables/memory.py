@@ -69,4 +69,11 @@ def _as_column(values: Any) -> Any:
         return values.to_arrow()
     elif hasattr(values, "to_numpy"):
         values = values.to_numpy()
-    return pa.array(values, from_pandas=True)
+    try:
+        return pa.array(values, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        # Objects of several types, such as a column of text with numbers in it: the text that a file would have.
+        if any(isinstance(value, (list, tuple, dict, bytes, np.ndarray)) for value in values):
+            raise
+        texts = (str(value) for value in values)
+        return pa.array([None if text in ("None", "nan", "NaT", "<NA>") else text for text in texts], pa.string())

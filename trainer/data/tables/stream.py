@@ -94,7 +94,7 @@ def check_file(path: Path) -> None:
     if not is_parquet and not is_csv(path):
         raise UsageError("it is not a Parquet file", where=where, fix="If it is CSV, rename it to end in .csv.")
     if not is_parquet and b"\0" in beginning and not beginning.startswith(UTF_16_MARKS):
-        raise UsageError("it is not text, so it cannot be CSV", where=where)
+        raise UsageError("it is not text, so it cannot be CSV", where=where, fix="If it is UTF-16, save it as UTF-8.")
 
 
 def _beginning(path: Path) -> bytes:
