@@ -1,8 +1,8 @@
 """The operators that a model's symbol may hold, and why the others are refused.
 
 A symbol is a program: MXNet calls whatever its operators name, with whatever their attributes say. Every operator that
-is registered is let in, unless one of its attributes is an address, a file or a function, or it reaches places in memory
-that the values of its inputs name, without checking them.
+is registered is let in, unless one of its attributes is an address, a file or a function, or it reaches places in
+memory that the values of its inputs name, without checking them.
 """
 
 from __future__ import annotations
