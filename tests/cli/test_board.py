@@ -147,7 +147,7 @@ def test_hyperparameters_of_different_runs_stand_side_by_side(board):
     )["sessionGroups"]
     columns = {each["name"] for each in experiment["hparamInfos"]}
     assert {"optimizer.name", "optimizer.learning-rate", "optimizer.beta1", "task.hidden", "plugins"} <= columns
-    assert {"early-stopping.patience", "tensor-board.figures"} <= columns
+    assert {"early-stopping.patience", "tensorboard.figures"} <= columns
     assert {"validation/f1", "loss/validation"} <= {each["name"]["tag"] for each in experiment["metricInfos"]}
     first, second = sorted((each["hparams"] for each in groups), key=lambda values: values["optimizer.name"] == "adam")
     assert (second["optimizer.beta1"], second["early-stopping.patience"]) == (0.8, 7)

@@ -30,5 +30,6 @@ def whole_state(plugins: dict[str, Any] | None = None, *, step: int = 3, epoch: 
             "attributes": {"lr": 0.1, "num_update": 3}, "updates": {"0": 3},
         },
         "plugins": plugins or {},
+        "evaluation": None,
         "made_by": {"versions": {"mxnet": "1.9.1"}, "plugins": [{"name": "a", "version": "1"}], "config": {}},
     }  # fmt: skip
