@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.tables.values import check_flat, distinct
-from trainer.data.tables.vocabulary import MISSING, Form, Vocabulary, form_of, spelled
+from trainer.data.tables.vocabulary import MISSING, Form, Vocabulary, first_unseen, form_of, spelled
 from trainer.errors import UsageError, listed
 
 if TYPE_CHECKING:
@@ -68,12 +68,11 @@ class Labels:
         places = Vocabulary((self.negative, self.positive), self.form).places(values)
         if (places == MISSING).any():
             raise _missing(name, places == MISSING, where)
-        unknown = np.flatnonzero(places < 0)
-        if len(unknown):
-            row = int(unknown[0])
-            numbers, texts = distinct(values.slice(row, 1))
+        unseen = first_unseen(values, places)
+        if unseen is not None:
+            row, text = unseen
             raise UsageError(
-                f"the label in column {name!r} is {texts[int(numbers[0])]!r}",
+                f"the label in column {name!r} is {text!r}",
                 row=row + 1,
                 where=where,
                 fix=f"The classes are {self.negative!r} and {self.positive!r}.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trainer.data.tables.kinds import Category, Column, Flag, Number
+from trainer.data.tables.kinds.base import all_missing
 from trainer.data.tables.labels import Labels
 from trainer.data.tables.schema import Schema, check_column
 from trainer.data.tables.values import (
@@ -126,7 +127,7 @@ def _learn_text(
 ) -> Column:
     present = len(values) - cleaned(values).null_count
     if not present:
-        raise UsageError(f"column {name!r} is all missing", where=where, fix=f"Add --ignore {name}.")
+        raise all_missing(name, where)
     if untyped and are_numbers(values):
         return Number.learn(name, values, standardize=wanted.standardize, where=where)
     # Without a look at each distinct value in Python, of which a column of numbers has many.

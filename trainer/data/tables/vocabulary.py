@@ -98,3 +98,13 @@ class Vocabulary:
         typed = not is_text(values)
         table = [MISSING if text is None else self.place(text, typed=typed) for text in texts]
         return np.array(table, np.int64)[numbers] if len(numbers) else numbers
+
+
+def first_unseen(values: pa.ChunkedArray, places: NDArray[np.int64]) -> tuple[int, str | None] | None:
+    """The row, from 0, and the text of the first value that has no place; None if all have one or are missing."""
+    unseen = np.flatnonzero(places == UNSEEN)
+    if not len(unseen):
+        return None
+    row = int(unseen[0])
+    numbers, texts = distinct(values.slice(row, 1))
+    return row, texts[int(numbers[0])]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.tables.kinds.counts import Counts
+from trainer.data.tables.kinds.base import Counts, all_missing
 from trainer.data.tables.values import check_flat, distinct
 from trainer.data.tables.vocabulary import MISSING, UNSEEN, Form, Vocabulary, form_of, spelled
 from trainer.errors import UsageError
@@ -40,7 +40,7 @@ class Category:
         present = {words[number] for number in np.unique(numbers)}
         texts = [text for text in present if text is not None]
         if not texts:
-            raise UsageError(f"column {name!r} is all missing", where=where, fix=f"Add --ignore {name}.")
+            raise all_missing(name, where)
         form = form_of(texts)
         categories = tuple(spelled(texts, form))
         if len(categories) > MOST_CATEGORIES:

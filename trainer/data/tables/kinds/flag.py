@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.tables.kinds.counts import Counts
-from trainer.data.tables.values import distinct
-from trainer.data.tables.vocabulary import MISSING, UNSEEN, Vocabulary
+from trainer.data.tables.kinds.base import Counts, all_missing
+from trainer.data.tables.vocabulary import MISSING, Vocabulary, first_unseen
 from trainer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class Flag:
         target = np.zeros((len(values), 1), np.float32)
         missing = cls(name, float("nan")).encode(values, target, where=where).missing
         if missing == len(values):
-            raise UsageError(f"column {name!r} is all missing", where=where, fix=f"Add --ignore {name}.")
+            raise all_missing(name, where)
         return cls(name, float(np.nanmean(target, dtype=np.float64)))
 
     @property
@@ -47,12 +46,11 @@ class Flag:
     def encode(self, values: pa.ChunkedArray, target: NDArray[np.float32], *, where: str) -> Counts:
         """Writes the input of each row to `target` (rows, 1). Raises UsageError for other values."""
         places = Vocabulary(("false", "true"), "truth").places(values)
-        unknown = np.flatnonzero(places == UNSEEN)
-        if len(unknown):
-            row = int(unknown[0])
-            numbers, texts = distinct(values.slice(row, 1))
+        unseen = first_unseen(values, places)
+        if unseen is not None:
+            row, text = unseen
             raise UsageError(
-                f"{texts[int(numbers[0])]!r} in the column {self.name!r} of true and false",
+                f"{text!r} in the column {self.name!r} of true and false",
                 row=row + 1,
                 where=where,
                 fix="Write true, false, 1 or 0, or leave it empty.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.tables.kinds.counts import Counts
+from trainer.data.tables.kinds.base import Counts, all_missing
 from trainer.data.tables.values import numbers_of
 from trainer.errors import UsageError
 
@@ -38,7 +38,7 @@ class Number:
         numbers = numbers_of(name, values, where=where)
         present = numbers[~np.isnan(numbers)]
         if not len(present):
-            raise UsageError(f"column {name!r} is all missing", where=where, fix=f"Add --ignore {name}.")
+            raise all_missing(name, where)
         with np.errstate(over="ignore", invalid="ignore"):
             mean, deviation = float(present.mean()), float(present.std())
         if not (math.isfinite(mean) and math.isfinite(deviation)):
