@@ -54,7 +54,7 @@ def images(number: int, *, seed: int = 0) -> Arrays:
     return Arrays(features, features.mean(axis=(1, 2, 3)).reshape(-1, 1) * 10)
 
 
-def dense(*units: int, activation: str = "relu", dropout: float = 0.0, norm: bool = False) -> Any:
+def dense(*units: int, activation: str = "relu", dropout: float = 0.0, norm: bool = False, outputs: int = 1) -> Any:
     net = gluon.nn.HybridSequential()
     for unit in units:
         net.add(gluon.nn.Dense(unit, activation=activation))
@@ -62,7 +62,7 @@ def dense(*units: int, activation: str = "relu", dropout: float = 0.0, norm: boo
             net.add(gluon.nn.BatchNorm())
         if dropout:
             net.add(gluon.nn.Dropout(dropout))
-    net.add(gluon.nn.Dense(1))
+    net.add(gluon.nn.Dense(outputs))
     return net
 
 

@@ -27,8 +27,8 @@ from trainer.reading import DEEPEST, Unreadable, checked, is_deep, read_json
 from trainer.runs import archive
 from trainer.runs.schemas import Manifest, State
 
-SCHEMA = 2
-"""Since version 2 two built-in plugins name parts of their state differently."""
+SCHEMA = 3
+"""Version 2 renamed parts of the state of two built-in plugins; version 3 has the losses of kept outputs."""
 FOLDER = "checkpoints"
 ABANDONED = "abandoned"
 """Within it, the checkpoints of a branch that was left by resuming from an older one; no command uses them."""

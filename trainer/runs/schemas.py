@@ -145,6 +145,7 @@ class _Loss(_Part):
     contexts: list[str]
     additions: Count
     total: Anyhow
+    kept: list[tuple[str, Count, Anyhow]]
 
 
 class _Evaluation(_Part):

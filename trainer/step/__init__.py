@@ -73,7 +73,7 @@ def make_step(
     """
     if compiled:
         try:
-            graph = trace(net, loss, sample=sample, weighted=weighted)
+            graph = trace(net, loss, sample=sample, weighted=weighted, lean=parts is None)
         except CannotCompile as reason:
             why = str(reason)
         else:

@@ -27,13 +27,14 @@ class Call:
     identical to the bit. Not for use under `autograd.record`.
     """
 
-    __slots__ = ("_arguments", "_inputs", "_invoke", "_kept", "_values", "_written")
+    __slots__ = ("_arguments", "_inputs", "_invoke", "_kept", "_outputs", "_values", "_written")
 
     def __init__(self, operator: str, inputs: Sequence[Array], output: Array, **attributes: Any) -> None:
         handle = ctypes.c_void_p()
         _check(_library.NNGetOpHandle(operator.encode(), ctypes.byref(handle)))
         self._inputs = (ctypes.c_void_p * len(inputs))(*[array.handle for array in inputs])
-        outputs = ctypes.cast((ctypes.c_void_p * 1)(output.handle), ctypes.POINTER(ctypes.c_void_p))
+        self._outputs = (ctypes.c_void_p * 1)(output.handle)
+        outputs = ctypes.cast(self._outputs, ctypes.POINTER(ctypes.c_void_p))
         self._values = list(attributes.values())
         self._written = (ctypes.c_char_p * len(attributes))(*[_text(value) for value in self._values])
         self._invoke = _library.MXImperativeInvokeEx
@@ -61,6 +62,11 @@ class Call:
         self._kept[number] = array
         if self._invoke(*self._arguments):
             _check(_FAILED)
+
+    def into(self, output: Array, array: Array) -> None:
+        """Starts the operator with its first input and its output replaced by arrays of the same shape and type."""
+        self._outputs[0], self._kept[-1] = output.handle, output
+        self.on(0, array)
 
     def having(self, *values: Any) -> None:
         """Starts the operator with new values for all attributes, in the order of the constructor's."""

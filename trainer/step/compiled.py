@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trainer.step.calls import Call, Executor
 from trainer.step.losses import TrainingLoss, check_rows
 from trainer.step.parameters import Parameters
@@ -13,6 +15,7 @@ from trainer.step.symbol import Graph, draws_in_inference, draws_random_numbers
 if TYPE_CHECKING:
     from trainer.data.batches import Batch, Shard
     from trainer.mxnet import Array, Context
+    from trainer.step.closed_form import Lean
 
 KEPT_SHAPES = 16
 """Bound executors kept per context. Batches of one size need two (the last batch is shorter); the limit keeps data of
@@ -22,16 +25,29 @@ ever new shapes from filling the memory."""
 class Bound:
     """A symbol bound to input arrays of fixed shapes: `load` a shard, then run `executor`."""
 
-    __slots__ = ("_copies", "executor", "outputs")
+    __slots__ = ("_copies", "_inputs", "_losses", "executor", "lean", "outputs")
 
-    def __init__(self, executor: Any, inputs: Sequence[Array]) -> None:
+    def __init__(self, executor: Any, inputs: Sequence[Array], lean: Lean | None = None) -> None:
         self.executor = Executor(executor)
         self.outputs = self.executor.outputs
+        self.lean = lean
+        """The symbol that is bound instead of the one with the losses."""
+        self._inputs = inputs
+        self._losses: Executor | None = None
         self._copies = [Call("_copyto", [held], held) for held in inputs]
 
     def load(self, shard: Shard) -> None:
         for part, copy in zip(shard.arrays, self._copies, strict=True):
             copy.on(0, part)
+
+    def losses(self) -> Array:
+        """The losses of the newest batch, (rows,); does not wait."""
+        if self.lean is None:
+            return self.outputs[0]
+        if self._losses is None:
+            self._losses = Executor(self.lean.bind_losses(self.outputs[1], *self._inputs[-1 - self.lean.weighted :]))
+        self._losses.forward()
+        return self._losses.outputs[0]
 
 
 class CompiledStep:
@@ -64,7 +80,11 @@ class CompiledStep:
             if shard.rows:
                 self._newest.append(self._train(number, shard))
         rows = [shard.rows for shard in batch.shards]
-        self.loss.add([bound.outputs[0] for bound in self._newest], rows)
+        lean = self._newest[0].lean
+        if lean is None:
+            self.loss.add([bound.outputs[0] for bound in self._newest], rows)
+        else:
+            self.loss.keep([bound.outputs[2] for bound in self._newest], rows, lean, self._losses)
         self.parameters.reduce(rows)
         self.gradients.rows = batch.rows
         self.gradients.factor = 1.0
@@ -72,7 +92,7 @@ class CompiledStep:
     def train(self, number: int, shard: Shard) -> tuple[Any, Array]:
         """Computes one shard's gradients on context `number`. Returns outputs and losses, valid until the next call."""
         bound = self._train(number, shard)
-        return self._outputs(bound), bound.outputs[0]
+        return self._outputs(bound), bound.losses()
 
     def infer(self, number: int, shard: Shard) -> tuple[Any, Array]:
         """Outputs and losses of one shard on context `number`, valid until the next call."""
@@ -98,6 +118,9 @@ class CompiledStep:
     def outputs(self) -> list[Array]:
         return [self._outputs(bound) for bound in self._newest]
 
+    def _losses(self) -> list[Array]:
+        return [bound.losses() for bound in self._newest]
+
     def _outputs(self, bound: Bound) -> Any:
         return bound.outputs[1] if self._graph.outputs == 1 else bound.outputs[1:]
 
@@ -118,14 +141,15 @@ class CompiledStep:
             if len(kept) >= KEPT_SHAPES:
                 del kept[next(iter(kept))]
             bound = kept[key] = self._bind(number, shard, train=train)
-            check_rows(bound.outputs[0], shard.rows)
+            check_rows(bound.losses(), shard.rows)
         return bound
 
     def _bind(self, number: int, shard: Shard, *, train: bool) -> Bound:
         from trainer.mxnet import mx
 
         graph, context = self._graph, self._contexts[number]
-        symbol = graph.training if train else graph.inference
+        lean = graph.lean if train and self._is_float32(shard) else None
+        symbol = lean.symbol if lean is not None else graph.training if train else graph.inference
         named = dict(zip(graph.inputs, shard.inputs, strict=True)) | {graph.label: shard.label}
         if graph.weight is not None:
             named[graph.weight] = shard.weight
@@ -146,4 +170,9 @@ class CompiledStep:
             grad_req={name: "write" if name in gradients else "null" for name in arguments},
             aux_states={name: arrays[name] for name in symbol.list_auxiliary_states()},
         )
-        return Bound(executor, list(inputs.values()))
+        return Bound(executor, list(inputs.values()), lean)
+
+    def _is_float32(self, shard: Shard) -> bool:
+        """Whether output and label can lie in one array, and MXNet's output operators take them."""
+        parts = [shard.label, *([] if shard.weight is None else [shard.weight])]
+        return all(part.dtype == np.float32 for part in [*parts, *(each for each in self.parameters.all)])

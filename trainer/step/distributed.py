@@ -6,7 +6,7 @@ identical to the bit. Only gradients are exchanged, and rank 0 can save a checkp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trainer.data.batches import Batch
     from trainer.mxnet import Array
     from trainer.step import Step
+    from trainer.step.closed_form import Lean
 
 SMALL = 8192
 """Up to this many gradient elements are sent as float64 together with everything else: one exchange per step. Between
@@ -37,6 +38,12 @@ class SharedLoss(TrainingLoss):
     def add(self, losses: Sequence[Array], rows: Sequence[int]) -> None:
         """Takes this process's losses of a batch; call `settle` next."""
         self._own = self._newest = losses
+
+    def keep(
+        self, kept: Sequence[Array], rows: Sequence[int], lean: Lean, losses: Callable[[], Sequence[Array]]
+    ) -> None:
+        """As `add`: the sum over all processes is needed in every step."""
+        self.add(losses(), rows)
 
     def own(self) -> float:
         """The sum over this process's rows. Waits for the device."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from trainer.device_time import waiting
 from trainer.errors import UsageError
 
 if TYPE_CHECKING:
     from trainer.mxnet import Array, Context
+    from trainer.step.closed_form import Lean
 
 FLUSH_EVERY = 512
 """After this many additions the sums move to the host as float64. In float32, rounding errors would grow with the
 epoch's length; reading waits for the device, so it must stay rare."""
+KEPT_BATCHES, KEPT_BYTES = 64, 1 << 20
+"""The largest buffer of batches whose losses are computed together: small enough for a core's cache."""
 
 
 class _Sum:
@@ -29,21 +35,85 @@ class _Sum:
         self.empty = False
 
 
+class _Kept:
+    """Outputs and labels of batches of one size on one context, whose losses are computed many batches at once.
+
+    There are two buffers: the device fills one while the losses of the other are computed.
+    """
+
+    __slots__ = ("_buffers", "_copy", "_current", "_is_other_full", "_lean", "_place", "_places", "_rows", "total")
+
+    def __init__(self, kept: Array, rows: int, lean: Lean) -> None:
+        from trainer.mxnet import mx
+        from trainer.step.calls import Call
+
+        batches = max(1, min(KEPT_BATCHES, KEPT_BYTES // (4 * kept.size)))
+        self._buffers = [mx.nd.empty((batches, kept.size), ctx=kept.context, dtype=kept.dtype) for _ in range(2)]
+        self._places = [[buffer[number] for number in range(batches)] for buffer in self._buffers]
+        self._copy = Call("_copyto", [kept], self._places[0][0])
+        self._rows, self._lean = rows, lean
+        self._current = self._place = 0
+        self._is_other_full = False
+        self.total = 0.0
+        """The batches are added one after another, so it does not matter when their losses are computed."""
+
+    def add(self, kept: Array) -> None:
+        """Copies what a batch has left. If the buffer is full, computes the losses of the other one first."""
+        places = self._places[self._current]
+        if self._place == len(places):
+            self._collect_other()
+            self._is_other_full, self._place, self._current = True, 0, 1 - self._current
+            places = self._places[self._current]
+        self._copy.into(places[self._place], kept)
+        self._place += 1
+
+    def collect(self) -> None:
+        """Computes the losses of all batches so far. Waits for the device."""
+        self._collect_other()
+        self._take(self._buffers[self._current], self._place)
+        self._place = 0
+
+    def _collect_other(self) -> None:
+        if self._is_other_full:
+            other = self._buffers[1 - self._current]
+            self._take(other, len(other))
+            self._is_other_full = False
+
+    def _take(self, buffer: Array, batches: int) -> None:
+        if not batches:
+            return
+        with waiting:
+            values = buffer.asnumpy()[:batches]
+        rows, lean = self._rows, self._lean
+        outputs, labels = rows * lean.columns, values.shape[1] - rows * lean.weighted
+        losses = lean.losses(
+            np.ascontiguousarray(values[:, :outputs]).reshape(batches, rows, lean.columns),
+            np.ascontiguousarray(values[:, outputs:labels]),
+        )
+        if lean.weighted:
+            losses = losses * values[:, labels:]
+        for total in losses.astype(np.float64).sum(axis=1).tolist():
+            self.total += total
+
+
 class TrainingLoss:
     """The losses of the latest batch, and their sum over an epoch, collected without waiting for the device.
 
-    Costs one addition per step and context; reading the values waits.
+    Costs one operator per step and context; reading the values waits.
     """
 
     def __init__(self, contexts: Sequence[Context]) -> None:
         self._contexts = list(contexts)
         self._names = [_nth(self._contexts, number) for number in range(len(self._contexts))]
-        self._newest: Sequence[Array] = ()
+        self._newest: Sequence[Array] | Callable[[], Sequence[Array]] = ()
         self._mean: float | None = float("nan")
         self._rows = 0
         self._sums: dict[tuple[int, int], _Sum] = {}
         self._additions = 0
         self._total = 0.0
+        self._kept: dict[tuple[int, int], _Kept] = {}
+        self._earlier: dict[tuple[int, int], float] = {}
+        """The totals of `_kept` in a run that is resumed."""
 
     def add(self, losses: Sequence[Array], rows: Sequence[int]) -> None:
         """Takes a batch's losses: one array (rows,) per context with rows; `rows` counts them for every context."""
@@ -65,23 +135,49 @@ class TrainingLoss:
         if self._additions >= FLUSH_EVERY:
             self._flush()
 
+    def keep(
+        self, kept: Sequence[Array], rows: Sequence[int], lean: Lean, losses: Callable[[], Sequence[Array]]
+    ) -> None:
+        """Takes a batch's outputs and labels instead of its losses, which `losses` computes if somebody asks."""
+        self._newest, self._rows, self._mean = losses, sum(rows), None
+        parts = iter(kept)
+        for number, count in enumerate(rows):
+            if count:
+                part = next(parts)
+                held = self._kept.get((number, count))
+                if held is None:
+                    held = self._kept[number, count] = _Kept(part, count, lean)
+                    held.total = self._earlier.pop((number, count), 0.0)
+                held.add(part)
+
     def newest(self) -> float:
         """The mean loss of the latest batch; NaN before the first. Waits for the device, once per batch."""
         if self._mean is None:
             with waiting:
-                self._mean = sum(float(part.asnumpy().sum(dtype="float64")) for part in self._newest) / self._rows
+                self._mean = sum(float(part.asnumpy().sum(dtype="float64")) for part in self.by_row) / self._rows
         return self._mean
 
     @property
     def by_row(self) -> Sequence[Array]:
         """The losses of the latest batch, one array (rows,) per context with rows; does not wait."""
+        if callable(self._newest):
+            self._newest = self._newest()
         return self._newest
 
     def take_sum(self) -> float:
         """The sum of the losses of all rows since the last call. Waits for the device."""
         self._flush()
-        total, self._total = self._total, 0.0
+        # fsum does not depend on the order, which differs in a run that was resumed.
+        total = math.fsum([self._total, *self._totals().values()])
+        self._total, self._earlier = 0.0, {}
+        for held in self._kept.values():
+            held.total = 0.0
         return total
+
+    def _totals(self) -> dict[tuple[int, int], float]:
+        for held in self._kept.values():
+            held.collect()
+        return {**self._earlier, **{key: held.total for key, held in self._kept.items()}}
 
     def state_dict(self) -> dict[str, Any]:
         """The separate sums: adding them up here would round differently from a run that is not saved."""
@@ -92,6 +188,7 @@ class TrainingLoss:
             "contexts": [self._names[number] for number, _ in sums],
             "additions": self._additions,
             "total": self._total,
+            "kept": [[self._names[number], rows, total] for (number, rows), total in sorted(self._totals().items())],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -100,6 +197,7 @@ class TrainingLoss:
 
         self._newest, self._mean = (), state["newest"]
         self._sums, self._additions, self._total = {}, state["additions"], state["total"]
+        self._kept, self._earlier = {}, {}
         numbers = {name: number for number, name in enumerate(self._names)}
         for held, name in zip(state["sums"], state["contexts"], strict=True):
             if name in numbers:
@@ -108,6 +206,11 @@ class TrainingLoss:
                 self._sums[number, len(held)] = _Sum(array)
             else:
                 self._total += float(held.sum(dtype="float64"))
+        for name, rows, total in state["kept"]:
+            if name in numbers:
+                self._earlier[numbers[name], rows] = total
+            else:
+                self._total += total
 
     def _flush(self) -> None:
         held = [each for each in self._sums.values() if not each.empty]

@@ -8,6 +8,7 @@ from typing import Any
 
 from trainer.errors import first_line
 from trainer.mxnet import Array, gluon, mx
+from trainer.step.closed_form import LABEL, OUTPUT, WEIGHT, Lean, closed_form
 from trainer.step.groups import is_dense
 from trainer.step.losses import column
 
@@ -18,7 +19,7 @@ class CannotCompile(Exception):  # noqa: N818  not an error: it carries a reason
 
 @dataclass(frozen=True)
 class Graph:
-    """The symbols of one step. Each returns the per-row losses first, then the outputs."""
+    """The symbols of one step. `training` and `inference` return the per-row losses first, then the outputs."""
 
     training: Any
     inference: Any
@@ -26,12 +27,14 @@ class Graph:
     label: str
     weight: str | None
     outputs: int
+    lean: Lean | None = None
+    """What is bound for training instead of `training` if the loss has a closed form."""
     arguments: Mapping[str, Callable[[Any], Array]] = field(default_factory=dict)
     """Makes the array on a context for variables of the training symbol that are neither data nor parameters."""
 
     def with_training(self, symbol: Any, arguments: Mapping[str, Callable[[Any], Array]]) -> Graph:
         """A copy with another training symbol, which must have the same number of outputs."""
-        return replace(self, training=symbol, arguments={**self.arguments, **arguments})
+        return replace(self, training=symbol, lean=None, arguments={**self.arguments, **arguments})
 
     @property
     def has_convolution(self) -> bool:
@@ -39,21 +42,21 @@ class Graph:
         return _has_operator(self.inference, ("Convolution", "Deconvolution"))
 
 
-def trace(net: Any, loss: Any, *, sample: Sequence[Array], weighted: bool) -> Graph:
+def trace(net: Any, loss: Any, *, sample: Sequence[Array], weighted: bool, lean: bool = True) -> Graph:
     """The symbols of net and loss; raises CannotCompile if either has no symbolic form.
 
-    `sample` holds one row of each input.
+    `sample` holds one row of each input. `lean=False` leaves a closed form of the loss out.
     """
     for block, word in ((net, "net"), (loss, "loss")):
         if not isinstance(block, gluon.HybridBlock):
             raise CannotCompile(f"the {word} ({type(block).__name__}) is not a HybridBlock")
-    # Names that cannot clash with a parameter's: a Dense with prefix="" calls its own "weight".
     names = tuple(f"batch:input{number}" for number in range(len(sample)))
     try:
         outputs = net(*[mx.sym.var(name) for name in names])
         listed = _listed(outputs)
-        weights = [column(mx.sym.var("batch:weight"), _axes(listed[0], names, sample))] if weighted else []
-        rows = loss(outputs, mx.sym.var("batch:label"), *weights)
+        label, shape = mx.sym.var(LABEL), _shape(listed[0], names, sample)
+        weights = [column(mx.sym.var(WEIGHT), len(shape))] if weighted else []
+        rows = loss(outputs, label, *weights)
     except CannotCompile:
         raise
     except Exception as error:
@@ -69,9 +72,27 @@ def trace(net: Any, loss: Any, *, sample: Sequence[Array], weighted: bool) -> Gr
         training=mx.sym.Group([mx.sym.make_loss(rows), *[mx.sym.BlockGrad(output) for output in listed]]),
         inference=mx.sym.Group([rows, *listed]),
         inputs=names,
-        label="batch:label",
-        weight="batch:weight" if weighted else None,
+        label=LABEL,
+        weight=WEIGHT if weighted else None,
         outputs=len(listed),
+        lean=_lean(loss, listed[0], label, weights, shape) if lean and len(listed) == 1 else None,
+    )
+
+
+def _lean(loss: Any, output: Any, label: Any, weights: Sequence[Any], shape: Sequence[int]) -> Lean | None:
+    """The symbol without the loss, for one output (rows, columns); None if that is not enough for its gradient."""
+    if len(shape) != 2:
+        return None
+    form = closed_form(loss, output, label, weights[0] if weights else None, shape[1])
+    if form is None:
+        return None
+    kept = mx.sym.concat(*[part.reshape((-1,)) for part in (output, label, *weights)], dim=0)
+    return Lean(
+        symbol=mx.sym.Group([form.head, mx.sym.BlockGrad(output), mx.sym.BlockGrad(kept)]),
+        by_row=loss(mx.sym.var(OUTPUT), label, *weights),
+        weighted=bool(weights),
+        columns=shape[1],
+        losses=form.losses,
     )
 
 
@@ -83,12 +104,12 @@ def _listed(outputs: Any) -> list[Any]:
     return [output for part in parts for output in part]
 
 
-def _axes(output: Any, names: Sequence[str], sample: Sequence[Array]) -> int:
-    """How many axes an output has."""
+def _shape(output: Any, names: Sequence[str], sample: Sequence[Array]) -> tuple[int, ...]:
+    """The shape of an output for one row; it may hold unknown sizes, -1 or 0."""
     _, shapes, _ = output.infer_shape(
         **{name: part.shape for name, part in zip(names, sample, strict=True) if name in output.list_arguments()}
     )
-    return len(shapes[0])
+    return tuple(shapes[0])
 
 
 def draws_random_numbers(symbol: Any) -> bool:
