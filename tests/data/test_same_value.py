@@ -19,7 +19,7 @@ from trainer.data.tables.memory import as_table
 from trainer.data.tables.options import TableOptions
 from trainer.data.tables.reading import open_stream, whole
 from trainer.data.tables.splits import load_splits
-from trainer.data.tables.values import key_of, moment_key, number_key
+from trainer.data.tables.values import key_of, moment_key, number_key, shortest
 from trainer.model.evaluate import evaluate_file
 
 words = st.text(st.sampled_from("aBé;,\"' 01.:-"), min_size=1, max_size=5).map(str.strip).filter(bool)
@@ -27,9 +27,14 @@ codes = st.from_regex(r"0\d{2,4}|\d{17}|0x[0-9A-F]{2}|\d\d:\d\d|2020-0[1-9]-11( 
 moments = st.datetimes(dt.datetime(1990, 1, 1), dt.datetime(2030, 1, 1)).map(
     lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 )
+FLOATS = [pa.float16(), pa.float32(), pa.float64()]
+halves = st.floats(width=16, allow_nan=False, allow_infinity=False)
+short = halves.map(lambda value: float(str(np.float16(value))))
 KINDS = {
-    "number": (st.integers(-800, 800).map(lambda number: number / 8), [pa.float32(), pa.float64()]),
-    "whole": (st.integers(-100, 100), [pa.int8(), pa.int64(), pa.float32(), pa.float64(), pa.decimal128(12, 3)]),
+    "number": (st.integers(-800, 800).map(lambda number: number / 8), FLOATS),
+    "decimal": (short, FLOATS),
+    "binary": (halves, FLOATS),
+    "whole": (halves.map(int), [pa.int32(), pa.int64(), *FLOATS, pa.decimal128(12, 3)]),
     "flag": (st.booleans(), [pa.bool_()]),
     "word": (words, [pa.string(), pa.large_string(), pa.string_view(), "dictionary", "large dictionary"]),
     "code": (codes, [pa.string(), pa.large_string(), pa.string_view(), "dictionary"]),
@@ -48,12 +53,21 @@ def typed(values, kind):
         values = [None if value is None else decimal.Decimal(value) for value in values]
     if any(type(value) is dt.date for value in values):
         return pa.array(values, pa.date32()).cast(kind)
+    if pa.types.is_float16(kind):
+        return pa.array([None if value is None else np.float16(value) for value in values], kind)
     return pa.array(values, kind)
 
 
-def written(table, folder):
+def as_csv(column, *, short):
+    """A column that can be written as CSV; half and single floats in few digits, or in all of them."""
+    if pa.types.is_float16(column.type) or pa.types.is_float32(column.type):
+        return shortest(column) if short else pa.array(column.to_numpy().astype(np.float64), from_pandas=True)
+    return column.cast(pa.string()) if str(column.type) == "string_view" else column
+
+
+def written(table, folder, *, short=False):
     """The table, read back from every format."""
-    plain = pa.table({name: column.cast(pa.string()) if str(column.type) == "string_view" else column
+    plain = pa.table({name: as_csv(column, short=short)
                       for name, column in zip(table.column_names, table.columns, strict=True)})  # fmt: skip
     pyarrow.csv.write_csv(plain, folder / "t.csv")
     pyarrow.csv.write_csv(plain, folder / "t.tsv", pyarrow.csv.WriteOptions(delimiter="\t"))
@@ -82,11 +96,13 @@ def columns(draw):
 def test_a_value_is_encoded_the_same_in_every_format_and_type_and_row_by_row(drawn, categorical):
     kind, values, learned, other = drawn
     labels = (["no", "yes"] * len(values))[: len(values)]
-    # A column of codes is declared, as a CSV file cannot tell that its digits are not numbers.
-    chosen = ["a"] if categorical or kind == "code" else []
+    # A column of codes is declared, as a CSV file cannot tell that its digits are not numbers. As a number, 0.1 is
+    # another one in each precision.
+    short = kind == "decimal"
+    chosen = ["a"] if categorical or kind == "code" or short else []
     with TemporaryDirectory() as place:
         first, again = (pa.table({"a": typed(values, each), "y": labels}) for each in (learned, other))
-        read = list(written(first, Path(place)))
+        read = list(written(first, Path(place), short=short))
         schemas = []
         for name, untyped, table in read:
             try:
@@ -96,7 +112,7 @@ def test_a_value_is_encoded_the_same_in_every_format_and_type_and_row_by_row(dra
                 if kind != "word":
                     raise
                 return
-        tables = [*read, *written(again, Path(place))]
+        tables = [*read, *written(again, Path(place), short=short)]
         for name, schema in schemas:
             expected = schema.encode(read[0][2], where="here")
             # Words that are numbers, such as 1.0, are categories in a file with types.
@@ -150,10 +166,23 @@ def test_objects_of_several_types_are_the_text_that_a_file_would_have():
     assert rows.features.tolist() == [[0, 1], [1, 0], [0, 0]]
 
 
-def test_single_precision_is_written_as_short_as_it_can_be():
-    table = pa.table({"a": pa.array([0.1, 2.0], pa.float32()), "y": ["no", "yes"]})
+def test_a_float_in_little_precision_is_ambiguous_only_if_two_categories_are_the_same_in_it():
+    table = pa.table({"a": [1.0, 1.0001, 2.0], "y": ["no", "yes", "no"]})
     schema = learn_schema(table, Wanted("y", categorical=["a"]), untyped=False).schema
-    assert schema.feature_names == ["a=0.1", "a=2"]
+    half = pa.table({"a": pa.array(np.array([1, 2.0001, 3], np.float16))})
+    rows = schema.encode(half, where="here")
+    # Equal text is found first, as it is in every type.
+    assert rows.features.tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
+    assert rows.unseen == {"a": 1}
+
+
+@pytest.mark.parametrize("kind", FLOATS, ids=str)
+def test_floats_of_every_type_are_written_as_short_as_they_can_be(kind):
+    table = pa.table({"a": typed([0.1, 2.0, 1e-7], kind), "y": ["no", "yes", "no"]})
+    schema = learn_schema(table, Wanted("y", categorical=["a"]), untyped=False).schema
+    assert schema.feature_names == ["a=0.1", "a=1e-07", "a=2"]
+    labels = learn_schema(table.slice(0, 2), Wanted("a"), untyped=False).schema.labels
+    assert (labels.negative, labels.positive) == ("0.1", "2")
 
 
 CASES = {

@@ -332,6 +332,15 @@ def test_columns_to_keep_have_to_be_there_and_must_not_stand_in_the_way(model, f
         predict_file(model, str(tmp_path / "out.csv"), str(tmp_path / "again.csv"), keep=None)
 
 
+def test_half_floats_are_kept_in_few_digits_in_csv_and_in_their_type_in_parquet(model, rows, tmp_path):
+    half = pa.array(np.array([0.1, 16.125, np.nan] * (len(rows) // 3 + 1), np.float16)[: len(rows)])
+    pyarrow.parquet.write_table(rows.append_column("more", half), tmp_path / "t.parquet")
+    for name in ("out.csv", "out.parquet"):
+        predict_file(model, str(tmp_path / "t.parquet"), str(tmp_path / name), keep=["more"])
+    assert [line.split(",")[0] for line in (tmp_path / "out.csv").read_text().splitlines()[1:4]] == ["0.1", "16.12", ""]
+    assert pyarrow.parquet.read_table(tmp_path / "out.parquet")["more"].type == pa.float16()
+
+
 @pytest.mark.parametrize("values", [[[1, 2]], [{"x": 1}], [b"\xff"], [(1, 2)]], ids=str)
 def test_what_csv_cannot_hold_is_refused_and_parquet_keeps_it(model, rows, tmp_path, values):
     pa.parquet.write_table(rows.slice(0, 1).append_column("more", pa.array(values)), tmp_path / "t.parquet")

@@ -15,7 +15,7 @@ import numpy as np
 
 from trainer.atomic import replacing
 from trainer.data.tables.stream import CSV_ENDINGS, PARQUET_ENDINGS, delimiter_of, is_csv
-from trainer.data.tables.values import is_bytes
+from trainer.data.tables.values import is_bytes, shortest
 from trainer.errors import UsageError, listed
 from trainer.model.model import check_threshold
 
@@ -198,6 +198,10 @@ class _CsvWriter:
                     where="--output",
                     fix="Write a .parquet file, or keep other columns.",
                 )
+        halves = [name for name, column in zip(columns, table.columns, strict=True) if pa.types.is_float16(column.type)]
+        if halves:
+            # Arrow shortens only the others.
+            table = pa.table(dict(columns) | {name: shortest(table[name]) for name in halves})
         if not self._begun:
             header = io.StringIO()
             csv.writer(header, delimiter=self._delimiter, lineterminator="\n").writerow(columns)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.tables.values import check_flat, distinct
+from trainer.data.tables.values import check_flat, distinct, precision_of
 from trainer.data.tables.vocabulary import MISSING, Form, Vocabulary, first_unseen, form_of, spelled
 from trainer.errors import UsageError, listed
 
@@ -39,7 +39,7 @@ class Labels:
         if None in written:
             raise _missing(name, np.array([text is None for text in texts])[numbers], where)
         known = [text for text in written if text is not None]
-        form = form_of(known)
+        form = form_of(known, precision_of(values.type))
         classes = in_order(spelled(known, form))
         counts = dict.fromkeys(classes, 0)
         vocabulary = Vocabulary(classes, form)

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 Indices = NDArray[np.int64]
 """Row numbers, from 0."""
+Precision = Literal["half", "single"]
+"""Floats of fewer digits than float64's, which is what a number in a text is read as."""
+_ROUNDED: dict[Precision, Any] = {"half": np.float16, "single": np.float32}
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
 """Text that means a missing value, without surrounding white space."""
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?[iI]nf(inity)?$"
@@ -47,7 +50,7 @@ def rows_of_the_table(rows: Indices | None) -> Iterator[None]:
 
 
 def plain(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
-    """The values without an encoding: dictionaries, large and view strings as strings, half floats as float32."""
+    """The values without an encoding: dictionaries, large and view strings as strings; NaN in half floats is null."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -60,8 +63,8 @@ def plain(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
     if pa.types.is_large_string(values.type) or str(values.type) == "string_view":
         return compute.cast(values, pa.string())
     if pa.types.is_float16(values.type):
-        # Through numpy, because older pyarrow cannot cast half floats; NaN is missing, as everywhere.
-        return pa.chunked_array([pa.array(values.to_numpy().astype(np.float32), from_pandas=True)])
+        # Nulls become NaN on the way to numpy, and NaN is missing, as everywhere.
+        return pa.chunked_array([pa.array(values.to_numpy(), from_pandas=True)])
     return values
 
 
@@ -124,29 +127,57 @@ def cleaned(values: pa.ChunkedArray) -> pa.ChunkedArray:
 def distinct(values: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str | None]]:
     """The number of each value's text (n,), and the distinct texts; a missing value has the text None.
 
-    Text is cleaned. Numbers are written without a needless `.0`, truth values as true and false, dates and times in
-    their shortest ISO form. Costs a look at each distinct value in Python.
+    Text is cleaned. Floats are written as the shortest decimal that reads back to them in their own type, and numbers
+    without a needless `.0`; truth values as true and false, dates and times in their shortest ISO form. Costs a look at
+    each distinct value in Python.
     """
     import pyarrow as pa
     from pyarrow import compute
 
     if pa.types.is_null(values.type):
         return np.zeros(len(values), np.int64), [None]
+    kind = values.type
+    half = pa.types.is_float16(kind)
+    if half:
+        # By their bits: Arrow has no dictionary of half floats.
+        values = pa.chunked_array([chunk.view(pa.uint16()) for chunk in values.chunks], pa.uint16())
     encoded = values.dictionary_encode().unify_dictionaries()
     if not encoded.num_chunks:
         return np.zeros(0, np.int64), []
     words = encoded.chunk(0).dictionary
+    words = words.view(kind) if half else words
     if is_text(values):
         texts = cleaned(pa.chunked_array([words])).to_pylist()
-    elif is_number(values.type) and not pa.types.is_decimal(values.type):
-        # In the shortest form of its own precision: 0.1, not 0.10000000149011612.
-        single = pa.types.is_float32(values.type)
-        found = (float(str(np.float32(value))) if single and value else value for value in words.to_pylist())
-        texts = [of_number(value) for value in found]
+    elif is_number(kind) and not pa.types.is_decimal(kind):
+        texts = [of_number(value) for value in shortest(words).to_pylist()]
     else:
         texts = [key_of(text) for text in compute.cast(words, pa.string()).to_pylist()]
     numbers = [compute.fill_null(chunk.indices, len(texts)).to_numpy(zero_copy_only=False) for chunk in encoded.chunks]
     return np.concatenate(numbers).astype(np.int64), [*texts, None]
+
+
+def shortest(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
+    """Half and single floats as the shortest decimals that read back to them, in float64; others as they are.
+
+    0.1 in half precision is 0.0999755859375, and in single precision 0.10000000149011612.
+    """
+    import pyarrow as pa
+
+    if precision_of(values.type) is None:
+        return values
+    found, places = np.unique(values.to_numpy(zero_copy_only=False), return_inverse=True)
+    return pa.array(np.array([_shortest(value) for value in found], np.float64)[places], from_pandas=True)
+
+
+def precision_of(kind: Any) -> Precision | None:
+    """The precision of an Arrow type; None if it is neither half nor single floats."""
+    import pyarrow as pa
+
+    return "half" if pa.types.is_float16(kind) else "single" if pa.types.is_float32(kind) else None
+
+
+def _shortest(value: np.floating[Any]) -> float:
+    return float(np.format_float_scientific(value))
 
 
 def of_number(value: float | None) -> str | None:
@@ -161,11 +192,15 @@ def reads_as_number(text: str) -> bool:
     return _NUMBER.match(text) is not None
 
 
-def number_key(text: str) -> str | None:
+def number_key(text: str, precision: Precision | None = None) -> str | None:
     """The text that all spellings of a number share, `1` for `1.0`, `01` and `1e0`; None if it is not a number.
 
-    Whole numbers of any length are exact; others go through float64.
+    Whole numbers of any length are exact; others go through float64. With a precision, all numbers share it that are
+    the same when they are rounded to that.
     """
+    if precision is not None and reads_as_number(text):
+        with np.errstate(over="ignore", under="ignore"):
+            return of_number(_shortest(_ROUNDED[precision](float(text))))
     whole = _WHOLE.fullmatch(text)
     if whole is not None:
         sign = "-" if whole[1] == "-" and whole[2] != "0" else ""
@@ -226,7 +261,10 @@ def numbers_of(name: str, values: pa.ChunkedArray, *, where: str, truth: bool = 
         if numbers is None:
             raise stray_text(name, values, where=where, truth=truth)
     elif is_number(values.type) or pa.types.is_null(values.type):
-        numbers = compute.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        # Half floats through numpy, because older pyarrow cannot cast them.
+        half = pa.types.is_float16(values.type)
+        numbers = (values if half else compute.cast(values, pa.float64(), safe=False)).to_numpy(zero_copy_only=False)
+        numbers = numbers.astype(np.float64, copy=False)
     else:
         raise UsageError(f"column {name!r} holds {values.type}, not numbers", where=where)
     infinite = np.isinf(numbers)

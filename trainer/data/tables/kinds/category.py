@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.tables.kinds.base import Counts, all_missing
-from trainer.data.tables.values import check_flat, distinct
+from trainer.data.tables.values import check_flat, distinct, precision_of
 from trainer.data.tables.vocabulary import MISSING, UNSEEN, Form, Vocabulary, form_of, spelled
 from trainer.errors import UsageError
 
@@ -41,7 +41,7 @@ class Category:
         texts = [text for text in present if text is not None]
         if not texts:
             raise all_missing(name, where)
-        form = form_of(texts)
+        form = form_of(texts, precision_of(values.type))
         categories = tuple(spelled(texts, form))
         if len(categories) > MOST_CATEGORIES:
             raise UsageError(
