@@ -6,12 +6,15 @@ another exception; its callers say which file it is and what to do.
 
 from __future__ import annotations
 
+import codecs
 import json
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+
+from trainer.errors import UsageError
 
 DEEPEST = 100
 """Levels of nesting; deeper JSON would exhaust the stack of whoever walks through it."""
@@ -22,8 +25,50 @@ CGROUP = Path("/sys/fs/cgroup/memory.max")
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    # Before those of UTF-16, with which it begins.
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Byte order marks, and the encodings that they tell."""
+
+
 class Unreadable(Exception):  # noqa: N818  a reason, which its callers turn into their own error
     """Why something cannot be read."""
+
+
+def read_text(path: Path) -> str:
+    """The text of a user's file: UTF-8, or UTF-16 or UTF-32 with a byte order mark.
+
+    Raises FileNotFoundError if there is none, and UsageError if it cannot be read or is not text.
+    """
+    try:
+        return decoded(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UsageError(f"it cannot be read: {error.strerror or error}", where=str(path)) from error
+    except Unreadable as error:
+        raise UsageError(str(error), where=str(path), fix="Save it as UTF-8.") from error
+
+
+def decoded(content: bytes) -> str:
+    """The text, without a byte order mark. Raises Unreadable, with the line, for what is not text."""
+    encoding = next((name for mark, name in MARKS.items() if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        name = encoding.upper().removesuffix("-SIG")
+        place = (
+            f" at line {content[: error.start].count(10) + 1}" if name == "UTF-8" else ", although it begins as such"
+        )
+        raise Unreadable(f"it is not {name} text{place}") from error
+    if "\0" in text:
+        raise Unreadable("it is not text: it has zero bytes, like UTF-16 without a byte order mark")
+    return text
 
 
 def read_json(path: Path) -> Any:
@@ -44,11 +89,11 @@ def read_json(path: Path) -> Any:
 def parse_json(content: str | bytes) -> Any:
     """The value of a JSON text, nested at most 100 levels deep. Raises Unreadable."""
     try:
-        value = json.loads(content if isinstance(content, str) else content.decode())
+        value = json.loads(content if isinstance(content, str) else decoded(content))
     except RecursionError:
         raise Unreadable(_too_deep()) from None
     except (ValueError, MemoryError) as error:
-        # Also for bytes that are not UTF-8, and for numbers of thousands of digits.
+        # Also for numbers of thousands of digits.
         raise Unreadable(f"it is not JSON: {error}") from error
     if is_deep(value):
         raise Unreadable(_too_deep())

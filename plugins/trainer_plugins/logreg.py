@@ -147,7 +147,7 @@ class LogisticRegression(TableOptions, Task):
 
         with closing(open_stream(str(self.data), delimiter=self.delimiter)) as table:
             # Without the ignored columns and the label.
-            return max(1, len(table.names) - len(self.ignore) - 1)
+            return max(1, len({*table.names} - {*self.ignore, self.label}))
 
     def net(self) -> Any:
         """Dense layers, each with activation and dropout, then one neuron."""

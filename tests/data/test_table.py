@@ -123,6 +123,68 @@ def test_what_is_not_text_is_named_by_column_and_row(tmp_path):
 fields = st.text(st.sampled_from('ab;,"\n\r \u00e9'), max_size=6)
 
 
+SEMICOLONS = "a;b;y\n" + "1,5;2;no\n2,5;3;yes\n" * 20
+
+
+@pytest.mark.parametrize(
+    ("given", "content", "error", "sign"),
+    [
+        (",", SEMICOLONS.replace("1,5", "1").replace("2,5", "2"), "there is no column 'y' for --label", "';'"),
+        (",", SEMICOLONS, "there is no column 'y' for --label", "';'"),
+        (";", SEMICOLONS.replace(",5", "").replace(";", "\t"), "there is no column 'y' for --label", "tab"),
+        ("tab", SEMICOLONS.replace(",5", "").replace(";", "|"), "there is no column 'y' for --label", r"'\|'"),
+    ],
+)
+def test_an_error_says_that_another_delimiter_makes_columns(tmp_path, given, content, error, sign):
+    (tmp_path / "t.csv").write_text(content)
+    delimiter = "\t" if given == "tab" else given
+    message = f"{error}.* separated by {sign}: use --delimiter {sign}, or leave it out"
+    with pytest.raises(UsageError, match=message):
+        load_splits(TableOptions(tmp_path / "t.csv", "y", delimiter=delimiter), seed=0)
+
+
+def test_the_delimiter_of_a_validation_file_may_be_the_wrong_one_too(tmp_path):
+    good = SEMICOLONS.replace(",5", "")
+    (tmp_path / "t.csv").write_text(good)
+    (tmp_path / "v.csv").write_text(good.replace(";", ","))
+    options = TableOptions(tmp_path / "t.csv", "y", delimiter=";", validation_data=tmp_path / "v.csv")
+    with pytest.raises(
+        UsageError, match=r"v\.csv: columns are missing: a, b\..* separated by ',': use --delimiter ','"
+    ):
+        load_splits(options, seed=0)
+    # A delimiter that is right, and a column that is not there.
+    with pytest.raises(UsageError, match="no column 'z'") as error:
+        load_splits(TableOptions(tmp_path / "t.csv", "z", delimiter=";"), seed=0)
+    assert "--delimiter" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_the_index_that_is_left_out_may_be_ignored(tmp_path, name):
+    import pandas as pd
+
+    frame = pd.DataFrame({"a": [1.0, 2.0] * 20, "b": [0.0, 1.0] * 20, "y": ["no", "yes"] * 20}, index=range(7, 47))
+    frame.to_csv(tmp_path / "t.csv")
+    frame.set_index(frame.index * 2).to_parquet(tmp_path / "t.parquet", index=True)
+    left_out = "column_1" if name == "t.csv" else "__index_level_0__"
+    options = TableOptions(tmp_path / name, "y", ignore=(left_out, "b"))
+    assert load_splits(options, seed=0).schema.feature_names == ["a"]
+    with pytest.raises(UsageError, match="there is no column '__index_level_1__' for --ignore"):
+        load_splits(TableOptions(tmp_path / name, "y", ignore=("__index_level_1__",)), seed=0)
+
+
+@pytest.mark.parametrize("option", ["features", "ignore", "categorical", "numeric"])
+def test_a_part_of_a_name_with_a_comma_brings_a_hint(tmp_path, option):
+    (tmp_path / "t.csv").write_text('"last, first",a,y\n' + "1,2,no\n3,4,yes\n" * 20)
+    flag = f"--{option}"
+    with pytest.raises(UsageError, match="there is no column 'last' for " + flag) as error:
+        load_splits(TableOptions(tmp_path / "t.csv", "y", **{option: ("last", "first")}), seed=0)
+    hint = f"'last, first', put it in quotes, {flag} '\"last, first\"'; if {flag} is repeated, each is one name."
+    assert hint in str(error.value)
+    with pytest.raises(UsageError) as error:
+        load_splits(TableOptions(tmp_path / "t.csv", "last"), seed=0)
+    assert "quotes" not in str(error.value)
+
+
 @given(st.lists(st.tuples(fields, fields), min_size=1, max_size=30), st.integers(1, 40), st.sampled_from(",;\t"))
 def test_blocks_of_any_size_give_the_rows_that_were_written(rows, size, delimiter):
     file = io.StringIO(newline="")

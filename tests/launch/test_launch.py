@@ -13,7 +13,7 @@ from tiny import Tiny
 from trainer import Defaults, Plugin, UsageError, fit, on, resume
 from trainer.catalog import registry
 from trainer.cli.config import described
-from trainer.config.settings import tomllib
+from trainer.config.settings import read_config, tomllib
 from trainer.launch.prepare import Request, prepare_run
 from trainer.mxnet import gluon, mx
 from trainer.runs import folder
@@ -245,9 +245,20 @@ def test_a_mistake_in_a_file_is_told_with_the_file_and_the_likely_word(text, com
 
 
 def test_bytes_that_are_no_text_and_a_folder_are_no_configuration(tmp_path):
-    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
-    assert "bytes.toml: it is not TOML" in refused(config=tmp_path / "bytes.toml")
+    for content, said in (
+        (b"\xff\xfe\x00", "it is not UTF-16 text, although it begins as such"),
+        (b"epochs = 3\n# caf\xe9\n", "it is not UTF-8 text at line 2"),
+        ("epochs = 3".encode("utf-16-le"), "it is not text: it has zero bytes, like UTF-16 without a byte order mark"),
+    ):
+        (tmp_path / "bytes.toml").write_bytes(content)
+        assert f"bytes.toml: {said}. Save it as UTF-8." in refused(config=tmp_path / "bytes.toml")
     assert "it cannot be read: Is a directory" in refused(config=tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_configuration_may_be_in_any_encoding_with_a_mark(tmp_path, encoding):
+    (tmp_path / "given.toml").write_bytes("epochs = 3\r\n# café\r\n".encode(encoding))
+    assert read_config(tmp_path / "given.toml") == {"epochs": 3}
 
 
 def test_a_file_that_is_not_there_is_told_with_the_likely_one(config, tmp_path):

@@ -262,6 +262,11 @@ def test_records_are_read_with_names_where_there_are_some(tmp_path):
     assert found.labels.tolist() == [0, 1, 2, 0, 1]
     pixels = load(Job(found.items, str(found.record), Transforms(6, "none")), Files())
     assert pixels[:, 0, 0, 0].tolist() == [0, 40, 80, 120, 160]
+    (tmp_path / "classes.txt").write_bytes("é\r\ny\r\nz\r\n".encode("utf-16"))
+    assert find(tmp_path / "a.rec")["train"].classes == ("é", "y", "z")
+    (tmp_path / "classes.txt").write_bytes(b"x\n\xe9\nz\n")
+    with pytest.raises(UsageError, match=r"classes\.txt: it is not UTF-8 text at line 2\. Save it as UTF-8\."):
+        find(tmp_path / "a.rec")
 
 
 @pytest.mark.parametrize(

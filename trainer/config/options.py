@@ -137,12 +137,17 @@ def parts_of(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for row in rows for part in row if part.strip())
 
 
+def as_part(text: str) -> str:
+    """A part of a list, in quotes if it has a comma or a quote."""
+    return '"' + text.replace('"', '""') + '"' if "," in text or '"' in text else text
+
+
 def as_text(value: Any) -> str:
     """A value as the text of a flag."""
     if value is None:
         return ""
     if isinstance(value, (tuple, list)):
-        return ",".join(f'"{part}"' if "," in (part := as_text(each)) else part for each in value)
+        return ",".join(as_part(as_text(each)) for each in value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

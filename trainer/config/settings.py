@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from trainer.config.given import Given
 from trainer.devices import FORMS, parse
 from trainer.errors import UsageError, choose_from, did_you_mean, first_line
-from trainer.reading import is_deep
+from trainer.reading import is_deep, read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -248,15 +248,13 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises UsageError for a file that is missing, that is not TOML, or that has a value in place of a table.
     """
     try:
-        config: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        config: dict[str, Any] = tomllib.loads(read_text(path))
     except FileNotFoundError:
         siblings = [other.name for other in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         fix = did_you_mean(path.name, siblings) or "Check the path."
         raise UsageError("there is no such file", where=str(path), fix=fix) from None
-    except OSError as error:
-        raise UsageError(f"it cannot be read: {error.strerror}", where=str(path)) from error
     except (ValueError, RecursionError) as error:
-        # Also for bytes that are not UTF-8, numbers of thousands of digits, and tables within tables within tables.
+        # Also for numbers of thousands of digits, and tables within tables within tables.
         raise UsageError(f"it is not TOML: {first_line(error)}", where=str(path)) from error
     if is_deep(config):
         raise UsageError("it is nested too deep", where=str(path))

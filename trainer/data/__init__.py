@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trainer.data.tables.schema import Rows, Schema
     from trainer.data.tables.splits import TableSplits, describe, load_splits
     from trainer.data.tables.stream import TableStream
+    from trainer.reading import read_text
 
 __all__ = [
     "Batch",
@@ -33,6 +34,7 @@ __all__ = [
     "describe",
     "load_splits",
     "open_stream",
+    "read_text",
     "split_rows",
 ]
 
@@ -47,5 +49,6 @@ __getattr__, __dir__ = exports(
         "trainer.data.tables.splits": ("TableSplits", "describe", "load_splits"),
         "trainer.data.tables.reading": ("open_stream",),
         "trainer.data.tables.stream": ("TableStream",),
+        "trainer.reading": ("read_text",),
     },
 )

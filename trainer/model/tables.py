@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from trainer.data.tables.csv_header import check_unique
 from trainer.data.tables.memory import as_table
 from trainer.data.tables.reading import open_stream
-from trainer.data.tables.schema import Schema
+from trainer.data.tables.schema import Schema, quoting_hint
 from trainer.data.tables.stream import TableStream
 from trainer.data.tables.values import plain, rows_of_the_table
 from trainer.errors import UsageError, choose_from, did_you_mean, listed
@@ -149,7 +149,7 @@ class TableRows:
         self._keep = list(names) if keep is None else list(dict.fromkeys(keep))
         for name in self._keep:
             if name not in names:
-                hint = choose_from(name, names)
+                hint = quoting_hint(name, names, "--keep") or choose_from(name, names)
                 raise UsageError(f"there is no column {name!r} to keep", where=self.where, fix=hint)
             if name in (PROBABILITY, CLASS):
                 raise UsageError(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data import read_text
 from trainer.errors import UsageError, choose_from, first_line, listed
 
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
@@ -253,8 +254,8 @@ def _label(value: Any) -> float:
 def _names(path: Path) -> tuple[str, ...] | None:
     for name in (f"{path.stem}.txt", *LISTS_OF_NAMES):
         try:
-            lines = path.with_name(name).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError):
+            lines = read_text(path.with_name(name)).splitlines()
+        except FileNotFoundError:
             continue
         names = tuple(line.strip() for line in lines if line.strip())
         if names and len(set(names)) == len(names):

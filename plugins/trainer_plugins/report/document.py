@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer.data import read_text
 from trainer.errors import UsageError
 from trainer.runs import CONFIG, PLUGINS, entry_of, plugins_of, record_of
 
@@ -96,9 +97,13 @@ def _name(folder: Path) -> str:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        return read_text(path)
+    except (OSError, UsageError):
         return ""
+
+
+def _reason(error: Exception) -> str:
+    return error.what if isinstance(error, UsageError) else str(error)
 
 
 def _json(path: Path, empty: Any, problems: list[str]) -> Any:
@@ -106,11 +111,11 @@ def _json(path: Path, empty: Any, problems: list[str]) -> Any:
     if not path.is_file():
         return empty
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_text(path))
         if not isinstance(value, type(empty)):
             raise ValueError(f"it does not hold a {type(empty).__name__}")
-    except (OSError, ValueError, RecursionError) as error:
-        problems.append(f"{path.name} cannot be read: {error}")
+    except (OSError, UsageError, ValueError, RecursionError) as error:
+        problems.append(f"{path.name} cannot be read: {_reason(error)}")
         return empty
     return value
 
@@ -118,9 +123,9 @@ def _json(path: Path, empty: Any, problems: list[str]) -> Any:
 def _logged(path: Path, problems: list[str]) -> Iterator[Mapping[str, Any]]:
     """The epochs of the log; a last line that a crash cut off is skipped."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"{path.name} cannot be read: {error}")
+        lines = read_text(path).splitlines()
+    except (OSError, UsageError) as error:
+        problems.append(f"{path.name} cannot be read: {_reason(error)}")
         return
     for number, line in enumerate(lines, 1):
         try:

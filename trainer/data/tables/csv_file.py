@@ -54,6 +54,8 @@ class CsvStream:
         self._width = len(made)
         self._places = [place for place in range(len(made)) if place not in left_out]
         self.names = [made[place] for place in self._places]
+        self.left_out = [made[place] for place in left_out]
+        self.advice = header.advice
         unnamed = [self.names[index] for index, place in enumerate(self._places) if not header.names[place]]
         self.notes = [
             *(["left out: the first column, which has no name, like the index that pandas writes"] if left_out else []),

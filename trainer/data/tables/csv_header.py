@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -25,6 +26,8 @@ class Header:
     """As in the file, without white space around them; a column without a name has the empty one."""
     characters: int
     """How much of the text it takes, from the beginning of the file."""
+    advice: str = ""
+    """What to do if the user named a delimiter, and only another one makes columns of the rows."""
 
 
 def read_header(text: str, *, usual: str, delimiter: str | None, where: str) -> Header | None:
@@ -33,19 +36,36 @@ def read_header(text: str, *, usual: str, delimiter: str | None, where: str) -> 
     Without a `delimiter` it is the `usual` one unless only another makes columns of the rows. Raises UsageError if the
     first line is not a row.
     """
-    candidates = [delimiter] if delimiter is not None else [usual, *(each for each in DELIMITERS if each != usual)]
+    candidates = [usual, *(each for each in DELIMITERS if each != usual)] if delimiter is None else [delimiter]
     found = {each: _rows(text, each, where) for each in candidates}
     chosen = candidates[0]
     for candidate in candidates:
-        rows, _ = found[candidate]
-        if rows and len(rows[0]) > 1 and len(set(map(len, rows))) == 1:
+        if _make_columns(found[candidate][0]):
             chosen = candidate
             break
     else:
         # None fits all rows: the one that makes columns of the first line, so that messages name what is wrong.
         chosen = next((each for each in candidates if found[each][0] and len(found[each][0][0]) > 1), chosen)
     rows, characters = found[chosen]
-    return Header(chosen, tuple(name.strip() for name in rows[0]), characters) if rows else None
+    if not rows:
+        return None
+    advice = "" if delimiter is None or _make_columns(rows) else _advice(text, usual, delimiter)
+    return Header(chosen, tuple(name.strip() for name in rows[0]), characters, advice)
+
+
+def _advice(text: str, usual: str, given: str) -> str:
+    """Which delimiter makes columns of the rows, in place of the given one; empty if none does."""
+    for candidate in dict.fromkeys((usual, *DELIMITERS)):
+        with suppress(UsageError):
+            if candidate != given and _make_columns(_rows(text, candidate, "")[0]):
+                sign = shown(candidate)
+                return f"It looks as if its columns were separated by {sign}: use --delimiter {sign}, or leave it out."
+    return ""
+
+
+def _make_columns(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether all rows have the same number of values, more than one."""
+    return bool(rows) and len(rows[0]) > 1 and len(set(map(len, rows))) == 1
 
 
 def _rows(text: str, delimiter: str, where: str) -> tuple[list[list[str]], int]:

@@ -52,7 +52,9 @@ def read_some(file: Any, size: int, where: str) -> bytes:
     """At most `size` bytes, as many as are there; none at the end. Raises UsageError if they cannot be read."""
     try:
         data: bytes = file.read1(size)
-    except (OSError, EOFError, zlib.error, UnicodeError) as error:
+    except UnicodeError as error:
+        raise UsageError("it begins as UTF-16 text, but is not", where=where, fix="Save it as UTF-8.") from error
+    except (OSError, EOFError, zlib.error) as error:
         what = getattr(error, "strerror", None) or error
         raise UsageError(f"it cannot be read: {what}", where=where) from error
     return data

@@ -52,13 +52,16 @@ class Wanted:
     sample_weight: str | None = None
     standardize: bool = True
 
-    def chosen(self, known: Sequence[str], *, where: str) -> list[str]:
-        """The columns to learn from. Raises UsageError for a name that is not one of the `known`."""
+    def chosen(self, known: Sequence[str], *, where: str, left_out: Sequence[str] = ()) -> list[str]:
+        """The columns to learn from. Raises UsageError for a name that is not one of the `known`.
+
+        Those that are `left_out` already can be ignored too.
+        """
         check_column(self.label, known, option="--label", where=where)
-        lists = {"features": self.features, "ignore": self.ignore}
+        lists = {"features": self.features, "ignore": [name for name in self.ignore if name not in left_out]}
         for option, names in (lists | {"categorical": self.categorical, "numeric": self.numeric}).items():
             for name in names:
-                check_column(name, known, option=f"--{option}", where=where)
+                check_column(name, known, option=f"--{option}", where=where, in_list=True)
         both = [name for name in self.categorical if name in self.numeric]
         if both:
             raise UsageError(f"{both[0]!r} cannot be both", where="--categorical, --numeric", fix="Remove one.")
@@ -69,8 +72,8 @@ class Wanted:
         for taken, what in ((self.label, "label"), (self.sample_weight, "weight")):
             if taken in self.features:
                 raise UsageError(f"{taken!r} is the {what} column", where="--features", fix="Remove it.")
-        left_out = {*self.ignore, self.label, self.sample_weight}
-        chosen = [name for name in dict.fromkeys(self.features or known) if name not in left_out]
+        others = {*self.ignore, self.label, self.sample_weight}
+        chosen = [name for name in dict.fromkeys(self.features or known) if name not in others]
         if not chosen:
             raise UsageError("no column is left to learn from", where=where, fix=f"Columns: {listed(known)}.")
         return chosen

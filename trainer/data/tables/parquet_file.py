@@ -24,6 +24,7 @@ class ParquetStream:
     """A Parquet file. Its columns keep their types."""
 
     untyped = False
+    advice = ""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -38,8 +39,8 @@ class ParquetStream:
             raise self._error(error) from error
         self._written = [name for name in written if not PANDAS_INDEX.fullmatch(name)]
         self.names = [name.strip() or f"column_{number}" for number, name in enumerate(self._written, 1)]
-        indices = sorted(set(written) - set(self._written))
-        self.notes = [f"left out: {listed(indices)}, the index that pandas writes"] if indices else []
+        self.left_out = sorted(set(written) - set(self._written))
+        self.notes = [f"left out: {listed(self.left_out)}, the index that pandas writes"] if self.left_out else []
         self.done = 0
         """The rows read so far."""
 

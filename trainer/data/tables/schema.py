@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from trainer.config.options import as_part
 from trainer.data.tables.kinds import Column
 from trainer.data.tables.labels import Labels
 from trainer.data.tables.values import (
@@ -64,11 +66,7 @@ class Schema:
         missing columns, text among numbers, infinite values, unknown labels and invalid weights; row numbers in
         messages are the table's, from 1.
         """
-        absent = [column.name for column in self.columns if column.name not in table.column_names]
-        if absent:
-            raise UsageError(
-                f"columns are missing: {listed(absent)}", where=where, fix=f"It has: {listed(table.column_names)}."
-            )
+        check_present(self, table.column_names, where=where)
         size = table.num_rows if rows is None else len(rows)
         features = np.zeros((size, sum(column.width for column in self.columns)), np.float32)
         unseen, missing = {}, {}
@@ -122,13 +120,32 @@ class Schema:
         return schema
 
 
-def check_column(name: str, known: Sequence[str], *, option: str, where: str) -> None:
-    """Raises UsageError listing the columns if `name` is not one of them."""
+def check_present(schema: Schema, names: Sequence[str], *, where: str) -> None:
+    """Raises UsageError if `names` lacks one of the columns to learn from."""
+    absent = [column.name for column in schema.columns if column.name not in names]
+    if absent:
+        raise UsageError(f"columns are missing: {listed(absent)}", where=where, fix=f"It has: {listed(names)}.")
+
+
+def check_column(name: str, known: Sequence[str], *, option: str, where: str, in_list: bool = False) -> None:
+    """Raises UsageError listing the columns if `name` is not one of them.
+
+    `in_list` says that the option lists names with commas between them.
+    """
     if name not in known:
-        hint = did_you_mean(name, known)
+        hint = (quoting_hint(name, known, option) if in_list else "") or did_you_mean(name, known)
         raise UsageError(
             f"there is no column {name!r} for {option}", where=where, fix=f"Columns: {listed(known)}. {hint}".strip()
         )
+
+
+def quoting_hint(name: str, known: Sequence[str], option: str) -> str:
+    """How to write the column with a comma in its name of which `name` is a part; empty if there is none."""
+    whole = next((each for each in known if "," in each and name in map(str.strip, each.split(","))), None)
+    if whole is None:
+        return ""
+    quoted = shlex.quote(as_part(whole))
+    return f"If you mean {whole!r}, put it in quotes, {option} {quoted}; if {option} is repeated, each is one name."
 
 
 def _weights(name: str, values: pa.ChunkedArray, *, where: str) -> NDArray[np.float32]:

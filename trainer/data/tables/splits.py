@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from trainer.data.arrays import check_class_weights
 from trainer.data.tables.labels import Labels
 from trainer.data.tables.learn import Wanted, learn_schema
 from trainer.data.tables.reading import open_stream, whole
-from trainer.data.tables.schema import Rows, Schema
+from trainer.data.tables.schema import Rows, Schema, check_present
 from trainer.data.tables.values import Indices, column_of
 from trainer.errors import UsageError, listed
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from trainer.data.tables.options import TableOptions
+    from trainer.data.tables.stream import TableStream
 
 NAMES = {"train": "training", "validation": "validation", "test": "test"}
 
@@ -50,14 +51,14 @@ def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
     """
     assert options.data is not None  # noqa: S101  the caller has generated data otherwise
     where = str(options.data)
-    with closing(open_stream(where, delimiter=options.delimiter)) as stream:
+    with _reading(where, options.delimiter) as stream:
         names, untyped, notes = list(stream.names), stream.untyped, list(stream.notes)
         if options.label is None:
             raise UsageError("no label column is given", where="--label", fix=f"Columns: {listed(names)}.")
         wanted = _wanted(options, options.label)
         targets = [options.label, *([] if options.sample_weight is None else [options.sample_weight])]
         # The columns that are ignored are not read: whatever is wrong with them does not matter.
-        table = whole(stream, [*wanted.chosen(names, where=where), *targets])
+        table = whole(stream, [*wanted.chosen(names, where=where, left_out=stream.left_out), *targets])
     # The classes come from the whole file: the stratified split needs them, and nothing is estimated from them.
     values = column_of(table, options.label)
     labels = Labels.learn(options.label, values, options.positive_class, where=where)
@@ -71,7 +72,7 @@ def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
     for split, name in NAMES.items():
         path = files.get(split)
         if path is not None:
-            rows[split] = _encoded(schema, _of_file(path, schema, options.delimiter), str(path), split)
+            rows[split] = _of_file(path, schema, options.delimiter, split)
         elif split in parts:
             rows[split] = _encoded(schema, table, f"the {name} rows of {where}", split, parts[split])
         else:
@@ -103,12 +104,27 @@ def _wanted(options: TableOptions, label: str) -> Wanted:
     )
 
 
-def _of_file(path: Path, schema: Schema, delimiter: str | None) -> pa.Table:
-    """The schema's columns in a validation or test file, those that it has."""
-    with closing(open_stream(str(path), delimiter=delimiter)) as stream:
+@contextmanager
+def _reading(source: str, delimiter: str | None) -> Iterator[TableStream]:
+    """The table in a file. If its delimiter seems to be another one than the given, errors say so."""
+    with closing(open_stream(source, delimiter=delimiter)) as stream:
+        try:
+            yield stream
+        except UsageError as error:
+            if not stream.advice:
+                raise
+            fix = f"{error.fix} {stream.advice}".strip()
+            raise UsageError(error.what, where=error.where, fix=fix, row=error.row) from error
+
+
+def _of_file(path: Path, schema: Schema, delimiter: str | None, split: str) -> Rows:
+    """The rows of a validation or test file, of which the schema's columns are read."""
+    with _reading(str(path), delimiter) as stream:
+        check_present(schema, stream.names, where=str(path))
         wanted = [*(column.name for column in schema.columns), schema.label]
         wanted += [] if schema.weight is None else [schema.weight]
-        return whole(stream, [name for name in wanted if name in stream.names])
+        table = whole(stream, [name for name in wanted if name in stream.names])
+        return _encoded(schema, table, str(path), split)
 
 
 def _encoded(schema: Schema, table: pa.Table, where: str, split: str, indices: Indices | None = None) -> Rows:

@@ -35,8 +35,16 @@ class TableStream(Protocol):
         """The names of the columns that can be read, stripped of white space. A name may occur twice."""
 
     @property
+    def left_out(self) -> Sequence[str]:
+        """The names of columns that the file has and that cannot be read: the index that pandas writes."""
+
+    @property
     def notes(self) -> Sequence[str]:
         """What the user should know about how it is read, a line each."""
+
+    @property
+    def advice(self) -> str:
+        """What to do if the columns are not those that the user expects; empty if there is nothing to say."""
 
     @property
     def done(self) -> int:
