@@ -124,7 +124,7 @@ def _names(module: ModuleType) -> dict[str, str]:
         value = getattr(module, name)
         found[name] = _called(value)
         if inspect.isclass(value) and not _is_also_in_trainer(module, name):
-            for member in sorted({*_annotated(value), *vars(value)}):
+            for member in sorted(_members(value)):
                 if not member.startswith("_") and not hasattr(BaseModel, member):
                     found[f"{name}.{member}"] = _called(inspect.getattr_static(value, member, None))
     return found
@@ -134,8 +134,15 @@ def _is_also_in_trainer(module: ModuleType, name: str) -> bool:
     return module is not trainer and name in trainer.__all__
 
 
-def _annotated(cls: type) -> set[str]:
-    return set(inspect.get_annotations(cls))
+def _members(cls: type) -> set[str]:
+    """The names that a class has of its own, or from a base of this package that no public module lists."""
+    bases = [base for base in cls.__mro__ if base.__module__.partition(".")[0] == "trainer" and not _is_public(base)]
+    return {name for base in {cls, *bases} for name in (*inspect.get_annotations(base), *vars(base))}
+
+
+def _is_public(cls: type) -> bool:
+    modules = map(import_module, MODULES)
+    return any(cls.__name__ in module.__all__ and getattr(module, cls.__name__) is cls for module in modules)
 
 
 def _called(value: Any) -> str:

@@ -82,6 +82,21 @@ def test_every_public_name_is_on_the_page_of_its_module(reference):
         assert re.findall(r"^## (\w+)$", page, re.MULTILINE) == import_module(module).__all__
 
 
+def test_names_from_a_base_that_is_not_public_itself_are_listed(reference):
+    from trainer.data import Flag, Number
+    from trainer.testing import TinyWithThreshold
+
+    names = reference.surface()
+    for cls in (Flag, Number):
+        assert "width" not in vars(cls)
+        assert {f"{cls.__name__}.{name}" for name in ("name", "width", "feature_names", "mean")} <= set(
+            names["trainer.data"]
+        )
+    # Its base has an entry of its own.
+    assert TinyWithThreshold.__mro__[1].__name__ in names["trainer.testing"]
+    assert "TinyWithThreshold.train_rows" not in names["trainer.testing"]
+
+
 def test_a_change_of_a_public_name_needs_a_new_line_in_the_changelog(reference, monkeypatch):
     before = {
         "trainer": {

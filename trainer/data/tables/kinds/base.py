@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from trainer.errors import UsageError
@@ -12,6 +13,23 @@ class Counts(NamedTuple):
 
     missing: int
     unseen: int = 0
+
+
+@dataclass(frozen=True)
+class OneInput:
+    """A column that is one input of the net, under its own name."""
+
+    name: str
+
+    @property
+    def width(self) -> int:
+        """The number of net inputs."""
+        return 1
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The name of the input."""
+        return [self.name]
 
 
 def all_missing(name: str, where: str) -> UsageError:

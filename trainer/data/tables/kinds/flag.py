@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.tables.kinds.base import Counts, all_missing
+from trainer.data.tables.kinds.base import Counts, OneInput, all_missing
 from trainer.data.tables.vocabulary import MISSING, Vocabulary, first_unseen
 from trainer.errors import UsageError
 
@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Flag:
+class Flag(OneInput):
     """A column of true and false, in any case, also written 1 and 0. `mean` is the share of true in training."""
 
-    name: str
     mean: float = 0.5
     kind: Literal["flag"] = "flag"
 
@@ -32,16 +31,6 @@ class Flag:
         if missing == len(values):
             raise all_missing(name, where)
         return cls(name, float(np.nanmean(target, dtype=np.float64)))
-
-    @property
-    def width(self) -> int:
-        """The number of net inputs."""
-        return 1
-
-    @property
-    def feature_names(self) -> list[str]:
-        """The name of the input."""
-        return [self.name]
 
     def encode(self, values: pa.ChunkedArray, target: NDArray[np.float32], *, where: str) -> Counts:
         """Writes the input of each row to `target` (rows, 1). Raises UsageError for other values."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.tables.kinds.base import Counts, all_missing
+from trainer.data.tables.kinds.base import Counts, OneInput, all_missing
 from trainer.data.tables.values import numbers_of
 from trainer.errors import UsageError
 
@@ -20,10 +20,9 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
-class Number:
+class Number(OneInput):
     """A column of numbers. `mean` and `deviation` are those of the training rows, in the column's unit."""
 
-    name: str
     mean: float = 0.0
     deviation: float = 1.0
     standardize: bool = True
@@ -52,16 +51,6 @@ class Number:
             mean, deviation = float(present[0]), 1.0
         zero_one = bool(np.isin(present, (0, 1)).all())
         return cls(name, mean, deviation, standardize, zero_one)
-
-    @property
-    def width(self) -> int:
-        """The number of net inputs."""
-        return 1
-
-    @property
-    def feature_names(self) -> list[str]:
-        """The name of the input."""
-        return [self.name]
 
     def encode(self, values: pa.ChunkedArray, target: NDArray[np.float32], *, where: str) -> Counts:
         """Writes the input of each row to `target` (rows, 1).
