@@ -54,15 +54,30 @@ def test_a_plugin_that_does_not_say_what_it_logs_may_log_anything():
     assert engine(Tiny(), stopping, silent).fit().status == "finished"
 
 
-def test_the_headline_is_checked_unless_a_suggested_plugin_is_left_out():
+def test_the_headline_is_checked_whatever_suggested_plugins_are_left_out():
     class Mistyped(Tiny):
         headline = ("train/loss", "validation/f2")
 
     with pytest.raises(UsageError, match="the headline of the task 'tiny': the metric 'validation/f2' is not logged"):
         engine(Mistyped())
     engine(Mistyped(validation_rows=0))
-    Mistyped.defaults = type(Tiny.defaults)(plugins=("threshold-tuner",))
+    Mistyped.defaults = type(Tiny.defaults)(plugins=("threshold-tuner", "progress"))
+    with pytest.raises(UsageError, match="the metric 'validation/f2' is not logged"):
+        engine(Mistyped())
+    # What a plugin that is left out would log may be shown.
+    Mistyped.headline = ("train/loss", "validation/tuned-f1", "validation/threshold")
     engine(Mistyped())
+    Mistyped.headline = ("train/loss", "validation/tuned-f3")
+    with pytest.raises(UsageError, match="the metric 'validation/tuned-f3' is not logged"):
+        engine(Mistyped())
+    # It cannot be asked if it is not installed.
+    Mistyped.defaults = type(Tiny.defaults)(plugins=("not-installed",))
+    engine(Mistyped())
+    # A metric that only this plugin logs cannot be watched without it.
+    Mistyped.headline = ("train/loss",)
+    Mistyped.defaults = type(Tiny.defaults)(plugins=("threshold-tuner",))
+    with pytest.raises(UsageError, match="'validation/tuned-f1' is not logged"):
+        engine(Mistyped(), made("early-stopping", monitor="validation/tuned-f1"))
 
 
 class PerClass(Metric):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trainer.catalog import registry
 from trainer.errors import UsageError
 from trainer.metric_log import not_logged
 
@@ -32,9 +33,21 @@ def check_names(run: Run, plugins: Sequence[Plugin], evaluator: Evaluator) -> No
     for plugin in plugins:
         for name, mode in plugin.watches().items():
             names.demand(name, mode, plugin.name)
-    if set(run.task.defaults.plugins) <= {plugin.name.partition("@")[0] for plugin in plugins}:
-        # A plugin that the task suggests and the run leaves out may be the one that logs it.
-        names.demand_shown(run.task.headline)
+    left_out = set(run.task.defaults.plugins) - {plugin.name.partition("@")[0] for plugin in plugins}
+    absent = [declared_by(name) for name in sorted(left_out)]
+    # What a plugin would log that the task suggests and the run leaves out may stand in the headline.
+    if not any(logs is None for logs in absent):
+        names.demand_shown(run.task.headline, absent=set().union(*(logs or () for logs in absent)))
+
+
+def declared_by(name: str) -> Set[str] | None:
+    """What an installed plugin logs, by its class; None if it does not say, or cannot be loaded."""
+    try:
+        logs = registry.load(registry.PLUGINS, name).logs  # type: ignore[attr-defined]
+    except UsageError:
+        return None
+    # A property needs the options of an instance.
+    return None if logs is None or isinstance(logs, property) else set(logs)
 
 
 def names_in(metrics: Iterable[Metric]) -> set[str]:
@@ -84,11 +97,14 @@ class Names:
             self._run.sign(name)
             self._run.acting = acting
 
-    def demand_shown(self, headline: Iterable[str]) -> None:
-        """Raises UsageError if a metric of the task's headline is never logged; one of a missing split is left out."""
+    def demand_shown(self, headline: Iterable[str], *, absent: Set[str] = frozenset()) -> None:
+        """Raises UsageError if a metric of the task's headline is never logged.
+
+        Metrics of a missing split, and those in `absent`, which plugins would log that the run leaves out, are skipped.
+        """
         for name in headline:
             split = name.partition("/")[0]
-            if split in ("validation", "test") and split not in self._splits:
+            if name in absent or (split in ("validation", "test") and split not in self._splits):
                 continue
             self._demand(name, f"the headline of the task {self._run.task.name!r}")
 
