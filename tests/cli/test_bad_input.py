@@ -1,14 +1,10 @@
 """Whatever a user can get wrong: one message that names the thing and the fix, exit 2, nothing left behind."""
 
-import sys
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-
-from trainer.cli.app import run_app
 
 GOOD = {
     "age": [20.0, 30.0, 40.0, 50.0] * 10,
@@ -17,23 +13,9 @@ GOOD = {
 }
 
 
-@pytest.fixture
-def command(tmp_path, monkeypatch, capfd):
-    """Runs `trainer …` in an empty folder and returns (exit code, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["trainer", *map(str, arguments)])
-        code = run_app()
-        captured = capfd.readouterr()
-        return code, captured.err
-
-    return run
-
-
 def refused(command, *arguments, runs="runs"):
     """The message of a command that has to be refused."""
-    code, message = command(*arguments)
+    code, _, message = command(*arguments)
     assert code == 2, message
     assert "Traceback" not in message
     from pathlib import Path
@@ -64,7 +46,7 @@ def with_value(column, row, value):
 
 
 def test_the_good_table_trains(command):
-    code, _ = command("run", "logreg", "--data", table("table.csv"), "--label", "rich", "--epochs", 1)
+    code, _, _ = command("run", "logreg", "--data", table("table.csv"), "--label", "rich", "--epochs", 1)
     assert code == 0
 
 
@@ -306,7 +288,7 @@ def test_a_runs_folder_that_cannot_be_written(command, tmp_path):
 def test_a_name_that_is_taken(command, tmp_path):
     assert command("run", "logreg", "--epochs", 1, "--name", "mine")[0] == 0
     before = sorted(path.name for path in (tmp_path / "runs" / "logreg" / "mine").iterdir())
-    code, message = command("run", "logreg", "--epochs", 1, "--name", "mine")
+    code, _, message = command("run", "logreg", "--epochs", 1, "--name", "mine")
     assert (code, "already exists" in message) == (2, True)
     assert sorted(path.name for path in (tmp_path / "runs" / "logreg" / "mine").iterdir()) == before
 

@@ -10,7 +10,6 @@ import pytest
 from packages import in_process, install, trainer
 
 from trainer.catalog import registry
-from trainer.cli.app import run_app
 from trainer.config import options
 from trainer.config.settings import Settings, kebab
 
@@ -27,19 +26,6 @@ COMMON = [
 
 def ours(group):
     return [entry.name for entry in registry.installed(group) if entry.distribution == "gluon-trainer"]
-
-
-@pytest.fixture
-def command(tmp_path, monkeypatch, capfd):
-    """Runs `trainer …` in this process, in an empty folder: (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["trainer", *map(str, arguments)])
-        code = run_app()
-        return code, *capfd.readouterr()
-
-    return run
 
 
 def only(folder):

@@ -1,6 +1,5 @@
 """trainer check-devices and trainer doctor."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,21 +7,7 @@ from packages import environment, install, trainer
 
 from trainer import devices
 from trainer.catalog import registry
-from trainer.cli.app import run_app
 from trainer.devices import ReportedGpu
-
-
-@pytest.fixture
-def command(tmp_path, monkeypatch, capfd):
-    """Runs `trainer …` in this process, in an empty folder: (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["trainer", *map(str, arguments)])
-        code = run_app()
-        return code, *capfd.readouterr()
-
-    return run
 
 
 @pytest.mark.parametrize(

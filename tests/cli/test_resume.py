@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from packages import environment
 
-from trainer.cli.app import run_app
 from trainer.runs import checkpoint
 from trainer.runs.state import differences
 
@@ -22,19 +21,6 @@ QUICK = ["--train-rows", "100", "--validation-rows", "50", "--no-plugin", "progr
 # What this process computes with: some runs are begun in one of their own and continued in this one.
 QUICK += ["--onednn", "on", "--threads", "1"]
 SAVING = ["--set", "checkpoint.every-minutes=0"]
-
-
-@pytest.fixture
-def command(tmp_path, monkeypatch, capfd):
-    """Runs `trainer …` in this process, in an empty folder: (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["trainer", *map(str, arguments)])
-        code = run_app()
-        return code, *capfd.readouterr()
-
-    return run
 
 
 def process(folder, *arguments, kill_at="", **values):

@@ -13,23 +13,9 @@ from hypothesis import strategies as st
 from packages import in_process as trainer
 
 from trainer import fit
-from trainer.cli.app import run_app
 from trainer.cli.table import aligned, fitted
 
 QUIET = {"without": ["progress", "tensorboard", "report"], "train_rows": 60, "validation_rows": 40}
-
-
-@pytest.fixture
-def command(tmp_path, monkeypatch, capfd):
-    """Runs `trainer …` in this process, in an empty folder: (exit code, standard output, standard error)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["trainer", *map(str, arguments)])
-        code = run_app()
-        return code, *capfd.readouterr()
-
-    return run
 
 
 @pytest.fixture(scope="module")

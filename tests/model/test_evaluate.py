@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -104,23 +105,14 @@ def test_a_threshold_that_was_not_tuned_has_one_column(folder):
 
 
 @pytest.fixture
-def command(folder, run, monkeypatch, capfd):
-    import sys
-
-    from trainer.cli.app import run_app
-
+def evaluate(folder, run, monkeypatch, command):
+    """Runs `trainer evaluate …` in the folder of the runs."""
     monkeypatch.chdir(folder)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["trainer", "evaluate", *map(str, arguments)])
-        code = run_app()
-        return code, *capfd.readouterr()
-
-    return call
+    return partial(command, "evaluate")
 
 
-def test_the_table_has_both_thresholds_side_by_side(command, run):
-    code, out, err = command("one", "--data", "test.csv", "--bootstrap", 20)
+def test_the_table_has_both_thresholds_side_by_side(evaluate, run):
+    code, out, err = evaluate("one", "--data", "test.csv", "--bootstrap", 20)
     assert code == 0
     lines = out.splitlines()
     assert lines[0].split("  ")[0] == "threshold"
@@ -135,11 +127,11 @@ def test_the_table_has_both_thresholds_side_by_side(command, run):
     ]
 
 
-def test_json_and_csv_hold_the_same_numbers(command):
-    _, out, _ = command("one", "--data", "test.csv", "--json", "--bootstrap", 10)
+def test_json_and_csv_hold_the_same_numbers(evaluate):
+    _, out, _ = evaluate("one", "--data", "test.csv", "--json", "--bootstrap", 10)
     told = json.loads(out)
     assert (told["rows"], told["missing"]) == (200, {"age": 16, "job": 50})
-    _, out, _ = command("one", "--data", "test.csv", "--csv", "--bootstrap", 10)
+    _, out, _ = evaluate("one", "--data", "test.csv", "--csv", "--bootstrap", 10)
     rows = {row["metric"]: row for row in csv.DictReader(out.splitlines())}
     assert float(rows["threshold"]["tuned"]) == told["thresholds"]["tuned"]
     for name, value in told["metrics"]["tuned"].items():
@@ -147,10 +139,10 @@ def test_json_and_csv_hold_the_same_numbers(command):
         assert [float(rows[name]["tuned-low"]), float(rows[name]["tuned-high"])] == told["intervals"]["tuned"][name]
 
 
-def test_rows_can_come_through_a_pipe(command, folder, run, monkeypatch):
+def test_rows_can_come_through_a_pipe(evaluate, folder, run, monkeypatch):
     with (folder / "test.csv").open() as file:
         monkeypatch.setattr("sys.stdin", file)
-        code, out, err = command(run.folder, "--data", "-", "--json")
+        code, out, err = evaluate(run.folder, "--data", "-", "--json")
     assert code == 0, err
     assert json.loads(out)["metrics"]["given"]["f1"] == pytest.approx(run.metrics["test/f1"])
 
@@ -169,16 +161,16 @@ def test_rows_can_come_through_a_pipe(command, folder, run, monkeypatch):
         (("one", "--data", "test.csv", "--device", "cpu:0,1"), "--device: 'cpu:0,1' names 2 devices"),
     ],
 )
-def test_a_mistake_is_named_and_exits_with_two(command, arguments, message):
+def test_a_mistake_is_named_and_exits_with_two(evaluate, arguments, message):
     write = list(map(str, arguments))
-    code, out, err = command(*write)
+    code, out, err = evaluate(*write)
     assert (code, out) == (2, "")
     assert message in err
     assert "Traceback" not in err
 
 
-def test_a_table_for_another_label_is_refused(command, folder):
+def test_a_table_for_another_label_is_refused(evaluate, folder):
     write_table(folder / "other.csv", 20, labels=("0", "1"))
-    code, _, err = command("one", "--data", "other.csv")
+    code, _, err = evaluate("one", "--data", "other.csv")
     assert code == 2
     assert "The classes are 'no' and 'yes'." in err

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import struct
-import sys
 import zipfile
 from contextlib import suppress
 
@@ -12,7 +11,6 @@ from mutations import mutations
 from tiny import engine, plugin
 
 from trainer import TrainerError
-from trainer.cli.app import run_app
 from trainer.runs import archive, checkpoint
 from trainer.runs.checkpoint import Checkpoint, CheckpointError
 from trainer.runs.listing import entry_of
@@ -139,18 +137,6 @@ def test_a_checkpoint_that_is_larger_than_the_memory_is_refused(written, monkeyp
 # ---- the command line ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def command(tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["trainer", *map(str, arguments)])
-        code = run_app()
-        return code, capfd.readouterr().err
-
-    return run
-
-
 COMMANDS = [
     ("runs", "list", "--runs-dir", "."),
     ("runs", "list", "--runs-dir", ".", "--sort", "started", "--json"),
@@ -171,7 +157,7 @@ def test_every_field_of_a_runs_records(tmp_path, written, command, name):
         if name == "run.json" and number % 20 and entry_of(path.parent).status == "unreadable":
             continue  # all commands treat them the same
         arguments = COMMANDS[number % len(COMMANDS)]
-        code, err = command(*arguments)
+        code, _, err = command(*arguments)
         assert code in (0, 2), (what, arguments, err)
         assert "Traceback" not in err, (what, arguments)
 
@@ -182,5 +168,5 @@ def test_every_field_of_a_runs_records(tmp_path, written, command, name):
 def test_a_configuration_that_is_invalid(tmp_path, written, command, text):
     (tmp_path / "tiny" / "one" / "config.toml").write_text(text)
     for arguments in (*COMMANDS[2:], ("resume", "tiny/one", "--runs-dir", ".")):
-        code, err = command(*arguments)
+        code, _, err = command(*arguments)
         assert (code, "Traceback" in err) in ((0, False), (2, False)), (arguments, err)
