@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from trainer.terminal import NOTE
+
 if TYPE_CHECKING:
     from trainer.data.batches import Batch
     from trainer.engine_state import EngineState
@@ -34,6 +36,12 @@ class Bookkeeping:
         state.began = time.time()
         if not run.resumed:
             run.started = state.began
+
+    def tell_notes(self) -> None:
+        """Logs what the user should know about the data; of several processes, only the first one does."""
+        if self._run.processes.is_first:
+            for note in self._run.task.notes():
+                log.warning("%s", note, extra={NOTE: True})
 
     def begin_epoch(self) -> None:
         """Begins an epoch."""

@@ -104,6 +104,7 @@ class Engine:
             agree = Agreement(run, self.state.requests, interrupt, fire)
             with self._endings.always(interrupt):
                 self._open_folder()
+                books.tell_notes()
                 fire.setup(run)
                 fire.fit_begin(run)
                 agree.open()
@@ -185,6 +186,7 @@ class Engine:
         """One batch, forward and backward, without an update, an event or a file; then the evaluation of one."""
         run = self.run
         with self.processes.together():
+            self._books.tell_notes()
             for batches in (run.train, run.validation, run.test):
                 batch = next(iter(batches.epoch(1)), None) if batches is not None else None
                 if batch is None:

@@ -127,6 +127,14 @@ class Task:
         """Lines about the data, shown before training; called after `splits`."""
         return ()
 
+    def notes(self) -> Sequence[str]:
+        """Lines that the user should know about how the data were understood; called after `splits`.
+
+        A run says them once at its start, whatever plugins it has: the command line as notes, `fit` as warnings of the
+        logger `trainer`.
+        """
+        return ()
+
     def feature_names(self) -> Sequence[str]:
         """The names of the input's columns, if it is a table; called after `splits`."""
         return ()

@@ -7,6 +7,8 @@ import os
 import re
 import sys
 import traceback
+import warnings
+from contextlib import suppress
 from types import TracebackType
 from typing import TextIO
 
@@ -50,6 +52,46 @@ def say(text: str, *, err: bool = False, block: bool = False) -> None:
         raise OutputLost(f"{name} cannot be written: {error.strerror or error}") from error
 
 
+class RowOutput:
+    """Standard output for rows of data: a pipe or a file gets their bytes, a terminal their text, escaped."""
+
+    def __init__(self) -> None:
+        # Of the bytes, because bars may stand in for the stream of text.
+        self._file = sys.stdout.buffer
+        self._encoding = sys.stdout.encoding or "utf-8"
+        self._to_terminal = self._file.isatty()
+
+    def write(self, rows: bytes) -> None:
+        """Writes whole rows in UTF-8. Raises OSError if they cannot be written."""
+        if self._to_terminal:
+            text = safe(rows.decode(errors="replace"), keep="\t\n")
+            rows = text.encode(self._encoding, errors="backslashreplace")
+        self._file.write(rows)
+
+    def flush(self) -> None:
+        """Hands over what is buffered."""
+        sys.stdout.flush()
+        self._file.flush()
+
+
+def say_warning(  # noqa: PLR0917  Python passes them by place
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Prints a warning of Python's, in place of `warnings.showwarning`."""
+    text = warnings.formatwarning(message, category, filename, lineno, line)
+    if file is not None:
+        file.write(text)
+        return
+    # Like Python, which loses a warning that cannot be printed.
+    with suppress(OSError, OutputLost):
+        say(text.rstrip("\n"), err=True, block=True)
+
+
 def drop_output() -> None:
     """Sends standard output nowhere, so that the interpreter does not complain at exit about what it cannot write."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -60,12 +102,35 @@ def say_traceback(error: BaseException, trace: TracebackType | None) -> None:
     say("".join(traceback.format_exception(type(error), error, trace)).rstrip("\n"), err=True, block=True)
 
 
+NOTE = "note"
+"""The attribute of a log record that is a note, and not a warning of something wrong."""
+
+
 class SafeFormatter(logging.Formatter):
-    """Formats log lines without control characters."""
+    """Formats log lines without control characters; those of notes begin with `note:`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, or several if the record has a traceback."""
+        if getattr(record, NOTE, False):
+            return safe(f"note: {record.getMessage()}")
         return safe(super().format(record), keep="\t\n")
+
+
+class NotesOnce(logging.Filter):
+    """Lets each note through once, however many runs a command trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is not a note that was told before."""
+        text = record.getMessage()
+        if not getattr(record, NOTE, False):
+            return True
+        is_new = text not in self._told
+        self._told.add(text)
+        return is_new
 
 
 def prepare_streams() -> None:

@@ -80,7 +80,7 @@ class LogisticRegression(TableOptions, Task):
         from trainer.data import describe, load_splits
 
         table = load_splits(self, seed=run.settings.seed)
-        self._lines = describe(table)
+        self._lines, self._notes = describe(table), table.notes
         self._schema = table.schema
         return Splits(*self._weighted(table.train, table.validation, table.test))
 
@@ -210,6 +210,10 @@ class LogisticRegression(TableOptions, Task):
     def describe(self) -> Sequence[str]:
         """What was read, and how the labels were understood."""
         return self._lines
+
+    def notes(self) -> Sequence[str]:
+        """What the table's reader had to decide."""
+        return getattr(self, "_notes", ())
 
 
 def _generated_schema() -> Schema:

@@ -1,14 +1,18 @@
 """The logistic-regression task: the tutorial's result, real tables, and what its options do."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packages import trainer
 from tiny import weights
 
 from trainer import UsageError, fit
+from trainer.bookkeeping import Bookkeeping
+from trainer.config.settings import Settings
 from trainer.data import Rows
 from trainer.mxnet import autograd, gluon, mx
 from trainer.seeds import derive, permutation
@@ -188,6 +192,45 @@ def test_a_weight_column_counts_rows_as_if_they_were_repeated(tmp_path):
     for ours, theirs in zip(weights(one), weights(other), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert one.metrics["train/loss"] == pytest.approx(other.metrics["train/loss"], abs=1e-5)
+
+
+NOTED = "the delimiter is ';'"
+
+
+def semicolons(folder):
+    (folder / "t.csv").write_text("a;y\n" + "1;no\n2;yes\n" * 30)
+    (folder / "v.csv").write_text("a|y\n1|no\n2|yes\n")
+    return {"data": folder / "t.csv", "validation_data": folder / "v.csv", "label": "y"}
+
+
+@pytest.mark.parametrize("left_out", [(), ("progress",)], ids=["with progress", "without"])
+def test_a_run_says_once_how_the_table_was_read_whatever_plugins_it_has(tmp_path, caplog, capsys, left_out):
+    others = ["tensorboard", "report", "checkpoint", "threshold-tuner", "metrics-log"]
+    fit("logreg", **semicolons(tmp_path), epochs=1, runs_dir=None, without=[*others, *left_out])
+    noted = [record for record in caplog.records if getattr(record, "note", False)]
+    assert [record.getMessage() for record in noted] == [NOTED, "v.csv: the delimiter is '|'"]
+    assert {(record.name, record.levelname) for record in noted} == {("trainer", "WARNING")}
+    out, err = capsys.readouterr()
+    assert "delimiter" not in out + err
+    assert ("rows: " in out) == (not left_out)
+
+
+def test_only_the_first_of_several_processes_says_it(tmp_path, caplog):
+    task = LogisticRegression(**semicolons(tmp_path))
+    for first in (False, True):
+        run = SimpleNamespace(settings=Settings.checked({"epochs": 1, "batch-size": 10, "seed": 0}), task=task,
+                              processes=SimpleNamespace(is_first=first))  # fmt: skip
+        task.splits(run)
+        Bookkeeping(run, SimpleNamespace(log=None)).tell_notes()
+        assert (NOTED in caplog.text) == first
+
+
+def test_the_command_line_prints_notes_on_standard_error(tmp_path):
+    semicolons(tmp_path)
+    options = ["--data", "t.csv", "--label", "y", "--no-plugin", "progress", "--no-plugin", "tensorboard"]
+    done = trainer("run", "logreg", *options, "--epochs", 1, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count(f"note: {NOTED}\n"), done.stderr.count("delimiter")) == (0, 1, 1)
+    assert "delimiter" not in done.stdout
 
 
 def test_hidden_activation_and_dropout_shape_the_net():

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +22,16 @@ from trainer.errors import PluginError, TrainerError, UsageError, message_of
 from trainer.processes import Launched, connected, launched
 from trainer.processes.failures import is_told_by_another, process_of
 from trainer.processes.launcher import wait_for_the_first
-from trainer.terminal import OutputLost, SafeFormatter, drop_output, prepare_streams, say, say_traceback
+from trainer.terminal import (
+    NotesOnce,
+    OutputLost,
+    SafeFormatter,
+    drop_output,
+    prepare_streams,
+    say,
+    say_traceback,
+    say_warning,
+)
 
 Misuse: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 """Typer's error for a command line that it cannot read. Newer versions carry their own copy of click, so the class is
@@ -145,9 +155,12 @@ def _begin_talking(start: Launched) -> None:
     """Of several processes, only the first one prints, except for errors that only another one has."""
     prepare_streams()
     handler = logging.StreamHandler()
+    handler.addFilter(NotesOnce())
     handler.setFormatter(SafeFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    warnings.showwarning = say_warning
     if not start.is_first:
+        warnings.simplefilter("ignore")
         logging.getLogger().setLevel(logging.ERROR)
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  until the process ends
 

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from trainer.cli.help import broken, markup
+from trainer.cli.help import broken, escaped, markup
 from trainer.errors import UsageError
 
 
@@ -60,4 +60,4 @@ def _made(name: str) -> Any:
             fix=f"Fix or uninstall {entry.distribution}.",
         ) from error
     built.name = name
-    return built
+    return escaped(built)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
-import sys
 from typing import TYPE_CHECKING, Any
 
 from trainer.cli.table import aligned
 from trainer.runs.values import metric_text
+from trainer.terminal import RowOutput
 
 if TYPE_CHECKING:
     from trainer.model.evaluate import FileEvaluation
@@ -41,7 +42,8 @@ def told(model: Model, data: str, found: FileEvaluation) -> dict[str, Any]:
 
 def write_csv(found: FileEvaluation) -> None:
     """Writes one line per metric; NaN is an empty field."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
     header = ["metric"]
     for name in found.metrics:
         header += [name, f"{name}-low", f"{name}-high"] if found.intervals else [name]
@@ -58,6 +60,9 @@ def write_csv(found: FileEvaluation) -> None:
             numbers = [values[key], *(found.intervals[name][key] if found.intervals else ())]
             row += ["" if math.isnan(value) else value for value in numbers]
         writer.writerow(row)
+    rows = RowOutput()
+    rows.write(text.getvalue().encode())
+    rows.flush()
 
 
 def as_lines(found: FileEvaluation) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from typer.core import TyperGroup
 
-from trainer.cli.help import broken
+from trainer.cli.help import broken, escaped
 from trainer.errors import UsageError
 
 
@@ -22,7 +22,7 @@ class TaskGroup(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of a task; a task that cannot be loaded shows its error in the list."""
         try:
-            return self.made(cmd_name)
+            return escaped(self.made(cmd_name))
         except UsageError as error:
             return broken(cmd_name, str(error))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from trainer.data.tables.stream import CSV_ENDINGS, PARQUET_ENDINGS, delimiter_o
 from trainer.data.tables.values import is_bytes, shortest
 from trainer.errors import UsageError, listed
 from trainer.model.model import check_threshold
+from trainer.terminal import RowOutput
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -148,9 +148,10 @@ def _writing(output: str) -> Iterator[Write]:
     """A function that writes the columns of one part; call it part by part."""
     if output == STANDARD_OUTPUT:
         try:
-            sys.stdout.flush()
-            yield _CsvWriter(sys.stdout.buffer).write
-            sys.stdout.buffer.flush()
+            rows = RowOutput()
+            rows.flush()
+            yield _CsvWriter(rows).write
+            rows.flush()
         except BrokenPipeError:
             # The reader has closed the pipe, which is not a mistake.
             raise

@@ -145,19 +145,19 @@ class ImageClassification(Task):
         found = selection.find_splits(self.data, self.validation_data, self.test_data, shares, run.settings.seed)
         self._classes = found["train"].classes
         pool, transforms = Pool(self._workers()), self._transforms()
-        self._lines: list[str] = []
+        self._notes: list[str] = []
         if self.skip_corrupt:
             for split, images in found.items():
                 found[split], line = selection.without_corrupt(images, transforms, pool)
-                self._lines += [line] if line else []
-            run.notes.extend(self._lines)  # shown at the end too, since there are fewer images than expected
-        self._lines[:0] = [
+                self._notes += [line] if line else []
+            run.notes.extend(self._notes)  # shown at the end too, since there are fewer images than expected
+        self._lines = [
             "images: " + ", ".join(f"{len(images.items)} {split}" for split, images in found.items()),
             selection.class_line(found["train"]),
         ]
         left_out = {path for images in found.values() for path in images.left_out}
         if left_out:
-            self._lines.append(
+            self._notes.append(
                 f"left out, since they are not images or lead to folders above: {listed(sorted(left_out), 4)}"
             )
         if not self.upscale:
@@ -295,6 +295,10 @@ class ImageClassification(Task):
     def describe(self) -> Sequence[str]:
         """Lines about the images and the initial weights."""
         return [*self._lines, *self._about_weights]
+
+    def notes(self) -> Sequence[str]:
+        """The images that are left out."""
+        return getattr(self, "_notes", ())
 
 
 def _explained(reason: str) -> str:

@@ -71,7 +71,7 @@ class Report(Plugin):
             return
         data = {
             "schema": SCHEMA,
-            "about": [str(line) for line in run.task.describe()],
+            "about": [str(line) for line in (*run.task.describe(), *run.task.notes())],
             "splits": self._splits,
             "weights": _linear_weights(run),
             "weighted": run.train.weighted,

@@ -72,7 +72,8 @@ def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
     for split, name in NAMES.items():
         path = files.get(split)
         if path is not None:
-            rows[split] = _of_file(path, schema, options.delimiter, split)
+            rows[split], of_file = _of_file(path, schema, options.delimiter, split)
+            notes += [f"{path.name}: {note}" for note in of_file if note not in notes]
         elif split in parts:
             rows[split] = _encoded(schema, table, f"the {name} rows of {where}", split, parts[split])
         else:
@@ -117,14 +118,14 @@ def _reading(source: str, delimiter: str | None) -> Iterator[TableStream]:
             raise UsageError(error.what, where=error.where, fix=fix, row=error.row) from error
 
 
-def _of_file(path: Path, schema: Schema, delimiter: str | None, split: str) -> Rows:
-    """The rows of a validation or test file, of which the schema's columns are read."""
+def _of_file(path: Path, schema: Schema, delimiter: str | None, split: str) -> tuple[Rows, Sequence[str]]:
+    """The rows of a validation or test file, of which the schema's columns are read, and its notes."""
     with _reading(str(path), delimiter) as stream:
         check_present(schema, stream.names, where=str(path))
         wanted = [*(column.name for column in schema.columns), schema.label]
         wanted += [] if schema.weight is None else [schema.weight]
         table = whole(stream, [name for name in wanted if name in stream.names])
-        return _encoded(schema, table, str(path), split)
+        return _encoded(schema, table, str(path), split), stream.notes
 
 
 def _encoded(schema: Schema, table: pa.Table, where: str, split: str, indices: Indices | None = None) -> Rows:
@@ -196,7 +197,7 @@ def _split_off(
 
 
 def describe(splits: TableSplits) -> list[str]:
-    """What was read and how it was interpreted, in a few lines for the user."""
+    """What was read and how it was interpreted, in a few lines for the user, without the notes."""
     schema = splits.schema
     parts = {name: getattr(splits, split) for split, name in NAMES.items()}
     present: dict[str, Rows] = {name: rows for name, rows in parts.items() if rows is not None}
@@ -213,7 +214,7 @@ def describe(splits: TableSplits) -> list[str]:
     ):
         if counts:
             lines.append(f"{what}: " + listed((f"{name} {count}" for name, count in counts.items()), limit=8))
-    return [*lines, *splits.notes]
+    return lines
 
 
 def _rate(rows: Rows) -> str:
