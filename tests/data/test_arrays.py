@@ -8,7 +8,7 @@ from nets import Given, apart, regression
 from tiny import engine
 
 from trainer import Arrays, UsageError
-from trainer.data import arrays as module
+from trainer.data import gather as module
 from trainer.data.arrays import ArrayBatches
 from trainer.data.batches import Batches
 from trainer.data.sources import as_batches
@@ -97,10 +97,12 @@ def test_without_shuffling_every_epoch_is_in_order():
 @pytest.mark.parametrize("contexts", [1, 2, 3])
 @pytest.mark.parametrize(("rows", "size"), [(12, 4), (13, 4), (7, 8), (5, 1), (1, 4)])
 @pytest.mark.parametrize("chunk_bytes", [1, 200, 64 << 20])
+@pytest.mark.parametrize("ahead", [True, False], ids=["ahead", "at once"])
 def test_an_epoch_holds_every_row_once_and_the_rows_that_the_indices_say(
-    rows, size, contexts, shuffle, chunk_bytes, monkeypatch
+    rows, size, contexts, shuffle, chunk_bytes, ahead, monkeypatch
 ):
     monkeypatch.setattr(module, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(module, "AHEAD_BYTES", 0 if ahead else 1 << 20)
     whole = data(rows, weighted=True)
     made = batches(whole, size=size, contexts=contexts, shuffle=shuffle)
     for number in (1, 2, 3):
@@ -119,6 +121,7 @@ def test_an_epoch_holds_every_row_once_and_the_rows_that_the_indices_say(
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_an_epoch_can_be_entered_anywhere(shuffle, contexts, chunk_bytes, monkeypatch):
     monkeypatch.setattr(module, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(module, "AHEAD_BYTES", 0)
     whole = data(31)
     made = batches(whole, contexts=contexts, shuffle=shuffle)
     for number in (1, 5):
@@ -135,11 +138,13 @@ def test_an_epoch_can_be_entered_anywhere(shuffle, contexts, chunk_bytes, monkey
     contexts=st.integers(1, 3),
     skip=st.integers(0, 6),
     chunk_bytes=st.sampled_from([1, 60, 100, 333, 1 << 20]),
+    ahead=st.booleans(),
 )
-def test_skipping_gives_the_tail_of_the_epoch(rows, size, contexts, skip, chunk_bytes):
+def test_skipping_gives_the_tail_of_the_epoch(rows, size, contexts, skip, chunk_bytes, ahead):
     whole = data(rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CHUNK_BYTES", chunk_bytes)
+        patch.setattr(module, "AHEAD_BYTES", 0 if ahead else 1 << 20)
         made = batches(whole, size=size, contexts=contexts)
         tail = epoch(made, 2, skip)
         order = permutation(rows, 3, 2)
@@ -164,6 +169,22 @@ def test_chunks_do_not_change_training(monkeypatch):
     whole = run()
     monkeypatch.setattr(module, "CHUNK_BYTES", 300)
     assert apart(whole, run()) == 0
+    monkeypatch.setattr(module, "AHEAD_BYTES", 0)
+    assert apart(whole, run()) == 0
+
+
+def test_what_the_device_has_not_read_yet_is_not_overwritten(monkeypatch):
+    """Operators that are queued read a buffer later than Python asks for the next one."""
+    monkeypatch.setattr(module, "CHUNK_BYTES", 60)
+    monkeypatch.setattr(module, "AHEAD_BYTES", 0)
+    whole = data(300)
+    made = batches(whole)
+    slow, found = mx.nd.ones((600, 600)), []
+    for batch in made.epoch(1):
+        slow = mx.nd.dot(slow, slow) * 1e-3
+        found.append((batch.data + slow[0, 0] * 0, batch.indices.copy()))
+    for features, indices in found:
+        assert (features.asnumpy() == whole.features[indices]).all()
 
 
 def test_several_contexts_cover_a_batch_in_order():

@@ -10,15 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.batches import Batch, Shard, Share
+from trainer.data.gather import Gather
 from trainer.errors import UsageError
-from trainer.seeds import permutation
 
 if TYPE_CHECKING:
     from trainer.mxnet import Array, Context
-
-CHUNK_BYTES = 64 << 20
-"""Rows are gathered in the epoch's order in chunks of this size: small data at once, large data without a full second
-copy in memory."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +42,8 @@ class Arrays:
 class ArrayBatches:
     """Batches of `Arrays`, shuffled by (seed, epoch) or in order.
 
-    Memory on each context: the data (on the CPU shared with the numpy arrays, not copied) and, if shuffled, a buffer
-    of at most CHUNK_BYTES. The batches of an epoch are views and need no copy.
+    Memory on each context: the data (on the CPU shared with the numpy arrays, not copied) and, if shuffled, two buffers
+    for a chunk of an epoch (`trainer.data.gather`). Batches are views and need no copy.
     """
 
     def __init__(
@@ -73,10 +69,9 @@ class ArrayBatches:
         columns = [*arrays.inputs, _floating(arrays.labels)] + ([_floating(arrays.weights)] if self.weighted else [])
         held = {str(context): [_on_device(column, context) for column in columns] for context in self._contexts}
         self._columns = [held[str(context)] for context in self._contexts]
-        self._row_bytes = sum(int(np.prod(column.shape[1:])) * 4 for column in columns)
-        self._views: dict[tuple[int, int], tuple[Shard, ...]] = {}
+        self._views: dict[tuple[int, int, int], tuple[Shard, ...]] = {}
         self._bounds: dict[int, tuple[int, int]] = {}
-        self._buffers: list[list[Array]] | None = None
+        self._gather: Gather | None = None
 
     @property
     def batches_per_epoch(self) -> int:
@@ -103,56 +98,28 @@ class ArrayBatches:
             yield Batch(tuple(shards), size, indices)
 
     def _shuffled(self, epoch: int, skip: int) -> Iterator[Batch]:
-        order = permutation(self.rows, self._seed, epoch)
-        chunk_batches = min(max(1, CHUNK_BYTES // (self._row_bytes * self._size)), self.batches_per_epoch)
-        for first in range(skip, self.batches_per_epoch, chunk_batches):
-            chunk = order[first * self._size : (first + chunk_batches) * self._size]
-            self._gather(chunk, chunk_batches)
+        if self._gather is None:
+            self._gather = Gather(self._columns, self._contexts, self._share, size=self._size, seed=self._seed)
+        gather = self._gather
+        for first in range(skip, gather.batches, gather.chunk_batches):
+            slot, chunk = gather.chunk((epoch, first))
             for number, start in enumerate(range(0, len(chunk), self._size)):
                 size = min(self._size, len(chunk) - start)
                 begin, end = self._mine(size)
-                yield Batch(self._view(number, size), size, chunk[start + begin : start + end])
+                yield Batch(self._view(gather, slot, number, size), size, chunk[start + begin : start + end])
 
-    def _gather(self, chunk: NDArray[Any], chunk_batches: int) -> None:
-        """Copies the chunk's rows, in its order, into the buffers of the contexts that compute them."""
-        from trainer.mxnet import mx
-
-        begin, whole = self._share.of(self._size)
-        if self._buffers is None:
-            self._buffers = [
-                [
-                    mx.nd.empty((rows * chunk_batches, *column.shape[1:]), ctx=context, dtype=column.dtype)
-                    for column in columns
-                ]
-                if rows
-                else []
-                for columns, context, rows in zip(self._columns, self._contexts, whole, strict=True)
-            ]
-        batches = len(chunk) // self._size
-        full, rest = chunk[: batches * self._size].reshape(batches, self._size), chunk[batches * self._size :]
-        rest_begin, rest_whole = self._share.of(len(rest))
-        for columns, buffers, rows, rest_rows in zip(self._columns, self._buffers, whole, rest_whole, strict=True):
-            mine = np.concatenate([full[:, begin : begin + rows].ravel(), rest[rest_begin : rest_begin + rest_rows]])
-            begin, rest_begin = begin + rows, rest_begin + rest_rows
-            if not len(mine):
-                continue
-            index = mx.nd.array(mine, ctx=columns[0].context, dtype=np.int32 if self.rows < 2**31 else np.int64)
-            for column, buffer in zip(columns, buffers, strict=True):
-                mx.nd.take(column, index, out=buffer[0 : len(mine)])
-
-    def _view(self, number: int, size: int) -> tuple[Shard, ...]:
-        """The shards of batch `number` of the chunk. The buffers do not move, so the views are created once."""
-        shards = self._views.get((number, size))
+    def _view(self, gather: Gather, slot: int, number: int, size: int) -> tuple[Shard, ...]:
+        """The shards of batch `number` of a chunk. The buffers do not move, so the views are created once."""
+        shards = self._views.get((slot, number, size))
         if shards is None:
-            assert self._buffers is not None  # noqa: S101  created by _gather
             _, whole = self._share.of(self._size)
             shards = tuple(
                 self._shard(context, buffers, number * full, rows)
                 for context, buffers, full, rows in zip(
-                    self._contexts, self._buffers, whole, self._share.of(size)[1], strict=True
+                    self._contexts, gather.buffers(slot), whole, self._share.of(size)[1], strict=True
                 )
             )
-            self._views[number, size] = shards
+            self._views[slot, number, size] = shards
         return shards
 
     def _mine(self, size: int) -> tuple[int, int]:

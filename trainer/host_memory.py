@@ -1,0 +1,48 @@
+"""The memory of NDArrays on the CPU, read and written from Python without MXNet's engine.
+
+numpy gathers rows in a thread of its own, beside the operators that the engine runs. MXNet's engine does not know of
+such accesses, so the caller has to wait for it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.mxnet import Array, Context, mx
+
+_library: Any = mx.base._LIB  # noqa: SLF001  the C library that MXNet has loaded has no public name
+_check: Any = mx.base.check_call
+
+
+def is_host(context: Context) -> bool:
+    """Whether arrays on a context lie in the memory of this process."""
+    return str(context.device_type).startswith("cpu")
+
+
+def memory_of(array: Array) -> NDArray[Any]:
+    """An NDArray's memory as a numpy array that shares it; the NDArray must be on the CPU, and outlive the result.
+
+    Waits until the array has its value.
+    """
+    array.wait_to_read()
+    dtype = np.dtype(array.dtype)
+    size = int(np.prod(array.shape))
+    if size == 0:
+        return np.empty(array.shape, dtype)
+    pointer = ctypes.c_void_p()
+    _check(_library.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
+    held: Any = (ctypes.c_byte * (size * dtype.itemsize)).from_address(pointer.value or 0)
+    memory: NDArray[Any] = np.frombuffer(held, dtype).reshape(array.shape)
+    return memory
+
+
+def wait_to_write(array: Array) -> None:
+    """Waits until nothing that is queued reads or writes an array, or another view of its memory."""
+    _check(_library.MXNDArrayWaitToWrite(array.handle))
+
+
+__all__ = ["is_host", "memory_of", "wait_to_write"]
