@@ -13,6 +13,7 @@ from pydantic import Field
 
 from trainer import Phase, Plugin, Run, UsageError
 from trainer.errors import did_you_mean, listed
+from trainer_plugins.overruled import Rate
 
 Mode = Literal["auto", "min", "max"]
 
@@ -76,8 +77,7 @@ class LearningRateSchedule(Plugin):
         if stepped and not self.milestones:
             raise ValueError(f"{stepped[0]} needs milestones, as in --set lr-schedule.milestones=10,15")
         self._base: float | None = None
-        self._set: float | None = None
-        self._warned = False
+        self._rate = Rate()
         self._scale = 1.0
         self._best: float | None = None
         self._waited = 0
@@ -114,18 +114,9 @@ class LearningRateSchedule(Plugin):
 
         The run's learning rate is that before the first step, so `on_fit_begin` of another plugin may choose it.
         """
-        found = run.learning_rate
         if self._base is None:
-            self._base = found
-        elif self._set is not None and found != self._set and not self._warned:
-            self._warned = True
-            log.warning(
-                "%s sets the rate of every step, so the rate %g that was set before step %d has no effect.",
-                self.name,
-                found,
-                run.step,
-            )
-        run.learning_rate = self._set = self._rate(run.step)
+            self._base = run.learning_rate
+        self._rate.put(run, self._rate_at(run.step))
 
     def on_epoch_end(self, run: Run) -> None:
         """Logs the rate, and checks for a plateau."""
@@ -140,7 +131,7 @@ class LearningRateSchedule(Plugin):
         self._base, self._scale = state["base"], state["scale"]
         self._best, self._waited = state["best"], state["waited"]
 
-    def _rate(self, step: int) -> float:
+    def _rate_at(self, step: int) -> float:
         assert self._base is not None  # noqa: S101  on_setup made sure
         done = step - 1
         if done < self._warmup_steps:

@@ -52,6 +52,7 @@ class MetricsLog(Plugin):
         self._table: TextIO | None = None
         self._size: int | None = None
         self._columns: list[str] = []
+        self._row: Mapping[str, float] = {}
 
     def on_setup(self, run: Run) -> None:
         """Opens the file, so that a folder that cannot be written to is an error before training.
@@ -69,7 +70,7 @@ class MetricsLog(Plugin):
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}", where=f"plugin {self.name!r}") from error
         if run.resumed and self.csv:
-            self._rewrite_csv(run.folder)
+            self._rewrite_csv(run.folder, run)
 
     def _cut_damage(self, path: Path) -> None:
         """Cuts the file back to its whole lines: a power cut can leave half a line or zeros at its end."""
@@ -99,8 +100,10 @@ class MetricsLog(Plugin):
             self._write_csv(run.folder, run)
 
     def on_teardown(self, run: Run) -> None:
-        """Writes the end line."""
+        """Writes the end line, and the last row of the CSV again if `fit_end` has added to it."""
         self._write(run, "end", run.end_metrics, status=run.status, reason=run.reason)
+        if self._file is not None and run.folder is not None and self._columns and self._row != run.history[-1]:
+            self._rewrite_csv(run.folder, run)
         for file in (self._file, self._table):
             if file is not None:
                 file.close()
@@ -148,27 +151,34 @@ class MetricsLog(Plugin):
 
     def _write_csv(self, folder: Path, run: Run) -> None:
         """Adds the epoch's row; if it has a new column, all rows are written again."""
-        row = {"epoch": run.epoch, "step": run.step, **run.epoch_metrics}
+        row = run.history[-1]
         if not row.keys() <= set(self._columns):
-            self._rewrite_csv(folder)
+            self._rewrite_csv(folder, run)
             return
         if self._table is None:
             self._table = (folder / CSV).open("a", encoding="utf-8", newline="")
-        csv.DictWriter(self._table, self._columns).writerow(row)
+        csv.DictWriter(self._table, self._columns).writerow(_shown(row))
         self._table.flush()
+        self._row = dict(row)
 
-    def _rewrite_csv(self, folder: Path) -> None:
-        """The table from the log's epoch lines."""
+    def _rewrite_csv(self, folder: Path, run: Run) -> None:
+        """The table from the history, which has NaN and infinity, unlike the log's lines."""
         if self._table is not None:
             self._table.close()
             self._table = None
-        rows = list(_epochs(folder))
+        rows = run.history
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, self._columns)
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(map(_shown, rows))
         write_atomic(folder / CSV, text.getvalue())
+        self._row = dict(rows[-1]) if rows else {}
+
+
+def _shown(row: Mapping[str, float]) -> dict[str, float]:
+    """A row whose epoch and step are whole numbers."""
+    return {**row, "epoch": int(row["epoch"]), "step": int(row["step"])}
 
 
 def _whole_lines(path: Path) -> int:
@@ -184,12 +194,3 @@ def _whole_lines(path: Path) -> int:
                 break
             size += len(line)
     return size
-
-
-def _epochs(folder: Path) -> Iterator[dict[str, Any]]:
-    """The epoch lines of the log as flat rows."""
-    with (folder / JSONL).open(encoding="utf-8") as file:
-        for line in file:
-            entry = json.loads(line)
-            if entry["event"] == "epoch":
-                yield {"epoch": entry["epoch"], "step": entry["step"], **entry["metrics"]}

@@ -76,6 +76,22 @@ def test_a_column_that_appears_late_is_added_to_the_rows_before_it(tmp_path):
     assert len(rows(run)) == 2
 
 
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_the_csv_equals_the_history_also_in_what_is_not_finite_and_in_what_fit_end_logs(tmp_path, epochs):
+    odd = {1: float("nan"), 2: float("inf"), 3: float("-inf")}
+    logs = plugin(
+        epoch_end=lambda run: run.log({"odd": odd[run.epoch]} | ({"late": float("nan")} if run.epoch == 2 else {})),
+        fit_end=lambda run: run.log({"whole": 7.5}),
+    )
+    run = train(tmp_path, logs, task=Tiny(test_rows=3), epochs=epochs)
+    assert run.history[-1]["whole"] == 7.5
+    written = [{name: float(value) for name, value in row.items() if value} for row in rows(run)]
+    assert repr([dict(sorted(row.items())) for row in written]) == repr(
+        [{name: float(value) for name, value in sorted(entry.items())} for entry in run.history]
+    )
+    assert [row["epoch"] for row in rows(run)] == [str(number) for number in range(1, epochs + 1)]
+
+
 def test_csv_can_be_left_out(tmp_path):
     made = engine(Tiny(), MetricsLog(csv=False), folder=tmp_path / "run")
     made.fit()

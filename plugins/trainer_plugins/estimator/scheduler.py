@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from trainer import Phase, Plugin, Run, UsageError
 from trainer_plugins.estimator import plain
-
-log = logging.getLogger("trainer")
+from trainer_plugins.overruled import Rate
 
 
 @dataclass
@@ -27,8 +25,7 @@ class Scheduler(Plugin):
     logs = ("learning-rate",)
 
     def __post_init__(self) -> None:
-        self._set: float | None = None
-        self._warned = False
+        self._rate = Rate()
 
     def on_setup(self, run: Run) -> None:
         """Raises UsageError if `scheduler` is not a learning-rate scheduler."""
@@ -41,17 +38,7 @@ class Scheduler(Plugin):
 
     def on_batch_begin(self, run: Run) -> None:
         """Sets the rate. MXNet's optimizers count an update before they look up its rate."""
-        found = run.learning_rate
-        if self._set is not None and found != self._set and not self._warned:
-            self._warned = True
-            log.warning(
-                "%s sets the rate of every step, so the rate %g that was set before step %d has no effect.",
-                self.name,
-                found,
-                run.step,
-            )
-        self._set = float(self.scheduler(run.updates + 1))
-        run.learning_rate = self._set
+        self._rate.put(run, float(self.scheduler(run.updates + 1)))
 
     def on_epoch_end(self, run: Run) -> None:
         """Logs the rate."""
