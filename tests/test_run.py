@@ -11,7 +11,8 @@ import pytest
 from nets import Given, MeanOverRows, regression, values
 from tiny import Tiny, engine, plugin
 
-from trainer import Interrupted, PluginError, TrainerError, UsageError
+from trainer import Interrupted, PluginError, Run, TrainerError, UsageError
+from trainer.assignment import SETTABLE
 from trainer.mxnet import mx
 from trainer.runs.folder import record_of
 
@@ -448,3 +449,27 @@ def test_the_message_of_an_mxnet_error_is_not_its_traceback():
     with pytest.raises(PluginError, match="raised MXNetError: MXNetError: shapes differ"):
         made.fit()
     assert "Traceback" not in made.run.reason
+
+
+OWN = {name for cls in Run.__mro__ for name in vars(cls) if not name.startswith("_")}
+PUBLIC = sorted(OWN | set(vars(Run)["__dataclass_fields__"]) - {"_state"})
+
+
+@pytest.mark.parametrize("name", [*PUBLIC, "learnig_rate", "mine"])
+def test_a_plugin_assigns_what_has_an_effect_and_is_refused_the_rest(name):
+    def assign(run):
+        setattr(run, name, getattr(run, name, None))
+
+    made = engine(Tiny(), plugin("assigns", batch_begin=assign), epochs=1)
+    if name in SETTABLE:
+        assert made.fit().status == "finished"
+        return
+    with pytest.raises(PluginError, match=f"plugin 'assigns' in on_batch_begin .*{name}") as caught:
+        made.fit()
+    assert ("Did you mean 'learning_rate'?" in str(caught.value)) == (name == "learnig_rate")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.1", None, True, [0.1]])
+def test_a_learning_rate_is_a_finite_number(value):
+    with pytest.raises(PluginError, match=r"run.learning_rate = .*: it is not a finite number"):
+        engine(Tiny(), plugin(batch_begin=lambda run: setattr(run, "learning_rate", value))).fit()

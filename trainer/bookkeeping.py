@@ -27,6 +27,7 @@ class Bookkeeping:
         self._run = run
         self._state = state
         self._log = state.log
+        self._fields = vars(run)  # assignment through the run is checked, which costs more than the assignment
         self._steps = run.settings.steps  # pydantic takes longer to answer than the rest of a batch's bookkeeping
 
     def begin_run(self) -> None:
@@ -55,20 +56,20 @@ class Bookkeeping:
 
     def begin_batch(self, batch: Batch) -> None:
         """Begins a batch."""
-        run = self._run
-        run.batch = batch
-        run.step += 1
-        run.step_in_epoch += 1
-        run.within_batch = True
+        fields = self._fields
+        self._state.batch = batch
+        fields["step"] += 1
+        fields["step_in_epoch"] += 1
+        fields["within_batch"] = True
         self._log.begin_step()
 
     def end_batch(self, batch: Batch) -> None:
         """Ends a batch; values logged from here on belong to the epoch."""
-        run = self._run
-        run.within_batch = False
-        run.epoch_rows += batch.rows
-        if self._steps is not None and run.step >= self._steps:
-            run.stop(f"it has reached its limit of {self._steps} steps")
+        fields = self._fields
+        fields["within_batch"] = False
+        fields["epoch_rows"] += batch.rows
+        if self._steps is not None and fields["step"] >= self._steps:
+            self._run.stop(f"it has reached its limit of {self._steps} steps")
 
     def log_training_loss(self) -> None:
         """Logs the mean loss over the rows that the epoch has trained on, unless it has trained on none."""

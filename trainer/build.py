@@ -87,6 +87,7 @@ def build_run(
     if processes.size > 1:
         share_weights(run, loss)
     state.step = _build_step(run, dispatch, loss, compiled=compiled, parts=parts)
+    state.look = state.step.parameters.look
     state.metrics = as_metrics(task.metrics())
     state.seeder = Seeder(
         state.step,

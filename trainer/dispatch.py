@@ -18,7 +18,7 @@ from trainer.catalog.registry import name_of
 from trainer.config.options import check_instance, redacted
 from trainer.device_time import waiting
 from trainer.engine_state import EngineState
-from trainer.errors import PluginError, UsageError, listed, message_of
+from trainer.errors import ChangeError, PluginError, UsageError, listed, message_of
 from trainer.events import EVENTS, Phase, Plugin
 
 if TYPE_CHECKING:
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from trainer.run import Run
 
 log = logging.getLogger("trainer")
+
+
+UNWATCHED = frozenset({"batch_begin", "backward_end", "batch_end", "evaluate_batch_end", "test_batch_end"})
+"""Events that fire for every batch. The step notices what their handlers change on the net; looking costs as much as a
+handler."""
 
 
 @dataclass(slots=True)
@@ -63,13 +68,19 @@ class Hook:
         `Exception` is caught: a KeyboardInterrupt passes through to the engine, which ends the run.
         """
         began, waited = perf_counter(), waiting.seconds
+        state, look = self.state, None if self.event in UNWATCHED or errors is not None else self.state.look
+        if look is not None:
+            look()
+        state.event = self.event
         try:
             for handler in self.handlers:
-                run.acting = handler.plugin.name
+                state.acting = handler.plugin.name
                 try:
                     handler.call(run)
+                    if look is not None:
+                        look()
                 except Exception as error:  # noqa: BLE001  whatever a plugin raises is wrapped or makes it silent
-                    failure = self.state.plugin_failed(handler.plugin, f"on_{self.event}", run, error)
+                    failure = state.plugin_failed(handler.plugin, f"on_{self.event}", run, error)
                 else:
                     failure = None
                 finally:
@@ -87,7 +98,7 @@ class Hook:
                         raise failure
                     errors.append(failure)
         finally:
-            run.acting = "engine"
+            state.acting = "engine"
 
 
 class Dispatch:
@@ -140,6 +151,8 @@ class Dispatch:
     def failed(self, plugin: Plugin, method: str, run: Run, error: Exception) -> Exception | None:
         """Handles a plugin's error: returns the error that ends the run, or None if the plugin was switched off."""
         where = f"plugin {plugin.name!r} in {method} at epoch {run.epoch}, step {run.step}"
+        if isinstance(error, ChangeError):
+            return error.by(where)
         if isinstance(error, UsageError):
             return error  # The message tells the user what to do, so the run does not continue without the plugin.
         raised = redacted(f"{type(error).__name__}: {message_of(error)}", plugin)
@@ -152,6 +165,15 @@ class Dispatch:
         wrapped = PluginError(f"{where} raised {raised}")
         wrapped.__cause__ = error
         return wrapped
+
+    def blamed(self, error: BaseException, run: Run) -> BaseException:
+        """The error; a change that was noticed later, in the step, with the plugins that may have made it."""
+        if not isinstance(error, ChangeError) or error.where.startswith("plugin "):
+            return error
+        several = {each.plugin.name for event in sorted(UNWATCHED) for each in self.hook(event).handlers}
+        names = [repr(plugin.name) for plugin in self.plugins if plugin.name in several]
+        whom = f"plugin {names[0]}" if len(names) == 1 else f"one of the plugins {listed(names)}"
+        return error.by(f"{whom}, up to step {run.step}") if names else error
 
     def remove(self, plugin: Plugin) -> None:
         """Removes a plugin from every event; a round that is under way still uses the old list."""

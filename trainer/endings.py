@@ -52,7 +52,7 @@ class Endings:
         try:
             yield
         except BaseException as error:  # noqa: BLE001  raised again below, after the endings
-            self._fail(error)
+            self._fail(fire.blamed(error, run))
         self._settle(interrupt)
         if run.status in ("finished", "stopped"):
             self._state.log.begin_ending("training")

@@ -141,13 +141,14 @@ class Engine:
                 books.begin_batch(batch)
                 seeder.before_step(run.step)
                 fire.batch_begin(run)
-                batch = run.batch or batch  # a plugin may have replaced it
+                batch = run.batch or batch  # a plugin may have changed or replaced it
                 step.forward_backward(batch)
                 fire.backward_end(run)
                 if agree.before_update:
                     agree()
                 if requests.take("skip_update") is None:
                     if fire.backward_end.handlers:
+                        step.parameters.take_gradients()
                         step.parameters.follow()
                     seeder.before_update(run.step)
                     step.update()

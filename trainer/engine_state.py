@@ -13,6 +13,7 @@ from trainer.metric_log import MetricLog
 from trainer.requests import Requests
 
 if TYPE_CHECKING:
+    from trainer.data.batches import Batch
     from trainer.metrics.base import Metric
     from trainer.seeding import Seeder
     from trainer.step import Step
@@ -45,6 +46,14 @@ class EngineState:
     the plugin was switched off instead."""
     disabled: set[str] = field(default_factory=set)
     """Names of the plugins that were switched off."""
+    acting: str = "engine"
+    """The name of the plugin that is being called, or `engine`."""
+    event: str = ""
+    """The event whose handlers are, or were last, called."""
+    look: Callable[[], None] | None = None
+    """Obeys or refuses what was changed on the net and the optimizer; None before the step is built."""
+    batch: Batch | None = None
+    """The current batch."""
     kept: Mapping[str, Any] = field(default_factory=dict)
     """Saved states of plugins that the run does not use; its checkpoints keep them unchanged."""
 

@@ -29,6 +29,14 @@ class UsageError(TrainerError):
         super().__init__(f"{message}{end} {fix}" if fix else message)
 
 
+class ChangeError(UsageError):
+    """A change of the net or the optimizer in mid-training that cannot be obeyed. `by` says who made it."""
+
+    def by(self, whom: str) -> ChangeError:
+        """The same error with the plugin that made the change."""
+        return ChangeError(f"{self.where}: {self.what}", where=whom, fix=self.fix)
+
+
 class PluginError(TrainerError):
     """A plugin failed in a hook; the original exception is the `__cause__`."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trainer.assignment import acting_as
 from trainer.catalog import registry
 from trainer.errors import UsageError
 from trainer.metric_log import not_logged
@@ -93,9 +94,8 @@ class Names:
             )
         self._demand(name, where)
         if mode == "auto" and name not in self._declared:
-            acting, self._run.acting = self._run.acting, plugin
-            self._run.sign(name)
-            self._run.acting = acting
+            with acting_as(self._run, plugin):
+                self._run.sign(name)
 
     def demand_shown(self, headline: Iterable[str], *, absent: Set[str] = frozenset()) -> None:
         """Raises UsageError if a metric of the task's headline is never logged.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from trainer.assignment import Guarded, rate
 from trainer.engine_state import BUILT, NotBuiltError
 from trainer.errors import TrainerError, UsageError
 from trainer.metrics.base import direction_of
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trainer.config.settings import Settings
-    from trainer.data.batches import Batch, Batches
+    from trainer.data.batches import Batches
     from trainer.engine_state import EngineState
     from trainer.evaluation import Evaluation
     from trainer.metrics.base import Direction, Metric
@@ -32,7 +33,7 @@ Status = Literal["created", "running", "finished", "stopped", "interrupted", "fa
 
 
 @dataclass(eq=False, repr=False)
-class Run:
+class Run(Guarded):
     """One training run from its first event to its last. Plugins read its attributes and call its methods.
 
     `net`, `optimizer`, the splits and what is computed with them exist from `on_setup` on; earlier they raise
@@ -77,8 +78,6 @@ class Run:
     """The number of the current batch within its epoch, from 1; 0 before the first."""
     updates: int = 0
     """The number of weight updates: `step` minus the skipped ones."""
-    batch: Batch | None = None
-    """The current batch; a TRANSFORM plugin may replace it in `on_batch_begin`."""
     split: str = "train"
     """The split of the current batch: `train`, `validation` or `test`."""
     evaluation: Evaluation | None = None
@@ -96,8 +95,6 @@ class Run:
     `evaluate_begin` and out after `evaluate_end`."""
     notes: list[str] = field(default_factory=list)
     """Lines for the end of the run's summary."""
-    acting: str = "engine"
-    """The name of the plugin that is being called, or `engine`."""
 
     if not TYPE_CHECKING:
 
@@ -275,7 +272,7 @@ class Run:
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
-        self.optimizer.set_learning_rate(value)
+        self.optimizer.set_learning_rate(rate(value))
 
     @property
     def optimizer_states(self) -> Sequence[Any]:

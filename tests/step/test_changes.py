@@ -55,7 +55,7 @@ CHANGES = {
     "one is frozen, another learns faster": {
         2: setting("grad_req", "null", first),
         5: setting("lr_mult", 2.0),
-        9: setting("grad_req", "add", first),
+        9: setting("grad_req", "write", first),
     },
     "new weights": {1: lambda net: net.initialize(mx.init.Constant(0.1), force_reinit=True)},
     "new weights in between": {6: lambda net: net.initialize(mx.init.Constant(-0.2), force_reinit=True)},
@@ -186,6 +186,107 @@ def test_another_type_in_mid_training_is_refused():
     casting = plugin("cast", epoch_begin=lambda run: run.net.cast("float64"))
     with pytest.raises(UsageError, match=r"the parameter weight was .1, 3. float32 when the step was built, and is"):
         engine(Tiny(), casting).fit()
+
+
+NAN, INF = float("nan"), float("inf")
+NEW_LAYER = lambda run: run.net.add(gluon.nn.Dense(1))  # noqa: E731
+REFUSED = {
+    "a new layer": (NEW_LAYER, r"the net: it has a new Dense '2', and what is trained is fixed"),
+    "a layer less": (lambda run: run.net._children.pop("1"), r"it no longer has its Dense '1'"),
+    "another layer": (lambda run: run.net.register_child(gluon.nn.Dense(1), "1"), r"it has another Dense '1'"),
+    "another parameter": (
+        lambda run: run.net[0]._reg_params.update(weight=gluon.Parameter("weight", shape=(4, 3))),
+        r"it has another Parameter 'weight'",
+    ),
+    "gradients that add up": (
+        lambda run: every("grad_req", "add")(run.net),
+        r'grad_req is "add", but .*run.skip_update',
+    ),
+    "lr_mult": (
+        lambda run: every("lr_mult", NAN)(run.net),
+        r"the parameter 0.weight: its lr_mult is nan, not a finite",
+    ),
+    "wd_mult": (lambda run: setting("wd_mult", "0", first)(run.net), r"its wd_mult is '0', not a finite number"),
+    "the rate": (lambda run: run.optimizer.set_learning_rate(INF), r"run.optimizer: learning_rate is inf"),
+    "weight decay": (lambda run: setattr(run.optimizer, "wd", None), r"wd is None, not a finite number"),
+    "clipping": (lambda run: setattr(run.optimizer, "clip_gradient", "1"), r"clip_gradient is '1', not a finite"),
+    "momentum": (lambda run: setattr(run.optimizer, "momentum", 0.9), r"the run began without, .*no state for it"),
+    "the scale": (lambda run: setattr(run.optimizer, "rescale_grad", 0.1), r"Set run.gradients.factor"),
+    "multipliers": (lambda run: run.optimizer.set_lr_mult({0: 0.1}), r"Set lr_mult or wd_mult of the net's parameters"),
+}
+
+
+@pytest.mark.parametrize("event", ["batch_begin", "epoch_begin"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_the_step_cannot_obey_is_refused_and_names_the_plugin(name, event):
+    change, message = REFUSED[name]
+    other = plugin("other", epoch_end=lambda run: None)
+    hooks = {event: lambda run: change(run) if run.epoch == 2 else None}
+    made = engine(Tiny(make_net=net), plugin("culprit", **hooks), other)
+    with pytest.raises(UsageError, match=r"plugin 'culprit'[^:]*: .*" + message):
+        made.fit()
+    assert made.run.status == "failed"
+
+
+def test_a_change_that_one_of_several_plugins_has_made_names_them():
+    changing = plugin("culprit", batch_end=lambda run: NEW_LAYER(run) if run.step == 2 else None)
+    other = plugin("other", batch_begin=lambda run: None)
+    third = plugin("third", epoch_end=lambda run: None)
+    for compiled in (True, False):
+        with pytest.raises(UsageError, match=r"one of the plugins 'culprit', 'other', up to step 2: the net: it has a"):
+            engine(Tiny(make_net=net), changing, other, third, steps=2, compiled=compiled).fit()
+
+
+def test_gradients_that_would_add_up_are_refused_before_training():
+    def adding():
+        made = net()
+        every("grad_req", "add")(made)
+        return made
+
+    with pytest.raises(UsageError, match=r'the parameter 0.weight: its grad_req is "add".*Leave it at "write"'):
+        engine(Tiny(make_net=adding))
+
+
+def test_numbers_of_the_optimizer_are_obeyed_from_the_next_update_on():
+    def change(run):
+        if run.step == 2:
+            run.optimizer.wd, run.optimizer.momentum, run.optimizer.clip_gradient = 0.2, 0.5, 0.01
+
+    values = {"optimizer": {"momentum": 0.9}, "steps": 1}
+    runs = [
+        engine(Tiny(), plugin(batch_begin=change, phase=Phase.TRANSFORM), **{**values, "steps": 2}).fit(),
+        engine(Tiny(), **{**values, "steps": 2}).fit(),
+    ]
+    before = engine(Tiny(), **values).fit()
+    held = before.optimizer_states[0].asnumpy()
+    weight = np.concatenate([each.ravel() for each in before.copy_weights().values()])
+    mine, usual = (np.concatenate([each.ravel() for each in run.copy_weights().values()]) for run in runs)
+    # The usual step gives the gradient: w' = w + 0.9 m - 0.1 g.
+    gradient = (weight + 0.9 * held - usual) / 0.1
+    expected = weight + 0.5 * held - 0.1 * (np.clip(gradient, -0.01, 0.01) + 0.2 * weight)
+    np.testing.assert_allclose(mine, expected, atol=1e-5)
+
+
+def test_gradients_that_are_replaced_are_those_of_the_update():
+    def halve(run):
+        run.gradients.arrays = [array * 0.5 for array in run.gradients.arrays]
+
+    def halve_in_place(run):
+        run.gradients.arrays[0] *= 0.5
+
+    for compiled in (True, False):
+        results = [
+            engine(Tiny(), plugin(backward_end=change, phase=Phase.TRANSFORM), compiled=compiled).fit().copy_weights()
+            for change in (halve, halve_in_place, lambda run: setattr(run.gradients, "factor", 0.5))
+            if compiled or change is not halve_in_place
+        ]
+        for other in results[1:]:
+            assert all(np.allclose(value, other[name], atol=1e-6) for name, value in results[0].items())
+    for wrong in ([], [mx.nd.zeros(1)]):
+        with pytest.raises(UsageError, match=r"run.gradients: its arrays of shapes .* were replaced"):
+            engine(Tiny(), plugin(backward_end=lambda run, w=wrong: setattr(run.gradients, "arrays", w))).fit()
+    with pytest.raises(UsageError, match=r"run.gradients: its factor is '2', not a number"):
+        engine(Tiny(), plugin(backward_end=lambda run: setattr(run.gradients, "factor", "2"))).fit()
 
 
 class Thaws(Plugin):

@@ -263,16 +263,6 @@ def test_a_parameter_that_a_batch_does_not_use_has_no_gradient_in_it():
 
 
 @PATHS
-def test_gradients_that_would_add_up_start_again_in_every_batch(compiled):
-    def adding(net):
-        net.collect_params().setattr("grad_req", "add")
-
-    added = trained(Given(regression(30)), steps=10, prepare=adding, compiled=compiled)
-    written = trained(Given(regression(30)), steps=10, compiled=compiled)
-    assert apart(added, written) == 0
-
-
-@PATHS
 @pytest.mark.parametrize("loss", [MeanOverRows, PerElement])
 def test_a_loss_that_does_not_give_a_value_a_row_is_a_users_mistake(compiled, loss):
     with pytest.raises(UsageError, match=r"for 4 rows.*Return one value per row"):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import is_
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
+
+from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
     from trainer.mxnet import Array, Context
@@ -37,11 +40,52 @@ class Shard:
         return self._shapes
 
 
+class Whole:
+    """One column of a batch that lies in several shards: its rows joined on the first context.
+
+    Changes of the joined array reach the shards' arrays, and the other way round, with every `settle`.
+    """
+
+    __slots__ = ("_before", "_parts", "array")
+
+    def __init__(self, parts: Sequence[Array]) -> None:
+        self._parts = parts
+        self.array: Array = self._joined()
+        self._before = self.array.copy()
+
+    def joins(self, parts: Sequence[Array]) -> bool:
+        """Whether these are the shards' arrays."""
+        return len(parts) == len(self._parts) and all(map(is_, parts, self._parts))
+
+    def settle(self) -> None:
+        """Writes what was changed on either side to the other. Does not wait for the devices."""
+        from trainer.mxnet import mx
+
+        array, before = self.array, self._before
+        # NaN differs from itself, and is a change only if one side has it.
+        changed = (array != before) * ((array == array) + (before == before))  # noqa: PLR0124
+        merged = mx.nd.where(changed, array, self._joined())
+        merged.copyto(array)
+        merged.copyto(before)
+        start = 0
+        for part in self._parts:
+            merged[start : start + part.shape[0]].copyto(part)
+            start += part.shape[0]
+
+    def _joined(self) -> Array:
+        from trainer.mxnet import mx
+
+        first = self._parts[0].context
+        return mx.nd.concat(*[part.as_in_context(first) for part in self._parts], dim=0)
+
+
 @dataclass(slots=True)
 class Batch:
     """Consecutive rows of an epoch's order.
 
-    The arrays may be views of a buffer that a later chunk or epoch overwrites: copy what you want to keep.
+    `inputs`, `data`, `label` and `weight` are all rows of this process, on the first context, however many shards
+    there are. What `on_batch_begin` changes in them, in place, is trained, on every context. The arrays may be views of
+    a buffer that a later chunk or epoch overwrites: copy what you want to keep.
     """
 
     shards: tuple[Shard, ...]
@@ -50,16 +94,59 @@ class Batch:
     """All rows, including those of other processes."""
     indices: NDArray[Any] | None
     """Row numbers within the split, int64, of the rows in the shards, in their order; None if unknown."""
+    _wholes: dict[int, Whole] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def inputs(self) -> tuple[Array, ...]:
+        """The net's arguments, each (rows, …). Raises TrainerError if this process has no rows of the batch."""
+        return tuple(self._column(number) for number in range(len(self._filled()[0].inputs)))
 
     @property
     def data(self) -> Array:
-        """The first input on the first context, (rows on that context, …)."""
-        return self.shards[0].inputs[0]
+        """The first input, (rows, …)."""
+        return self._column(0)
 
     @property
     def label(self) -> Array:
-        """The labels on the first context."""
-        return self.shards[0].label
+        """The labels, (rows, …)."""
+        return self._column(len(self._filled()[0].inputs))
+
+    @property
+    def weight(self) -> Array | None:
+        """The rows' weights; None if they have none."""
+        first = self._filled()[0]
+        return None if first.weight is None else self._column(len(first.inputs) + 1)
+
+    def inherit(self, old: Batch) -> None:
+        """Takes over the arrays that plugins hold of the batch that this one replaces, if it has the same shards."""
+        for number, whole in old._wholes.items():
+            ours = [shard.arrays[number] for shard in self.shards if shard.rows and number < len(shard.arrays)]
+            if whole.joins(ours):
+                self._wholes.setdefault(number, whole)
+
+    def settle(self) -> None:
+        """Writes what was changed in `inputs`, `label` and `weight` to the shards. Costs nothing with one shard."""
+        for whole in self._wholes.values():
+            whole.settle()
+
+    def _column(self, number: int) -> Array:
+        filled = self._filled()
+        if len(filled) == 1:
+            return filled[0].arrays[number]
+        whole = self._wholes.get(number)
+        if whole is None:
+            whole = self._wholes[number] = Whole([shard.arrays[number] for shard in filled])
+        else:
+            whole.settle()
+        return whole.array
+
+    def _filled(self) -> list[Shard]:
+        filled = [shard for shard in self.shards if shard.rows]
+        if not filled:
+            raise TrainerError(
+                "this process has no rows of the batch, so it has no arrays; look at the rows of its shards first"
+            )
+        return filled
 
 
 @runtime_checkable

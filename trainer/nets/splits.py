@@ -131,8 +131,11 @@ class Batched:
     """
 
     def __init__(self, source: Any, where: str) -> None:
+        from trainer.mxnet import gluon
+
         self._source = source
         self._where = where
+        self._is_fresh = isinstance(source, gluon.data.DataLoader)
         self._first: tuple[tuple[int, ...], ...] | None = None
         self._any = False
         self.weighted = False
@@ -172,9 +175,9 @@ class Batched:
                 where=where,
                 fix=f"A batch holds several: give arrays, {self._where}=(X, y), or a gluon.data.DataLoader.",
             )
-        inputs = [_input(part, where) for part in _parts(batch[0])]
-        label = _numbers(batch[1], where, "y")
-        weight = [_numbers(part, where, "the weights") for part in batch[2:]]
+        inputs = [self._own(_input(part, where), part) for part in _parts(batch[0])]
+        label = self._own(_numbers(batch[1], where, "y"), batch[1])
+        weight = [self._own(_numbers(part, where, "the weights"), part) for part in batch[2:]]
         lengths = sorted({int(part.shape[0]) for part in [*inputs, label]})
         if len(lengths) > 1:
             raise UsageError(f"its parts have different numbers of rows: {lengths}", where=where)
@@ -187,6 +190,10 @@ class Batched:
             raise UsageError(f"its rows have shapes {shapes[:-1]}, those before {self._first[:-1]}", where=where)
         self._any = True
         return (tuple(inputs), label, *weight)
+
+    def _own(self, array: Any, given: Any) -> Any:
+        """A copy, unless the array was made here or by a loader: plugins may change a batch, but not the data."""
+        return array.copy() if array is given and not self._is_fresh else array
 
 
 def _parts(data: Any) -> tuple[Any, ...]:

@@ -84,6 +84,7 @@ def restore(run: Run, state: EngineState, saved: Mapping[str, Any]) -> None:
         _fill(held, values)
     for name, value in optimizer["attributes"].items():
         setattr(run.optimizer, name, _with_numbered_keys(value, getattr(run.optimizer, name, None)))
+    parameters.remember_numbers()
     counts = run.optimizer._index_update_count  # noqa: SLF001  MXNet has no public way to its counters
     counts.clear()
     counts.update({int(index): count for index, count in optimizer["updates"].items()})
@@ -250,7 +251,7 @@ def _repeat_changes(parameters: Parameters, changes: Mapping[str, Any]) -> None:
     """Makes the changes of settings again that the saved run had made since it was built."""
     settings = changes.get("settings", {})
     known = {*settings, *changes.get("late", ())} <= parameters.named.keys()
-    whole = all(len(each) == 3 and each[0] in ("null", "write", "add") for each in settings.values())
+    whole = all(len(each) == 3 and each[0] in ("null", "write") for each in settings.values())
     if not known or not whole or any(not 0 <= index < len(parameters.groups) for index in changes.get("split", ())):
         raise _damaged("its changes of parameters are not of this net")
     parameters.repeat(changes)

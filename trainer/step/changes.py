@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.errors import UsageError
+from trainer.errors import ChangeError
 
 if TYPE_CHECKING:
     from trainer.mxnet import Array
@@ -65,7 +65,7 @@ class Held:
         """Gives the parameter its arrays back, with the values of those that replaced them.
 
         `Parameter.initialize` and `grad_req` make new arrays. A parameter that is trained for the first time keeps its
-        new gradients. Raises UsageError if the new arrays have another shape or type.
+        new gradients. Raises ChangeError if the new arrays have another shape or type.
         """
         from trainer.mxnet import autograd
 
@@ -89,7 +89,7 @@ class Held:
         kept = self.weights[0]
         if not data or data[0].shape != kept.shape or data[0].dtype != kept.dtype:
             now = f"{data[0].shape} {np.dtype(data[0].dtype).name}" if data else "without a value"
-            raise UsageError(
+            raise ChangeError(
                 f"the parameter {name} was {kept.shape} {np.dtype(kept.dtype).name} when the step was built, and is "
                 f"{now}",
                 where="the net",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.device_time import waiting
+from trainer.errors import ChangeError
 
 if TYPE_CHECKING:
     from trainer.mxnet import Array
@@ -51,6 +53,30 @@ class Gradients:
         with waiting:
             total = sum(float(square.asnumpy().sum(dtype=np.float64)) for square in squares)
         return float(np.sqrt(total)) * abs(self.factor) / max(self.rows, 1)
+
+
+def take_back(gradients: Gradients, own: Sequence[Array]) -> None:
+    """Writes arrays that a plugin has put in place of the gradients' own into these.
+
+    Raises ChangeError for arrays that do not fit, and for a factor that is not a number.
+    """
+    arrays = gradients.arrays
+    if len(arrays) != len(own) or not all(map(is_, arrays, own)):
+        shapes, found = [array.shape for array in own], [getattr(array, "shape", None) for array in arrays]
+        if found != shapes:
+            raise ChangeError(
+                f"its arrays of shapes {shapes} were replaced by others of {found}",
+                where="run.gradients",
+                fix="Write into the arrays: array[:] = ….",
+            )
+        for new, old in zip(arrays, own, strict=True):
+            if new is not old:
+                new.copyto(old)
+        gradients.arrays = list(own)
+    if not isinstance(gradients.factor, (int, float, np.number)):
+        raise ChangeError(
+            f"its factor is {gradients.factor!r}, not a number", where="run.gradients", fix="Set a number."
+        )
 
 
 def parameters_of(net: Any, loss: Any) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from trainer.device_time import waiting
 from trainer.errors import UsageError
 from trainer.step.changes import Held, Watch, part_of, settings_of
-from trainer.step.groups import Gradients, Group, is_dense, parameters_of, put
+from trainer.step.groups import Gradients, Group, is_dense, parameters_of, put, take_back
+from trainer.step.refusals import Layers, Numbers, check_settings
 from trainer.step.update import make_update
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Parameters:
         self._contexts = list(contexts)
         self.optimizer = optimizer
         self.named = parameters_of(net, loss)
+        for name, parameter in self.named.items():
+            check_settings(name, parameter)
         """Every Gluon parameter, including those that are not trained, by its place in the net (`0.weight`). Gluon
         numbers its own names over all nets that a process builds, so they differ between processes."""
         self.all = list(self.named.values())
@@ -67,6 +70,8 @@ class Parameters:
         self._frozen: list[Array] = []
         """Gradients of parameters whose training was switched off after the step was built."""
         self._watch = Watch(self.named)
+        self._layers = Layers(net, loss)
+        self._numbers = Numbers(optimizer)
 
     def _state(self, index: int, group: Group) -> Any:
         try:
@@ -87,11 +92,23 @@ class Parameters:
     # ---- changes while a run trains ----------------------------------------------------------------------------------
 
     def follow(self) -> None:
-        """Obeys what was changed on Gluon's parameters: `grad_req`, `lr_mult`, `wd_mult`, `initialize`."""
+        """Obeys what was changed on the optimizer, and on Gluon's parameters: settings and new arrays.
+
+        Raises ChangeError for what cannot be obeyed.
+        """
+        self._layers.check_counts()
+        self._numbers.check()
         if self._watch.sees_a_change():
             self._obey()
 
+    def look(self) -> None:
+        """As `follow`, and also notices layers and parameters that were replaced."""
+        self._layers.check()
+        self.follow()
+
     def _obey(self) -> None:
+        for name, parameter in self.named.items():
+            check_settings(name, parameter)
         for name, held in self._held.items():
             held.restore(name)
             if held.gradients is not None and not any(name in group.names for group in self.groups):
@@ -182,6 +199,14 @@ class Parameters:
             parameter = self.named[name]
             parameter.grad_req, parameter.lr_mult, parameter.wd_mult = grad_req, lr_mult, wd_mult
         self._obey()
+
+    def remember_numbers(self) -> None:
+        """Takes the optimizer's numbers as they are, after they were restored from a checkpoint."""
+        self._numbers.remember()
+
+    def take_gradients(self) -> None:
+        """Obeys what was replaced in `gradients`. Raises ChangeError for what does not fit."""
+        take_back(self.gradients, [group.gradients[0] for group in self.groups])
 
     # ---- the layout --------------------------------------------------------------------------------------------------
 
@@ -317,7 +342,7 @@ class Parameters:
 
     def update(self) -> None:
         """One optimizer step on the first context, from the reduced gradients; copies the weights to the others."""
-        self.optimizer.rescale_grad = self.gradients.factor / self.gradients.rows
+        self._numbers.scale = self.optimizer.rescale_grad = self.gradients.factor / self.gradients.rows
         for group, updates in zip(self.groups, self._updates, strict=True):
             for update in updates:
                 update()

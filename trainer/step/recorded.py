@@ -63,9 +63,6 @@ class RecordedStep:
     def _train(self, shards: Sequence[Shard]) -> tuple[list[Any], list[Array]]:
         from trainer.mxnet import autograd
 
-        for parameter in self.parameters.trained:
-            if parameter.grad_req == "add":
-                parameter.zero_grad()
         with autograd.record():
             computed = [self._run(shard) for shard in shards]
         outputs, losses = ([pair[part] for pair in computed] for part in (0, 1))

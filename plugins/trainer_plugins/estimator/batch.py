@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from trainer import Run, UsageError
@@ -11,22 +12,18 @@ from trainer import Run, UsageError
 def whole(run: Run, *, copy: bool) -> list[Any]:
     """Data and labels of the whole batch on the first context, like a batch of a DataLoader.
 
-    With `copy`, later batches do not overwrite them; without it, they may be views.
+    With `copy`, later batches do not overwrite them.
     """
-    from trainer.mxnet import mx
-
     assert run.batch is not None  # noqa: S101
-    shards = [shard for shard in run.batch.shards if shard.rows]
-    if len(shards) == 1:
-        return copied([*shards[0].inputs, shards[0].label]) if copy else [*shards[0].inputs, shards[0].label]
-    first = run.contexts[0]
-    columns = zip(*[(*shard.inputs, shard.label) for shard in shards], strict=True)
-    return [mx.nd.concat(*[part.as_in_context(first) for part in column], dim=0) for column in columns]
+    if not any(shard.rows for shard in run.batch.shards):
+        return []
+    parts = [*run.batch.inputs, run.batch.label]
+    return copied(parts) if copy else parts
 
 
 def put_back(run: Run, parts: Sequence[Any], *, where: str) -> None:
     """Trains on what handlers have made of the batch. Raises UsageError if it has other parts or other rows."""
-    from trainer.data import Batch, Shard
+    from trainer.data import Shard
 
     batch = run.batch
     assert batch is not None  # noqa: S101
@@ -54,7 +51,7 @@ def put_back(run: Run, parts: Sequence[Any], *, where: str) -> None:
         ]
         shards.append(Shard(shard.context, tuple(moved[:-1]), moved[-1], shard.weight, shard.rows))
         begin = end
-    run.batch = Batch(tuple(shards), batch.rows, batch.indices)
+    run.batch = replace(batch, shards=tuple(shards))
 
 
 def _fits(part: Any, like: Any, rows: int) -> bool:
