@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pytest
 import tomli_w
 from pydantic import Field
 from tiny import Tiny
 
-from trainer import Defaults, Plugin, UsageError, fit, on, resume
+from trainer import Defaults, Plugin, Splits, UsageError, fit, on, resume
 from trainer.catalog import registry
 from trainer.cli.config import described
 from trainer.config.settings import read_config, tomllib
@@ -467,3 +468,52 @@ def test_a_configuration_says_which_plugins_only_python_can_make(tmp_path):
     assert [plugin.name for plugin in again.plugins].count("look-on") == 1
     resume(run.folder, epochs=2, plugins=[on.epoch_end(look_on)])
     assert seen == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("given", "file", "epochs"),
+    [
+        ({"steps": "100"}, {}, 100),
+        ({"steps": 1}, {}, 2),
+        ({"steps": 100, "epochs": 3}, {}, 3),
+        ({"steps": 100}, {"epochs": 4}, 4),
+        ({}, {"steps": 50}, 50),
+        ({}, {"steps": 50, "epochs": 1}, 1),
+        ({}, {}, 2),
+    ],
+)
+def test_steps_without_epochs_decide_how_long_a_run_is(tmp_path, given, file, epochs):
+    path = tmp_path / "exp.toml"
+    path.write_text(tomli_w.dumps(file))
+    request = Request(Tiny, options=given, config=path, runs_dir=None)
+    assert prepare_run(request).settings.epochs == epochs
+
+
+def test_a_task_trains_as_many_steps_as_it_is_given():
+    run = fit(Tiny(), steps=23, runs_dir=None)
+    assert (run.step, run.epoch, run.status) == (23, 12, "stopped")
+
+
+@dataclass
+class Loaded(Tiny):
+    """Its rows come from a DataLoader, in batches of 4."""
+
+    def splits(self, run):
+        data = gluon.data.ArrayDataset(np.ones((10, 3), np.float32), np.ones(10, np.float32))
+        return Splits(gluon.data.DataLoader(data, 4))
+
+
+@pytest.mark.parametrize(("values", "where"), [({"python": True}, "batch-size"), ({}, "--batch-size")])
+def test_a_batch_size_that_a_loader_overrules_is_refused(values, where):
+    launch = prepare_run(Request(Loaded, options={"batch-size": 5}, runs_dir=None, **values))
+    with pytest.raises(UsageError, match=rf"^{where}: the task's DataLoader gives batches of 4, so 5 has no effect"):
+        launch.train()
+    same = prepare_run(Request(Loaded, options={"batch-size": 4}, runs_dir=None, **values))
+    assert same.train().step == prepare_run(Request(Loaded, runs_dir=None)).train().step == 6
+
+
+def test_the_configuration_of_a_run_over_a_loader_runs_again(tmp_path, caplog):
+    first = fit(Loaded, runs_dir=tmp_path, name="first")
+    again = fit(Loaded, config=first.folder / "config.toml", runs_dir=None)
+    assert again.metrics == first.metrics
+    assert "the task's DataLoader gives batches of 4, so 2 has no effect" in caplog.text

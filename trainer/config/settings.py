@@ -149,7 +149,10 @@ class Settings(BaseModel):
         Field(description="Parts in which each batch is computed: gives the same results on any number of devices."),
     ] = None
     seed: Annotated[int, Field(ge=0, lt=2**31, description="The seed of all random numbers.")]
-    steps: Annotated[Annotated[int, Field(ge=1)] | None, Field(description="Stop after this many batches.")] = None
+    steps: Annotated[
+        Annotated[int, Field(ge=1)] | None,
+        Field(description="Stop after this many batches, in as many epochs as that takes unless epochs are given too."),
+    ] = None
     onednn: Annotated[
         Literal["auto", "on", "off"],
         Field(description="Whether the CPU computes with oneDNN; auto: not if a step is small."),

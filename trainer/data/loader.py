@@ -42,6 +42,8 @@ class LoaderBatches:
             )
         _check(first)
         self.weighted = len(first) == 3
+        self.batch_size = int(first[1].shape[0])
+        """The rows of the first batch."""
         self._sample = tuple(part[0:1] for part in _inputs(first[0]))
 
     @property

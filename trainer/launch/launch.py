@@ -12,6 +12,7 @@ from trainer import cpu, devices
 from trainer.catalog import registry
 from trainer.config import options
 from trainer.config.settings import Settings
+from trainer.errors import UsageError
 from trainer.events import Plugin
 from trainer.launch.layers import IN_PYTHON, SCHEMA, SECRETS, Merged
 from trainer.run import Run
@@ -119,9 +120,30 @@ class Launch:
                 compiled=compiled,
                 processes=processes,
             )
+            if not self.continues:
+                self._check_batch_size(engine.run)
             if self.drops_stop:
                 engine.state.requests.take("stop")
             return engine.dry_run() if dry_run else engine.fit()
+
+    def _check_batch_size(self, run: Run) -> None:
+        """Raises UsageError for a batch size that was given although a DataLoader has its own; a file's is a warning.
+
+        The file may be the configuration of an earlier run, which holds the default.
+        """
+        from trainer.data.loader import LoaderBatches
+
+        given = self.given.settings["batch-size"]
+        if not isinstance(run.train, LoaderBatches) or given.origin.source == "default":
+            return
+        size, asked = run.train.batch_size, self.settings.batch_size
+        if size == asked:
+            return
+        what = f"the task's DataLoader gives batches of {size}, so {asked} has no effect"
+        if given.origin.source == "file":
+            log.warning("%s: %s", given.where, what)
+            return
+        raise UsageError(what, where=given.where, fix="Leave it out, or set the batch size of the DataLoader.")
 
     def resolved(self) -> dict[str, Any]:
         """The configuration, with the optimizer's own learning rate if none was given."""

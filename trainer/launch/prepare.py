@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,11 @@ def prepare_run(request: Request) -> Launch:
         cls,
     )
     settings = Settings.of(given.settings, given.optimizer)
+    if given.settings["epochs"].origin.source == "default":
+        settings = with_room(settings)
+        if settings.epochs != given.settings["epochs"].value:
+            decides = replace(given.settings["steps"], value=settings.epochs)
+            given = replace(given, settings={**given.settings, "epochs": decides})
     task = _with_options(request.task, name, cls, given.task)
     again = {instance.name for instance in instances}
     plugins = [
@@ -95,6 +100,11 @@ def prepare_run(request: Request) -> Launch:
             folder.check_writable(request.runs_dir / name)
         run_folder = folder.folder_path(request.runs_dir, name, request.name)
     return Launch(task, settings, plugins + instances, run_folder, given)
+
+
+def with_room(settings: Settings) -> Settings:
+    """The settings with as many epochs as their number of steps can take, if they have one."""
+    return settings.model_copy(update={"epochs": max(settings.epochs, settings.steps or 0)})
 
 
 def _check_secrets(wanted: Mapping[str, str], task: Task, plugins: Sequence[Plugin]) -> None:

@@ -14,7 +14,7 @@ from trainer.config.settings import read_config
 from trainer.errors import UsageError, choose_from
 from trainer.events import Plugin
 from trainer.launch.launch import Launch
-from trainer.launch.prepare import Request, prepare_run
+from trainer.launch.prepare import Request, prepare_run, with_room
 from trainer.nets.naming import NET, needs_net
 from trainer.run import Run
 from trainer.runs import checkpoint, folder
@@ -66,6 +66,8 @@ def prepare_resume(
             runs_dir=None,
         )
     )
+    if steps is not None and epochs is None:
+        launch.settings = with_room(launch.settings)
     _check_sets(sets, launch)
     launch.run_folder = path
     launch.continues = _chosen(path, from_checkpoint)
@@ -149,10 +151,7 @@ def _check_end(path: Path, launch: Launch, *, epochs: bool, steps: bool) -> None
         return
     done = int(at.manifest["epoch"])
     if settings.epochs < done or (settings.epochs == done and at.is_epoch_end):
-        what = f"the run has already reached epoch {done}"
-        if not epochs:
-            raise UsageError(what, where="--steps", fix=f"Add --epochs with more than {settings.epochs}.")
-        raise UsageError(what, where="--epochs", fix="Ask for more.")
+        raise UsageError(f"the run has already reached epoch {done}", where="--epochs", fix="Ask for more.")
     if settings.steps is not None and settings.steps <= at.step:
         if not steps:
             log.warning("the limit of %d steps is reached and no longer applies", settings.steps)

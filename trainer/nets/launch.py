@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,6 @@ def prepare_net(net: Any, request: Request) -> Launch:
     if "plugins" in configured:
         names = []
     names = [each for each in names if each not in named and each not in left_out and not registry.block_of(each)]
-    _make_room(values, configured)
     options = {kebab(key): value for key, value in values.items()}
     return prepare_run(replace(request, task=task, options=options, plugins=[*names, *request.plugins]))
 
@@ -117,13 +116,6 @@ def _check_batch_size(task: NetTask, values: Mapping[str, Any]) -> None:
         )
 
 
-def _make_room(values: dict[str, Any], configured: Collection[str]) -> None:
-    """As many epochs as a number of steps can take, unless epochs are given too."""
-    steps = values.get("steps")
-    if isinstance(steps, int) and values.get("epochs") is None and "epochs" not in configured:
-        values["epochs"] = max(steps, NetTask.defaults.epochs)
-
-
 def _check_options(values: Mapping[str, Any]) -> None:
     """Raises UsageError for an unknown keyword."""
     known = [*(field for field in Settings.model_fields), *(flag.replace("-", "_") for flag in FLAGS)]
@@ -145,9 +137,6 @@ def _resumed(task: NetTask, run: Any, values: Mapping[str, Any], request: Reques
     config = read_config(path / folder.CONFIG)
     _check_task(task, config, path)
     ends = {key: value for key, value in values.items() if key in NEW_ENDS and value != config.get(key)}
-    if "steps" in ends:
-        _make_room(ends, {})
-        ends["epochs"] = max(ends["epochs"], config["epochs"]) if isinstance(ends["epochs"], int) else ends["epochs"]
     _check_same({key: value for key, value in values.items() if key not in NEW_ENDS}, request.optimizer, config)
     used = config.get("plugins", {})
     for name in [each for each in request.plugins if isinstance(each, str)]:
