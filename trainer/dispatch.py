@@ -20,6 +20,7 @@ from trainer.device_time import waiting
 from trainer.engine_state import EngineState
 from trainer.errors import ChangeError, PluginError, UsageError, listed, message_of
 from trainer.events import EVENTS, Phase, Plugin
+from trainer.runs import folder
 
 if TYPE_CHECKING:
     from trainer.ledger import Cost
@@ -150,6 +151,9 @@ class Dispatch:
 
     def failed(self, plugin: Plugin, method: str, run: Run, error: Exception) -> Exception | None:
         """Handles a plugin's error: returns the error that ends the run, or None if the plugin was switched off."""
+        gone = folder.gone_or(error, run.folder)
+        if isinstance(gone, folder.FolderGone):
+            return gone
         where = f"plugin {plugin.name!r} in {method} at epoch {run.epoch}, step {run.step}"
         if isinstance(error, ChangeError):
             return error.by(where)

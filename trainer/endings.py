@@ -95,8 +95,11 @@ class Endings:
         With `closing`, the teardown has begun, and plugins are no longer told.
         """
         run = self._run
+        error = folder.gone_or(error, run.folder)
         if run.exception is not None:
-            log.error("another error followed: %s", error)
+            # Everything that is written into a lost folder fails for the same reason.
+            if not isinstance(error, folder.FolderGone):
+                log.error("another error followed: %s", error)
             return
         # Before the final events, so that the other processes do not wait for those too.
         run.processes.tell(error)
@@ -108,7 +111,7 @@ class Endings:
         if closing:
             return
         for later in self._fire.exception.to_the_end(run):
-            log.error("another error followed: %s", later)
+            self._fail(later)
 
     def _end(self, fire: Callable[[Run], list[Exception]], *, closing: bool = False) -> None:
         """Fires a final event; the first error that its handlers raise becomes the run's error, if it has none."""

@@ -103,6 +103,8 @@ class Saver:
             try:
                 self._write(reason)
             except checkpoint.NotWritten as error:
+                assert run.folder is not None  # noqa: S101
+                folder.check_present(run.folder)
                 if pause is not None:
                     log.warning("%s. Trying again in %g s", error, pause)
                     time.sleep(pause)

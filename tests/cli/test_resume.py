@@ -1,9 +1,11 @@
 """trainer resume and trainer runs list, on real processes that are really killed."""
 
+import importlib
 import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -263,6 +265,74 @@ def test_an_older_checkpoint_can_be_gone_on_from(command, finished):
     assert code == 0
     assert out.splitlines()[0] == "resuming from step-00000010-epoch-0001: epoch 1, step 10"
     assert [line["epoch"] for line in logged_metrics(finished)] == [1, 2, 3, 4, 4]
+
+
+def test_a_checkpoint_can_be_given_by_its_path_and_an_abandoned_one_is_refused_with_the_reason(command, finished):
+    checkpoints = finished / "checkpoints"
+    older, newest = checkpoints / "step-00000010-epoch-0001", checkpoints / "step-00000030-epoch-0003"
+    code, out, _ = command("resume", "run", "--from", f"{older}/", "--epochs", "2")
+    assert code == 0
+    assert out.splitlines()[0] == "resuming from step-00000010-epoch-0001: epoch 1, step 10"
+    gone = checkpoints / "abandoned" / newest.name
+    for given in (newest.name, newest.resolve(), gone):
+        code, _, err = command("resume", "run", "--from", given, "--epochs", "5")
+        assert code == 2
+        assert err.startswith(
+            f"error: --from: {newest.name} was abandoned when the run was resumed from an older check"
+        )
+        assert f"train those steps again. Its weights are in {gone / 'arrays.npz'}.\n" in err
+
+
+def test_a_path_elsewhere_is_not_a_checkpoint_of_the_run(command, finished):
+    newest = finished / "checkpoints" / "step-00000030-epoch-0003"
+    other = finished.with_name("other")
+    shutil.copytree(finished, other)
+    code, _, err = command("resume", "other", "--from", newest, "--epochs", "5")
+    assert (code, err) == (
+        2,
+        f"error: --from: {newest} is not a checkpoint of the run {other}. It belongs to another run: trainer resume "
+        f"{finished} --from {newest.name}.\n",
+    )
+    code, _, err = command("resume", "other", "--from", "runs", "--epochs", "5")
+    assert (code, "runs is not a checkpoint of the run" in err) == (2, True)
+    (newest / "manifest.json").write_text("{")
+    code, _, err = command("resume", "run", "--from", newest, "--epochs", "5")
+    assert code == 2
+    assert "manifest.json is damaged: it is not JSON" in err
+    assert "There are: step-00000020-epoch-0002" in err
+
+
+def test_a_resumed_run_takes_a_limit_for_lost_processes_and_keeps_it(command, finished):
+    code, _, err = command("resume", "run", "--rank-timeout", "4", "--epochs", "4")
+    assert (code, "--rank-timeout: '4' does not fit" in err) == (2, True), err
+    assert command("resume", "run", "--rank-timeout", "30", "--epochs", "4")[0] == 0
+    assert "rank-timeout = 30.0" in (finished / "config.toml").read_text()
+
+
+@pytest.mark.parametrize("when", ["read", "lock", "open"])
+def test_a_run_whose_folder_disappears_while_it_resumes_is_one_message_and_exit_code_1(
+    command, finished, monkeypatch, when
+):
+    place, name = {
+        "read": ("trainer.launch.resume", "read_config"),
+        "lock": ("trainer.launch.resume", "_check_end"),
+        "open": ("trainer.runs.folder", "remove_leftovers"),
+    }[when]
+    module = importlib.import_module(place)
+    true = getattr(module, name)
+
+    def lose(*given, **more):
+        if when == "lock":
+            true(*given, **more)
+        shutil.rmtree(finished)
+        return None if when == "lock" else true(*given, **more)
+
+    monkeypatch.setattr(module, name, lose)
+    code, _, err = command("resume", "run", "--epochs", "4")
+    path = finished.resolve()
+    gone = f"error: the run failed: the run's folder {path} is gone: it was deleted or moved while the run was using it"
+    assert (code, err.splitlines()) == (1, [gone])
+    assert not finished.exists()
 
 
 def test_a_run_without_a_checkpoint_starts_over_in_its_folder(command):

@@ -7,7 +7,7 @@ import sys
 import pytest
 from tiny import Tiny, engine, plugin
 
-from trainer import TrainerError
+from trainer import Phase, TrainerError
 from trainer.atomic import hidden_name, new_folder, remove_leftovers, write_atomic
 from trainer.cli.app import run_app
 from trainer.runs import checkpoint, folder
@@ -73,6 +73,15 @@ def test_a_run_whose_folder_is_gone_fails_and_names_it(tmp_path, moved):
     assert path.exists() != moved
     assert moved or [each.name for each in path.iterdir()] == [folder.LOCK]
     engine(Tiny(), folder=tmp_path / "other").fit()
+
+
+def test_a_lost_folder_is_said_once_whatever_is_written_into_it(tmp_path, caplog):
+    path = tmp_path / "run"
+    lose = plugin("lose", phase=Phase.TRANSFORM, epoch_end=lambda run: shutil.rmtree(path))
+    late = plugin("late", teardown=lambda run: (path / "late").write_text(""))
+    with pytest.raises(folder.FolderGone):
+        engine(Tiny(), lose, MetricsLog(), saving(), late, folder=path, epochs=9).fit()
+    assert caplog.text == ""
 
 
 def test_what_killed_processes_left_is_removed_and_what_they_were_replacing_comes_back(tmp_path):

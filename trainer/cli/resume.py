@@ -34,10 +34,18 @@ def resume(  # noqa: PLR0917  Typer passes them by name
         Optional[str],  # noqa: UP045
         typer.Option(help="Use these devices instead of the earlier ones.", metavar="DEVICES"),
     ] = None,
+    rank_timeout: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="With several processes: seconds without a sign of life after which one is lost.", metavar="SECONDS"
+        ),
+    ] = None,
     from_: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            "--from", help="The name of a checkpoint; without it, the newest complete one.", metavar="CHECKPOINT"
+            "--from",
+            help="The name or path of a checkpoint of this run; without it, the newest complete one.",
+            metavar="CHECKPOINT",
         ),
     ] = None,
     sets: Annotated[
@@ -71,6 +79,7 @@ def resume(  # noqa: PLR0917  Typer passes them by name
         epochs=epochs,
         steps=steps,
         devices=devices,
+        rank_timeout=rank_timeout,
         from_checkpoint=from_,
         sets=sets or (),
         runs_dir=runs_dir,

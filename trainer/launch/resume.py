@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import trainer.environment  # noqa: F401  a plain `import mxnet` works after the import of `resume`
+from trainer.atomic import shown
 from trainer.catalog.registry import name_of
 from trainer.config.options import secrets_of
 from trainer.config.settings import read_config
-from trainer.errors import UsageError, choose_from
+from trainer.errors import UsageError, choose_from, listed
 from trainer.events import Plugin
 from trainer.launch.launch import Launch
 from trainer.launch.prepare import Request, prepare_run, with_room
@@ -32,7 +33,8 @@ def prepare_resume(
     epochs: int | str | None = None,
     steps: int | str | None = None,
     devices: str | None = None,
-    from_checkpoint: str | None = None,
+    rank_timeout: float | str | None = None,
+    from_checkpoint: str | Path | None = None,
     task: Task | None = None,
     plugins: Sequence[Plugin] = (),
     without: Sequence[str] = (),
@@ -44,10 +46,34 @@ def prepare_resume(
 
     `run` is the run's folder, or its name in `runs_dir`. A run without a checkpoint starts over in its folder, unless
     it has finished. `to_verify` also accepts a run that has ended, which is then not changed. Raises UsageError for a
-    run that cannot be resumed.
+    run that cannot be resumed, and FolderGone if its folder disappears meanwhile.
     """
     path = find_run(run, runs_dir)
-    options = {"epochs": epochs, "steps": steps, "devices": devices}
+    options = {"epochs": epochs, "steps": steps, "devices": devices, "rank-timeout": rank_timeout}
+    with folder.expected(path):
+        return _prepared(
+            path,
+            options={key: value for key, value in options.items() if value is not None},
+            from_checkpoint=from_checkpoint,
+            task=task,
+            plugins=plugins,
+            without=without,
+            sets=sets,
+            to_verify=to_verify,
+        )
+
+
+def _prepared(
+    path: Path,
+    *,
+    options: Mapping[str, Any],
+    from_checkpoint: str | Path | None,
+    task: Task | None,
+    plugins: Sequence[Plugin],
+    without: Sequence[str],
+    sets: Sequence[str],
+    to_verify: bool,
+) -> Launch:
     instances = {name_of(plugin): plugin for plugin in plugins}
     config = read_config(path / folder.CONFIG)
     name = config.get("task", {}).get("name")
@@ -58,7 +84,7 @@ def prepare_resume(
     launch = prepare_run(
         Request(
             task or name,
-            options={key: value for key, value in options.items() if value is not None},
+            options=options,
             plugins=plugins,
             without=[*without, *(known for known in config.get("plugins", {}) if known in instances)],
             sets=sets,
@@ -72,7 +98,7 @@ def prepare_resume(
     launch.run_folder = path
     launch.continues = _chosen(path, from_checkpoint)
     if not to_verify:
-        _check_end(path, launch, epochs=epochs is not None, steps=steps is not None)
+        _check_end(path, launch, epochs="epochs" in options, steps="steps" in options)
     return launch
 
 
@@ -90,15 +116,46 @@ def _check_sets(sets: Sequence[str], launch: Launch) -> None:
             )
 
 
-def _chosen(path: Path, name: str | None) -> Checkpoint | Literal["from the start"]:
-    """The newest checkpoint that is whole and exact, or the one called `name`. Warns about those that it skips."""
+def _named(path: Path, given: str | Path) -> Checkpoint:
+    """The checkpoint of a run that is given by its name or its path. Raises UsageError."""
+    own = (path / checkpoint.FOLDER).resolve()
+    name, place = str(given), Path(given).resolve()
+    if place.parent in (own, own / checkpoint.ABANDONED):
+        name = place.name
+    # A name means one of the run's own, wherever you are.
+    elif place.is_dir() and not (checkpoint.NAME.fullmatch(name) and (own / name).is_dir()):
+        raise UsageError(f"{given} is not a checkpoint of the run {shown(path)}", where="--from", fix=_other(place))
+    if (own / checkpoint.ABANDONED / name / checkpoint.MANIFEST).is_file() and not (own / name).is_dir():
+        raise UsageError(
+            f"{name} was abandoned when the run was resumed from an older checkpoint: the logs were cut back to that "
+            "point, so they no longer reach it",
+            where="--from",
+            fix="Resume from an older checkpoint to train those steps again. Its weights are in "
+            f"{shown(path / checkpoint.FOLDER / checkpoint.ABANDONED / name / checkpoint.ARRAYS)}.",
+        )
+    known = [each.folder.name for each in checkpoint.complete_checkpoints(path)]
+    if checkpoint.NAME.fullmatch(name) and (own / name).is_dir():
+        try:
+            return checkpoint.opened(path / checkpoint.FOLDER / name)
+        except CheckpointError as error:
+            fix = f"There are: {listed(known)}." if known else "Leave it out."
+            raise UsageError(str(error), where="--from", fix=fix) from error
+    hint = choose_from(name, known, label="There are")
+    raise UsageError(f"there is no checkpoint {str(given)!r} that can be used", where="--from", fix=hint)
+
+
+def _other(place: Path) -> str:
+    """What to do about a checkpoint that belongs to another run, or a folder that is not a checkpoint."""
+    if checkpoint.NAME.fullmatch(place.name) and (place.parents[1] / folder.CONFIG).is_file():
+        return f"It belongs to another run: trainer resume {shown(place.parents[1])} --from {place.name}."
+    return "Give the name or the path of one of its checkpoints, which are in its folder checkpoints/."
+
+
+def _chosen(path: Path, given: str | Path | None) -> Checkpoint | Literal["from the start"]:
+    """The newest checkpoint that is whole and exact, or the given one. Warns about those that it skips."""
+    if given is not None:
+        return _named(path, given)
     found = list(checkpoint.find(path))
-    if name is not None:
-        named = {each.folder.name: each for each in found if isinstance(each, Checkpoint)}
-        if name not in named:
-            hint = choose_from(name, named, label="There are")
-            raise UsageError(f"there is no checkpoint {name!r} that can be used", where="--from", fix=hint)
-        return named[name]
     inexact = None
     for each in found:
         if isinstance(each, CheckpointError):
@@ -168,21 +225,23 @@ def resume(
     epochs: int | None = None,
     steps: int | None = None,
     devices: str | None = None,
-    from_checkpoint: str | None = None,
+    rank_timeout: float | None = None,
+    from_checkpoint: str | Path | None = None,
     task: Task | None = None,
     plugins: Sequence[Plugin] = (),
 ) -> Run:
     """Resumes a run from its newest complete checkpoint, and returns it when training has ended.
 
     `run` is the run's folder. `epochs` or `steps` set a new end, counted from the start of the run. A task or plugins
-    that were given as instances have to be given again. The result equals that of a run that never stopped, bit for
-    bit. Raises as `fit` does.
+    that were given as instances have to be given again. `from_checkpoint` is the name or the path of one of the run's
+    checkpoints. The result equals that of a run that never stopped, bit for bit. Raises as `fit` does.
     """
     return prepare_resume(
         run,
         epochs=epochs,
         steps=steps,
         devices=devices,
+        rank_timeout=rank_timeout,
         from_checkpoint=from_checkpoint,
         task=task,
         plugins=plugins,

@@ -162,7 +162,7 @@ def find(run_folder: Path) -> Iterator[Checkpoint | CheckpointError]:
     """
     for folder in _newest_first(run_folder):
         try:
-            yield _opened(folder)
+            yield opened(folder)
         except CheckpointError as error:
             yield error
 
@@ -216,7 +216,7 @@ def _children(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
-def _opened(folder: Path) -> Checkpoint:
+def opened(folder: Path) -> Checkpoint:
     """The checkpoint in a folder. Raises CheckpointError."""
     try:
         value = read_json(folder / MANIFEST)

@@ -127,13 +127,17 @@ def open_again(folder: Path, config: Mapping[str, Any], run: Run, resume_from: C
 def lock(folder: Path, place: Path | None = None) -> None:
     """Locks a run's folder (currently at `place`) for this process, until `unlock` or the end of the process.
 
-    Raises UsageError if a run is using it. The kernel releases the lock when the process ends in any way, so a
-    crashed run never blocks its folder. Worker processes, which may outlive a crash, do not inherit it.
+    Raises UsageError if a run is using it, and FolderGone if there is no such folder. The kernel releases the lock when
+    the process ends in any way, so a crashed run never blocks its folder. Worker processes, which may outlive a crash,
+    do not inherit it.
     """
     message = UsageError(f"a run is using {folder}", fix="Wait until it ends, or interrupt it with Ctrl-C.")
     if folder in _held:
         raise message
-    descriptor = os.open((place or folder) / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        descriptor = os.open((place or folder) / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except FileNotFoundError:
+        raise _gone(folder) from None
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -150,15 +154,41 @@ class FolderGone(TrainerError):  # noqa: N818  it says what it is
 
 def check_present(folder: Path) -> None:
     """Raises FolderGone if the folder that this process has locked is no longer there under its name."""
+    if folder in _held and _is_gone(folder):
+        raise _gone(folder)
+
+
+def gone_or(error: BaseException, folder: Path | None) -> BaseException:
+    """FolderGone if that is why a file could not be read or written, otherwise the error itself."""
+    about_files = isinstance(error, (OSError, UsageError, checkpoint.CheckpointError))
+    return _gone(folder) if about_files and folder is not None and _is_gone(folder) else error
+
+
+@contextmanager
+def expected(folder: Path) -> Iterator[None]:
+    """Around code that reads or writes a run's folder, which must stay there. Raises FolderGone if it does not."""
+    try:
+        yield
+    except (OSError, TrainerError) as error:
+        found = gone_or(error, folder)
+        if found is error:
+            raise
+        raise found from error
+
+
+def _is_gone(folder: Path) -> bool:
+    """Whether a folder is no longer there, or is another one than the one that this process has locked."""
     descriptor = _held.get(folder)
     if descriptor is None:
-        return
+        return not folder.is_dir()
     try:
-        is_same = os.path.samestat((folder / LOCK).stat(), os.fstat(descriptor))
+        return not os.path.samestat((folder / LOCK).stat(), os.fstat(descriptor))
     except OSError:
-        is_same = False
-    if not is_same:
-        raise FolderGone(f"the run's folder {folder} is gone: it was deleted or moved while the run was using it")
+        return True
+
+
+def _gone(folder: Path) -> FolderGone:
+    return FolderGone(f"the run's folder {folder} is gone: it was deleted or moved while the run was using it")
 
 
 def unlock(folder: Path) -> None:
@@ -170,10 +200,11 @@ def unlock(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock. Raises UsageError if a run is using it."""
+    """Holds the folder's lock. Raises UsageError if a run is using it, and FolderGone if it is or gets lost."""
     lock(folder)
     try:
-        yield
+        with expected(folder):
+            yield
     finally:
         unlock(folder)
 
