@@ -1,5 +1,6 @@
 """Who is lost: a process that answered before and is silent while others wait for it."""
 
+import socket
 import time
 
 import pytest
@@ -59,6 +60,35 @@ def test_one_that_was_never_heard_is_not_lost_since_packets_may_not_get_through(
         time.sleep(1.0)
         three[0].check()
     assert "rank 1 cannot be asked whether it is alive" in caplog.text
+
+
+def test_signs_that_came_while_this_process_was_kept_from_reading_them_count(monkeypatch):
+    beat = Heartbeat(0, ["rank 0", "rank 1", "rank 2"], "token", lambda: 8.0)
+    looks, now = [], time.monotonic()
+
+    def look(_):
+        looks.append(dict(beat._heard))
+        raise SystemExit
+
+    monkeypatch.setattr(beat, "_look", look)
+    beat._heard = {1: now - 100, 2: now - 100}
+    with beat._socket, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        for rank in (1, 1, 1, 2):
+            other.sendto(b"token pong %d" % rank, ("127.0.0.1", beat.port))
+        with pytest.raises(SystemExit):
+            beat._run()
+    assert all(when >= now for when in looks[0].values())
+
+
+@pytest.mark.parametrize(("away", "lost"), [(1.0, {0}), (3.0, set())])
+def test_an_absence_of_this_process_for_a_part_of_the_limit_starts_the_time_again(away, lost):
+    beat, now = Heartbeat(1, ["rank 0", "rank 1"], "token", lambda: 8.0), time.monotonic()
+    beat._others = {0: ("127.0.0.1", beat.port)}
+    with beat._socket, beat.waiting():
+        beat._waits_since, beat._awake, beat._heard = now - 100, now - away, {0: now - 100}
+        beat._asleep_until = now - 100
+        beat._look(now)
+        assert set(beat._lost) == lost
 
 
 def test_the_time_in_which_this_process_was_stopped_itself_does_not_count(three):

@@ -34,6 +34,8 @@ def full_name(option: str) -> str:
     return ".".join(FLAGS.get(option, (option,)))
 
 
+SHORTEST_TIMEOUT_SECONDS = 5.0
+"""The least `rank-timeout`: on a busy machine a living process may be silent for seconds."""
 NO_KVSTORE = "No kvstore is used: --devices names the devices, mpirun -n the processes, and the engine sums over both."
 """For people who know MXNet's own way to train on several devices."""
 
@@ -164,10 +166,10 @@ class Settings(BaseModel):
     rank_timeout: Annotated[
         float,
         Field(
-            gt=0,
+            ge=SHORTEST_TIMEOUT_SECONDS,
             allow_inf_nan=False,
             description="With several processes: seconds without a sign of life after which one is lost, while others "
-            "wait for it.",
+            f"wait for it; at least {SHORTEST_TIMEOUT_SECONDS:g}.",
         ),
     ] = 600.0
     optimizer: OptimizerSettings = OptimizerSettings()

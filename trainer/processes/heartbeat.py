@@ -3,6 +3,11 @@
 Every process answers pings in a thread of its own, whatever its loop does: one that reads, evaluates or writes is busy,
 not dead. A process that waits in an exchange pings the others. One that has answered before and then is silent for
 longer than the limit is lost. The signs travel as UDP packets with the job's token, since MPI is for one thread only.
+
+A living process is silent only while something keeps its thread from running: a machine with far more to do than it has
+processors, or one call that holds Python's lock throughout (json or pickle of gigabytes, the sort of a long list).
+MXNet's, numpy's and MPI's calls release that lock, and so does reading. The limit has to be longer than such a time,
+so the settings refuse one of less than 5 seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +27,10 @@ log = logging.getLogger("trainer")
 TICK_SECONDS = 0.5
 """How often the thread looks around."""
 ASLEEP_SECONDS = 5.0
-"""If the thread itself was away for longer (a stopped process, a sleeping machine), the silence was its own."""
+"""If the thread itself was away for longer (a stopped process, a sleeping machine), the silence was its own; so it is
+with a quarter of the limit, if that is less."""
+MOST_PACKETS = 1000
+"""How many packets are read at most before the thread looks around."""
 STUCK_SECONDS = 20.0
 """How long after a loss the training thread may stay in a call that cannot be interrupted."""
 
@@ -93,8 +101,12 @@ class Heartbeat:
 
     def _run(self) -> None:
         while True:
+            # All that have arrived: those of one process must not hide that another has answered too.
             with suppress(OSError):
-                self._receive()
+                self._socket.settimeout(TICK_SECONDS)
+                for _ in range(MOST_PACKETS):
+                    self._receive()
+                    self._socket.settimeout(0)
             self._look(time.monotonic())
 
     def _receive(self) -> None:
@@ -118,13 +130,13 @@ class Heartbeat:
 
     def _look(self, now: float) -> None:
         """Pings the others while this process waits, and notes who is lost."""
-        if now - self._awake > ASLEEP_SECONDS:
+        limit = self._limit()
+        if now - self._awake > min(ASLEEP_SECONDS, max(limit / 4, 2 * TICK_SECONDS)):
             self._asleep_until = now
         self._awake = now
         since = self._waits_since
         if since is None or now - since < TICK_SECONDS:
             return
-        limit = self._limit()
         if now - self._pinged > min(ASLEEP_SECONDS, limit / 5):
             self._ping()
         since = max(since, self._asleep_until)

@@ -33,7 +33,7 @@ class Trouble(Plugin):
                 time.sleep(1000)
             return
         if self.what == "wait":
-            time.sleep(2)
+            time.sleep(7)
         elif self.what in ("raise", "hang"):
             raise RuntimeError("something broke")
         elif self.what == "misuse":
