@@ -41,9 +41,23 @@ class PluginError(TrainerError):
     """A plugin failed in a hook; the original exception is the `__cause__`."""
 
 
+LONGEST = 150
+"""Characters of another package's message within one of ours."""
+
+
 def first_line(error: BaseException) -> str:
-    """The first line of the error's message, or the name of its class if the message is empty."""
-    return (message_of(error).splitlines() or [type(error).__name__])[0]
+    """The first line of the error's message, or the name of its class if the message is empty; not too long."""
+    return in_short((message_of(error).splitlines() or [type(error).__name__])[0])
+
+
+def in_short(text: str, most: int = LONGEST) -> str:
+    """The text in one line of at most `most` characters; `…` stands for what was cut, and for a long quotation.
+
+    Libraries quote what they have read, which may be anything.
+    """
+    text = re.sub(r"""(?<!\w)b?(['"])(?:(?!\1).){50,}\1""", "…", text, flags=re.DOTALL)
+    text = "".join(char if char.isprintable() else " " for char in text)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def message_of(error: BaseException) -> str:
@@ -56,7 +70,7 @@ def last_line(error: BaseException) -> str:
     """The reason in one of MXNet's messages: its last line that is not a frame or a source file, without the latter."""
     lines = [line.strip() for line in str(error).splitlines()]
     lines = [line for line in lines if line and not re.match(r"\[bt\]|File |Traceback|Stack trace", line)]
-    return re.sub(r"^.*?Error: |^.*\.(?:cc|h|cu):\d+: ", "", lines[-1]) if lines else type(error).__name__
+    return in_short(re.sub(r"^.*?Error: |^.*\.(?:cc|h|cu):\d+: ", "", lines[-1]) if lines else type(error).__name__)
 
 
 def type_of(value: object) -> str:

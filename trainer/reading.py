@@ -14,12 +14,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from trainer.errors import UsageError
+from trainer.errors import UsageError, first_line, in_short
 
 DEEPEST = 100
 """Levels of nesting; deeper JSON would exhaust the stack of whoever walks through it."""
 LARGEST = 1 << 28
 """Bytes of a JSON file; Python's objects take about ten times as much."""
+LONGEST_REASON = 300
+"""Characters of a reason, with what led to it."""
 CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 Schema = TypeVar("Schema", bound=BaseModel)
@@ -37,7 +39,10 @@ MARKS = {
 
 
 class Unreadable(Exception):  # noqa: N818  a reason, which its callers turn into their own error
-    """Why something cannot be read."""
+    """Why something cannot be read, in one line: it may quote the file, which may hold anything."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(in_short(reason, LONGEST_REASON))
 
 
 def read_text(path: Path) -> str:
@@ -94,7 +99,7 @@ def parse_json(content: str | bytes) -> Any:
         raise Unreadable(_too_deep()) from None
     except (ValueError, MemoryError) as error:
         # Also for numbers of thousands of digits.
-        raise Unreadable(f"it is not JSON: {error}") from error
+        raise Unreadable(f"it is not JSON: {first_line(error)}") from error
     if is_deep(value):
         raise Unreadable(_too_deep())
     return value
@@ -122,10 +127,10 @@ def checked(schema: type[Schema], value: Any) -> Schema:
         return schema.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise Unreadable(f"{place}: {first['msg']}" if place else first["msg"]) from error
+        place, reason = in_short(".".join(map(str, first["loc"]))), in_short(first["msg"])
+        raise Unreadable(f"{place}: {reason}" if place else reason) from error
     except (RecursionError, OverflowError) as error:
-        raise Unreadable(str(error)) from error
+        raise Unreadable(first_line(error)) from error
 
 
 def check_memory(size: int, what: str) -> None:

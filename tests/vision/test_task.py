@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 import sys
 import tempfile
 from pathlib import Path
@@ -167,12 +168,24 @@ def test_what_cannot_be_is_refused_with_what_can(colours, options, said):
 
 
 def test_files_that_are_no_parameters(colours, tmp_path):
-    (tmp_path / "a.params").write_bytes(b"nonsense")
-    assert "it is not a file of MXNet parameters" in said_by(colours, init_params=tmp_path / "a.params")
+    whole = tmp_path / "whole.params"
+    mx.nd.save(str(whole), {"other": mx.nd.zeros(3)})
+    content = whole.read_bytes()
+    huge = content.replace(struct.pack("<q", 3), struct.pack("<q", 2**40), 1)
+    reasons = {
+        b"nonsense": "it is cut",
+        content[:-2]: "it is cut",
+        content + b"1": "it has 90 bytes, and its arrays end at 89",
+        huge: "it is cut: ",
+    }
+    for wrong, reason in reasons.items():
+        (tmp_path / "a.params").write_bytes(wrong)
+        said = said_by(colours, init_params=tmp_path / "a.params")
+        assert f"a.params: it is not a usable file of MXNet parameters: {reason}" in said
     mx.nd.save(str(tmp_path / "b.params"), {"other": mx.nd.zeros(3)})
     assert "none of its 1 arrays belongs to cifar_resnet20_v1" in said_by(colours, init_params=tmp_path / "b.params")
     mx.nd.save(str(tmp_path / "c.params"), [mx.nd.zeros(3)])
-    assert "it holds no named parameters" in said_by(colours, init_params=tmp_path / "c.params")
+    assert "its arrays have no names" in said_by(colours, init_params=tmp_path / "c.params")
     both = said_by(colours, init_params=tmp_path / "c.params", pretrained=True)
     assert "--pretrained: it cannot be combined with --init-params" in both
 

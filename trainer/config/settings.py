@@ -87,7 +87,7 @@ class OptimizerSettings(BaseModel):
         try:
             return cls(wd=self.weight_decay, **arguments)
         except (TypeError, ValueError, AssertionError, mx.MXNetError) as error:
-            raise UsageError(f"{self.name} cannot be made: {error}", where=where) from error
+            raise UsageError(f"{self.name} cannot be made: {first_line(error)}", where=where) from error
 
 
 def _arguments(cls: type) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from trainer.config import options
 from trainer.config.given import Given
 from trainer.config.settings import Settings
 from trainer.dispatch import check
-from trainer.errors import UsageError, listed
+from trainer.errors import UsageError, first_line, listed
 from trainer.events import Plugin
 from trainer.launch import layers
 from trainer.launch.launch import Launch
@@ -167,7 +167,7 @@ def _with_options(task: str | Task | type[Task], name: str, cls: type[Task], giv
         try:
             task = options.build(cls, options.with_secrets(cls, name, given), where=where)
         except TypeError as error:
-            raise UsageError(f"it cannot be made: {error}", where=where, fix="Give an instance.") from error
+            raise UsageError(f"it cannot be made: {first_line(error)}", where=where, fix="Give an instance.") from error
     task.name = name
     task.check()
     return task

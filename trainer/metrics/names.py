@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.catalog import registry
-from trainer.errors import UsageError, did_you_mean, listed
+from trainer.errors import UsageError, did_you_mean, first_line, listed
 from trainer.losses import LossKind, kind_of
 from trainer.metrics.base import Direction, Metric
 from trainer.metrics.binary import BinaryClassification
@@ -236,4 +236,4 @@ def _installed(name: str, kind: LossKind) -> Metric:
     except UsageError as error:
         raise UsageError(error.what, where=str(entry), fix=error.fix) from error
     except Exception as error:
-        raise UsageError(f"it cannot be made: {type(error).__name__}: {error}", where=str(entry)) from error
+        raise UsageError(f"it cannot be made: {type(error).__name__}: {first_line(error)}", where=str(entry)) from error

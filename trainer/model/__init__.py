@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from trainer.model.load import load_model
     from trainer.model.manifest import About, FileEntry, InputEntry, TaskEntry, Thresholds
     from trainer.model.model import Model
+    from trainer.model.parameters import read_parameters
     from trainer.model.tables import BinaryTable
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "TaskEntry",
     "Thresholds",
     "load_model",
+    "read_parameters",
 ]
 
 __getattr__, __dir__ = exports(
@@ -34,6 +36,7 @@ __getattr__, __dir__ = exports(
         "trainer.model.load": ("load_model",),
         "trainer.model.manifest": ("About", "FileEntry", "InputEntry", "TaskEntry", "Thresholds"),
         "trainer.model.model": ("Model",),
+        "trainer.model.parameters": ("read_parameters",),
         "trainer.model.tables": ("BinaryTable",),
     },
 )

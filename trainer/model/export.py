@@ -14,8 +14,9 @@ import numpy as np
 
 from trainer.atomic import new_folder, write_atomic
 from trainer.errors import TrainerError, UsageError, first_line
-from trainer.model.manifest import ABOUT, PARAMETERS, SYMBOL
+from trainer.model.manifest import ABOUT, PARAMETERS
 from trainer.model.onnx_check import compare
+from trainer.model.parameters import read_parameters
 
 if TYPE_CHECKING:
     from trainer.model.model import Model
@@ -137,7 +138,7 @@ def _build(onnx: Any, model: Model) -> Any:
     from trainer.mxnet import mx
 
     symbol, outputs = _with_scores(mx, model)
-    values = mx.nd.load(str(model.folder / PARAMETERS))
+    values = read_parameters(model.folder / PARAMETERS)
     inputs = model.about.inputs
     element_types = [onnx.helper.np_dtype_to_tensor_dtype(np.dtype(entry.dtype)) for entry in inputs]
     disabled = logging.root.manager.disable
@@ -148,7 +149,7 @@ def _build(onnx: Any, model: Model) -> Any:
             logging.disable(logging.CRITICAL)
             graph = mx.onnx.mx2onnx._export_onnx.MXNetGraph().create_onnx_graph_proto(  # noqa: SLF001
                 symbol,
-                {name.partition(":")[2]: value for name, value in values.items()},
+                values,
                 [(1, *entry.shape) for entry in inputs],
                 element_types,
                 opset_version=OPSET,
@@ -172,7 +173,8 @@ def _build(onnx: Any, model: Model) -> Any:
 
 def _with_scores(mx: Any, model: Model) -> tuple[Any, list[str]]:
     """The net's outputs under readable names and, if they can be traced, the task's predictions."""
-    net = mx.sym.load(str(model.folder / SYMBOL))
+    # The one that was checked when the model was loaded; MXNet's own reader would trust the file.
+    net = model.net._cached_graph[1]  # noqa: SLF001
     count = model.about.outputs
     names = [OUTPUT] if count == 1 else [f"{OUTPUT}{number}" for number in range(count)]
     parts = [mx.sym.identity(net[number], name=name) for number, name in enumerate(names)]

@@ -12,9 +12,9 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 
-from trainer.errors import UsageError, listed
+from trainer.errors import UsageError, last_line, listed
 from trainer.reading import Unreadable, check_memory
 
 LIST = 0x112
@@ -28,6 +28,9 @@ TYPES = {
     6: ("int64", 8), 7: ("bool", 1), 12: ("bfloat16", 2),
 }  # fmt: skip
 """MXNet's numbers of types, with their names and bytes."""
+
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,27 @@ def read_headers(path: Path) -> dict[str, Header]:
     return found
 
 
-def without_kinds(found: Mapping[str, Header]) -> dict[str, Header]:
+def read_parameters(path: str | Path) -> dict[str, Any]:
+    """MXNet's arrays in a file of named arrays, such as `save_parameters` writes, without `arg:` and `aux:`.
+
+    Their sizes are checked before any memory is taken. Raises UsageError for a file that is not one, that is cut or
+    has something at its end, or that does not fit into memory.
+    """
+    from trainer.mxnet import mx
+
+    path = Path(path)
+    headers = read_headers(path)
+    try:
+        found = mx.nd.load(str(path)) if headers else {}
+    except mx.MXNetError as error:
+        raise UsageError(f"it is not a usable file of MXNet parameters: {last_line(error)}", where=str(path)) from error
+    plain = without_kinds(found)
+    if len(plain) != len(found):
+        raise UsageError("it has a parameter twice, as arg: and as aux:", where=str(path))
+    return plain
+
+
+def without_kinds(found: Mapping[str, Found]) -> dict[str, Found]:
     """The arrays under the names of the parameters: without `arg:` and `aux:`."""
     return {name.removeprefix("arg:").removeprefix("aux:"): header for name, header in found.items()}
 
@@ -98,6 +121,8 @@ class _Reader:
         names = [self._name() for _ in range(self._counted(named, 8))]
         if self._file.tell() != self._size:
             raise Unreadable(f"it has {self._size} bytes, and its arrays end at {self._file.tell()}")
+        if arrays and not names:
+            raise Unreadable("its arrays have no names")
         if len(names) != len(arrays) or len(set(names)) != len(names):
             raise Unreadable(f"it has {len(arrays)} arrays and {len(set(names))} names")
         return dict(zip(names, arrays, strict=True))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import UsageError, listed, type_of
+from trainer.errors import UsageError, first_line, listed, type_of
 
 EXACT_INTEGERS = 1 << 24
 """Integers up to this are exact in float32."""
@@ -81,7 +81,7 @@ def _array(given: Any, *, where: str, what: str) -> NDArray[Any]:
     except Exception as error:
         # numpy calls methods of foreign objects, which may raise anything; ragged lists are a ValueError.
         ragged = isinstance(given, (list, tuple)) and "inhomogeneous" in str(error)
-        reason = "its rows have different lengths" if ragged else f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = "its rows have different lengths" if ragged else f"{type(error).__name__}: {first_line(error)}"
         raise UsageError(f"{what} is not an array of numbers: {reason}", where=where) from error
 
 

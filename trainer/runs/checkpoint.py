@@ -22,7 +22,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from trainer.atomic import digest, hidden_name, new_folder, write_atomic, write_json
-from trainer.errors import TrainerError, listed
+from trainer.errors import TrainerError, first_line, listed
 from trainer.reading import DEEPEST, Unreadable, checked, is_deep, read_json
 from trainer.runs import archive
 from trainer.runs.schemas import Manifest, State
@@ -111,7 +111,7 @@ class Checkpoint:
         except Unreadable as error:
             raise CheckpointError(f"{self.folder}: {error}") from error
         except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{self.folder}: {STATE} is damaged: {error}") from error
+            raise CheckpointError(f"{self.folder}: {STATE} is damaged: {first_line(error)}") from error
         except OSError as error:
             raise CheckpointError(f"{self.folder} cannot be read: {error.strerror or error}") from error
         return plain, arrays

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import UsageError
+from trainer.errors import UsageError, first_line
 from trainer.model import Encoded, ModelInterface
 from trainer_plugins.image_classification.decode import CorruptImageError, NotAnImageError, decode
 from trainer_plugins.image_classification.files import Images, find, read_unlabelled
@@ -92,7 +92,7 @@ class ImageModel(ModelInterface):
             return decode(str(image) if is_path else image)
         except CorruptImageError as error:
             where = str(image) if is_path else f"image {number}"
-            raise UsageError(f"the image cannot be decoded: {error}", where=where) from error
+            raise UsageError(f"the image cannot be decoded: {first_line(error)}", where=where) from error
         except NotAnImageError as error:
             raise UsageError(
                 f"image {number} is {error}",
@@ -191,7 +191,7 @@ class ImageRows:
                 self.skipped.append(f"{name}: {error}")
                 return None
             raise UsageError(
-                f"the image cannot be decoded: {error}",
+                f"the image cannot be decoded: {first_line(error)}",
                 where=name,
                 fix="Remove or replace it, or pass --skip-corrupt to leave out such images.",
             ) from error

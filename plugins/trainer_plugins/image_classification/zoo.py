@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.errors import UsageError, did_you_mean, first_line, listed
+from trainer.model import read_parameters
 
 log = logging.getLogger("trainer")
 
@@ -143,13 +144,7 @@ def _load(net: Any, model: str, path: Path) -> list[str]:
     """Sets the parameters that the file has in the right shape; the initializer sets the rest."""
     from trainer.mxnet import mx
 
-    try:
-        found = mx.nd.load(str(path))
-    except (mx.MXNetError, OSError) as error:
-        raise UsageError("it is not a file of MXNet parameters", where=str(path)) from error
-    if not isinstance(found, dict) or not found:
-        raise UsageError("it holds no named parameters", where=str(path))
-    values = _named(net, {re.sub(r"^(arg|aux):", "", name): array for name, array in found.items()})
+    values = _named(net, read_parameters(path))
     own = net._collect_params_with_prefix()  # noqa: SLF001  the names that save_parameters writes
     fitting = {name: array for name, array in values.items() if name in own and _fits(own[name].shape, array.shape)}
     if not fitting:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.data.tables.csv_header import Header, check_unique, named, read_header, shown
 from trainer.data.tables.csv_rows import blocks_of, read_some
 from trainer.data.tables.stream import PARQUET_MAGIC, UTF_16_MARKS, delimiter_of
-from trainer.errors import UsageError
+from trainer.errors import UsageError, first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -146,7 +146,7 @@ class CsvStream:
             self._check_lengths(block, before)
             self._check_encoding(block, places, before)
             # Of a row with other bytes than text pyarrow cannot even make a message.
-            what = "" if isinstance(error, UnicodeDecodeError) else f": {str(error).splitlines()[0]}"
+            what = "" if isinstance(error, UnicodeDecodeError) else f": {first_line(error)}"
             raise UsageError(f"it cannot be read as CSV{what}", where=self.where) from error
 
     def _read(self, block: bytes, types: dict[str, Any]) -> pa.Table:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
-from trainer.errors import UsageError, listed
+from trainer.errors import UsageError, first_line, listed
 
 DELIMITERS = (",", ";", "\t", "|")
 SAMPLE_ROWS = 20
@@ -81,7 +81,7 @@ def _rows(text: str, delimiter: str, where: str) -> tuple[list[list[str]], int]:
                 end = lines.tell()
     except csv.Error as error:
         if not rows:
-            raise UsageError(f"its header cannot be read: {error}", where=where) from error
+            raise UsageError(f"its header cannot be read: {first_line(error)}", where=where) from error
     # The last row may go on beyond the text.
     return (rows[:-1] if len(rows) > 1 else rows), end
 
