@@ -98,6 +98,23 @@ def test_every_byte_of_an_archives_headers(written):
                 checkpoint.complete_checkpoints(written.folder.parent.parent)[0].read()
 
 
+@pytest.mark.parametrize("begin", [b"\x93NUMPY", b"PK\x03\x04"])
+def test_a_damaged_header_is_told_in_a_short_line_without_its_bytes(written, begin):
+    """Of an array, and of a member of the archive with a name of 300 bytes."""
+    content = bytearray((written.folder / "arrays.npz").read_bytes())
+    place = content.index(begin)
+    if begin.startswith(b"PK"):
+        content[place + 26 : place + 28] = struct.pack("<H", 300)
+    else:
+        content[place + 12 : place + 80] = bytes(range(1, 69))
+    why = refusal(sealed(written.folder, arrays=bytes(content)).folder)
+    reason = why.removeprefix(f"{written.folder}: ")
+    assert "arrays.npz cannot be read: " in reason
+    assert len(reason) < 180
+    assert reason.isprintable()
+    assert "\\x" not in reason
+
+
 @pytest.mark.parametrize("kind", ["nothing refers to it", "larger than the file", "compressed", "twice"])
 def test_an_array_that_would_take_memory_for_nothing_is_refused_before_it_is_read(written, monkeypatch, kind):
     path = written.folder / "arrays.npz"
