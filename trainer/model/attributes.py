@@ -22,6 +22,7 @@ DIVISORS = frozenset(
         "block_size",
         "group_size",
         "heads",
+        "im2col_step",
         "num_deformable_group",
         "num_group",
         "num_groups",
@@ -36,8 +37,16 @@ AXES = frozenset({"a_axes"})
 """Attributes that list axes, each once."""
 INDEXED = frozenset({"_ravel_multi_index", "_unravel_index", "ravel_multi_index", "unravel_index"})
 """The operators that compute indices of arrays of a given shape."""
+UNCHECKED_FLAGS = frozenset({"use_length", "use_sequence_length"})
+"""Attributes with which lengths are taken from an input, and not checked."""
+SIZES = frozenset({"output_size", "reps", "size"})
+"""Attributes that list lengths of an output, which MXNet multiplies without a check for negative ones."""
+PARTS = frozenset({"_npi_dsplit", "_npi_hsplit", "_npi_split", "_npi_vsplit", "_split_v2"})
+"""The operators that need places or a number of parts, and do not ask for either."""
 RANGES = frozenset({"_arange", "_npi_arange", "_npx_arange"})
 """The operators that make a sequence of numbers, whose length MXNet computes in 32 bits."""
+RESHAPES = frozenset({"Reshape", "reshape"})
+"""The operators that do not check that their output has as many values as their input."""
 HIGHEST_LENGTH = 2**31 - 1
 SUMMED_AXES = frozenset({"_npi_tensordot", "_npi_tensordot_int_axes"})
 """The operators for `check_axes`."""
@@ -45,9 +54,9 @@ SUMMED_AXES = frozenset({"_npi_tensordot", "_npi_tensordot_int_axes"})
 
 def check_attributes(operator: str, attributes: Mapping[str, str], where: str) -> None:
     """Raises Unreadable for a count or a divisor that MXNet would not survive."""
-    if operator in RANGES and not _is_countable(attributes):
-        raise Unreadable(f"{where}: {operator} makes more numbers than an array can hold")
+    _check_whole(operator, attributes, where)
     for name, value in attributes.items():
+        _check_flags(operator, name, value, where)
         if name in COUNTS:
             # An operator with several, such as a split, may write it as a tuple.
             found = re.fullmatch(r"[(\[]?\s*(\d{1,5}),?\s*[)\]]?|None", value.strip())
@@ -61,6 +70,24 @@ def check_attributes(operator: str, attributes: Mapping[str, str], where: str) -
             len(set(axes := numbers_in(value))) != len(axes) or max(map(abs, axes), default=0) >= 32
         ):
             raise Unreadable(f"{where}: {name} of {operator} are {value[:50]!r}")
+
+
+def _check_whole(operator: str, attributes: Mapping[str, str], where: str) -> None:
+    """Raises Unreadable for attributes that belong together and do not."""
+    if operator in RANGES and not _is_countable(attributes):
+        raise Unreadable(f"{where}: {operator} makes more numbers than an array can hold")
+    if operator in PARTS and not numbers_in(attributes.get("indices", "")) and "sections" not in attributes:
+        raise Unreadable(f"{where}: {operator} has neither indices nor sections")
+    if operator in RESHAPES and {"target_shape", "keep_highest"} & attributes.keys():
+        raise Unreadable(f"{where}: target_shape and keep_highest of {operator} are not supported")
+
+
+def _check_flags(operator: str, name: str, value: str, where: str) -> None:
+    """Raises Unreadable for lengths that are negative, or that MXNet takes from an input without a check."""
+    if name in UNCHECKED_FLAGS and value.strip().lower() in ("true", "1"):
+        raise Unreadable(f"{where}: {name} of {operator} takes lengths from other values and does not check them")
+    if name in SIZES and any(number < 0 for number in numbers_in(value)):
+        raise Unreadable(f"{where}: {name} of {operator} is {value[:50]!r}")
 
 
 def _is_countable(attributes: Mapping[str, str]) -> bool:

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from trainer.errors import UsageError, last_line
-from trainer.model.attributes import SUMMED_AXES, check_attributes, check_axes, numbers_in
+from trainer.model.attributes import RESHAPES, SUMMED_AXES, check_attributes, check_axes, numbers_in
 from trainer.model.operators import SUBGRAPHS, check_operator
 from trainer.reading import Unreadable, check_memory, checked, read_json
 
@@ -63,11 +63,14 @@ class _Built:
     graph: _Graph | None = None
 
 
-def read_symbol(path: Path, shapes: Mapping[str, Shape], allowed: Collection[str] = ()) -> Any:
+def read_symbol(
+    path: Path, shapes: Mapping[str, Shape], allowed: Collection[str] = (), rows: Collection[str] = ()
+) -> Any:
     """The symbol in a file, whose inputs and parameters have the given shapes.
 
-    `allowed` names operators that are otherwise refused. Raises UsageError for a file that is not a symbol, for an
-    operator that is refused, and for shapes that do not fit each other or that are too large.
+    `rows` names the inputs that have one row here, and any number of them later. `allowed` names operators that are
+    otherwise refused. Raises UsageError for a file that is not a symbol, for an operator that is refused, and for
+    shapes that do not fit each other or that are too large.
     """
     try:
         graph = checked(_Graph, read_json(path))
@@ -75,6 +78,7 @@ def read_symbol(path: Path, shapes: Mapping[str, Shape], allowed: Collection[str
         unknown = sorted(set(built.symbol.list_inputs()) - set(shapes))
         if unknown:
             raise Unreadable(f"there are no values for {unknown[0]!r}")
+        _elements(built, {name: (2, *shape[1:]) if name in rows else shape for name, shape in shapes.items()})
         check_memory(BYTES * _elements(built, shapes), "the arrays that the net computes for one row")
     except Unreadable as error:
         raise UsageError(f"it is not a usable symbol: {error}", where=str(path)) from error
@@ -211,6 +215,9 @@ def _elements(built: _Built, shapes: Mapping[str, Shape]) -> int:
             check_axes(node.attrs, [len(shape) for shape in _inferred(inputs, shapes)], f"node {number} ({node.name})")
     parts = iter(_inferred(everything, shapes))
     by_node = [[tuple(next(parts, ())) for _ in symbol.list_outputs()] for symbol in built.nodes]
+    for node, outputs in zip(built.graph.nodes, by_node, strict=True):
+        if node.op in RESHAPES:
+            _check_size(by_node[node.inputs[0][0]][node.inputs[0][1]], outputs[0], node.name)
     total = sum(
         _count(shape, node.name) for node, outputs in zip(built.graph.nodes, by_node, strict=True) for shape in outputs
     )
@@ -234,6 +241,13 @@ def _inferred(symbol: Any, shapes: Mapping[str, Shape]) -> Sequence[Shape]:
     except (mx.MXNetError, ValueError, TypeError, OverflowError) as error:
         raise Unreadable(f"the shapes do not fit: {last_line(error)}") from error
     return [tuple(shape) for shape in found or [()] * len(symbol.list_outputs())]
+
+
+def _check_size(given: Shape, made: Shape, name: str) -> None:
+    """Raises Unreadable if an array would be copied into one of another size, which MXNet does not check."""
+    known = all(length > 0 for length in (*given, *made)) and given and made
+    if known and math.prod(given) != math.prod(made):
+        raise Unreadable(f"{name} makes an array of shape {made} of one of shape {given}")
 
 
 def _count(shape: Sequence[int], name: str) -> int:

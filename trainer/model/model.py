@@ -167,7 +167,7 @@ def _load_net(folder: Path, about: About, task: Task, context: Context, allowed:
     try:
         if about.symbol:
             known = {name: header.shape for name, header in headers.items()} | dict(zip(names, shapes, strict=True))
-            symbol = read_symbol(folder / SYMBOL, known, allowed)
+            symbol = read_symbol(folder / SYMBOL, known, allowed, names)
             wanted = dict.fromkeys(set(symbol.list_inputs()) - set(names))
             check_parameters(folder / PARAMETERS, headers, wanted)
             with warnings.catch_warnings():
