@@ -2,11 +2,16 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
+import operator_fuzz
 import pytest
 from modelling import train
 from mutations import mutations
@@ -136,6 +141,22 @@ def test_a_symbol_that_is_not_one_is_refused(path, text):
     path.write_text(text)
     with pytest.raises(UsageError, match="it is not a usable symbol"):
         read_symbol(path, ROW)
+
+
+def test_no_operator_ends_the_process_whatever_its_attributes_and_inputs_are(tmp_path):
+    """Each of them once, with values of a seed; `tests/support/operator_fuzz.py --rounds 50` tries more."""
+    log = tmp_path / "tried"
+    done = subprocess.run(
+        [sys.executable, Path(operator_fuzz.__file__), log],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, f"{log.read_text()[-1000:]} {done.stderr[-500:]}"
+    computed = [line for line in log.read_text().splitlines() if '"how": "computed"' in line]
+    assert len(computed) > 300
 
 
 # ---- what is let in --------------------------------------------------------------------------------------------------
