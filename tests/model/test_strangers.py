@@ -111,6 +111,7 @@ def test_who_trusts_a_file_lets_its_operator_in(path, model):
         ([node("_split_v2", [0], indices="()")], "_split_v2 has neither indices nor sections"),
         ([node("softmax", [0, 0], use_length="True")], "use_length of softmax takes lengths from other values"),
         ([node("Reshape", [0], shape="(3, 2)")], r"makes an array of shape \(3, 2\) of one of shape \(1, 4\)"),
+        ([node("tile", [0], reps="(2, 2)"), node("where", [1, 0, 0])], r"chooses by an array of shape \(2, 8\) from"),
         ([node("Reshape", [0], target_shape="(2, )")], "target_shape and keep_highest of Reshape"),
         ([node("_npi_tensordot", [0, 0], a_axes_summed="(0, 0)", b_axes_summed="(0, 0)")], "sums over the axes"),
         ([node("_npi_tensordot_int_axes", [0, 0], axes="9")], "sums over the axes"),

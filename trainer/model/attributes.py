@@ -47,6 +47,8 @@ RANGES = frozenset({"_arange", "_npi_arange", "_npx_arange"})
 """The operators that make a sequence of numbers, whose length MXNet computes in 32 bits."""
 RESHAPES = frozenset({"Reshape", "reshape"})
 """The operators that do not check that their output has as many values as their input."""
+CHOICES = frozenset({"where", "_sparse_where"})
+"""The operators that do not check that the array to choose by fits those to choose from."""
 HIGHEST_LENGTH = 2**31 - 1
 SUMMED_AXES = frozenset({"_npi_tensordot", "_npi_tensordot_int_axes"})
 """The operators for `check_axes`."""

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from trainer.errors import UsageError, last_line
-from trainer.model.attributes import RESHAPES, SUMMED_AXES, check_attributes, check_axes, numbers_in
+from trainer.model.attributes import CHOICES, RESHAPES, SUMMED_AXES, check_attributes, check_axes, numbers_in
 from trainer.model.operators import SUBGRAPHS, check_operator
 from trainer.reading import Unreadable, check_memory, checked, read_json
 
@@ -216,6 +216,10 @@ def _elements(built: _Built, shapes: Mapping[str, Shape]) -> int:
     parts = iter(_inferred(everything, shapes))
     by_node = [[tuple(next(parts, ())) for _ in symbol.list_outputs()] for symbol in built.nodes]
     for node, outputs in zip(built.graph.nodes, by_node, strict=True):
+        if node.op in CHOICES:
+            chosen, among = (by_node[number][output] for number, output, *_ in node.inputs[:2])
+            if chosen and among and chosen not in (among, among[:1]):
+                raise Unreadable(f"{node.name} chooses by an array of shape {chosen} from one of shape {among}")
         if node.op in RESHAPES:
             _check_size(by_node[node.inputs[0][0]][node.inputs[0][1]], outputs[0], node.name)
     total = sum(
