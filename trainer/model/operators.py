@@ -59,6 +59,7 @@ REFUSED = {
     "_contrib_hawkesll": UNCHECKED,
     "_contrib_quantized_embedding": UNCHECKED,
     "_contrib_quantized_rnn": UNCHECKED,
+    "_image_crop": FATAL,
     "_image_random_hue": UNCHECKED,
     "_npi_insert_scalar": UNCHECKED,
     "_npi_insert_slice": UNCHECKED,
