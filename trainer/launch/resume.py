@@ -92,7 +92,7 @@ def _prepared(
             runs_dir=None,
         )
     )
-    if steps is not None and epochs is None:
+    if "steps" in options and "epochs" not in options:
         launch.settings = with_room(launch.settings)
     _check_sets(sets, launch)
     launch.run_folder = path
