@@ -55,10 +55,10 @@ def gradient_and_losses(graph, x, label, weight):
     )
     executor.forward(is_train=True)
     executor.backward()
-    _, output, kept = executor.outputs
+    output = executor.outputs[1]
     by_row = lean.bind_losses(output, label, weight).forward()[0].asnumpy()
     summed = TrainingLoss([mx.cpu()])
-    summed.keep([kept], [rows], lean, list)
+    summed.keep([[output, label, *([] if weight is None else [weight])]], [rows], lean, list)
     return gradient.asnumpy(), by_row, summed.take_sum()
 
 
@@ -151,7 +151,8 @@ def settings_of(epochs, **values):
 
 @pytest.mark.parametrize("devices", ["cpu", "cpu:0,1"])
 @pytest.mark.parametrize("name", [*NUMBERS, "classes"])
-def test_a_run_learns_as_with_the_loss_in_the_step(name, devices):
+def test_a_run_learns_as_with_the_loss_in_the_step(name, devices, monkeypatch):
+    kept = TrainingLoss.keep
     generator = np.random.default_rng(1)
     columns = 3 if name == "classes" else 1
     train = Arrays(
@@ -164,12 +165,15 @@ def test_a_run_learns_as_with_the_loss_in_the_step(name, devices):
         task = Given(train, train, make_net=lambda: dense(6, outputs=columns), make_loss=ALL[name])
         return Engine(task, settings_of(3, devices=devices), compiled=compiled).fit()
 
+    computed = []
+    monkeypatch.setattr(TrainingLoss, "keep", lambda loss, *given: computed.append(kept(loss, *given)))
     lean, recorded = run(compiled=True), run(compiled=False)
     assert apart(lean, recorded) < 1e-6
     assert [each["train/loss"] for each in lean.history] == pytest.approx(
         [each["train/loss"] for each in recorded.history], rel=1e-5
     )
     assert lean.loss == pytest.approx(recorded.loss, rel=1e-5)
+    assert len(computed) == lean.step
 
 
 @given(st.lists(st.integers(1, 3 * KEPT_BATCHES), max_size=6), st.integers(0, 4))
@@ -178,7 +182,7 @@ def test_the_sum_does_not_depend_on_when_losses_are_computed(looks, resumed_at):
     lean = traced(OF.SigmoidBCELoss(), 1).lean
     generator = np.random.default_rng(3)
     batches = [
-        mx.nd.array(np.concatenate([generator.normal(size=4) * 5, generator.integers(0, 2, 4)])) for _ in range(9)
+        [mx.nd.array(generator.normal(size=(4, 1)) * 5), mx.nd.array(generator.integers(0, 2, 4))] for _ in range(9)
     ]
 
     def total(looks, resumed_at=None):

@@ -86,8 +86,7 @@ def _is_plain(loss: Any) -> bool:
 class Lean:
     """A training symbol that computes the gradients of a loss but not the loss (`closed_form`).
 
-    It returns a head without meaning, the output, and output, label and weight of all rows as one array, from which
-    `losses` gives the values.
+    It returns a head without meaning, and the output, from which `losses` gives the values.
     """
 
     symbol: Any
@@ -107,21 +106,24 @@ class Lean:
 # ---- values ---------------------------------------------------------------------------------------------------------
 
 
-def _log1p_exp(x: Floats) -> Floats:
-    """log(1 + exp(x)) for x ≤ 0.
-
-    numpy has a fast `log` but a slow `log1p`; the quotient takes the rounding of 1 + e back (Kahan).
-    """
-    e = np.exp(x)
-    u = e + np.float32(1)
-    rounded = u - np.float32(1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(rounded == 0, e, np.log(u) * (e / rounded))
-
-
 def _cross_entropies(_loss: Any, z: Floats, labels: Floats) -> Floats:
-    y = labels.reshape(z.shape)
-    return _mean(np.maximum(z, 0) - z * y + _log1p_exp(-np.abs(z)))
+    """max(z, 0) - z·y + log(1 + exp(-|z|)), with few temporary arrays.
+
+    numpy has a fast `log` but a slow `log1p`; the quotient e / (u - 1) takes the rounding of u = 1 + e back (Kahan).
+    """
+    e = np.abs(z)
+    np.exp(np.negative(e, out=e), out=e)
+    u = e + np.float32(1)
+    losses: Floats = np.log(u)
+    u -= np.float32(1)
+    is_rounded_off = u == 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        losses *= np.divide(e, u, out=u)
+    np.copyto(losses, e, where=is_rounded_off)
+    first = np.maximum(z, 0, out=u)
+    first -= z * labels.reshape(z.shape)
+    losses += first  # it is 0 for a row that is certain and right, and must not be added in two parts
+    return _mean(losses)
 
 
 def _halved_squares(_loss: Any, z: Floats, labels: Floats) -> Floats:

@@ -25,14 +25,15 @@ ever new shapes from filling the memory."""
 class Bound:
     """A symbol bound to input arrays of fixed shapes: `load` a shard, then run `executor`."""
 
-    __slots__ = ("_copies", "_inputs", "_losses", "executor", "lean", "outputs")
+    __slots__ = ("_copies", "_losses", "executor", "kept", "lean", "outputs")
 
     def __init__(self, executor: Any, inputs: Sequence[Array], lean: Lean | None = None) -> None:
         self.executor = Executor(executor)
         self.outputs = self.executor.outputs
         self.lean = lean
         """The symbol that is bound instead of the one with the losses."""
-        self._inputs = inputs
+        self.kept = [] if lean is None else [self.outputs[1], *inputs[-1 - lean.weighted :]]
+        """Output, label and weight, from which losses are computed."""
         self._losses: Executor | None = None
         self._copies = [Call("_copyto", [held], held) for held in inputs]
 
@@ -45,7 +46,7 @@ class Bound:
         if self.lean is None:
             return self.outputs[0]
         if self._losses is None:
-            self._losses = Executor(self.lean.bind_losses(self.outputs[1], *self._inputs[-1 - self.lean.weighted :]))
+            self._losses = Executor(self.lean.bind_losses(*self.kept))
         self._losses.forward()
         return self._losses.outputs[0]
 
@@ -84,7 +85,7 @@ class CompiledStep:
         if lean is None:
             self.loss.add([bound.outputs[0] for bound in self._newest], rows)
         else:
-            self.loss.keep([bound.outputs[2] for bound in self._newest], rows, lean, self._losses)
+            self.loss.keep([bound.kept for bound in self._newest], rows, lean, self._losses)
         self.parameters.reduce(rows)
         self.gradients.rows = batch.rows
         self.gradients.factor = 1.0
@@ -174,5 +175,5 @@ class CompiledStep:
 
     def _is_float32(self, shard: Shard) -> bool:
         """Whether output and label can lie in one array, and MXNet's output operators take them."""
-        parts = [shard.label, *([] if shard.weight is None else [shard.weight])]
-        return all(part.dtype == np.float32 for part in [*parts, *(each for each in self.parameters.all)])
+        parts = [shard.label, *([] if shard.weight is None else [shard.weight]), *self.parameters.all]
+        return all(np.dtype(part.dtype) == np.float32 for part in parts)

@@ -40,7 +40,7 @@ class SharedLoss(TrainingLoss):
         self._own = self._newest = losses
 
     def keep(
-        self, kept: Sequence[Array], rows: Sequence[int], lean: Lean, losses: Callable[[], Sequence[Array]]
+        self, kept: Sequence[Sequence[Array]], rows: Sequence[int], lean: Lean, losses: Callable[[], Sequence[Array]]
     ) -> None:
         """As `add`: the sum over all processes is needed in every step."""
         self.add(losses(), rows)

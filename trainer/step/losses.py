@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 FLUSH_EVERY = 512
 """After this many additions the sums move to the host as float64. In float32, rounding errors would grow with the
 epoch's length; reading waits for the device, so it must stay rare."""
-KEPT_BATCHES, KEPT_BYTES = 64, 1 << 20
-"""The largest buffer of batches whose losses are computed together: small enough for a core's cache."""
+KEPT_BATCHES, KEPT_BYTES = 64, 1 << 17
+"""The largest buffer of batches whose losses are computed together. Larger ones do not stay in a core's cache, and the
+loss of a row takes three times as long."""
 
 
 class _Sum:
@@ -36,35 +37,39 @@ class _Sum:
 
 
 class _Kept:
-    """Outputs and labels of batches of one size on one context, whose losses are computed many batches at once.
+    """Outputs, labels and weights of batches of one size on one context, whose losses are computed many at once.
 
     There are two buffers: the device fills one while the losses of the other are computed.
     """
 
-    __slots__ = ("_buffers", "_copy", "_current", "_is_other_full", "_lean", "_place", "_places", "_rows", "total")
+    __slots__ = ("_buffers", "_calls", "_current", "_is_other_full", "_lean", "_place", "_places", "_rows", "total")
 
-    def __init__(self, kept: Array, rows: int, lean: Lean) -> None:
+    def __init__(self, parts: Sequence[Array], rows: int, lean: Lean) -> None:
         from trainer.mxnet import mx
         from trainer.step.calls import Call
 
-        batches = max(1, min(KEPT_BATCHES, KEPT_BYTES // (4 * kept.size)))
-        self._buffers = [mx.nd.empty((batches, kept.size), ctx=kept.context, dtype=kept.dtype) for _ in range(2)]
-        self._places = [[buffer[number] for number in range(batches)] for buffer in self._buffers]
-        self._copy = Call("_copyto", [kept], self._places[0][0])
+        batches = max(1, min(KEPT_BATCHES, KEPT_BYTES // sum(4 * part.size for part in parts)))
+        self._buffers = [
+            [mx.nd.empty((batches, *part.shape), ctx=part.context, dtype=part.dtype) for part in parts]
+            for _ in range(2)
+        ]
+        self._places = [[[each[number] for each in buffer] for number in range(batches)] for buffer in self._buffers]
+        self._calls = [Call("_copyto", [part], part) for part in parts]
         self._rows, self._lean = rows, lean
         self._current = self._place = 0
         self._is_other_full = False
         self.total = 0.0
         """The batches are added one after another, so it does not matter when their losses are computed."""
 
-    def add(self, kept: Array) -> None:
+    def add(self, parts: Sequence[Array]) -> None:
         """Copies what a batch has left. If the buffer is full, computes the losses of the other one first."""
         places = self._places[self._current]
         if self._place == len(places):
             self._collect_other()
             self._is_other_full, self._place, self._current = True, 0, 1 - self._current
             places = self._places[self._current]
-        self._copy.into(places[self._place], kept)
+        for call, place, part in zip(self._calls, places[self._place], parts, strict=True):
+            call.into(place, part)
         self._place += 1
 
     def collect(self) -> None:
@@ -76,22 +81,17 @@ class _Kept:
     def _collect_other(self) -> None:
         if self._is_other_full:
             other = self._buffers[1 - self._current]
-            self._take(other, len(other))
+            self._take(other, len(other[0]))
             self._is_other_full = False
 
-    def _take(self, buffer: Array, batches: int) -> None:
+    def _take(self, buffer: Sequence[Array], batches: int) -> None:
         if not batches:
             return
         with waiting:
-            values = buffer.asnumpy()[:batches]
-        rows, lean = self._rows, self._lean
-        outputs, labels = rows * lean.columns, values.shape[1] - rows * lean.weighted
-        losses = lean.losses(
-            np.ascontiguousarray(values[:, :outputs]).reshape(batches, rows, lean.columns),
-            np.ascontiguousarray(values[:, outputs:labels]),
-        )
-        if lean.weighted:
-            losses = losses * values[:, labels:]
+            outputs, labels, *weights = (each.asnumpy()[:batches] for each in buffer)
+        losses = self._lean.losses(outputs, labels)
+        if weights:
+            losses = losses * weights[0].reshape(losses.shape)
         for total in losses.astype(np.float64).sum(axis=1).tolist():
             self.total += total
 
@@ -136,9 +136,12 @@ class TrainingLoss:
             self._flush()
 
     def keep(
-        self, kept: Sequence[Array], rows: Sequence[int], lean: Lean, losses: Callable[[], Sequence[Array]]
+        self, kept: Sequence[Sequence[Array]], rows: Sequence[int], lean: Lean, losses: Callable[[], Sequence[Array]]
     ) -> None:
-        """Takes a batch's outputs and labels instead of its losses, which `losses` computes if somebody asks."""
+        """Takes a batch's outputs, labels and weights instead of its losses, which `losses` computes when asked.
+
+        `kept` holds them for each context with rows.
+        """
         self._newest, self._rows, self._mean = losses, sum(rows), None
         parts = iter(kept)
         for number, count in enumerate(rows):
