@@ -105,7 +105,7 @@ def killed_again_and_again(tmp_path, first, again, kills):
 @pytest.mark.slow
 def test_a_run_that_is_killed_at_ten_moments_equals_one_that_never_was(tmp_path):
     """Dropout, Adam, a schedule, early stopping, the threshold tuner and gradient accumulation are on."""
-    options = ["--epochs", "500", "--train-rows", "300", "--validation-rows", "60", "--dropout", "0.3", "--optimizer"]
+    options = ["--epochs", "250", "--train-rows", "300", "--validation-rows", "60", "--dropout", "0.3", "--optimizer"]
     options += ["adam", "--learning-rate", "0.002", "--no-plugin", "progress", *SAVING]
     options += ["--plugin", "lr-schedule", "--set", "lr-schedule.warmup=2", "--plugin", "gradient-accumulation"]
     options += ["--plugin", "early-stopping", "--set", "early-stopping.patience=300"]
