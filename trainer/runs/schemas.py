@@ -139,13 +139,19 @@ class _Run(_Part):
     decisions: list[_Decision]
 
 
+class _Kept(_Part):
+    context: str
+    rows: Count
+    total: Anyhow
+
+
 class _Loss(_Part):
     newest: Anyhow
     sums: list[Stored]
     contexts: list[str]
     additions: Count
     total: Anyhow
-    kept: list[tuple[str, Count, Anyhow]]
+    kept: list[_Kept]
 
 
 class _Evaluation(_Part):

@@ -89,9 +89,10 @@ class _Kept:
             return
         with waiting:
             outputs, labels, *weights = (each.asnumpy()[:batches] for each in buffer)
-        losses = self._lean.losses(outputs, labels)
-        if weights:
-            losses = losses * weights[0].reshape(losses.shape)
+        with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is reported when it is logged
+            losses = self._lean.losses(outputs, labels)
+            if weights:
+                losses = losses * weights[0].reshape(losses.shape)
         for total in losses.astype(np.float64).sum(axis=1).tolist():
             self.total += total
 
@@ -191,7 +192,11 @@ class TrainingLoss:
             "contexts": [self._names[number] for number, _ in sums],
             "additions": self._additions,
             "total": self._total,
-            "kept": [[self._names[number], rows, total] for (number, rows), total in sorted(self._totals().items())],
+            "kept": [
+                {"context": self._names[number], "rows": rows, "total": total}
+                for (number, rows), total in sorted(self._totals().items())
+                if total
+            ],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -209,11 +214,11 @@ class TrainingLoss:
                 self._sums[number, len(held)] = _Sum(array)
             else:
                 self._total += float(held.sum(dtype="float64"))
-        for name, rows, total in state["kept"]:
-            if name in numbers:
-                self._earlier[numbers[name], rows] = total
+        for each in state["kept"]:
+            if each["context"] in numbers:
+                self._earlier[numbers[each["context"]], each["rows"]] = each["total"]
             else:
-                self._total += total
+                self._total += each["total"]
 
     def _flush(self) -> None:
         held = [each for each in self._sums.values() if not each.empty]
