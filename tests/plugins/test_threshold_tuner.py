@@ -61,7 +61,7 @@ def test_no_threshold_is_better_than_the_chosen_one(drawn, objective, weighted):
 
 
 @given(labelled)
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=6)
 def test_scikit_learns_tuner_never_beats_it(drawn):
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.metrics import f1_score
