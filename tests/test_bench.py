@@ -14,12 +14,23 @@ if not (SCRIPTS / "benchmark").is_dir():
     pytest.skip("the benchmark is not part of the source distribution", allow_module_level=True)
 
 
-@pytest.fixture
-def report(monkeypatch):
+@pytest.fixture(autouse=True)
+def _scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPTS))
+
+
+@pytest.fixture
+def report():
     from benchmark import report
 
     return report
+
+
+@pytest.fixture
+def claims():
+    from benchmark import claims
+
+    return claims
 
 
 def rounds_of(**seconds):
@@ -36,21 +47,42 @@ def rounds_of(**seconds):
 # ---- numbers ---------------------------------------------------------------------------------------------------------
 
 
+def section_of(*rounds, spreads=(), **about):
+    """A section of a record from rounds of answers; all rounds are quiet unless `spreads` says otherwise."""
+    from benchmark.record import Section
+
+    machine = {"cpu": "EPYC", "cores": 2, "memory": "24 GiB", "system": "Linux", "python": "3.12.1"}
+    default = {
+        "commit": "a" * 40,
+        "changes": False,
+        "code": "0",
+        "machine": machine,
+        "versions": {"own": {"mxnet": "1"}},
+    }
+    default |= {"options": {"quick": False, "threads": None}, "against": None}
+    section = Section(default | about, ["scripts/bench --workload a"])
+    for number, (answers, spread) in enumerate(zip(rounds, spreads or [0.01] * len(rounds), strict=True), 1):
+        each = {"number": number, "date": "2026-11-27T10:00:00+00:00", "commit": "a" * 40, "calibration": {}}
+        section.rounds.append(each | {"spread": spread, "counted": spread < 0.03, "answers": answers})
+    return section
+
+
 def test_a_ratio_is_the_median_of_the_rounds_ratios_not_the_ratio_of_medians(report):
     rounds = rounds_of(ours=[1.0, 10.0, 4.0], torch=[3.0, 20.0, 4.0])
-    assert report.ratio(rounds, "torch", "ours") == 2.0
-    assert [row.ratio for row in report.rows("a", rounds)] == [1.0, 2.0]
+    assert report.interval(rounds, "torch", "ours") == report.Interval(2.0, 1.0, 3.0)
+    assert [row.ratio.median for row in report.rows("a", rounds)] == [1.0, 2.0]
+    assert str(report.interval(rounds, "torch", "ours")) == "2.00 [1.00, 3.00]"
 
 
 def test_a_ratio_leaves_out_rounds_in_which_one_of_the_two_failed(report):
     rounds = rounds_of(ours=[1.0, None, 4.0], torch=[3.0, 20.0, 4.0])
-    assert report.ratio(rounds, "torch", "ours") == 2.0
-    assert report.ratio(rounds, "keras", "ours") is None
+    assert report.interval(rounds, "torch", "ours") == report.Interval(2.0, 1.0, 3.0)
+    assert report.interval(rounds, "keras", "ours") is None
 
 
 def test_a_row_has_the_median_the_range_and_how_often_it_failed(report):
     (row,) = report.rows("a", rounds_of(torch=[3.0, None, 1.0, 2.0]))
-    assert (row.seconds, row.least, row.most, row.rounds, row.ratio) == (2.0, 1.0, 3.0, 3, None)
+    assert (row.seconds, row.rounds, row.ratio) == (report.Interval(2.0, 1.0, 3.0), 3, None)
     assert row.note == "failed in 1 of 4 rounds"
 
 
@@ -59,7 +91,7 @@ def test_one_that_never_answered_has_its_error_as_a_note(report):
     assert (row.seconds, row.note, row.counts) == (None, "no", False)
 
 
-def test_one_that_does_not_reach_our_loss_is_flagged_and_counts_for_no_goal(report):
+def test_one_that_does_not_reach_our_loss_is_flagged_and_counts_for_no_goal(report, claims):
     answers = {
         "ours": {"seconds": 1.0, "loss": 0.30},
         "near": {"seconds": 9.0, "loss": 0.37},
@@ -72,10 +104,10 @@ def test_one_that_does_not_reach_our_loss_is_flagged_and_counts_for_no_goal(repo
     assert rows["torch"].note == "does not learn (loss 0.390)"
     assert not rows["torch"].counts
     assert rows["near"].counts
-    goal = report.Goal("a", "ours", "torch", 0.5)
-    measured, verdict = report.judge(goal, [answers])
-    assert measured == pytest.approx(1 / 9)
-    assert verdict.startswith("not counted: torch does not learn")
+    verdict = claims.judge(claims.Goal("a", "ours", "torch", 0.5), [answers])
+    assert verdict.measured.median == pytest.approx(1 / 9)
+    assert verdict.met is None
+    assert verdict.words.startswith("not counted: torch does not learn")
 
 
 def test_a_reference_that_does_not_learn_does_not_excuse_the_others(report):
@@ -104,17 +136,24 @@ def test_all_trainings_fit_into_one_table(report):
     head, _, *lines = report.compact(results, {"torch": "torch: PyTorch, DataLoader"}).splitlines()
     assert head.count("|") == 4
     assert lines == [
-        "| ours | 1 ms | 1 ms |",
-        "| PyTorch, DataLoader | 2 ms (2×) | does not learn |",
-        "| sklearn | 500 µs (0.5×) | – |",
+        "| PyTorch, DataLoader | 2 ms, 2.00 [2.00, 2.00] × | does not learn |",
+        "| ours | 1 ms [1 ms, 1 ms] | 1 ms [1 ms, 1 ms] |",
+        "| sklearn | 500 µs, 0.50 [0.50, 0.50] × | – |",
     ]
 
 
-def test_a_goal_is_met_up_to_its_bound(report):
-    goal = report.Goal("a", "ours", "torch", 0.25)
-    assert report.judge(goal, rounds_of(ours=[1.0], torch=[4.0])) == (0.25, "met")
-    assert report.judge(goal, rounds_of(ours=[1.0], torch=[3.0]))[1] == "not met"
-    assert report.judge(goal, rounds_of(ours=[1.0])) == (None, "not measured")
+def test_a_goal_is_met_up_to_its_bound_and_by_the_median(claims):
+    goal = claims.Goal("a", "ours", "torch", 0.25)
+
+    def judged(*ours):
+        verdict = claims.judge(goal, rounds_of(ours=list(ours), torch=[4.0] * len(ours)))
+        return verdict.met, verdict.words
+
+    assert judged(1.0) == (True, "met")
+    assert judged(3.0) == (False, "not met")
+    assert judged(0.9, 1.0, 1.1) == (True, "met by the median, not by every round")
+    assert judged(0.9, 1.1, 1.2) == (False, "not met by the median, met in some rounds")
+    assert claims.judge(goal, rounds_of(ours=[1.0])).words == "not measured"
 
 
 def test_measurements_that_something_else_disturbed_are_named(report):
@@ -130,14 +169,16 @@ def test_times_are_shown_in_a_unit_that_suits_them(report, seconds, shown):
     assert report.show(seconds) == shown
 
 
-def test_every_goal_is_about_competitors_that_exist(report):
+def test_every_goal_is_about_competitors_that_exist(claims):
+    from benchmark import earlier
     from benchmark.competitors import BY_NAME
 
-    for goal in report.GOALS:
-        if goal.workload in "abcd":
-            assert BY_NAME[goal.row].goal
-            assert BY_NAME[goal.than].goal
-            assert goal.workload in BY_NAME[goal.than].workloads
+    known = BY_NAME | {one.name: one for one in earlier.competitors(claims.BEFORE)}
+    for goal in claims.GOALS:
+        if goal.workload in "abcdl":
+            for name in (goal.row, goal.than):
+                assert known[name].goal
+                assert known[name].takes_part(goal.workload)
 
 
 def test_the_loss_of_logits_is_the_cross_entropy_in_float64(report):
@@ -147,6 +188,227 @@ def test_the_loss_of_logits_is_the_cross_entropy_in_float64(report):
     logits, labels = np.array([2.0, -1.0, 500.0]), np.array([1.0, 1.0, 0.0])
     probability = 1 / (1 + np.exp(-logits[:2]))
     assert cross_entropy(logits, labels) == pytest.approx((-np.log(probability).sum() + 500) / 3)
+
+
+# ---- quiet rounds ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plan(monkeypatch):
+    """A plan with one measurement per round, the calibration loop's times and the answers as given."""
+    from benchmark import rounds
+    from benchmark.processes import Surroundings
+
+    def make(loop, answers):
+        times, given = iter(loop), iter(answers)
+        monkeypatch.setattr(rounds.Plan, "_answers", lambda self, *_: {"x": self._measured("x", lambda: next(given))})
+        nowhere = Surroundings(Path("p"), Path("p"))
+        return rounds.Plan(nowhere, [], False, 2, lambda _: None, lambda: next(times))
+
+    return make
+
+
+def test_a_disturbed_measurement_is_repeated_and_the_quietest_counts(plan):
+    answers = [{"seconds": n, "others": 0.0} for n in (1.0, 2.0, 3.0)]
+    found = plan([1.0, 1.10, 1.12, 9.0], answers).round("a", 1)
+    assert found["answers"]["x"]["seconds"] == 2.0
+    assert found["calibration"] == {"x": [1.10, 1.12]}
+    assert found["spread"] == pytest.approx(0.02 / 1.11)
+    answers = [{"seconds": n, "others": others} for n, others in ((1.0, 0.9), (2.0, 0.5), (3.0, 0.7))]
+    assert plan([1.0] * 4, answers).round("a", 1)["answers"]["x"]["seconds"] == 2.0
+
+
+def test_the_calibration_loop_takes_what_it_should():
+    from benchmark import calibration
+
+    assert 0.01 < calibration.seconds(1) < 2
+    assert calibration.spread([1.0, 1.03, 1.0]) == pytest.approx(0.03)
+    assert calibration.spread([]) == 0
+
+
+def measured(monkeypatch, tmp_path, spreads, *arguments):
+    """Runs `main` with rounds whose spreads are given; returns its exit code and how many rounds were measured."""
+    import benchmark.__main__ as command
+    from benchmark.rounds import Plan
+
+    left, done = iter(spreads), []
+
+    def one(self, key, number):
+        done.append(number)
+        names = [one.name for one in self.competitors if one.takes_part(key)]
+        answers = {name: {"seconds": 1.0 + 0.1 * place + number} for place, name in enumerate(names)}
+        return {"number": number, "calibration": {}, "spread": next(left), "answers": answers}
+
+    monkeypatch.setattr(Plan, "round", one)
+    monkeypatch.chdir(tmp_path)
+    return command.main(["--workload", "a", "--competitors", "ours,ours-step", *arguments]), done
+
+
+def test_rounds_that_are_not_quiet_are_dropped_and_tried_again(monkeypatch, tmp_path, capsys):
+    code, done = measured(monkeypatch, tmp_path, [0.01, 0.05, 0.029, 0.04, 0.0], "--rounds", "3")
+    assert (code, done) == (0, [1, 2, 3, 4, 5])
+    assert "2 of 5 rounds (40%) were dropped" in capsys.readouterr().out
+    (section,) = json.loads((tmp_path / "bench-results" / "results.json").read_text())["workloads"].values()
+    assert [each["counted"] for each in section["rounds"]] == [True, False, True, False, True]
+
+
+def test_a_machine_that_is_never_quiet_gets_no_intervals(monkeypatch, tmp_path, capsys):
+    code, done = measured(monkeypatch, tmp_path, [0.5] * 6, "--rounds", "2")
+    assert (code, len(done)) == (1, 6)
+    out = capsys.readouterr().out
+    assert "(a) no result: 0 of 2 rounds count. 6 of 6 rounds (100%) were dropped" in out
+    assert "[" not in out
+    code, done = measured(monkeypatch, tmp_path, [], "--rounds", "2", "--noisy")
+    assert (code, done) == (0, []), "the rounds are there, and now count"
+    assert "NOISY" in capsys.readouterr().out
+
+
+def test_a_further_call_measures_what_is_missing_or_says_why_it_starts_over(monkeypatch, tmp_path, capsys):
+    assert measured(monkeypatch, tmp_path, [0.0], "--rounds", "1") == (0, [1])
+    assert measured(monkeypatch, tmp_path, [0.0, 0.0], "--rounds", "3") == (0, [2, 3])
+    assert measured(monkeypatch, tmp_path, [], "--rounds", "3") == (0, [])
+    capsys.readouterr()
+    assert measured(monkeypatch, tmp_path, [0.0], "--rounds", "1", "--threads", "1") == (0, [1])
+    assert "(a) starts over" in (said := capsys.readouterr().err)
+    assert "options: threads was None and is 1" in said
+    kept = json.loads((tmp_path / "bench-results" / "earlier-results.json").read_text())
+    assert len(kept["workloads"]["a"]["rounds"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({}, ""),
+        ({"code": "1", "commit": "b" * 40}, "the code has changed from aaaaaaa to bbbbbbb"),
+        ({"code": "1", "changes": True}, "the code has changed from aaaaaaa to aaaaaaa with changes"),
+        ({"commit": "b" * 40}, ""),
+        ({"machine": {"cores": 4}}, "machine: cpu was EPYC and is None, cores was 2 and is 4"),
+        ({"versions": {"own": {"mxnet": "1"}, "peers": {"torch": "2"}}}, ""),
+        ({"versions": {"own": {"mxnet": "2"}}}, "versions: own was {'mxnet': '1'} and is {'mxnet': '2'}"),
+        ({"against": "c" * 40}, f"against was nothing and is {'c' * 40}"),
+    ],
+)
+def test_rounds_are_continued_for_the_same_code_and_machine_only(changed, why):
+    from benchmark.record import why_over
+
+    old = section_of().about
+    assert why_over(old, old | changed).startswith(why)
+    assert bool(why_over(old, old | changed)) == bool(why)
+
+
+# ---- claims and pages ------------------------------------------------------------------------------------------------
+
+
+def test_claims_that_no_longer_hold_are_named(claims):
+    old = rounds_of(ours=[1.09, 1.08, 1.10], torch=[5.0] * 3, **{"ours-step": [1.0] * 3})
+    new = rounds_of(ours=[1.14, 1.2, 1.31], torch=[5.2, 5.5, 6.0], **{"ours-step": [1.0] * 3})
+    found = claims.check({"a": section_of(*old)}, {"a": section_of(*new)})
+    broken = [str(one) for one in found if one.holds is False]
+    assert broken == [
+        "NO LONGER HOLDS: (a) ours takes at most 1.1 × ours-step: measured 1.20 [1.14, 1.31], not met",
+        "NO LONGER HOLDS: (a) ours-step takes 0.92 [0.91, 0.93] × ours: measured 0.83 [0.76, 0.88]",
+    ]
+    assert "holds: (a) torch takes 4.59 [4.55, 4.63] × ours: measured 4.58 [4.56, 4.58]" in map(str, found)
+    same = claims.check({"a": section_of(*old)}, {"a": section_of(*old)})
+    assert {one.holds for one in same} == {True, None}
+    assert all(one.holds is not False for one in claims.check({"a": section_of(*new)}, {"a": section_of(*new)}))
+
+
+def test_a_goal_that_was_never_met_is_not_named_again(claims):
+    rounds = rounds_of(ours=[2.0], **{"ours-step": [1.0]})
+    assert [one.holds for one in claims.check({"a": section_of(*rounds)}, {"a": section_of(*rounds)})].count(False) == 0
+    assert [one.holds for one in claims.check({}, {"a": section_of(*rounds)})].count(False) == 1
+
+
+def test_check_takes_a_result_file(tmp_path, monkeypatch, capsys):
+    import benchmark.__main__ as command
+    from benchmark import pages, record
+
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    (tmp_path / "docs").mkdir()
+    old, new = (section_of(*rounds_of(ours=[time], **{"ours-step": [1.0]})) for time in (1.05, 1.5))
+    record.write(tmp_path / pages.RECORD, {"a": old})
+    record.write(tmp_path / "new.json", {"a": new})
+    assert command.main(["--check", str(tmp_path / "new.json")]) == 1
+    assert "NO LONGER HOLDS: (a) ours takes at most 1.1 × ours-step" in capsys.readouterr().out
+    record.write(tmp_path / "new.json", {"a": old})
+    assert command.main(["--check", str(tmp_path / "new.json")]) == 0
+    (tmp_path / "new.json").write_text('{"schema": 1}')
+    assert command.main(["--check", str(tmp_path / "new.json")]) == 2
+
+
+def test_a_result_is_written_between_the_markers_and_other_workloads_stay(tmp_path):
+    from benchmark import pages
+
+    (tmp_path / "docs" / "images").mkdir(parents=True)
+    blocks = "".join(f"<!-- benchmark: {name} -->\nold 1.09\n<!-- end of benchmark -->\n" for name in pages.BLOCKS)
+    for page in (pages.README, pages.DOCS):
+        (tmp_path / page).write_text(f"before\n{blocks}after\n")
+    rounds = rounds_of(ours=[1.2e-4, 1.3e-4], torch=[5e-4] * 2, **{"ours-step": [1e-4] * 2})
+    for each in rounds:
+        each["ours"] |= {"ordinary": 1.1e-4, "last": 4.1e-4, "epochs": [1.0] * 9}
+        each["ours-step"] |= {"ordinary": 1e-4, "last": 1e-4}
+    record = pages.put(
+        {"d": section_of(*rounds_of(ours=[1e-2]))}, {"a": section_of(*rounds, spreads=[0.5, 0.01])}, tmp_path
+    )
+    record["a"].recount(noisy=True)
+    record = pages.put(record, {}, tmp_path)
+    text = (tmp_path / pages.README).read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "1.09" not in text
+    assert "500 µs, 4.01 [3.85, 4.17] ×" in text
+    assert "commit aaaaaaa, 2026-11-27" in text
+    assert "**Noisy" in text
+    assert "| (a) | 1.25 [1.20, 1.30] | 1.10 [1.10, 1.10] | +0.10 |" in text
+    assert "epochs" not in (tmp_path / pages.RECORD).read_text()
+    assert pages.filled(text, record) == text
+    assert pages.source(record) in (tmp_path / pages.PICTURE).read_text()
+
+
+def test_readme_docs_and_picture_agree_with_the_record():
+    from benchmark import pages, record
+
+    recorded = record.read(ROOT / pages.RECORD)
+    for page in (pages.README, pages.DOCS):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert pages.MARKER.search(text)
+        assert pages.filled(text, recorded) == text, f"run scripts/bench --pages, which writes {page}"
+        text = pages.MARKER.sub("", text).partition(HISTORY)
+        assert typed_by_hand(text[0] + text[2].partition("\n## ")[2]) == [], "scripts/bench --write writes results"
+    if recorded:
+        assert pages.source(recorded) in (ROOT / pages.PICTURE).read_text(encoding="utf-8")
+    for key, section in recorded.items():
+        assert not section.about["changes"], f"({key}) names the commit that was measured"
+        assert section.commands
+
+
+HISTORY = "### Why this page once said 1.09"
+"""A section about values that were typed by hand."""
+
+
+def typed_by_hand(text):
+    """Times per step and ratios of times outside of the blocks."""
+    import re
+
+    return [found[0] for found in re.finditer(r"\b\d[\d.,]* (µs|ns)\b|\b\d+(\.\d+)?×|\b\d+ images per second", text)]
+
+
+# ---- an earlier commit -----------------------------------------------------------------------------------------------
+
+
+def test_an_earlier_commit_has_its_own_entry_points(tmp_path):
+    from benchmark import earlier
+
+    folder = earlier.write_metadata(ROOT, tmp_path / "metadata")
+    code = (
+        "from importlib.metadata import distribution; found = distribution('gluon-trainer'); "
+        "print(found._path.parent, found.entry_points)"
+    )
+    variables = {**os.environ, "PYTHONPATH": str(folder)}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(str(folder))
+    assert "trainer_plugins.logreg:LogisticRegression" in done.stdout
 
 
 # ---- the peers' environment ------------------------------------------------------------------------------------------
@@ -161,7 +423,6 @@ def test_everything_of_the_peers_is_pinned_exactly():
 
 
 def test_the_peers_are_installed_once_and_again_when_the_pins_change(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
     from benchmark import peers
 
     pins = tmp_path / "peers.txt"
@@ -190,6 +451,12 @@ def test_the_peers_are_installed_once_and_again_when_the_pins_change(tmp_path, m
 # ---- the script ------------------------------------------------------------------------------------------------------
 
 
+def answers_of(folder, key):
+    """The answers of the only round of a workload."""
+    (each,) = json.loads((folder / "results.json").read_text())["workloads"][key]["rounds"]
+    return each["answers"]
+
+
 def bench(*arguments, cwd):
     """The module behind the script, in the environment of the tests."""
     return subprocess.run(
@@ -211,16 +478,27 @@ def test_a_quick_round_needs_no_peers_and_writes_table_numbers_and_picture(tmp_p
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "peers").exists()
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    (answers,) = results["rounds"]["a"]
+    (section,) = results["workloads"].values()
+    answers = section["rounds"][0]["answers"]
     assert list(answers) == ["ours", "ours-step", "notebook"]
     assert all(answer["seconds"] > 0 and answer["learns"] for answer in answers.values())
     assert answers["ours"]["loss"] == answers["ours-step"]["loss"], "the engine changes nothing of its step's results"
-    assert results["machine"]["cores"] >= 1
-    assert results["versions"]["own"]["mxnet"] == "1.9.1"
+    assert section["about"]["machine"]["cores"] >= 1
+    assert section["about"]["versions"]["own"]["mxnet"] == "1.9.1"
     assert "| `notebook`: the notebook's loop" in (tmp_path / "out" / "table.md").read_text()
     assert "the notebook's loop" in (tmp_path / "out" / "summary.md").read_text()
     assert "<svg" in (tmp_path / "out" / "times.svg").read_text()
     assert "notebook" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_whole_training_validates_and_writes_its_logs(tmp_path):
+    names = ["ours", "ours-step", "gluon-tuned", "estimator"]
+    done = bench("--quick", "--workload", "l", "--competitors", ",".join(names), "--output", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    answers = answers_of(tmp_path / "out", "l")
+    assert list(answers) == names
+    assert [answer.get("error") for answer in answers.values()] == [None] * 4
 
 
 @pytest.mark.slow
@@ -229,7 +507,7 @@ def test_every_installed_plugin_of_ours_has_its_cost(tmp_path):
 
     done = bench("--quick", "--workload", "g", "--output", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    (answers,) = json.loads((tmp_path / "out" / "results.json").read_text())["rounds"]["g"]
+    answers = answers_of(tmp_path / "out", "g")
     ours = {e.name for e in registry.installed(registry.PLUGINS) if e.distribution == "gluon-trainer"}
     ours -= {"cutmix", "mixed-precision"}  # one is for images, one for large nets
     assert set(answers) == {"no plugins", "ten empty plugins", "default plugins"} | ours
@@ -239,9 +517,12 @@ def test_every_installed_plugin_of_ours_has_its_cost(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--workload", "z"], "z is not among a, b, c, d, e, f, g, h, i"),
+        (["--workload", "z"], "z is not among a, b, c, d, l, e, f, g, h, i"),
         (["--competitors", "pytorch"], "pytorch is not among ours"),
         (["--rounds", "0"], "'0' is not a whole number above 0"),
+        (["--against", "no-commit"], "'no-commit' is not a commit of this repository"),
+        (["--check", "no-file"], "'no-file' is not a file"),
+        (["--quick", "--check"], "a quick round has no results to write or check"),
     ],
 )
 def test_what_it_does_not_know_is_said_before_anything_is_installed(tmp_path, arguments, complaint):
@@ -254,7 +535,7 @@ def test_what_it_does_not_know_is_said_before_anything_is_installed(tmp_path, ar
 def test_saving_is_compared_with_a_plain_write(tmp_path):
     done = bench("--quick", "--workload", "i", "--output", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    (answers,) = json.loads((tmp_path / "out" / "results.json").read_text())["rounds"]["i"]
+    answers = answers_of(tmp_path / "out", "i")
     assert sorted(answers) == ["a checkpoint", "a plain write and flush"]
     assert all(answer["seconds"] > 0 for answer in answers.values())
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -264,7 +545,7 @@ def test_saving_is_compared_with_a_plain_write(tmp_path):
 def test_the_sum_over_processes_is_measured_with_its_share(tmp_path):
     done = bench("--quick", "--workload", "j", "--output", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    (answers,) = json.loads((tmp_path / "out" / "results.json").read_text())["rounds"]["j"]
+    answers = answers_of(tmp_path / "out", "j")
     assert list(answers) == ["10^3 parameters, two processes", "10^3 parameters, one process"]
     two, one = answers.values()
     assert 0 < two["share"] < 1
@@ -275,7 +556,7 @@ def test_the_sum_over_processes_is_measured_with_its_share(tmp_path):
 def test_images_are_trained_on_by_us_and_by_a_plain_loop(tmp_path):
     done = bench("--quick", "--workload", "k", "--output", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    (answers,) = json.loads((tmp_path / "out" / "results.json").read_text())["rounds"]["k"]
+    answers = answers_of(tmp_path / "out", "k")
     assert [name for name, answer in answers.items() if "seconds" not in answer] == []
     assert [name.partition(",")[0] for name in answers] == ["trainer run"] * 2 + ["GluonCV's loop"] * 4
     assert all(answer["rate"] == pytest.approx(1 / answer["seconds"]) for answer in answers.values())

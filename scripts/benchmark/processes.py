@@ -47,6 +47,8 @@ class Surroundings:
     """The Python of the peers' environment."""
     threads: int | None = None
     """None: each library decides."""
+    paths: tuple[Path, ...] = ()
+    """Folders from which a measured process imports before anything that is installed."""
 
     def python(self, environment: str) -> str:
         """The interpreter of `own` or `peers`."""
@@ -55,7 +57,7 @@ class Surroundings:
     def variables(self) -> dict[str, str]:
         """The environment variables of every measured process."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(UNSET)}
-        kept["PYTHONPATH"] = str(SCRIPTS)
+        kept["PYTHONPATH"] = os.pathsep.join(map(str, (SCRIPTS, *self.paths)))
         if self.threads is not None:
             kept |= dict.fromkeys(THREAD_VARIABLES, str(self.threads))
         return kept

@@ -1,4 +1,4 @@
-"""From measurements to a table, ratios and goals. Nothing here measures."""
+"""From measurements to tables, and ratios with their intervals. Nothing here measures."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from benchmark.workloads import title
+from benchmark.workloads import TRAINING, title
 
 Round = Mapping[str, Mapping[str, Any]]
 """One round of one workload: what each competitor answered, by name. `seconds` is what is compared."""
 
 REFERENCE = {
-    **dict.fromkeys("abcd", "ours"),
+    **dict.fromkeys("abcdl", "ours"),
     "e": "trainer run logreg",
     "g": "no plugins",
     "i": "a plain write and flush",
@@ -30,54 +30,44 @@ ABSOLUTE, RELATIVE = 0.05, 0.10
 
 
 @dataclass(frozen=True)
+class Interval:
+    """The median over the rounds, and the lowest and the highest value."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Interval:
+        """The interval of some values, at least one."""
+        return cls(median(values), min(values), max(values))
+
+    def __str__(self) -> str:
+        return f"{digits(self.median)} [{digits(self.least)}, {digits(self.most)}]"
+
+    @property
+    def times(self) -> str:
+        """It as seconds."""
+        return f"{show(self.median)} [{show(self.least)}, {show(self.most)}]"
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of the table."""
 
     workload: str
     name: str
-    seconds: float | None
-    """The median over the rounds; None if it never ran."""
-    least: float | None
-    most: float | None
+    seconds: Interval | None
+    """None if it never ran."""
     rounds: int
-    ratio: float | None
-    """The median over the rounds of this row's time divided by the reference's in the same round."""
+    ratio: Interval | None
+    """This row's time divided by the reference's in the same round."""
     note: str = ""
 
     @property
     def counts(self) -> bool:
         """Whether it can be compared: it ran, and it learned."""
         return self.seconds is not None and not self.note.startswith("does not learn")
-
-
-@dataclass(frozen=True)
-class Goal:
-    """An upper bound for the ratio of two rows of one workload."""
-
-    workload: str
-    row: str
-    than: str
-    most: float
-
-    def __str__(self) -> str:
-        return f"({self.workload}) {self.row} takes at most {self.most:.3g} × {self.than}"
-
-
-GOALS = (
-    Goal("a", "ours", "torch", 1 / 4),
-    Goal("a", "ours", "notebook", 1 / 12),
-    Goal("a", "ours", "lightning", 1 / 10),
-    Goal("a", "ours", "sklearn", 1.0),
-    *(goal for key in "bcd" for goal in (Goal(key, "ours", "torch-memory", 1.0), Goal(key, "ours", "lightning", 0.5))),
-    Goal("e", "trainer run logreg", "the notebook as a script", 0.6),
-    *(Goal(key, "ours", "ours-step", 1.10) for key in "abcd"),
-    *(
-        Goal("k", ours, f"GluonCV's loop, {workers}", 1.0)
-        for ours in ("trainer run, no plugins", "trainer run, default plugins")
-        for workers in ("no worker", "1 worker", "2 workers", "2 workers, one thread per core")
-    ),
-    Goal("i", "a checkpoint", "a plain write and flush", 1.5),
-)
 
 
 def mark_learning(results: dict[str, dict[str, Any]], reference: str, chance: float) -> None:
@@ -94,14 +84,14 @@ def mark_learning(results: dict[str, dict[str, Any]], reference: str, chance: fl
             answer["learns"] = bool(loss <= bound)  # also False for NaN
 
 
-def ratio(rounds: Sequence[Round], name: str, to: str) -> float | None:
-    """The median ratio of the times of `name` and `to`, over the rounds that have both."""
+def interval(rounds: Sequence[Round], name: str, to: str) -> Interval | None:
+    """The ratios of the times of `name` and `to`, each within a round, over the rounds that have both."""
     ratios = [
         each[name]["seconds"] / each[to]["seconds"]
         for each in rounds
         if "seconds" in each.get(name, {}) and "seconds" in each.get(to, {})
     ]
-    return median(ratios) if ratios else None
+    return Interval.of(ratios) if ratios else None
 
 
 def rows(workload: str, rounds: Sequence[Round]) -> list[Row]:
@@ -114,7 +104,7 @@ def _row(workload: str, rounds: Sequence[Round], name: str) -> Row:
     answers = [each[name] for each in rounds if name in each]
     times = [answer["seconds"] for answer in answers if "seconds" in answer]
     if not times:
-        return Row(workload, name, None, None, None, 0, None, note=str(answers[-1].get("error", "")))
+        return Row(workload, name, None, 0, None, note=str(answers[-1].get("error", "")))
     notes = []
     # A competitor that shuffles without a seed can have one bad round.
     missed = sum(not answer.get("learns", True) for answer in answers)
@@ -135,8 +125,8 @@ def _row(workload: str, rounds: Sequence[Round], name: str) -> Row:
         if values:
             notes.append(text(values))
     to = REFERENCE.get(workload)
-    relative = None if to is None else ratio(rounds, name, to)
-    return Row(workload, name, median(times), min(times), max(times), len(times), relative, "; ".join(notes))
+    relative = None if to is None else interval(rounds, name, to)
+    return Row(workload, name, Interval.of(times), len(times), relative, "; ".join(notes))
 
 
 NOTES = {
@@ -156,17 +146,6 @@ def _threads(count: int) -> str:
     return f"{count} thread{'' if count == 1 else 's'}"
 
 
-def judge(goal: Goal, rounds: Sequence[Round]) -> tuple[float | None, str]:
-    """The measured ratio, and `met`, `not met`, or why there is no verdict."""
-    measured = ratio(rounds, goal.row, goal.than)
-    if measured is None:
-        return None, "not measured"
-    for row in rows(goal.workload, rounds):
-        if row.name in (goal.row, goal.than) and not row.counts:
-            return measured, f"not counted: {row.name} {row.note}"
-    return measured, "met" if measured <= goal.most else "not met"
-
-
 def show(seconds: float) -> str:
     """A time with three digits, in a suitable unit."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
@@ -175,41 +154,36 @@ def show(seconds: float) -> str:
     return f"{seconds / 1e-9:.3g} ns"
 
 
-def markdown(results: Mapping[str, Sequence[Round]], titles: Mapping[str, str], goals: Sequence[Goal] = GOALS) -> str:
-    """All tables and the goals as Markdown."""
-    parts = []
-    for workload, rounds in results.items():
-        unit = UNITS[workload]
-        to = REFERENCE.get(workload)
-        lines = [
-            f"**({workload}) {title(workload)}**",
-            "",
-            f"| | {unit}, median (range) | {f'ratio to `{to}`' if to else ''} | |",
-            "|---|---|---|---|",
-        ]
-        for row in rows(workload, rounds):
-            time = "–" if row.seconds is None else f"{show(row.seconds)} ({show(row.least or 0)}–{show(row.most or 0)})"
-            times = "" if row.ratio is None else f"{row.ratio:.2f}"
-            lines.append(f"| {titles.get(row.name, row.name)} | {time} | {times} | {row.note} |")
-        parts.append("\n".join(lines))
-    lines = ["| goal | measured | |", "|---|---|---|"]
-    for goal in goals:
-        if goal.workload in results:
-            measured, verdict = judge(goal, results[goal.workload])
-            lines.append(f"| {goal} | {'–' if measured is None else f'{measured:.3f}'} | {verdict} |")
-    if len(lines) > 2:
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+def digits(value: float) -> str:
+    """A ratio with three digits, without an exponent."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def markdown(workload: str, rounds: Sequence[Round], titles: Mapping[str, str]) -> str:
+    """One workload's table."""
+    to = REFERENCE.get(workload)
+    lines = [
+        f"**({workload}) {title(workload)}**",
+        "",
+        f"| | {UNITS[workload]}, median [lowest, highest] | {f'ratio to `{to}`' if to else ''} | |",
+        "|---|---|---|---|",
+    ]
+    for row in rows(workload, rounds):
+        time = "–" if row.seconds is None else row.seconds.times
+        times = "" if row.ratio is None or row.name == to else str(row.ratio)
+        lines.append(f"| {titles.get(row.name, row.name)} | {time} | {times} | {row.note} |")
+    return "\n".join(lines) + "\n"
 
 
 def compact(results: Mapping[str, Sequence[Round]], titles: Mapping[str, str]) -> str:
     """One table of all trainings: a row per competitor, with its time per step and the ratio to ours."""
-    trainings = [workload for workload in results if workload in "abcd"]
+    trainings = [workload for workload in results if workload in TRAINING and results[workload]]
     tables = {workload: {row.name: row for row in rows(workload, results[workload])} for workload in trainings}
-    names = list(dict.fromkeys(name for table in tables.values() for name in table))
+    names = [name for name in titles if any(name in table for table in tables.values())]
+    names += [name for table in tables.values() for name in table if name not in names]
     lines = ["| | " + " | ".join(f"({key}) {title(key)}" for key in trainings) + " |"]
     lines.append("|---" * (1 + len(trainings)) + "|")
-    for name in names:
+    for name in dict.fromkeys(names):
         cells = [_cell(tables[key].get(name)) for key in trainings]
         lines.append(f"| {titles.get(name, name).partition(': ')[2] or name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
@@ -220,30 +194,27 @@ def _cell(row: Row | None) -> str:
         return "–"
     if not row.counts:
         return "does not learn"
-    return show(row.seconds) + ("" if row.ratio is None or row.ratio == 1 else f" ({row.ratio:.3g}×)")
+    if row.name == REFERENCE.get(row.workload):
+        return row.seconds.times
+    return show(row.seconds.median) + ("" if row.ratio is None else f", {row.ratio} ×")
 
 
-def text(results: Mapping[str, Sequence[Round]], goals: Sequence[Goal] = GOALS) -> str:
-    """The tables for a terminal."""
-    lines = []
-    for key, rounds in results.items():
-        to = REFERENCE.get(key)
-        lines += ["", f"({key}) {title(key)}; {UNITS[key]}: median (range){f', ratio to {to}' if to else ''}"]
-        for row in rows(key, rounds):
-            time = "–" if row.seconds is None else show(row.seconds)
-            spread = "" if row.seconds is None else f"({show(row.least or 0)}–{show(row.most or 0)})"
-            times = "" if row.ratio is None else f"{row.ratio:.2f}"
-            lines.append(f"  {row.name:28} {time:>9} {spread:22} {times:>7}  {row.note}")
-    lines.append("")
-    for goal in goals:
-        if goal.workload in results:
-            measured, verdict = judge(goal, results[goal.workload])
-            lines.append(f"  {goal}: {'' if measured is None else f'{measured:.3f}, '}{verdict}")
+def text(workload: str, rounds: Sequence[Round]) -> str:
+    """One workload's table for a terminal."""
+    to = REFERENCE.get(workload)
+    lines = [
+        f"({workload}) {title(workload)}; {UNITS[workload]}: median [lowest, highest]{f', ratio to {to}' if to else ''}"
+    ]
+    for row in rows(workload, rounds):
+        time = "–" if row.seconds is None else row.seconds.times
+        times = "" if row.ratio is None or row.name == to else str(row.ratio)
+        lines.append(f"  {row.name:28} {time:>30} {times:>22}  {row.note}".rstrip())
     return "\n".join(lines)
 
 
 UNITS = {
     **dict.fromkeys("abcd", "per step"),
+    "l": "per step, with everything",
     "e": "in total",
     "f": "in total",
     "g": "per batch",

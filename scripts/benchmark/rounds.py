@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmark import report
+from benchmark import calibration, report
 from benchmark.competitors import Competitor
 from benchmark.processes import Failed, Surroundings, answer_of, run
 from benchmark.workloads import TRAINING, Training, save
@@ -45,9 +45,23 @@ class Plan:
     patience: int
     """How often a measurement is repeated if something else keeps the machine busy."""
     say: Callable[[str], None]
+    calibrate: Callable[[], float] = calibration.seconds
+    """Times the calibration loop."""
+    calibrations: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)
+    """The loop's times before and after each measurement of this round."""
 
-    def round(self, workload: str, number: int) -> Answers:
-        """One round of a workload."""
+    def round(self, workload: str, number: int) -> dict[str, Any]:
+        """One round of a workload: the answers, and how steadily the machine computed."""
+        self.calibrations.clear()
+        answers = self._answers(workload, number)
+        return {
+            "number": number,
+            "calibration": {name: list(times) for name, times in self.calibrations.items()},
+            "spread": calibration.spread([time for times in self.calibrations.values() for time in times]),
+            "answers": answers,
+        }
+
+    def _answers(self, workload: str, number: int) -> Answers:
         if workload in TRAINING:
             training = TRAINING[workload]
             return self._training(training.quick() if self.quick else training, number)
@@ -57,14 +71,20 @@ class Plan:
 
     def _training(self, training: Training, number: int) -> Answers:
         with tempfile.TemporaryDirectory(prefix="bench-data-") as name:
-            x, y = save(training, Path(name))
-            frequency = float(np.load(y).mean())
+            paths = save(training, Path(name))
+            frequency = float(np.load(paths["y"]).mean())
             answers: Answers = {}
-            mine = [one for one in self.competitors if training.key in one.workloads]
+            mine = [one for one in self.competitors if one.takes_part(training.key)]
             for competitor in _shuffled(mine, number):
-                job = {**asdict(training), "x": str(x), "y": str(y)}
-                job |= {"module": competitor.module, "function": competitor.function}
-                measure = partial(answer_of, "worker", job, self.surroundings, environment=competitor.environment)
+                function = competitor.whole if training.validation else competitor.function
+                job = {**asdict(training), **paths, "module": competitor.module, "function": function}
+                measure = partial(
+                    answer_of,
+                    "worker",
+                    job,
+                    replace(self.surroundings, paths=tuple(competitor.paths)),
+                    environment=competitor.environment,
+                )
                 answers[competitor.name] = self._measured(competitor.name, measure)
         chance = -frequency * np.log(frequency) - (1 - frequency) * np.log(1 - frequency)
         # After the few steps of a quick round, losses differ by chance.
@@ -146,20 +166,34 @@ class Plan:
         return {name: answers[name] for name in kinds}
 
     def _measured(self, name: str, measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """The measurement, or the error; if other processes kept the machine busy, it is repeated, and the least
-        disturbed one counts."""
-        answers: list[dict[str, Any]] = []
+        """The measurement, or the error. If other processes kept the machine busy, or the calibration loop varied, it
+        is repeated, and the least disturbed one counts."""
+        found: list[tuple[dict[str, Any], tuple[float, float]]] = []
+        before = self.calibrate()
         for _ in range(1 + self.patience):
             try:
-                answers.append(dict(measure()))
+                answer = dict(measure())
             except Failed as error:
-                answers.append({"error": str(error), "others": 0.0})
-            if answers[-1]["others"] <= report.DISTURBED:
+                answer = {"error": str(error), "others": 0.0}
+            after = self.calibrate()
+            found.append((answer, (before, after)))
+            before = after
+            if not _disturbance(*found[-1]):
                 break
-        answer = min(answers, key=lambda one: ("error" in one, one["others"]))
+        answer, self.calibrations[name] = min(found, key=lambda one: ("error" in one[0], _disturbance(*one)))
         shown = report.show(answer["seconds"]) if "seconds" in answer else answer["error"]
-        self.say(f"  {name}: {shown}" + (f" ({answer['others']:.1f} cores were busy)" if len(answers) > 1 else ""))
+        disturbed = f" ({answer['others']:.1f} cores were busy)" if answer["others"] > report.DISTURBED else ""
+        varied = calibration.spread(self.calibrations[name])
+        if varied >= calibration.LIMIT:
+            disturbed += f" (the calibration loop varied by {varied:.1%})"
+        self.say(f"  {name}: {shown}{disturbed}")
         return answer
+
+
+def _disturbance(answer: Mapping[str, Any], times: tuple[float, float]) -> float:
+    """How far a measurement is beyond what is accepted; 0 for one that is not disturbed."""
+    varied = calibration.spread(times) / calibration.LIMIT
+    return max(varied if varied >= 1 else 0.0, answer["others"] if answer["others"] > report.DISTURBED else 0.0)
 
 
 def _shuffled(items: Sequence[Any], number: int) -> Iterator[Any]:

@@ -39,6 +39,8 @@ class Job:
     seed: int
     folder: Path
     """A folder to write to."""
+    validation: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+    """Rows and labels to validate on after every epoch, if the training is to be a whole one."""
 
     @property
     def widths(self) -> list[int]:
@@ -63,6 +65,7 @@ def main(path: str) -> None:
     """Runs the job in the file at `path`."""
     given = json.loads(Path(path).read_text(encoding="utf-8"))
     x, y = (np.load(given[name]) for name in ("x", "y"))
+    is_whole = "validation_x" in given
     job = Job(
         x,
         y,
@@ -72,22 +75,38 @@ def main(path: str) -> None:
         given["rate"],
         given["seed"],
         Path(given["folder"]),
+        (np.load(given["validation_x"]), np.load(given["validation_y"])) if is_whole else None,
     )
     clock = Clock()
     module = importlib.import_module(f"benchmark.competitors.{given['module']}")
     predict = getattr(module, given["function"])(job, clock)
     if len(clock.times) != job.epochs + 1:
         raise SystemExit(f"{given['function']} ran {len(clock.times) - 1} epochs, not {job.epochs}")
-    steps = -(-len(x) // job.batch) * (job.epochs - 1)
+    if is_whole and given["function"].startswith("whole"):
+        check_logs(job)
+    each = -(-len(x) // job.batch)
+    steps = each * (job.epochs - 1)
     rows = min(CHECKED_ROWS, len(x))
     logits = np.concatenate([np.asarray(predict(x[i : min(i + CHUNK, rows)])).ravel() for i in range(0, rows, CHUNK)])
     answer: dict[str, Any] = {
         "seconds": (clock.times[-1] - clock.times[1]) / steps,
-        "epochs": list(np.diff(clock.times)),
+        # What an ordinary epoch takes, and the last one, whose end may save and close files.
+        "ordinary": float(np.median(np.diff(clock.times)[1:-1])) / each if job.epochs > 2 else None,
+        "last": (clock.times[-1] - clock.times[-2]) / each,
         "loss": cross_entropy(logits, y[:rows]),
         "threads": threads(),
     }
     Path(given["answer"]).write_text(json.dumps(answer), encoding="utf-8")
+
+
+def check_logs(job: Job) -> None:
+    """Ends the process if the training left no TensorBoard file, or no log with a line per epoch."""
+    files = [path for path in job.folder.rglob("*") if path.is_file() and path.stat().st_size]
+    if not any("tfevents" in path.name for path in files):
+        raise SystemExit("it wrote no TensorBoard file")
+    logs = [path for path in files if path.suffix in (".csv", ".jsonl", ".log")]
+    if not any(len(path.read_text(encoding="utf-8").splitlines()) >= job.epochs for path in logs):
+        raise SystemExit("it wrote no log with a line per epoch")
 
 
 def threads() -> str:

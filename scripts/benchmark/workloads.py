@@ -23,6 +23,8 @@ class Training:
     epochs: int
     rate: float = 0.1
     seed: int = 12345
+    validation: int = 0
+    """Rows to validate on after every epoch, in a training with logs; 0: neither."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -34,10 +36,10 @@ class Training:
         return replace(self, rows=min(self.rows, self.batch * 9 // 2), epochs=3 if self.key == "d" else 12)
 
     def data(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Features (rows, features) and labels (rows,), 0 or 1; always the same."""
+        """Features (rows, features) and labels (rows,), 0 or 1; always the same. The rows to validate on come last."""
         generator = np.random.default_rng(self.seed)
-        x = generator.standard_normal((self.rows, self.features), dtype=np.float32)
-        if self.key == "a":
+        x = generator.standard_normal((self.rows + self.validation, self.features), dtype=np.float32)
+        if self.key in "al":
             return x, (x.sum(axis=1) > 3).astype(np.float32)
         weights = generator.standard_normal(self.features).astype(np.float32) * np.float32(2 / self.features**0.5)
         logits = x @ weights
@@ -47,6 +49,7 @@ class Training:
         return x, (noise < 1 / (1 + np.exp(-logits))).astype(np.float32)
 
 
+WHOLE = "the notebook: a whole training, with validation in every epoch, TensorBoard and a log"
 TRAINING = {
     training.key: training
     for training in (
@@ -54,6 +57,7 @@ TRAINING = {
         Training("b", "table: 28-64-64-1, batch 1024", 1_000_000, 28, (64, 64), batch=1024, epochs=2),
         Training("c", "table, linear: 28-1, batch 1024", 1_000_000, 28, (), batch=1024, epochs=2),
         Training("d", "wide: 1000-1000-1000-1, batch 512", 20_480, 1000, (1000, 1000), batch=512, epochs=3),
+        Training("l", WHOLE, 1000, 10, (10, 10, 10), batch=10, epochs=61, validation=100),
     )
 }
 
@@ -73,11 +77,16 @@ def title(key: str) -> str:
     return TRAINING[key].title if key in TRAINING else OTHERS[key]
 
 
-def save(training: Training, folder: Path) -> tuple[Path, Path]:
-    """Writes the data as two .npy files, which every competitor maps into its memory."""
-    paths = folder / f"{training.key}-x.npy", folder / f"{training.key}-y.npy"
-    for path, array in zip(paths, training.data(), strict=True):
-        np.save(path, array)
+def save(training: Training, folder: Path) -> dict[str, str]:
+    """Writes the data as .npy files, which every competitor maps into its memory; returns their paths by name."""
+    x, y = training.data()
+    parts = {"x": x[: training.rows], "y": y[: training.rows]}
+    if training.validation:
+        parts |= {"validation_x": x[training.rows :], "validation_y": y[training.rows :]}
+    paths = {}
+    for name, array in parts.items():
+        paths[name] = str(folder / f"{training.key}-{name}.npy")
+        np.save(paths[name], array)
     return paths
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.competitors import logs
 from benchmark.worker import Clock, Job
 from trainer.mxnet import autograd, gluon, mx
 
@@ -69,6 +70,72 @@ def estimator(job: Job, clock: Clock) -> Callable[[Any], Any]:
     net.hybridize()
     fitting = Estimator(net, loss, trainer=updater, context=mx.cpu())
     fitting.fit(_loader(job), epochs=job.epochs, event_handlers=[Timer()])
+    return _predictor(net)
+
+
+def whole(job: Job, clock: Clock) -> Callable[[Any], Any]:
+    """The loop by hand with validation; tensorboardX, since MXNet's own mxboard is retired."""
+    from tensorboardX import SummaryWriter
+
+    net, loss, updater = _parts(job)
+    net.hybridize(static_alloc=True, static_shape=True)
+    loss.hybridize(static_alloc=True, static_shape=True)
+    x, y = mx.nd.array(job.x), mx.nd.array(job.y)
+    assert job.validation is not None
+    rows, labels = (mx.nd.array(part) for part in job.validation)
+    generator = np.random.default_rng(job.seed)
+    with logs.Logs(job, SummaryWriter) as log:
+        for epoch in range(job.epochs):
+            clock.epoch()
+            order = mx.nd.array(generator.permutation(len(job.y)), dtype="int32")
+            shuffled_x, shuffled_y = mx.nd.take(x, order), mx.nd.take(y, order)
+            total = mx.nd.zeros(1)
+            for start in range(0, len(job.y), job.batch):
+                data, label = shuffled_x[start : start + job.batch], shuffled_y[start : start + job.batch]
+                with autograd.record():
+                    losses = loss(net(data), label)
+                losses.backward()
+                updater.step(len(label))
+                total += losses.sum()
+            outputs = net(rows)
+            judged = loss(outputs, labels).mean().asscalar()
+            accuracy = ((outputs.reshape(-1) > 0) == labels).mean().asscalar()
+            log.write(epoch, total.asscalar() / len(job.y), judged, accuracy)
+    clock.end()
+    return _predictor(net)
+
+
+def whole_estimator(job: Job, clock: Clock) -> Callable[[Any], Any]:
+    """Estimator with its validation handler, and a handler that writes the metrics; it has none for TensorBoard."""
+    from mxnet.gluon.contrib.estimator import Estimator
+    from mxnet.gluon.contrib.estimator.event_handler import EpochBegin, EpochEnd
+    from tensorboardX import SummaryWriter
+
+    class Recorder(EpochBegin, EpochEnd):
+        priority = np.inf  # after the validation
+        epoch = 0
+
+        def epoch_begin(self, estimator: Any, *args: Any, **kwargs: Any) -> None:
+            clock.epoch()
+
+        def epoch_end(self, estimator: Any, *args: Any, **kwargs: Any) -> None:
+            train = [metric.get()[1] for metric in estimator.train_metrics if isinstance(metric, mx.metric.Loss)]
+            judged = [metric.get()[1] for metric in estimator.val_metrics if isinstance(metric, mx.metric.Loss)]
+            right = [metric.get()[1] for metric in estimator.val_metrics if not isinstance(metric, mx.metric.Loss)]
+            log.write(self.epoch, *train, *judged, *right)
+            self.epoch += 1
+
+    net, loss, updater = _parts(job)
+    net.hybridize()
+    accuracy = mx.metric.CustomMetric(lambda label, output: float(((output.ravel() > 0) == label).mean()), "accuracy")
+    fitting = Estimator(net, loss, trainer=updater, context=mx.cpu(), train_metrics=[accuracy, mx.metric.Loss()])
+    assert job.validation is not None
+    rows = gluon.data.ArrayDataset(*(mx.nd.array(part) for part in job.validation))
+    validation = gluon.data.DataLoader(rows, batch_size=job.batch)
+    with logs.Logs(job, SummaryWriter) as log:
+        fitting.fit(_loader(job), val_data=validation, epochs=job.epochs, event_handlers=[Recorder()])
+        mx.nd.waitall()
+    clock.end()
     return _predictor(net)
 
 

@@ -10,11 +10,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmark.competitors import logs
 from benchmark.worker import Clock, Job
 
 
 def steps(job: Job, clock: Clock) -> Callable[[Any], Any]:
     """One call per step, which takes the batch from the shuffled arrays itself; that is cheaper than slicing them."""
+    predict = _train(job, clock, _stepwise(job))
+    clock.end()
+    return predict
+
+
+def _stepwise(job: Job) -> Callable[..., Any]:
+    """The function of an epoch, with one call per step."""
 
     @partial(jax.jit, static_argnames="size", donate_argnums=(0, 1))
     def step(params: Any, total: Any, data: Any, start: Any, size: int) -> Any:
@@ -27,7 +35,7 @@ def steps(job: Job, clock: Clock) -> Callable[[Any], Any]:
             params, total = step(params, total, (x, y), start, min(job.batch, len(job.y) - start))
         return params, total
 
-    return _train(job, clock, epoch)
+    return epoch
 
 
 def scan(job: Job, clock: Clock) -> Callable[[Any], Any]:
@@ -43,10 +51,41 @@ def scan(job: Job, clock: Clock) -> Callable[[Any], Any]:
         (params, total), _ = jax.lax.scan(body, (params, jnp.zeros(())), batches)
         return _update(params, total, x[full:], y[full:], job.rate) if full < len(x) else (params, total)
 
-    return _train(job, clock, epoch)
+    predict = _train(job, clock, epoch)
+    clock.end()
+    return predict
 
 
-def _train(job: Job, clock: Clock, epoch: Callable[..., Any]) -> Callable[[Any], Any]:
+def whole(job: Job, clock: Clock) -> Callable[[Any], Any]:
+    """The jitted steps with a jitted validation, tensorboardX and a CSV file."""
+    from tensorboardX import SummaryWriter
+
+    assert job.validation is not None
+    rows, labels = (jnp.asarray(part) for part in job.validation)
+
+    @jax.jit
+    def judge(params: Any) -> Any:
+        z = _logits(params, rows)
+        return _loss(z, labels), jnp.mean((z > 0) == labels)
+
+    with logs.Logs(job, SummaryWriter) as log:
+
+        def after(epoch: int, params: Any, total: Any) -> None:
+            loss, accuracy = judge(params)
+            log.write(epoch, float(total) / len(job.y), float(loss), float(accuracy))
+
+        predict = _train(job, clock, _stepwise(job), after)
+    clock.end()
+    return predict
+
+
+def _train(
+    job: Job,
+    clock: Clock,
+    epoch: Callable[..., Any],
+    after: Callable[[int, Any, Any], None] = lambda _number, _params, total: float(total),
+) -> Callable[[Any], Any]:
+    """Trains with the function of an epoch; `after` reads the total loss of each."""
     key = jax.random.key(job.seed)
     params = []
     for inputs, outputs in zip(job.widths[:-1], job.widths[1:], strict=True):
@@ -56,12 +95,11 @@ def _train(job: Job, clock: Clock, epoch: Callable[..., Any]) -> Callable[[Any],
     x, y = jnp.asarray(job.x), jnp.asarray(job.y)
     shuffle = jax.jit(lambda x, y, order: (x[order], y[order]))
     generator = np.random.default_rng(job.seed)
-    for _ in range(job.epochs):
+    for number in range(job.epochs):
         clock.epoch()
         # numpy's permutation is faster than JAX's on a CPU.
         params, total = epoch(params, *shuffle(x, y, generator.permutation(len(job.y)).astype(np.int32)))
-        float(total)
-    clock.end()
+        after(number, params, total)
     return lambda rows: _logits(params, rows)
 
 
@@ -72,10 +110,13 @@ def _logits(params: Any, x: Any) -> Any:
     return (x @ weight + bias)[:, 0]
 
 
+def _loss(z: Any, y: Any) -> Any:
+    return jnp.mean(jnp.maximum(z, 0) - z * y + jnp.log1p(jnp.exp(-jnp.abs(z))))
+
+
 def _update(params: Any, total: Any, x: Any, y: Any, rate: float) -> Any:
     def loss(params: Any) -> Any:
-        z = _logits(params, x)
-        return jnp.mean(jnp.maximum(z, 0) - z * y + jnp.log1p(jnp.exp(-jnp.abs(z))))
+        return _loss(_logits(params, x), y)
 
     value, gradient = jax.value_and_grad(loss)(params)
     return jax.tree.map(lambda p, g: p - rate * g, params, gradient), total + value * len(x)

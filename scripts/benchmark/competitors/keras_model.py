@@ -11,6 +11,23 @@ from benchmark.worker import Clock, Job
 
 def fit(job: Job, clock: Clock) -> Callable[[Any], Any]:
     """Shuffled arrays, no printing; Keras tracks the epoch's loss itself."""
+    predict = _fit(job, clock)
+    clock.end()
+    return predict
+
+
+def whole(job: Job, clock: Clock) -> Callable[[Any], Any]:
+    """With validation data and Keras' CSVLogger. Its TensorBoard callback needs TensorFlow, so the scalars are written
+    by a callback with tensorboardX."""
+    from tensorboardX import SummaryWriter
+
+    with SummaryWriter(str(job.folder / "tensorboard")) as writer:
+        predict = _fit(job, clock, writer)
+    clock.end()
+    return predict
+
+
+def _fit(job: Job, clock: Clock, writer: Any = None) -> Callable[[Any], Any]:
     os.environ["KERAS_BACKEND"] = "jax"
     os.environ["KERAS_HOME"] = str(job.folder)
     import keras
@@ -19,9 +36,16 @@ def fit(job: Job, clock: Clock) -> Callable[[Any], Any]:
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             clock.epoch()
 
-        def on_train_end(self, logs: Any = None) -> None:
-            clock.end()
+    class Scalars(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            for name, value in (logs or {}).items():
+                writer.add_scalar(name, value, epoch)
 
+    more: dict[str, Any] = {"callbacks": [Timer()]}
+    if job.validation is not None:
+        rows, labels = job.validation
+        more["validation_data"] = rows, labels.reshape(-1, 1)
+        more["callbacks"] += [keras.callbacks.CSVLogger(str(job.folder / "metrics.csv")), Scalars()]
     keras.utils.set_random_seed(job.seed)
     model = keras.Sequential([keras.Input((job.x.shape[1],))])
     for units in job.hidden:
@@ -30,6 +54,7 @@ def fit(job: Job, clock: Clock) -> Callable[[Any], Any]:
     model.compile(
         optimizer=keras.optimizers.SGD(job.rate),
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
+        metrics=None if job.validation is None else [keras.metrics.BinaryAccuracy(threshold=0.0)],
     )
     model.fit(
         job.x,
@@ -38,6 +63,6 @@ def fit(job: Job, clock: Clock) -> Callable[[Any], Any]:
         epochs=job.epochs,
         shuffle=True,
         verbose=0,
-        callbacks=[Timer()],
+        **more,
     )
     return lambda rows: model.predict(rows, verbose=0)

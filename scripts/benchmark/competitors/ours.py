@@ -32,8 +32,8 @@ class Timer(Plugin):
 
     phase = Phase.TRANSFORM
 
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
+    def __init__(self, clock: Clock, *, ends: bool = True) -> None:
+        self.clock, self.ends = clock, ends
 
     def on_epoch_begin(self, run: Run) -> None:
         """Starts an epoch; the previous one has computed its loss, so the device is idle."""
@@ -41,12 +41,23 @@ class Timer(Plugin):
 
     def on_fit_end(self, run: Run) -> None:
         """Stops the clock after the last epoch."""
-        self.clock.end()
+        if self.ends:
+            self.clock.end()
 
 
 def default_plugins(job: Job, clock: Clock) -> Callable[[Any], Any]:
     """Trains like the command line."""
     return _predictor(_launch(job, plugins=[Timer(clock)], runs_dir=job.folder).train())
+
+
+def whole(job: Job, clock: Clock) -> Callable[[Any], Any]:
+    """Trains like the command line, with validation; the clock stops when everything is written and closed."""
+    launch = _launch(job, plugins=[Timer(clock, ends=False)], runs_dir=job.folder)
+    assert job.validation is not None
+    launch.task.validation = Arrays(*job.validation)  # type: ignore[attr-defined]
+    run = launch.train()
+    clock.end()
+    return _predictor(run)
 
 
 def no_plugins(job: Job, clock: Clock) -> Callable[[Any], Any]:
