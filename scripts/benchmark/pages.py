@@ -115,7 +115,7 @@ def provenance(record: Record) -> str:
     for told, keys in lines.items():
         rounds = sum(len(record[key].rounds) for key in keys)
         dropped = sum(record[key].dropped for key in keys)
-        counted = "; ".join(f"({key}) {len(record[key].counted())} rounds" for key in keys)
+        counted = "; ".join(f"({key}) {number(len(record[key].counted()))}" for key in keys)
         text = f"{counted}: {told}. {shares(dropped, rounds)}"
         noisy = [key for key in keys if record[key].is_noisy]
         if noisy:
@@ -124,9 +124,16 @@ def provenance(record: Record) -> str:
     return "\n\n".join(texts)
 
 
+def number(rounds: int) -> str:
+    """How many rounds, in words."""
+    return f"{rounds} round{'' if rounds == 1 else 's'}"
+
+
 def shares(dropped: int, rounds: int) -> str:
     """How many rounds were dropped."""
-    share = f" ({dropped / rounds:.0%})" if dropped else ""
+    if not dropped:
+        return "No round was dropped."
+    share = f" ({dropped / rounds:.0%})"
     limit = f"{calibration.LIMIT:.0%}"
     return f"{dropped} of {rounds} rounds{share} were dropped, because the calibration loop varied by {limit} or more."
 
