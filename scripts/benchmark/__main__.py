@@ -63,7 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadRecord as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is open is closed
     with ExitStack() as stack:
         against: list[Competitor] = []
         if options.against:
@@ -362,4 +361,5 @@ def versions(surroundings: Surroundings, environment: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a temporary worktree is removed
     sys.exit(main())
