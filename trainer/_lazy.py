@@ -5,8 +5,10 @@ Otherwise `trainer --help`, and the help of every command, would have to import 
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -30,3 +32,15 @@ def exports(package: str, names: Mapping[str, Sequence[str]]) -> tuple[Callable[
         return sorted({*sys.modules[package].__all__, "__all__", "__doc__"})
 
     return get, listed
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Python's collection of cycles is off in this block: imports make many objects, and none of them are garbage."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

@@ -73,7 +73,7 @@ def build_run(
     run = Run(task, settings, contexts, state, folder=run_folder, processes=processes)
     run.threshold = getattr(task, "threshold", None)
     mx.random.seed(derive(settings.seed, "task"))
-    _build_splits(run, task, parts)
+    state.split_version = _build_splits(run, task, parts)
     loss = task.loss()
     if not callable(loss):
         raise UsageError(
@@ -100,7 +100,8 @@ def build_run(
     return Built(run, state, dispatch)
 
 
-def _build_splits(run: Run, task: Task, parts: Sequence[Context] | None) -> None:
+def _build_splits(run: Run, task: Task, parts: Sequence[Context] | None) -> int | None:
+    """Gives the run its splits; returns the version of the way in which the task divided its rows."""
     splits = task.splits(run)
     if splits.train is None:
         raise UsageError("there are no rows to train on", where="the task's splits()")
@@ -124,6 +125,7 @@ def _build_splits(run: Run, task: Task, parts: Sequence[Context] | None) -> None
             where="--devices",
             fix="Use fewer devices, or more rows.",
         )
+    return splits.split_version
 
 
 def _build_step(run: Run, dispatch: Dispatch, loss: Any, *, compiled: bool, parts: Sequence[Context] | None) -> Step:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,12 +123,25 @@ def of_environment() -> Computing:
 
 def cores() -> int:
     """The cores available to this process. Hyperthreads are not counted, and processes of one job share the cores."""
-    import psutil
-
     mine, present = _processors(), os.cpu_count() or 1
     # A launcher that binds processes to processors has already divided them.
     sharing = 1 if mine < present else on_this_machine()
-    return max(1, min(mine, psutil.cpu_count(logical=False) or mine) // sharing)
+    return max(1, min(mine, _physical_cores() or mine) // sharing)
+
+
+def _physical_cores() -> int | None:
+    """The cores of this machine, each counted once however many threads it runs; None if unknown."""
+    found = set()
+    for listed in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology/core_cpus_list"):
+        with suppress(OSError):
+            found.add(listed.read_text(encoding="ascii").strip())
+    if found:
+        return len(found)
+    # Older kernels and other systems.
+    import psutil
+
+    counted: int | None = psutil.cpu_count(logical=False)
+    return counted
 
 
 def _processors() -> int:

@@ -57,6 +57,8 @@ class EngineState:
     kept: Mapping[str, Any] = field(default_factory=dict)
     """Saved states of plugins that the run does not use; its checkpoints keep them unchanged."""
 
+    split_version: int | None = None
+    """How the task divided its rows; see `Splits`."""
     step: Step = field(init=False)
     seeder: Seeder = field(init=False)
     metrics: Sequence[Metric] = field(init=False)

@@ -20,6 +20,7 @@ import numpy as np
 
 import trainer.environment  # noqa: F401  it arranges what MXNet needs
 from trainer import cpu
+from trainer._lazy import uncollected
 from trainer.device_time import waiting
 from trainer.errors import UsageError, choose_from
 
@@ -38,7 +39,7 @@ hidden = () if "mxnet" in sys.modules else tuple(name for name in OPTIONAL if na
 # To Python, None means that the module does not exist.
 sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
 try:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), uncollected():
         # Deprecated numpy, distutils and string escapes inside MXNet: users cannot do anything about them.
         warnings.simplefilter("ignore")
         import mxnet

@@ -26,6 +26,9 @@ class Splits:
     train: Any
     validation: Any = None
     test: Any = None
+    split_version: int | None = field(default=None, kw_only=True)
+    """The version of the way in which the task divided one set of rows, such as `trainer.data.SPLIT_VERSION`; None if
+    it did not. A run is only resumed if it is still the same."""
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,8 @@ class LogisticRegression(TableOptions, Task):
         table = load_splits(self, seed=run.settings.seed)
         self._lines, self._notes = describe(table), table.notes
         self._schema = table.schema
-        return Splits(*self._weighted(table.train, table.validation, table.test))
+        splits = self._weighted(table.train, table.validation, table.test)
+        return Splits(*splits, split_version=table.split_version)
 
     def _weighted(self, train: Rows, *others: Rows | None) -> list[Arrays | None]:
         """The splits as arrays with the weights of the rows; for training, multiplied by those of their class.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,8 +48,6 @@ class Progress(Plugin):
 
     def on_fit_begin(self, run: Run) -> None:
         """Prints the task's description and starts the bars."""
-        from rich.console import Console
-
         self._notebook: NotebookBar | None = None
         self._bars: Bars | None = None
         self._drawn = 0.0
@@ -56,13 +55,18 @@ class Progress(Plugin):
             self._text = LineText(run, NOTEBOOK_COLUMNS)
             self._notebook = NotebookBar(run)
             return
-        # Rich supports notebooks too, but its bars there need ipywidgets.
-        self._console: Console = Console(highlight=False, soft_wrap=True, force_jupyter=False)
-        self._text = LineText(run, self._console.width if self._console.is_terminal else COLUMNS)
+        self._console: Console | None = None
+        if self.bars == "on" or _on_terminal():
+            from rich.console import Console
+
+            # Rich supports notebooks too, but its bars there need ipywidgets.
+            self._console = Console(highlight=False, soft_wrap=True, emoji=False, force_jupyter=False)
+        terminal = self._console is not None and self._console.is_terminal
+        self._text = LineText(run, self._console.width if self._console is not None and terminal else COLUMNS)
         for line in run.task.describe():
             self._print(line)
-        if self.bars == "on" or (self.bars == "auto" and self._console.is_terminal):
-            self._start_bars(run)
+        if self._console is not None and (self.bars == "on" or (self.bars == "auto" and terminal)):
+            self._start_bars(run, self._console)
 
     def on_epoch_begin(self, run: Run) -> None:
         """Resets the batch bar."""
@@ -89,9 +93,7 @@ class Progress(Plugin):
             self._print(line)
             self._bars.update(self._epochs, completed=run.epoch)
         else:
-            # Without bars this writes the same as rich, which takes 0.25 ms for it.
-            self._console.file.write(safe(line) + "\n")
-            self._console.file.flush()
+            self._write(line)
 
     def on_fit_end(self, run: Run) -> None:
         """Removes the bars and keeps the lines."""
@@ -114,13 +116,22 @@ class Progress(Plugin):
                 self._print(line)
 
     def _print(self, line: str) -> None:
+        if self._console is None:
+            self._write(line)
+            return
         # markup=False: a column may be called [bold].
         self._console.print(safe(line), markup=False)
 
-    def _start_bars(self, run: Run) -> None:
+    @staticmethod
+    def _write(line: str) -> None:
+        # Without bars this writes the same as rich, which takes 0.25 ms for it, and as long as numpy to import.
+        sys.stdout.write(safe(line) + "\n")
+        sys.stdout.flush()
+
+    def _start_bars(self, run: Run, console: Console) -> None:
         from rich import progress
 
-        wide = self._console.width >= WIDE_COLUMNS
+        wide = console.width >= WIDE_COLUMNS
         rest = (progress.TimeRemainingColumn(), _rate_column()) if wide else ()
         self._bars = progress.Progress(
             progress.TextColumn("{task.description}"),
@@ -128,7 +139,7 @@ class Progress(Plugin):
             progress.MofNCompleteColumn(),
             progress.TextColumn("{task.fields[loss]}"),
             *rest,
-            console=self._console,
+            console=console,
             transient=True,
         )
         done = run.epoch - 1 if run.within_epoch else run.epoch
@@ -220,6 +231,11 @@ class NotebookBar:
 
     def _lines_as_html(self) -> str:
         return "".join(f"<div><code>{escape(line)}</code></div>" for line in [*self._about, *self._lines])
+
+
+def _on_terminal() -> bool:
+    """Whether rich may find a terminal: there is one, or a variable says so."""
+    return sys.stdout.isatty() or any(os.environ.get(name) for name in ("FORCE_COLOR", "TTY_COMPATIBLE"))
 
 
 def in_notebook() -> bool:

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,25 @@ def test_an_open_request_is_still_open(tmp_path):
     assert (run.status, run.reason, run.step) == ("stopped", "enough", 3)
     assert "batch_end" not in seen.events
     assert "epoch_end" in seen.events
+
+
+def test_a_run_whose_rows_were_divided_in_another_way_is_not_resumed(tmp_path):
+    class Cut(Tiny):
+        version: int | None = 1
+
+        def splits(self, run):
+            return replace(super().splits(run), split_version=self.version)
+
+    folder = tmp_path / "run"
+    with pytest.raises(PluginError):
+        engine(Cut(train_rows=8), KillAt(3), folder=folder).fit()
+    saved = checkpoint.complete_checkpoints(folder)[0]
+    # The same task with the version of the same way is resumed.
+    engine(Cut(train_rows=8), folder=tmp_path / "other", resume_from=saved)
+    for other in (2, None):
+        Cut.version = other
+        with pytest.raises(UsageError, match=r"divides the rows .* in another way"):
+            engine(Cut(train_rows=8), folder=folder, resume_from=saved)
 
 
 def test_saving_does_not_change_training(tmp_path):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING
 
-from trainer._lazy import exports
+from trainer._lazy import exports, uncollected
 
 if TYPE_CHECKING:
     from trainer.cli.completion import metric_names, run_names
@@ -40,6 +41,10 @@ __getattr__, __dir__ = exports(
 
 def main() -> None:
     """The console command `trainer`."""
-    from trainer.cli.app import run_app
+    with uncollected():
+        from trainer.cli.app import run_app
 
-    sys.exit(run_app())
+    code = run_app()
+    # Everything is about to go: without this, Python would look through all of it for cycles several times.
+    gc.freeze()
+    sys.exit(code)

@@ -11,6 +11,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -96,6 +97,11 @@ class Option:
         """The default as it would be written on the command line; empty for none."""
         return as_text(self.default)
 
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        """Pydantic's reader and writer of the type, which takes a while to make."""
+        return TypeAdapter(self.type)
+
     def parse(self, value: Any, *, where: str, base: Path | None = None) -> Any:
         """The value in the option's own type, from the text of a flag or from a TOML value.
 
@@ -105,7 +111,7 @@ class Option:
         if isinstance(value, str):
             value = self._from_text(value)
         try:
-            parsed = TypeAdapter(self.type).validate_python(value)
+            parsed = self._adapter.validate_python(value)
         except ValidationError as error:
             place = joined(where, self.name)
             if self.is_secret:
@@ -178,18 +184,21 @@ def options_of(cls: type) -> list[Option]:
     A field that neither a flag nor TOML can hold, such as an array or a function, is not an option: only Python can
     give it. A class that is not a dataclass has no options. Raises UsageError if an annotation cannot be read.
     """
-    if not dataclasses.is_dataclass(cls):
-        return []
+    return list(_options_of(cls)) if dataclasses.is_dataclass(cls) else []
+
+
+@cache
+def _options_of(cls: Any) -> tuple[Option, ...]:
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
     except (NameError, TypeError) as error:
-        where = f"{cls.__module__}.{cls.__name__}"
-        raise UsageError(f"the type of an option cannot be read: {error}", where=where) from error
-    return [
+        what, where = f"the type of an option cannot be read: {error}", f"{cls.__module__}.{cls.__name__}"
+        raise UsageError(what, where=where) from error
+    return tuple(
         Option(field.name, hints[field.name], _default(field), _help(hints[field.name]), _required(field))
         for field in dataclasses.fields(cls)
         if field.init and _can_be_written(hints[field.name])
-    ]
+    )
 
 
 def variable_of(name: str, option: str) -> str:
@@ -329,13 +338,11 @@ def check_instance(instance: Any, *, where: str) -> None:
 
 
 def to_toml(instance: Any) -> dict[str, Any]:
-    """The options of an instance as TOML values, for everything that is written to disk.
-
-    None is left out, since TOML has no null. Secret options are left out, since they must not be written.
-    """
+    """The options of an instance as TOML values, for the disk: without None, which TOML lacks, and without secrets."""
     values = {}
     for option in options_of(type(instance)):
         value = getattr(instance, option.field)
         if value is not None and not option.is_secret:
-            values[option.name] = TypeAdapter(option.type).dump_python(value, mode="json")
+            plain = type(value) in (bool, int, float, str)  # pydantic would return it unchanged
+            values[option.name] = value if plain else option._adapter.dump_python(value, mode="json")  # noqa: SLF001
     return values

@@ -8,6 +8,7 @@ from trainer._lazy import exports
 
 if TYPE_CHECKING:
     from trainer.data.batches import Batch, Batches, Shard, split_rows
+    from trainer.data.stratified import SPLIT_VERSION, TooFewRows, stratified_split
     from trainer.data.tables.kinds import Category, Column, Flag, Number
     from trainer.data.tables.labels import Labels
     from trainer.data.tables.options import TableOptions
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from trainer.reading import read_text
 
 __all__ = [
+    "SPLIT_VERSION",
     "Batch",
     "Batches",
     "Category",
@@ -31,17 +33,20 @@ __all__ = [
     "TableOptions",
     "TableSplits",
     "TableStream",
+    "TooFewRows",
     "describe",
     "load_splits",
     "open_stream",
     "read_text",
     "split_rows",
+    "stratified_split",
 ]
 
 __getattr__, __dir__ = exports(
     __name__,
     {
         "trainer.data.batches": ("Batch", "Batches", "Shard", "split_rows"),
+        "trainer.data.stratified": ("SPLIT_VERSION", "TooFewRows", "stratified_split"),
         "trainer.data.tables.kinds": ("Category", "Column", "Flag", "Number"),
         "trainer.data.tables.labels": ("Labels",),
         "trainer.data.tables.options": ("TableOptions",),

@@ -17,7 +17,8 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib.metadata import version
+from functools import cache
+from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -266,7 +267,18 @@ def json_metrics(metrics: Mapping[str, float]) -> dict[str, float | None]:
 def versions() -> dict[str, str]:
     """Versions of the packages that can change a result's bits."""
     packages = ("gluon-trainer", "mxnet", "numpy")
-    return {**{name: version(name) for name in packages}, "python": sys.version.split()[0]}
+    return {**{name: _version(name) for name in packages}, "python": sys.version.split()[0]}
+
+
+@cache
+def _version(package: str) -> str:
+    """The version of an installed package, read without the rest of its metadata, such as a long description.
+
+    Raises PackageNotFoundError.
+    """
+    head = (distribution(package).read_text("METADATA") or "").partition("\n\n")[0]
+    found = re.search(r"^Version:[ \t]*(\S+)[ \t]*$", head, re.MULTILINE | re.IGNORECASE)
+    return found[1] if found else version(package)
 
 
 def _as_json(value: Any) -> Any:
@@ -276,9 +288,22 @@ def _as_json(value: Any) -> Any:
 
 def this_process() -> dict[str, Any]:
     """The ID of this process, its start in seconds since 1970 (IDs are reused), and the host."""
-    import psutil
+    return {"pid": os.getpid(), "started": _start_of_process(), "host": socket.gethostname()}
 
-    return {"pid": os.getpid(), "started": float(psutil.Process().create_time()), "host": socket.gethostname()}
+
+@cache
+def _start_of_process() -> float:
+    """When this process started, in seconds since 1970, as psutil gives it: psutil itself takes a while to import."""
+    try:
+        # The name of the program, in parentheses, may contain spaces and parentheses.
+        fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+        booted = re.search(rb"^btime (\d+)$", Path("/proc/stat").read_bytes(), re.MULTILINE)
+        assert booted is not None  # noqa: S101  caught below
+        return int(fields[19]) / os.sysconf("SC_CLK_TCK") + int(booted[1])
+    except (OSError, ValueError, IndexError, AssertionError):
+        import psutil
+
+        return float(psutil.Process().create_time())
 
 
 def plugins_of(run: Run) -> list[dict[str, Any]]:

@@ -46,6 +46,7 @@ def capture(run: Run, state: EngineState) -> dict[str, Any]:
             "ledger": state.ledger.rows(),
         },
         "rows": run.train.rows,
+        "split_version": state.split_version,
         "evaluation": _last_evaluation(run),
         "loss": state.step.loss.state_dict(),
         "parameters": parameters.copy(),
@@ -211,6 +212,13 @@ def check(run: Run, engine_state: EngineState, state: Mapping[str, Any]) -> None
     made again, since the groups of the optimizer's states depend on them.
     """
     parameters = engine_state.step.parameters
+    if state.get("split_version") != engine_state.split_version:
+        raise UsageError(
+            "this version of the program divides the rows into training, validation and test rows in another way: "
+            "the run would train on rows that it was evaluated on",
+            where="the checkpoint",
+            fix="Start a new run, or resume with the version of gluon-trainer that began this one.",
+        )
     if state["rows"] != run.train.rows:
         raise UsageError(
             f"there are {run.train.rows} training rows, but the checkpoint was written with {state['rows']}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data import read_text
+from trainer.data import TooFewRows, read_text, stratified_split
 from trainer.errors import UsageError, choose_from, first_line, listed
 
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
@@ -271,12 +272,10 @@ def split_off(images: Images, part: float, seed: int, split: str) -> tuple[Image
 
     Raises UsageError if there are too few images.
     """
-    from sklearn.model_selection import train_test_split
-
     rows = np.arange(len(images.items))
     try:
-        rest, taken = train_test_split(rows, test_size=part, stratify=images.labels, random_state=seed)
-    except ValueError as error:
+        taken = stratified_split(images.labels, math.ceil(part * len(rows)), seed, f"{split} split")
+    except TooFewRows as error:
         counts = np.bincount(images.labels, minlength=len(images.classes))
         rarest = int(counts.argmin())
         raise UsageError(
@@ -285,7 +284,7 @@ def split_off(images: Images, part: float, seed: int, split: str) -> tuple[Image
             where=images.where,
             fix=f"Use another --{split}-split (0 for none), or more images.",
         ) from error
-    return images.take(np.sort(rest)), images.take(np.sort(taken))
+    return images.take(np.delete(rows, taken)), images.take(taken)
 
 
 def counts(images: Images) -> Mapping[str, int]:

@@ -21,8 +21,8 @@ SHOWN_CLASSES = 10
 
 def find_splits(
     data: Path, validation_data: Path | None, test_data: Path | None, shares: Mapping[str, float], seed: int
-) -> dict[str, Images]:
-    """The images by split. A split without data of its own is split off the training images.
+) -> tuple[dict[str, Images], bool]:
+    """The images by split, and whether some were split off the training images, as for a split without data of its own.
 
     `shares` are the fractions of all images that validation and test then get.
     """
@@ -33,12 +33,13 @@ def find_splits(
             own = find(further, classes)
             found[split] = own.get(split, own["train"])
     # Shares are of all images, not of those left after the other split.
-    total = len(found["train"].items)
+    total, divided = len(found["train"].items), False
     for split, part in shares.items():
         if part and split not in found and total:
             share = min(part * total / len(found["train"].items), 1 - 1e-9)
             found["train"], found[split] = split_off(found["train"], share, seed, split)
-    return {split: found[split] for split in ("train", "validation", "test") if split in found}
+            divided = True
+    return {split: found[split] for split in ("train", "validation", "test") if split in found}, divided
 
 
 def without_corrupt(images: Images, transforms: Transforms, pool: Pool) -> tuple[Images, str]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from trainer import Defaults, Run, Splits, Task, UsageError
+from trainer.data import SPLIT_VERSION
 from trainer.errors import listed
 from trainer_plugins.image_classification.transforms import Augmentation, Transforms
 
@@ -142,7 +143,8 @@ class ImageClassification(Task):
         _ = self._name  # before the images are read, which takes longer
         assert self.data is not None  # noqa: S101  check() has raised for that
         shares = {"test": self.test_split, "validation": self.validation_split}
-        found = selection.find_splits(self.data, self.validation_data, self.test_data, shares, run.settings.seed)
+        seed = run.settings.seed
+        found, divided = selection.find_splits(self.data, self.validation_data, self.test_data, shares, seed)
         self._classes = found["train"].classes
         pool, transforms = Pool(self._workers()), self._transforms()
         self._notes: list[str] = []
@@ -178,7 +180,8 @@ class ImageClassification(Task):
             )
             for split, images in found.items()
         }
-        return Splits(batches["train"], batches.get("validation"), batches.get("test"))
+        version = SPLIT_VERSION if divided else None
+        return Splits(batches["train"], batches.get("validation"), batches.get("test"), split_version=version)
 
     def _workers(self) -> int:
         if self.workers is not None:

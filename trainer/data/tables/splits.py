@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.arrays import check_class_weights
+from trainer.data.stratified import SPLIT_VERSION, TooFewRows, stratified_split
 from trainer.data.tables.labels import Labels
 from trainer.data.tables.learn import Wanted, learn_schema
 from trainer.data.tables.reading import open_stream, whole
@@ -39,6 +40,8 @@ class TableSplits:
     train_rows: Indices
     validation_rows: Indices | None
     test_rows: Indices | None
+    split_version: int | None = None
+    """How the rows were divided, for `trainer.Splits`; None if no rows of `data` were split off."""
     notes: Sequence[str] = ()
     """What the user should know about how the table was understood, a line each."""
 
@@ -88,6 +91,7 @@ def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
         parts["train"],
         parts.get("validation"),
         parts.get("test"),
+        SPLIT_VERSION if len(parts) > 1 else None,
         (*notes, *learned.notes),
     )
 
@@ -181,11 +185,9 @@ def _split_off(
     rows: Indices, size: int, classes: NDArray[np.float32], seed: int, split: str, *, where: str
 ) -> tuple[Indices, Indices]:
     """Splits off `size` rows by the seed, stratified by class; returns the remaining rows and those."""
-    from sklearn.model_selection import train_test_split
-
     try:
-        rest, taken = train_test_split(rows, test_size=size, stratify=classes[rows], random_state=seed)
-    except ValueError as error:
+        chosen = stratified_split(classes[rows], size, seed, f"{split} split")
+    except TooFewRows as error:
         counts = np.bincount(classes.astype(int), minlength=2)
         raise UsageError(
             f"{len(classes)} rows ({counts.min()} of the rarer class) are too few for a {split} split of {size} rows "
@@ -193,7 +195,7 @@ def _split_off(
             where=where,
             fix=f"Change --{split}-split (0 for none), or name a file with --{split}-data.",
         ) from error
-    return np.sort(rest), np.sort(taken)
+    return np.delete(rows, chosen), rows[chosen]
 
 
 def describe(splits: TableSplits) -> list[str]:
