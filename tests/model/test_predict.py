@@ -14,8 +14,12 @@ import pytest
 from modelling import NAMES, table_of, train, write_table
 
 from trainer import UsageError, load_model
+from trainer.data import Labels, Number, Schema
 from trainer.data.tables import csv_rows, parquet_file
+from trainer.model import BinaryTable
 from trainer.model.predict import predict_file
+from trainer.model.sizes import rows_at_a_time
+from trainer.mxnet import mx
 
 
 @pytest.fixture(scope="module")
@@ -432,3 +436,32 @@ def test_memory_does_not_grow_with_the_file(run, folder, tmp_path, ending):
     assert peaks[1] < 1000
     # Arrow's allocator keeps some blocks for later; three quarters of the file would be 180 MB more.
     assert peaks[1] - peaks[0] < 90, peaks
+
+
+# ---- arrays of numbers -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("standardize", [True, False])
+def test_an_array_of_numbers_is_encoded_as_its_table_is(dtype, standardize):
+    generator = np.random.default_rng(0)
+    columns = tuple(Number(f"x{n}", float(n) / 3, 0.1 + n, standardize) for n in range(5))
+    interface = BinaryTable(Schema(columns, "y", Labels("0", "1", "number")))
+    array = generator.normal(size=(2500, 5)).astype(dtype)
+    array[[3, 2400], [1, 4]] = np.nan
+    whole, table = interface.encode(array), interface.encode({f"x{n}": array[:, n] for n in range(5)})
+    np.testing.assert_array_equal(whole.inputs[0], table.inputs[0])
+    assert (whole.rows, whole.missing) == (table.rows, table.missing) == (2500, {"x1": 1, "x4": 1})
+    assert interface.encode(array[:0]).inputs[0].shape == (0, 5)
+    array[1500, 2] = np.inf
+    with pytest.raises(UsageError, match=r"x2.* row 1501"):
+        interface.encode(array)
+
+
+def test_a_net_that_computes_little_takes_more_rows_at_a_time():
+    def net(units):
+        return mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=units)
+
+    assert rows_at_a_time(net(1), {"data": (28,)}, 256) == 16_384
+    assert rows_at_a_time(net(10_000), {"data": (28,)}, 256) == 418
+    assert rows_at_a_time(net(1_000_000), {"data": (28,)}, 256) == 256

@@ -8,7 +8,6 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import UsageError, first_line, listed
@@ -16,6 +15,7 @@ from trainer.model.graph import read_symbol
 from trainer.model.interface import Encoded, ModelInterface
 from trainer.model.manifest import ABOUT, PARAMETERS, SYMBOL, About
 from trainer.model.parameters import Header, check_parameters, differences, read_headers, without_kinds
+from trainer.model.sizes import Collected, rows_at_a_time
 from trainer.nets.naming import NET
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Model:
         self.interface: ModelInterface = _interface(folder, about, task)
         self._context = context
         self._lock = Lock()
-        self.net = _load_net(folder, about, task, context, allowed)
+        self.net, self._rows_at_a_time = _load_net(folder, about, task, context, allowed)
         """Takes the encoded inputs, each (rows, …), and returns the outputs, such as logits."""
 
     def __repr__(self) -> str:
@@ -93,22 +93,27 @@ class Model:
         """
         from trainer.mxnet import autograd
 
-        scores, losses = [], []
+        scores, losses = Collected(encoded.rows), Collected(encoded.rows)
         with self._lock, autograd.predict_mode():
-            for rows, inputs in self._batches(encoded):
+            batches = self._batches(encoded)
+            batch = next(batches, None)
+            while batch is not None:
+                rows, inputs = batch
                 given = self.net(*inputs)
                 outputs = list(given) if isinstance(given, (list, tuple)) else given
-                scores.append(self.task.predictions(outputs).asnumpy())
-                if loss is not None:
-                    losses.append(loss(outputs, rows).asnumpy())
-        if not scores:
-            return np.empty(0, np.float32), np.empty(0, np.float32)
-        return np.concatenate(scores), np.concatenate(losses) if losses else np.empty(0, np.float32)
+                computed = self.task.predictions(outputs)
+                lost = None if loss is None else loss(outputs, rows)
+                # The device computes while the next batch is copied; what follows waits for it.
+                batch = next(batches, None)
+                scores.add(computed.asnumpy())
+                if lost is not None:
+                    losses.add(lost.asnumpy())
+        return scores.whole, losses.whole
 
     def _batches(self, encoded: Encoded) -> Iterator[tuple[slice, Sequence[Array]]]:
         from trainer.mxnet import mx
 
-        size = self.about.batch_size
+        size = self._rows_at_a_time
         for start in range(0, encoded.rows, size):
             rows = slice(start, min(start + size, encoded.rows))
             yield (
@@ -157,13 +162,17 @@ def _check_net(net: Any, headers: Mapping[str, Header], about: About) -> None:
         )
 
 
-def _load_net(folder: Path, about: About, task: Task, context: Context, allowed: Collection[str]) -> Any:
-    """The net with its weights. Raises UsageError if the files do not match, before they take memory."""
+def _load_net(folder: Path, about: About, task: Task, context: Context, allowed: Collection[str]) -> tuple[Any, int]:
+    """The net with its weights, and how many rows it computes at a time.
+
+    Raises UsageError if the files do not match, before they take memory.
+    """
     from trainer.mxnet import gluon, mx
 
     names = [entry.name for entry in about.inputs]
     shapes = [(1, *entry.shape) for entry in about.inputs]
     headers = without_kinds(read_headers(folder / PARAMETERS))
+    size = about.batch_size
     try:
         if about.symbol:
             known = {name: header.shape for name, header in headers.items()} | dict(zip(names, shapes, strict=True))
@@ -176,6 +185,7 @@ def _load_net(folder: Path, about: About, task: Task, context: Context, allowed:
                 net = gluon.SymbolBlock(symbol, [mx.sym.var(name) for name in names])
                 net.collect_params().load(str(folder / PARAMETERS), ctx=context, cast_dtype=True, dtype_source="saved")
             net.hybridize(static_alloc=True)
+            size = rows_at_a_time(symbol, {entry.name: entry.shape for entry in about.inputs}, size)
         else:
             net = task.net()
             _check_net(net, headers, about)
@@ -188,4 +198,4 @@ def _load_net(folder: Path, about: About, task: Task, context: Context, allowed:
     except Exception as error:
         # MXNet raises its own errors, and Python's for names and shapes that do not match.
         raise UsageError(f"symbol and parameters cannot be used: {first_line(error)}", where=str(folder)) from error
-    return net
+    return net, size

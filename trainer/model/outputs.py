@@ -12,6 +12,7 @@ from trainer.data.batches import split_rows
 from trainer.errors import UsageError
 from trainer.evaluation import evaluation_weights
 from trainer.losses import kind_of, probabilities
+from trainer.model.sizes import Collected, rows_at_a_time
 
 if TYPE_CHECKING:
     from trainer.mxnet import Array
@@ -55,12 +56,18 @@ def _computed(run: Any, data: Any, then: Callable[[Array], Array]) -> list[NDArr
         said, needed = (", ".join(map(str, each)) for each in (found, wanted))
         raise UsageError(f"the rows have shape {said}, and the net takes {needed}", where="predict")
     size = max(run.settings.batch_size, run.task.evaluation_batch_size or ROWS_AT_A_TIME)
-    parts: list[list[NDArray[Any]]] = []
+    if run.symbol is not None:
+        shapes = {f"batch:input{number}": shape for number, shape in enumerate(wanted)}
+        size = rows_at_a_time(run.symbol, shapes, size)
+    parts: list[Collected] = []
     with evaluation_weights(run), autograd.predict_mode():
         for start in range(0, encoded.rows, size):
             stop = min(start + size, encoded.rows)
-            parts += _of_batch(run, encoded.inputs, sample, start, stop, then)
-    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+            for outputs in _of_batch(run, encoded.inputs, sample, start, stop, then):
+                parts = parts or [Collected(encoded.rows) for _ in outputs]
+                for whole, part in zip(parts, outputs, strict=True):
+                    whole.add(part)
+    return [each.whole for each in parts]
 
 
 def _of_batch(  # noqa: PLR0917

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.tables.csv_header import check_unique
-from trainer.data.tables.memory import as_table
-from trainer.data.tables.reading import open_stream
+from trainer.data.tables.kinds import Number
+from trainer.data.tables.kinds.number import LARGEST
 from trainer.data.tables.schema import Schema, quoting_hint
-from trainer.data.tables.stream import TableStream
 from trainer.data.tables.values import plain, rows_of_the_table
 from trainer.errors import UsageError, choose_from, did_you_mean, listed
 from trainer.model.interface import Encoded, ModelInterface, RowSource
@@ -20,6 +18,10 @@ from trainer.model.interface import Encoded, ModelInterface, RowSource
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from trainer.data.tables.stream import TableStream
+
+ROWS_IN_CACHE = 1024
+"""Rows that are encoded at a time, so that their float64 stays in the processor's cache."""
 PROBABILITY, CLASS = "probability", "class"
 
 
@@ -34,6 +36,8 @@ class BinaryTable(ModelInterface):
         self._weight_mean = weight_mean
         self._delimiter = delimiter
         self._columns = [column.name for column in schema.columns]
+        numbers = [column for column in schema.columns if isinstance(column, Number)]
+        self._number_columns = numbers if len(numbers) == len(schema.columns) else None
         whole = all(_is_whole(label) for label in (schema.labels.negative, schema.labels.positive))
         kind = int if whole else str
         self._classes = [kind(schema.labels.negative), kind(schema.labels.positive)]
@@ -56,6 +60,8 @@ class BinaryTable(ModelInterface):
 
     def open(self, source: str, *, keep: Sequence[str] | None, judged: bool) -> RowSource:
         """The rows of a CSV or Parquet file, or of CSV on standard input; columns may be in any order."""
+        from trainer.data.tables.reading import open_stream
+
         stream = open_stream(source, usual=self._delimiter)
         try:
             return TableRows(self, stream, keep=keep, judged=judged)
@@ -69,10 +75,49 @@ class BinaryTable(ModelInterface):
         Columns may be in any order, and extra ones are ignored. An array without column names must have the training
         columns in their order.
         """
+        encoded = self._numbers(data)
+        if encoded is not None:
+            return encoded
+        from trainer.data.tables.memory import as_table
+
         table, where = as_table(data, self._columns), "the data"
         self.check(table.column_names, where)
         # Without the label, whose values need not be known.
         return self.encode_table(table.select(self._columns), where=where)
+
+    def _numbers(self, data: Any) -> Encoded | None:
+        """An array of numbers for columns of numbers, encoded without a table; None for anything else.
+
+        The inputs are those of `Number.encode`, in float64 until the last. None also if a value is refused: the way
+        through a table says which.
+        """
+        columns = self._number_columns
+        if columns is None or not isinstance(data, np.ndarray) or data.dtype not in (np.float32, np.float64):
+            return None
+        if data.ndim != 2 or data.shape[1] != len(columns):
+            return None
+        offsets = np.array([column.mean if column.standardize else 0.0 for column in columns])
+        divisors = np.array([column.deviation if column.standardize else 1.0 for column in columns])
+        # What `Number.encode` makes of a missing value.
+        fills = np.array([0.0 if column.standardize else column.mean for column in columns])
+        missing = np.zeros(len(columns), np.int64)
+        features = np.empty(data.shape, np.float32)
+        held = np.empty((min(len(data), ROWS_IN_CACHE), len(columns)))
+        for start in range(0, len(data), ROWS_IN_CACHE):
+            part = data[start : start + ROWS_IN_CACHE]
+            numbers = held[: len(part)]
+            with np.errstate(over="ignore", invalid="ignore"):
+                np.subtract(part, offsets, out=numbers)
+                numbers /= divisors
+            if not _within_float32(numbers):
+                absent = np.isnan(part)
+                missing += absent.sum(axis=0)
+                numbers[absent] = np.broadcast_to(fills, part.shape)[absent]
+                if not _within_float32(numbers):
+                    return None
+            features[start : start + len(part)] = numbers
+        counts = {column.name: int(count) for column, count in zip(columns, missing, strict=True) if count}
+        return Encoded((features,), len(features), missing=counts)
 
     def encode_table(
         self, table: pa.Table, *, where: str, before: int = 0, kept: Mapping[str, Any] | None = None
@@ -137,6 +182,11 @@ class BinaryTable(ModelInterface):
         return np.array([column.mean for column in numbers]), np.array([column.deviation for column in numbers])
 
 
+def _within_float32(numbers: NDArray[np.float64]) -> bool:
+    # NaN is not within any bounds.
+    return bool(numbers.min() >= -LARGEST and numbers.max() <= LARGEST)
+
+
 class TableRows:
     """The rows of a table stream, encoded in parts."""
 
@@ -157,6 +207,8 @@ class TableRows:
                     where=self.where,
                     fix="Rename it, or list the columns to keep with --keep.",
                 )
+        from trainer.data.tables.csv_header import check_unique
+
         interface.check(names, self.where)
         if judged:
             for column, what in ((schema.label, "label"), (schema.weight, "weight")):
