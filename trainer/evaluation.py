@@ -64,6 +64,8 @@ def joined(parts: Sequence[Rows]) -> Rows:
     """The rows of all parts, in order; empty arrays if there are no parts."""
     if not parts:
         return Rows(np.empty(0), np.empty(0), None, np.empty(0))
+    if len(parts) == 1:
+        return parts[0]
     weights = [part.weights for part in parts if part.weights is not None]
     return Rows(
         np.concatenate([part.predictions for part in parts]),

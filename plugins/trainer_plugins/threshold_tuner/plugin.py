@@ -144,7 +144,7 @@ class ThresholdTuner(Plugin):
             reason = f"{len(scores)} validation rows are fewer than min-rows ({self.min_rows})"
         elif np.isnan(scores).any():
             reason = f"{int(np.isnan(scores).sum())} of the scores are not a number"
-        elif len(np.unique(labels)) < 2:
+        elif labels.min() == labels.max():
             reason = "the validation rows are all of one class"
         else:
             choice = Partitions(scores, labels, weights).best(self.objective, self._requirements)
@@ -173,6 +173,5 @@ class ThresholdTuner(Plugin):
 
 
 def _tuned(split: str, threshold: float, evaluation: Any) -> dict[str, float]:
-    labels, scores = evaluation.labels.ravel(), np.asarray(evaluation.predictions, np.float64).ravel()
-    metrics = binary_metrics_at(threshold, scores, labels, evaluation.weights)
+    metrics = binary_metrics_at(threshold, evaluation.predictions, evaluation.labels, evaluation.weights)
     return {f"{split}/tuned-{name}": value for name, value in metrics.items()}

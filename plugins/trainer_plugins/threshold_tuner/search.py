@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.metrics import Ranked
+
 Vector = NDArray[np.float64]
 TIE = 1e-12
 """Objectives with a relative difference below this are equal: they differ by rounding only."""
@@ -102,15 +104,14 @@ class Partitions:
     """Every way in which a threshold, nearly always in [0, 1], splits the rows."""
 
     def __init__(self, scores: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None = None) -> None:
-        scores = np.asarray(scores, np.float64).ravel()
-        self._order = np.argsort(scores, kind="stable")
-        ranked = scores[self._order]
-        self._positive = np.asarray(labels).ravel()[self._order] > 0.5
-        self._weights = np.ones(len(ranked)) if weights is None else np.asarray(weights, np.float64).ravel()
-        last = np.flatnonzero(np.append(np.diff(ranked) != 0, True))
+        self._scores = np.asarray(scores, np.float64).ravel()
+        self._labels = np.asarray(labels).ravel()
+        ranked = Ranked(self._scores, self._labels, weights)
         # Partition k has the k lowest distinct scores below: it holds for thresholds in [low[k], high[k]).
-        distinct = ranked[last]
-        self._below = np.concatenate([[0], last + 1])
+        distinct = ranked.probabilities[::-1]
+        tp, fp = (np.append(above[::-1], 0.0) for above in (ranked.true, ranked.false))
+        self._counts = Counts(tp=tp, fp=fp, fn=tp[0] - tp, tn=fp[0] - fp)
+        self._order: NDArray[np.int64] | None = None
         # No threshold ≥ 0 has a score of 0 above it; the next number below 0 does.
         lowest = 0.0 if distinct[0] > 0 else np.nextafter(distinct[0], -np.inf)
         self.low = np.concatenate([[lowest], distinct])
@@ -118,7 +119,14 @@ class Partitions:
 
     def counts(self, weights: NDArray[Any] | None = None) -> Counts:
         """The confusion matrices; `weights`, in the order of the rows, replace the rows' own for resampling."""
-        ranked = (self._weights if weights is None else weights)[self._order]
+        if weights is None:
+            return self._counts
+        if self._order is None:
+            self._order = np.argsort(self._scores, kind="stable")
+            ordered = self._scores[self._order]
+            self._positive = self._labels[self._order] > 0.5
+            self._below = np.concatenate([[0], np.flatnonzero(np.append(np.diff(ordered) != 0, True)) + 1])
+        ranked = weights[self._order]
         positive = np.concatenate([[0.0], np.cumsum(np.where(self._positive, ranked, 0.0))])
         negative = np.concatenate([[0.0], np.cumsum(np.where(self._positive, 0.0, ranked))])
         fn, tn = positive[self._below], negative[self._below]
