@@ -389,7 +389,7 @@ def not_a_database(tmp_path):
     ("uri", "what"),
     [
         # Port 9 is nobody's: the connection is refused at once.
-        ("http://127.0.0.1:9", "Max retries exceeded"),
+        ("http://127.0.0.1:9", "failed with exception"),
         ("htp://somewhere", "unsupported URI 'htp://somewhere'"),
         (not_a_database, "file is not a database"),
         ("postgresql+nothing://somewhere/db", "postgresql.nothing"),
