@@ -139,7 +139,7 @@ def test_a_damaged_end_of_the_log_is_cut_off_when_the_run_resumes(tmp_path, dama
     assert [each.name for each in path.iterdir() if each.name.startswith(".")] == [folder.LOCK]
 
 
-@pytest.mark.parametrize("command", [["runs", "list"], ["plugins", "list"]])
+@pytest.mark.parametrize("command", [["runs", "list"], ["plugins", "list"], ["--help"], ["run", "logreg", "--help"]])
 def test_output_that_cannot_be_written_is_one_line_and_exit_code_1(command, monkeypatch, capfd, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()

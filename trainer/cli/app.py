@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import sys
+import traceback
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -134,6 +135,10 @@ def run_app() -> int:
 
 def _failed(error: Exception, command: str | None) -> int:
     """Prints what failed, after a traceback unless the message says everything."""
+    if isinstance(error, OSError) and _is_of_help(error):
+        drop_output()
+        _complain(f"standard output cannot be written: {error.strerror or error}", error)
+        return 1
     what = "the run" if command in ("run", "resume") else f"{PROGRAM} {command or ''}".strip()
     cause = error.__cause__ or error if isinstance(error, PluginError) else error
     if not _is_explained(cause):
@@ -144,6 +149,11 @@ def _failed(error: Exception, command: str | None) -> int:
         kind = "" if isinstance(error, TrainerError) else f"{type(error).__name__}: "
         _complain(f"{what} failed: {kind}{message_of(error)}", error)
     return 1
+
+
+def _is_of_help(error: OSError) -> bool:
+    """Whether the error comes from printing help, which Typer does itself and not through `say`."""
+    return any(frame.f_code.co_name == "echo" for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _is_explained(error: BaseException) -> bool:
