@@ -27,7 +27,7 @@ from pydantic import Field
 
 from trainer import Phase, Plugin, Run, UsageError
 from trainer.atomic import write_atomic, write_json
-from trainer.cli import safe
+from trainer.cli import say
 
 TRACE = "profile.json"
 OPERATORS = "operators.json"
@@ -276,9 +276,5 @@ def _event(kind: str, name: str, began: int, ended: int, *, process: int, thread
 
 
 def _show(lines: Sequence[str]) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True)
     for line in lines:
-        # markup=False: operator names may contain brackets.
-        console.print(safe(line), markup=False)
+        say(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -57,10 +58,7 @@ class Progress(Plugin):
             return
         self._console: Console | None = None
         if self.bars == "on" or _on_terminal():
-            from rich.console import Console
-
-            # Rich supports notebooks too, but its bars there need ipywidgets.
-            self._console = Console(highlight=False, soft_wrap=True, emoji=False, force_jupyter=False)
+            self._console = _console()
         terminal = self._console is not None and self._console.is_terminal
         self._text = LineText(run, self._console.width if self._console is not None and terminal else COLUMNS)
         for line in run.task.describe():
@@ -236,6 +234,18 @@ class NotebookBar:
 def _on_terminal() -> bool:
     """Whether rich may find a terminal: there is one, or a variable says so."""
     return sys.stdout.isatty() or any(os.environ.get(name) for name in ("FORCE_COLOR", "TTY_COMPATIBLE"))
+
+
+def _console() -> Console:
+    """A console that leaves it to the run what happens when the reader goes away: Rich's own ends the process."""
+    from rich.console import Console
+
+    class Lines(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    # Rich supports notebooks too, but its bars there need ipywidgets.
+    return Lines(highlight=False, soft_wrap=True, emoji=False, force_jupyter=False)
 
 
 def in_notebook() -> bool:

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pexpect
@@ -75,6 +76,19 @@ def test_a_failing_display_is_switched_off_and_the_run_continues(monkeypatch, ca
 
     monkeypatch.setattr(Progress, "_print", fail)
     run = engine(Shown(), Progress()).fit()
+    assert run.status == "finished"
+    assert [(decision.plugin, decision.action) for decision in run.decisions] == [("progress", "disable")]
+
+
+@pytest.mark.parametrize("bars", ["on", "off"])
+def test_a_reader_that_goes_away_does_not_end_the_run(monkeypatch, bars):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with suppress(BrokenPipeError), open(writer, "w") as pipe:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stdout", pipe)
+        run = engine(Shown(), Progress(bars=bars)).fit()
+        monkeypatch.undo()
     assert run.status == "finished"
     assert [(decision.plugin, decision.action) for decision in run.decisions] == [("progress", "disable")]
 
