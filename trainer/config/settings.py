@@ -260,7 +260,10 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UsageError("there is no such file", where=str(path), fix=fix) from None
     except (ValueError, RecursionError) as error:
         # Also for numbers of thousands of digits, and tables within tables within tables.
-        raise UsageError(f"it is not TOML: {first_line(error)}", where=str(path)) from error
+        reason = (
+            "it is nested too deep" if isinstance(error, RecursionError) else f"it is not TOML: {first_line(error)}"
+        )
+        raise UsageError(reason, where=str(path)) from error
     if is_deep(config):
         raise UsageError("it is nested too deep", where=str(path))
     tables = {name: config.get(name, {}) for name in ("task", "optimizer", "plugins")}

@@ -17,6 +17,7 @@ from trainer.config.options import options_of
 from trainer.config.settings import FLAGS, NO_KVSTORE, Settings, kebab, known_keys, read_config, scalar
 from trainer.errors import UsageError, choose_from
 from trainer.task import Task
+from trainer.terminal import NOTE
 
 log = logging.getLogger("trainer")
 
@@ -264,7 +265,7 @@ def _not_used(name: str, origin: Origin, chosen: Collection[str]) -> None:
     if all(each.name != name.partition("@")[0] for each in registry.installed(registry.PLUGINS)):
         fix = choose_from(name, chosen, label="It uses")
         raise UsageError(f"the run does not use a plugin {name!r}", where=origin.section, fix=fix)
-    log.warning("%s: the run does not use the plugin %r anyway", origin.section, name)
+    log.warning("%s: the run does not use the plugin %r anyway", origin.section, name, extra={NOTE: True})
 
 
 def _unknown(section: str, name: str, plugins: Mapping[str, Chosen], task: str, cls: type[Task]) -> UsageError:

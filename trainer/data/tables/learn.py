@@ -35,8 +35,8 @@ MOSTLY_NUMBERS = 0.9
 MOSTLY_DISTINCT = 0.5
 """If the distinct values of a text column are at least this share of its rows, the user is told."""
 FEW_VALUES = 20
-FORMATTED = r"[+-]?\s*[$€£¥]?\s*[+-]?(\d{1,3}([,.' ]\d{3})+([.,]\d+)?|\d+([.,]\d+)?)\s*([%$€£¥]|EUR|USD)?"
-"""Numbers with a currency, a percent sign, separators of thousands or a decimal comma."""
+FORMATTED = r"\(?[+-]?\s*[$€£¥]?\s*[+-]?(\d{1,3}([,.' ]\d{3})+([.,]\d+)?|\d+([.,]\d+)?)\s*([%$€£¥]|EUR|USD)?\)?"
+"""Numbers with a currency, a percent sign, separators of thousands, a decimal comma, or an accountant's brackets."""
 
 
 @dataclass(frozen=True)
