@@ -34,6 +34,7 @@ RECORD = DOCS / "api.json"
 MODULES = (
     "trainer",
     "trainer.atomic",
+    "trainer.calls",
     "trainer.cli",
     "trainer.config",
     "trainer.data",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from operator import is_
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -16,8 +17,7 @@ class GradientClipping(Plugin):
     """Clips the gradient of the mean loss by its global norm, by value, or both (the norm first).
 
     The norm is over all parameters, each counted once for any number of devices. Its value before clipping is logged
-    as `train/gradient-norm` every `log-every` steps. Reading it waits for the device in every step; clipping by value
-    does not.
+    as `train/gradient-norm` every `log-every` steps. Only the steps that log it wait for the device.
     """
 
     norm: Annotated[
@@ -41,6 +41,7 @@ class GradientClipping(Plugin):
         for name, limit in (("norm", self.norm), ("value", self.value)):
             if limit is not None and not limit > 0:
                 raise ValueError(f"{name} is {limit:g}; it has to be above 0")
+        self._clips: list[tuple[Any, Any]] = []
 
     def on_backward_end(self, run: Run) -> None:
         """Clips, unless the update is skipped anyway."""
@@ -48,15 +49,18 @@ class GradientClipping(Plugin):
             return
         gradients = run.gradients
         if self.norm is not None:
-            norm = gradients.norm()
             if self.log_every and (run.step % self.log_every == 0 or run.last_batch):
-                run.log({"train/gradient-norm": norm})
-            if not math.isfinite(norm):
-                return  # scaling cannot make it finite
-            if norm > self.norm:
-                gradients.factor *= self.norm / norm
+                run.log({"train/gradient-norm": gradients.norm()})
+            gradients.clip(self.norm)
         if self.value is not None:
             # The arrays hold sums over the rows, so the limit of the mean is scaled to theirs.
-            limit = self.value * gradients.rows / abs(gradients.factor)
-            for array in gradients.arrays:
-                array.clip(-limit, limit, out=array)
+            self._clip(gradients.arrays, self.value * gradients.rows / abs(gradients.factor))
+
+    def _clip(self, arrays: Sequence[Any], limit: float) -> None:
+        """Clips every element to ±limit."""
+        from trainer.calls import Call
+
+        if len(arrays) != len(self._clips) or not all(map(is_, arrays, (array for array, _ in self._clips))):
+            self._clips = [(array, Call("clip", [array], array, a_min=0.0, a_max=0.0)) for array in arrays]
+        for _, clip in self._clips:
+            clip.having(-limit, limit)

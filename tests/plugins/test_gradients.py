@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from tiny import Tiny, engine, plugin, weights
 
-from trainer import Phase, UsageError
+from trainer import Gradients, Phase, UsageError
 from trainer.config.options import build
+from trainer.mxnet import mx
 from trainer_plugins.gradient_accumulation import GradientAccumulation
 from trainer_plugins.gradient_clipping import GradientClipping
 
@@ -175,3 +176,28 @@ def test_value_is_a_limit_of_the_mean_after_the_norm_was_limited():
     looking = plugin("look", phase=Phase.DECIDE, backward_end=look)
     trained(GradientClipping(norm=0.05, value=0.01), looking)
     assert max(limits) == pytest.approx(0.01, rel=1e-5)
+
+
+@pytest.mark.parametrize("types", [("float32",), ("float32", "float64"), ("float16", "float32")])
+@pytest.mark.parametrize("values", [[3, 4], [0, 0], [0.01, 0.02], [np.inf, 1], [np.nan, 1], [1e4, -1e4]])
+def test_clip_scales_to_the_limit_and_leaves_what_is_within_it_or_not_finite(types, values):
+    gradients = Gradients([mx.nd.array(values, dtype=kind) for kind in types], rows=2, factor=-0.5)
+    before, norm = [array.asnumpy() for array in gradients.arrays], gradients.norm()
+    for _ in range(2):  # what was clipped is within the limit
+        gradients.clip(0.1)
+    share = 0.1 / norm if 0.1 < norm < np.inf else 1
+    for array, old in zip(gradients.arrays, before, strict=True):
+        expected = old if share == 1 else old * share
+        np.testing.assert_allclose(array.asnumpy(), expected, rtol=2e-3 if "float16" in types else 1e-6)
+
+
+def test_clip_takes_other_limits_and_rows_and_arrays():
+    gradients = Gradients([mx.nd.array([3, 4])], rows=1)
+    for limit, rows, expected in ((2, 1, 2), (1, 1, 1), (0.1, 2, 0.2), (1e38, 10, 0.2)):
+        gradients.rows = rows
+        gradients.clip(limit)
+        assert float(gradients.arrays[0].norm().asscalar()) == pytest.approx(expected, rel=1e-6)
+    gradients.arrays.append(mx.nd.array([30, 40], dtype="float64"))
+    gradients.rows = 1
+    gradients.clip(1)
+    assert gradients.norm() == pytest.approx(1, rel=1e-6)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainer.calls import Call
 from trainer.mxnet import mx
-from trainer.step.calls import Call
 from trainer.step.update import PREPARED, make_update
 
 

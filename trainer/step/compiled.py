@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.step.calls import Call, Executor
+from trainer.calls import Call, Executor
 from trainer.step.losses import TrainingLoss, check_rows
 from trainer.step.parameters import Parameters
 from trainer.step.symbol import Graph, draws_in_inference, draws_random_numbers

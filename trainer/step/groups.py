@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 
 from trainer.device_time import waiting
 from trainer.errors import ChangeError
+from trainer.step.clipping import Clipping
 
 if TYPE_CHECKING:
     from trainer.mxnet import Array
+
+
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(slots=True)
@@ -42,6 +46,26 @@ class Gradients:
     arrays: list[Array]
     rows: int = 0
     factor: float = 1.0
+    _clipping: Clipping | None = field(default=None, init=False, repr=False, compare=False)
+
+    def clip(self, limit: float) -> None:
+        """Scales the arrays so that the norm is at most `limit`; leaves them as they are if it is not finite.
+
+        Does not wait for the device.
+        """
+        arrays, largest = self.arrays, limit * self.rows / abs(self.factor) if self.factor else 0.0
+        # The device has the limit as float32, where a larger one would be infinite.
+        if not 0 < largest < LARGEST:
+            return
+        if not all(array.stype == "default" for array in arrays):
+            norm = self.norm()
+            if limit < norm < float("inf"):
+                self.factor *= limit / norm
+            return
+        clipping = self._clipping
+        if clipping is None or len(clipping.arrays) != len(arrays) or not all(map(is_, clipping.arrays, arrays)):
+            clipping = self._clipping = Clipping(arrays)
+        clipping(largest)
 
     def norm(self) -> float:
         """The global 2-norm of the gradient of the mean loss. Waits for the device."""

@@ -29,7 +29,7 @@ class _Sum:
     __slots__ = ("add", "empty", "total")
 
     def __init__(self, losses: Array) -> None:
-        from trainer.step.calls import Call
+        from trainer.calls import Call
 
         self.total: Array = losses.copy()
         self.add = Call("broadcast_add", [self.total, losses], self.total)
@@ -45,8 +45,8 @@ class _Kept:
     __slots__ = ("_buffers", "_calls", "_current", "_is_other_full", "_lean", "_place", "_places", "_rows", "total")
 
     def __init__(self, parts: Sequence[Array], rows: int, lean: Lean) -> None:
+        from trainer.calls import Call
         from trainer.mxnet import mx
-        from trainer.step.calls import Call
 
         batches = max(1, min(KEPT_BATCHES, KEPT_BYTES // sum(4 * part.size for part in parts)))
         self._buffers = [

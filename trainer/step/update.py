@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from trainer.calls import Call
 from trainer.mxnet import Array, mx
-from trainer.step.calls import Call
 
 
 def make_update(
