@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -42,6 +43,8 @@ class WeightAveraging(Plugin):
         self._count = 0
         self._updates = self._epoch = 0
         self._saved: list[Any] = []
+        self._weights: Sequence[Any] = ()
+        self._additions: list[Any] = []
 
     def on_setup(self, run: Run) -> None:
         from trainer.mxnet import mx
@@ -85,8 +88,6 @@ class WeightAveraging(Plugin):
             self._add(run)
 
     def _add(self, run: Run) -> None:
-        from trainer.mxnet import mx
-
         weights = run.moving_weights
         if not self._average:
             self._average = [weight.copy() for weight in weights]
@@ -97,9 +98,20 @@ class WeightAveraging(Plugin):
         share = self._share()
         # A parameter that is trained only from now on comes last.
         self._average += [weight.copy() for weight in weights[len(self._average) :]]
-        for average, weight in zip(self._average, weights, strict=True):
-            # average - share · (average - weight) in one operation instead of three.
-            mx.nd.sgd_update(average, weight, lr=share, wd=1.0, rescale_grad=-1.0, out=average)
+        if len(weights) != len(self._weights) or not all(map(is_, weights, self._weights)):
+            self._prepare(weights)
+        for addition in self._additions:
+            addition.having(share, 1.0, -1.0)
+
+    def _prepare(self, weights: Sequence[Any]) -> None:
+        """Prepares the calls that add weights: average - share · (average - weight), in one operation."""
+        from trainer.calls import Call
+
+        self._weights = weights
+        self._additions = [
+            Call("sgd_update", [average, weight], average, lr=0.0, wd=1.0, rescale_grad=-1.0)
+            for average, weight in zip(self._average, weights, strict=True)
+        ]
 
     def _share(self) -> float:
         """The share of the newest weights.
