@@ -120,7 +120,18 @@ def test_a_name_that_a_package_does_not_have_is_an_attribute_error():
 
 
 # Parameters and attributes of public classes that only the engine and the launch fill in.
-INTERNAL = {"Agreement", "Counts", "Dispatch", "EngineState", "Given", "Interrupt", "Merged", "Step", "TaskOfRun"}
+INTERNAL = {
+    "Agreement",
+    "CompiledStep",
+    "Counts",
+    "Dispatch",
+    "EngineState",
+    "Given",
+    "Interrupt",
+    "Merged",
+    "Step",
+    "TaskOfRun",
+}
 
 
 def test_the_types_that_public_signatures_mention_are_public():

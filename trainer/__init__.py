@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trainer.run import Run
     from trainer.signals import Interrupted
     from trainer.step.groups import Gradients
+    from trainer.step.guard import Guard
     from trainer.task import Defaults, Splits, Task
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Engine",
     "Evaluation",
     "Gradients",
+    "Guard",
     "Interrupted",
     "Model",
     "ModelInterface",
@@ -73,6 +75,7 @@ __getattr__, __dir__ = exports(
         "trainer.run": ("Run",),
         "trainer.signals": ("Interrupted",),
         "trainer.step.groups": ("Gradients",),
+        "trainer.step.guard": ("Guard",),
         "trainer.task": ("Defaults", "Splits", "Task"),
     },
 )

@@ -39,6 +39,7 @@ class Guarded:
     """A run as plugins assign to it. The engine assigns freely while no plugin is being called."""
 
     _state: EngineState
+    optimizer: Any
 
     def __setattr__(self, name: str, value: Any) -> None:
         state: EngineState | None = vars(self).get("_state")
@@ -65,6 +66,15 @@ class Guarded:
         if state.acting != "engine":
             check_batch(state.batch, value, state.event)
         state.batch = value
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next update; plugins may set it."""
+        return float(self.optimizer.learning_rate)
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self.optimizer.set_learning_rate(rate(value))
 
 
 @contextmanager

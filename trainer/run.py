@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainer.assignment import Guarded, rate
+from trainer.assignment import Guarded
 from trainer.engine_state import BUILT, NotBuiltError
 from trainer.errors import TrainerError, UsageError
 from trainer.metrics.base import direction_of
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trainer.mxnet import Array, Context
     from trainer.requests import Action, Decision
     from trainer.step import Gradients
+    from trainer.step.guard import Guard
     from trainer.task_protocol import TaskOfRun
 
 Status = Literal["created", "running", "finished", "stopped", "interrupted", "failed"]
@@ -266,15 +267,6 @@ class Run(Guarded):
         yield from self._state.step.parameters.named_gradients()
 
     @property
-    def learning_rate(self) -> float:
-        """The learning rate of the next update; plugins may set it."""
-        return float(self.optimizer.learning_rate)
-
-    @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        self.optimizer.set_learning_rate(rate(value))
-
-    @property
     def optimizer_states(self) -> Sequence[Any]:
         """The optimizer's states: an array, a tuple of arrays or None per group of parameters."""
         return self._state.step.parameters.states
@@ -293,6 +285,15 @@ class Run(Guarded):
     def step_why(self) -> str:
         """Why the step is recorded; empty if it is compiled."""
         return self._state.step.why
+
+    def guard_updates(self, *, loss_only: bool = False) -> Guard | None:
+        """Keeps the weights as they were before the first step with a number that is not finite, without waiting.
+
+        The plugin calls `check` of the result in `backward_end`. None if the run's step cannot be guarded.
+        """
+        from trainer.step.guard import guard_of
+
+        return guard_of(self._state.step, vars(self), loss_only=loss_only)
 
     def copy_weights(self) -> dict[str, NDArray[Any]]:
         """Every parameter by its place in the net (`0.weight`), on the host. Waits for the device."""

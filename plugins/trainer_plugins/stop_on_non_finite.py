@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -12,21 +12,32 @@ from pydantic import Field
 from trainer import Phase, Plugin, Run
 from trainer.atomic import write_json
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from trainer.data import Batch
+
 FILE = "non-finite.json"
 FLOW = ("input", "label", "sample weight", "weight", "loss", "gradient")
 """The kinds of numbers, in the order in which they flow through a step."""
+OF_ROWS = FLOW[:3]
 
 
 @dataclass
 class StopOnNonFinite(Plugin):
     """Stops when the loss, a gradient, a weight or an input is NaN or infinite, and names the first of them.
 
-    It checks the batch, the loss and the gradients every `every` steps, which waits for the device, and the weights at
-    the end of each epoch. The first is told by the order in which numbers flow: inputs, weights, the loss, gradients.
-    The rows of the batch are saved in `non-finite.json` in the run's folder. The batch does not update the weights.
+    The device checks the batch, the loss and the gradients in every step. From the first one on that is not finite, no
+    update changes the weights. Every `every` steps, at the end of each epoch and before a checkpoint, the plugin looks
+    whether there was one, which waits for the device, and stops the run. The reason names the step, and the first
+    number by the order in which they flow: inputs, weights, the loss, gradients. The rows of the batch are saved in
+    `non-finite.json` in the run's folder. The weights are checked at the end of each epoch.
+
+    Some steps cannot be guarded on the device: nets that cannot be compiled, several devices or processes,
+    micro-batches, and optimizers such as Nadam. There the plugin looks in every step.
     """
 
-    every: Annotated[int, Field(ge=1, description="Steps between two checks.")] = 1
+    every: Annotated[int, Field(ge=1, description="Steps between two looks, besides each epoch's last one.")] = 50
     loss_only: Annotated[
         bool,
         Field(description="Whether to check only the loss: cheaper, but a ReLU can hide a NaN from it."),
@@ -35,53 +46,111 @@ class StopOnNonFinite(Plugin):
     phase = Phase.DECIDE
     logs = ()
 
+    def __post_init__(self) -> None:
+        self._guard: Any = None
+        self._found: Mapping[str, Any] | None = None
+        self._is_over = False
+
+    def on_fit_begin(self, run: Run) -> None:
+        """Guards the updates, if the step allows it."""
+        self._guard = run.guard_updates(loss_only=self.loss_only)
+        if self._guard is not None:
+            self._guard.resume(self._found)
+
     def on_backward_end(self, run: Run) -> None:
         """Checks before the update, so that a broken batch does not break the weights."""
-        if run.step % self.every and not run.last_batch:
+        if self._guard is None:
+            self._look_now(run)
             return
-        sound = np.isfinite(run.loss) and (self.loss_only or _is_sound(run))
-        # With several processes, each sees its own rows of the batch.
-        found = run.processes.gather(None if sound else next(_culprits(run), None))
-        self._stop(run, min((each for each in found if each), key=lambda each: FLOW.index(each[0]), default=None))
+        self._guard.check(_place(run))
+        if run.step % self.every == 0 or run.last_batch:
+            self._look(run)
 
     def on_epoch_end(self, run: Run) -> None:
-        """Checks the weights, which the last update may have broken."""
+        """Looks, and checks the weights, which the last update may have broken."""
+        if self._guard is not None:
+            self._look(run)
         if not self.loss_only and run.requested("stop") is None:
-            self._stop(run, next(_in_weights(run), None))
+            found = next(_in_weights(run), None)
+            if found is not None:
+                self._stop(run, found, _place(run), run.batch)
 
-    def _stop(self, run: Run, found: Sequence[str] | None) -> None:
-        if found is None:
+    def state_dict(self) -> Mapping[str, Any]:
+        """What was found, if the run has not stopped for it yet."""
+        if self._guard is not None and not self._is_over:
+            self._found = self._guard.look()
+        return {"found": self._found}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._found = state["found"]
+
+    def _look(self, run: Run) -> None:
+        """Stops if a step was not sound."""
+        found = self._guard.look()
+        if found is None or self._is_over:
             return
+        self._is_over, self._found = True, None
+        self._guard.take_back(found)
+        kind, name, place = found["kind"], found["name"], found["note"]
+        batch = run.batch
+        if kind not in OF_ROWS:
+            # They are as they were before that step.
+            kind, name = next(_in_weights(run), (kind, name))
+        elif place["step"] != run.step:
+            batch = next(run.train.epoch(place["epoch"], skip=place["step_in_epoch"] - 1), None)
+        self._stop(run, (kind, name), place, batch)
+
+    def _look_now(self, run: Run) -> None:
+        """Checks the step on the host, and stops if it is not sound."""
+        sound = np.isfinite(run.loss) and (self.loss_only or _is_sound(run))
+        # With several processes, each sees its own rows of the batch.
+        everyone = run.processes.gather(None if sound else next(_culprits(run), None))
+        found = min((each for each in everyone if each), key=lambda each: FLOW.index(each[0]), default=None)
+        if found is not None:
+            self._stop(run, found, _place(run), run.batch)
+
+    def _stop(self, run: Run, found: Sequence[str], place: Mapping[str, Any], batch: Batch | None) -> None:
+        """Stops because of what was found at a step; `batch` is the one of that step if rows are to blame."""
         kind, name = found
         what = f"the {kind} {name!r}" if name else f"the {kind}"
-        reason = f"{what} is not finite at epoch {run.epoch}, step {run.step}"
+        reason = f"{what} is not finite at epoch {place['epoch']}, step {place['step']}"
         if run.within_batch:
             run.skip_update(reason)
         run.stop(reason)
-        self._save(run, kind, name)
-
-    def _save(self, run: Run, kind: str, name: str) -> None:
-        if run.batch is None:
+        if batch is None:
             return
-        indices = run.batch.indices
-        own = None if indices is None else [indices.tolist(), indices[_bad_rows(run)].tolist()]
+        indices, is_of_step = place["rows"], kind in OF_ROWS or place["step"] == run.step
+        own = None
+        if indices is not None:
+            own = [indices.tolist(), indices[_bad_rows(batch)].tolist() if is_of_step else []]
         # The rows of all processes, in the order of the batch.
         everyone = [each for each in run.processes.gather(own) if each is not None]
         rows, bad = ([row for each in everyone for row in each[part]] if everyone else None for part in (0, 1))
         if run.folder is None:
             return
-        loss = run.loss
         record = {
-            "epoch": run.epoch,
-            "step": run.step,
+            "epoch": place["epoch"],
+            "step": place["step"],
             "kind": kind,
             "name": name,
-            "loss": loss if np.isfinite(loss) else str(loss),
+            "loss": _loss(run) if place["step"] == run.step else None,
             "split": "train",
             "rows": rows,
             "rows_not_finite": bad,
         }
         write_json(run.folder / FILE, record)
+
+
+def _place(run: Run) -> dict[str, Any]:
+    """The current step, and the rows of its batch."""
+    rows = None if run.batch is None else run.batch.indices
+    return {"epoch": run.epoch, "step": run.step, "step_in_epoch": run.step_in_epoch, "rows": rows}
+
+
+def _loss(run: Run) -> float | str:
+    """The loss as a JSON value."""
+    loss = run.loss
+    return loss if np.isfinite(loss) else str(loss)
 
 
 def _culprits(run: Run) -> Iterator[tuple[str, str]]:
@@ -123,13 +192,11 @@ def _finite(array: Any) -> bool:
     return bool(np.isfinite(array.asnumpy()).all())
 
 
-def _bad_rows(run: Run) -> Any:
+def _bad_rows(batch: Batch) -> NDArray[np.bool_]:
     """A mask of the batch's rows with an input, label or weight that is not finite."""
-    assert run.batch is not None  # noqa: S101
     parts = []
-    for shard in run.batch.shards:
+    for shard in batch.shards:
         if shard.rows:
-            parts_of = (*shard.inputs, shard.label, *([] if shard.weight is None else [shard.weight]))
-            arrays = [array.asnumpy().reshape(shard.rows, -1) for array in parts_of]
+            arrays = [array.asnumpy().reshape(shard.rows, -1) for array in shard.arrays]
             parts.append(~np.all([np.isfinite(array).all(axis=1) for array in arrays], axis=0))
     return np.concatenate(parts) if parts else np.zeros(0, bool)

@@ -37,15 +37,14 @@ class Clipping:
         factor = mx.sym.where(
             norm < float("inf"), limit / mx.sym.broadcast_maximum(norm, limit), mx.sym.ones_like(norm)
         )
+        factors = [factor if name == "float32" else mx.sym.cast(factor, dtype=name) for name in types]
         context = arrays[0].context
         self._limit = mx.nd.empty(1, ctx=context)
         self._set = Call("_set_value", [], self._limit, src=0.0)
         self._value = 0.0
-        bound = mx.sym.Group([mx.sym.cast(factor, dtype=name) for name in types]).bind(
-            context,
-            args={**dict(zip([each.name for each in variables], arrays, strict=True)), "limit": self._limit},
-            grad_req="null",
-        )
+        given = dict(zip([each.name for each in variables], arrays, strict=True))
+        given |= {"limit": self._limit, "one": mx.nd.ones(1, ctx=context)}
+        bound = mx.sym.Group(factors).bind(context, args=given, grad_req="null")
         self._factors = Executor(bound)
         by_name = dict(zip(types, self._factors.outputs, strict=True))
         self._scale = [Call("broadcast_mul", [array, by_name[np.dtype(array.dtype).name]], array) for array in arrays]

@@ -25,11 +25,12 @@ ever new shapes from filling the memory."""
 class Bound:
     """A symbol bound to input arrays of fixed shapes: `load` a shard, then run `executor`."""
 
-    __slots__ = ("_copies", "_losses", "executor", "kept", "lean", "outputs")
+    __slots__ = ("_copies", "_losses", "executor", "inputs", "kept", "lean", "outputs")
 
     def __init__(self, executor: Any, inputs: Sequence[Array], lean: Lean | None = None) -> None:
         self.executor = Executor(executor)
         self.outputs = self.executor.outputs
+        self.inputs = inputs
         self.lean = lean
         """The symbol that is bound instead of the one with the losses."""
         self.kept = [] if lean is None else [self.outputs[1], *inputs[-1 - lean.weighted :]]
@@ -65,7 +66,9 @@ class CompiledStep:
         self._graph = graph
         self._contexts = list(contexts)
         self._bound: list[dict[object, Bound]] = [{} for _ in contexts]
-        self._newest: list[Bound] = []
+        self.newest: list[Bound] = []
+        """What computed the newest batch, on each context with rows."""
+        self.inputs, self.devices = len(graph.inputs), len(self._contexts)
         self._layout = parameters.layout
         self.parameters = parameters
         self.gradients = parameters.gradients
@@ -76,16 +79,18 @@ class CompiledStep:
 
     def forward_backward(self, batch: Batch) -> None:
         self.parameters.follow()
-        self._newest = []
+        if self.parameters.guard is not None:
+            self.parameters.guard.before_step()
+        self.newest = []
         for number, shard in enumerate(batch.shards):
             if shard.rows:
-                self._newest.append(self._train(number, shard))
+                self.newest.append(self._train(number, shard))
         rows = [shard.rows for shard in batch.shards]
-        lean = self._newest[0].lean
+        lean = self.newest[0].lean
         if lean is None:
-            self.loss.add([bound.outputs[0] for bound in self._newest], rows)
+            self.loss.add([bound.outputs[0] for bound in self.newest], rows)
         else:
-            self.loss.keep([bound.kept for bound in self._newest], rows, lean, self._losses)
+            self.loss.keep([bound.kept for bound in self.newest], rows, lean, self._losses)
         self.parameters.reduce(rows)
         self.gradients.rows = batch.rows
         self.gradients.factor = 1.0
@@ -117,10 +122,10 @@ class CompiledStep:
         return outputs, losses
 
     def outputs(self) -> list[Array]:
-        return [self._outputs(bound) for bound in self._newest]
+        return [self._outputs(bound) for bound in self.newest]
 
     def _losses(self) -> list[Array]:
-        return [bound.losses() for bound in self._newest]
+        return [bound.losses() for bound in self.newest]
 
     def _outputs(self, bound: Bound) -> Any:
         return bound.outputs[1] if self._graph.outputs == 1 else bound.outputs[1:]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import is_
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,19 @@ class Gradients:
         with waiting:
             total = sum(float(square.asnumpy().sum(dtype=np.float64)) for square in squares)
         return float(np.sqrt(total)) * abs(self.factor) / max(self.rows, 1)
+
+
+class Guarding(Protocol):
+    """Something that may undo an update on the device (`trainer.step.guard`)."""
+
+    def before_step(self) -> None:
+        """Before the forward pass."""
+
+    def before_update(self) -> None:
+        """Before the optimizer runs."""
+
+    def after_update(self) -> None:
+        """After the optimizer has run on the first context."""
 
 
 def take_back(gradients: Gradients, own: Sequence[Array]) -> None:

@@ -8,7 +8,7 @@ parameter as a whole, such as LAMB with its norms, and nets with convolutions ke
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from trainer.device_time import waiting
 from trainer.errors import UsageError
 from trainer.step.changes import Held, Watch, part_of, settings_of
-from trainer.step.groups import Gradients, Group, is_dense, parameters_of, put, take_back
+from trainer.step.groups import Gradients, Group, Guarding, is_dense, parameters_of, put, take_back
 from trainer.step.refusals import Layers, Numbers, check_settings
 from trainer.step.update import make_update
 
@@ -30,7 +30,6 @@ ELEMENTWISE = frozenset(
 """Optimizers whose update of an element depends only on that element's history, so many parameters can be updated as
 one. Not Nadam, which advances a schedule at every call. Other optimizers get one array per parameter, which is correct
 for all."""
-
 
 MEMBERS = 1_000_000
 """The optimizer's numbers of parameters that are updated on their own start here; those of groups start at 0."""
@@ -53,7 +52,7 @@ class Parameters:
         numbers its own names over all nets that a process builds, so they differ between processes."""
         self.all = list(self.named.values())
         self.trained = [parameter for parameter in self.all if parameter.grad_req != "null"]
-        self._measured = [parameter for parameter in self.all if not parameter._differentiable]  # noqa: SLF001
+        self.measured = [parameter for parameter in self.all if not parameter._differentiable]  # noqa: SLF001
         """Parameters that a forward pass in training writes, such as BatchNorm's running mean and variance."""
         self.flat = flat and type(optimizer).__name__.lower() in ELEMENTWISE
         self.groups = list(self._groups())
@@ -61,6 +60,7 @@ class Parameters:
         self.states = [self._state(index, group) for index, group in enumerate(self.groups)]
         self._updates = [[self._update_of(index)] for index in range(len(self.groups))]
         self.gradients = Gradients([group.gradients[0] for group in self.groups])
+        self.guard: Guarding | None = None
         self.layout = 0
         """Increases when a parameter is trained for the first time: there are more groups, and executors are stale."""
         self._built = len(self.groups)
@@ -268,16 +268,11 @@ class Parameters:
             put(values[name], parameter.list_data())
 
     @property
-    def measured(self) -> list[Any]:
-        """Parameters that a forward pass in training writes, such as BatchNorm's running mean and variance."""
-        return self._measured
-
-    @property
     def measures(self) -> bool:
         """Whether a forward pass in training computes statistics over its rows, as BatchNorm does."""
         from trainer.mxnet import gluon
 
-        return any(not isinstance(parameter, gluon.Constant) for parameter in self._measured)
+        return any(not isinstance(parameter, gluon.Constant) for parameter in self.measured)
 
     @property
     def moving(self) -> list[list[Array]]:
@@ -287,7 +282,7 @@ class Parameters:
         """
         self.follow()
         groups = [group.weights for group in self.groups]
-        measured = [parameter.list_data() for parameter in self._measured]
+        measured = [parameter.list_data() for parameter in self.measured]
         return [*groups[: self._built], *measured, *groups[self._built :]]
 
     def swap(self, values: Sequence[Array]) -> None:
@@ -311,7 +306,7 @@ class Parameters:
         `rows` is the number of rows of each context; one without rows holds an old gradient and is skipped.
         """
         self.clear_frozen()
-        for parameter in self._measured:
+        for parameter in self.measured:
             for array in parameter.list_data():
                 # BatchNorm's backward pass writes these arrays, but tells MXNet's scheduler that it only reads them, so
                 # the next read would not wait. A write waits for earlier reads, even one that changes nothing.
@@ -323,7 +318,7 @@ class Parameters:
             for gradient, has_rows in zip(group.gradients[1:], rows[1:], strict=True):
                 if has_rows:
                     total += gradient.as_in_context(total.context)
-        for parameter in self._measured:
+        for parameter in self.measured:
             self._average(parameter.list_data(), rows)
 
     def _average(self, arrays: Sequence[Array], rows: Sequence[int]) -> None:
@@ -343,8 +338,12 @@ class Parameters:
     def update(self) -> None:
         """One optimizer step on the first context, from the reduced gradients; copies the weights to the others."""
         self._numbers.scale = self.optimizer.rescale_grad = self.gradients.factor / self.gradients.rows
+        if self.guard is not None:
+            self.guard.before_update()
+        for update in chain.from_iterable(self._updates):
+            update()
+        if self.guard is not None:
+            self.guard.after_update()
         for group, updates in zip(self.groups, self._updates, strict=True):
-            for update in updates:
-                update()
             for weight in group.weights[1:] if updates else ():
                 group.weights[0].copyto(weight)
