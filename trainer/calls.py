@@ -68,13 +68,10 @@ class Call:
         self._outputs[0], self._kept[-1] = output.handle, output
         self.on(0, array)
 
-    def given(self, *inputs: Array) -> None:
-        """Starts the operator with its first inputs replaced by arrays of the same shapes and types."""
-        for number, array in enumerate(inputs):
-            self._inputs[number] = array.handle
-        self._kept[: len(inputs)] = inputs
-        if self._invoke(*self._arguments):
-            _check(_FAILED)
+    def put(self, number: int, array: Array) -> None:
+        """Replaces input `number` by an array of the same shape and type; does not start the operator."""
+        self._inputs[number] = array.handle
+        self._kept[number] = array
 
     def having(self, *values: Any) -> None:
         """Starts the operator with new values for all attributes, in the order of the constructor's."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -13,6 +13,9 @@ from trainer import Phase, Plugin, Run, UsageError
 if TYPE_CHECKING:
     from trainer.data import Shard
     from trainer.mxnet import Array
+
+KEPT = 64
+"""Prepared calls that are kept, each for one shape: the limit keeps data of ever new shapes from filling the memory."""
 
 
 @dataclass
@@ -30,16 +33,42 @@ class LabelSmoothing(Plugin):
     logs = ()
     before = ("mixup", "cutmix")
 
+    def __post_init__(self) -> None:
+        self._prepared: dict[tuple[Any, ...], tuple[Array, Any]] = {}
+
     def on_batch_begin(self, run: Run) -> None:
         """Replaces the batch by one with smoothed labels; the data stays unchanged."""
-        if run.batch is not None:
-            run.batch = replace(run.batch, shards=tuple(self._smoothed(run, shard) for shard in run.batch.shards))
+        from trainer.data import Batch
 
-    def _smoothed(self, run: Run, shard: Shard) -> Shard:
+        batch = run.batch
+        if batch is not None:
+            shards = tuple(self._smoothed(run, number, shard) for number, shard in enumerate(batch.shards))
+            run.batch = Batch(shards, batch.rows, batch.indices)
+
+    def _smoothed(self, run: Run, number: int, shard: Shard) -> Shard:
+        from trainer.data import Shard
+
         if not shard.rows:
             return shard
-        classes = soft_classes(run, shard.label, self.name)
-        return replace(shard, label=floating(shard.label) * (1 - self.smoothing) + self.smoothing / classes)
+        label = floating(shard.label)
+        key = number, label.dtype, shard.shapes
+        prepared = self._prepared.get(key)
+        if prepared is None:
+            if len(self._prepared) >= KEPT:
+                self._prepared.clear()
+            prepared = self._prepared[key] = self._prepare(run, label)
+        smoothed, smooth = prepared
+        smooth.on(0, label)
+        return Shard(shard.context, shard.inputs, smoothed, shard.weight, shard.rows)
+
+    def _prepare(self, run: Run, label: Array) -> tuple[Array, Any]:
+        """The array for smoothed labels, and the call that fills it."""
+        from trainer.calls import Call
+
+        classes = soft_classes(run, label, self.name)
+        smoothed = label.copy()
+        line = {"a": 0.0, "b": 1 - self.smoothing, "c": self.smoothing / classes}
+        return smoothed, Call("_contrib_quadratic", [label], smoothed, **line)
 
 
 def floating(array: Array) -> Array:
@@ -52,8 +81,9 @@ def soft_classes(run: Run, label: Array, plugin: str) -> int:
 
     Raises UsageError for labels that are not probabilities, such as class numbers.
     """
-    if label.ndim == 2 and label.shape[1] > 1:
-        return int(label.shape[1])
+    shape = label.shape
+    if len(shape) == 2 and shape[1] > 1:
+        return int(shape[1])
     # A task with a decision threshold predicts one probability for two classes.
     if run.threshold is not None:
         return 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +15,27 @@ from trainer.seeds import derive
 from trainer_plugins.label_smoothing import floating, soft_classes
 
 if TYPE_CHECKING:
-    from trainer.data import Batch, Shard
+    from numpy.typing import NDArray
+
+    from trainer.data import Shard
     from trainer.mxnet import Array
 
-Mix = Callable[["Array", "Array"], "Array"]
-"""From rows and their partners, (rows, …) each, to the mixed rows."""
+BLOCK = 64
+"""Steps whose random numbers are drawn, and moved to the device, together."""
+KEPT = 64
+"""Prepared calls that are kept, each for one shape: the limit keeps data of ever new shapes from filling the memory."""
+
+
+@dataclass(slots=True)
+class _Draws:
+    """The random numbers of a block of steps."""
+
+    block: int
+    chosen: list[float]
+    """Compared with the probability: whether a step's batch is mixed."""
+    shares: list[float]
+    points: list[list[float]]
+    """Row and column of a point, from 0 to 1."""
 
 
 @dataclass
@@ -38,34 +54,86 @@ class Mixing(Plugin):
     phase = Phase.TRANSFORM
     logs = ()
 
+    def __post_init__(self) -> None:
+        self._draws = _Draws(-1, [], [], [])
+        self._orders: dict[int, _Orders] = {}
+        self._checked: set[tuple[Any, ...]] = set()
+        self._mixers: dict[tuple[Any, ...], _Mixer] = {}
+
     def on_batch_begin(self, run: Run) -> None:
         """Replaces the batch by one with mixed rows; the data stays unchanged."""
+        from trainer.data import Batch
+
         batch = run.batch
         if batch is None:
             return
         for shard in batch.shards:
-            if shard.rows:
+            if shard.rows and shard.shapes not in self._checked:
                 soft_classes(run, shard.label, self.name)
                 self.check(shard.inputs)
+                if len(self._checked) < KEPT:
+                    self._checked.add(shard.shapes)
         # Unmixed batches too: the step takes the type of the first batch that it sees.
-        run.batch = batch = replace(batch, shards=tuple(_floating(shard) for shard in batch.shards))
-        generator = np.random.default_rng(derive(run.settings.seed, self.name, run.step))
-        if generator.random() >= self.probability or run.epoch > run.settings.epochs - self.last_epochs:
-            return
-        share = float(generator.beta(self.alpha, self.alpha))
-        partners = generator.permutation(batch.rows)
-        mixed, mix = [], None
-        for shard, (inputs, label, weight) in zip(batch.shards, _partners(run, batch, partners), strict=True):
-            if shard.rows:
-                if mix is None:  # only rows show the size of an image, and a process may have none
-                    mix, share = self.mixer(run, share, generator)
-                images = tuple(mix(own, other) for own, other in zip(shard.inputs, inputs, strict=True))
-                labels = shard.label * share + label * (1 - share)
-                weights = None if shard.weight is None else shard.weight * share + weight * (1 - share)
-                mixed.append(replace(shard, inputs=images, label=labels, weight=weights))
-            else:
+        shards = tuple(map(_floating, batch.shards))
+        draws, place = self._drawn(run), run.step % BLOCK
+        if draws.chosen[place] < self.probability and run.epoch <= run.settings.epochs - self.last_epochs:
+            shards = self._mixed(run, batch.rows, shards, draws.shares[place], draws.points[place])
+        run.batch = Batch(shards, batch.rows, batch.indices)
+
+    def _drawn(self, run: Run) -> _Draws:
+        """The random numbers of the block of the current step."""
+        block = run.step // BLOCK
+        if self._draws.block != block:
+            generator = np.random.default_rng(derive(run.settings.seed, self.name, block))
+            chosen, points = generator.random(BLOCK).tolist(), generator.random((BLOCK, 2)).tolist()
+            self._draws = _Draws(block, chosen, generator.beta(self.alpha, self.alpha, BLOCK).tolist(), points)
+        return self._draws
+
+    def _mixed(
+        self, run: Run, rows: int, shards: Sequence[Shard], share: float, point: Sequence[float]
+    ) -> tuple[Shard, ...]:
+        """The shards with rows mixed."""
+        from trainer.data import Shard
+
+        orders = self._orders.get(rows)
+        if orders is None:
+            if len(self._orders) >= KEPT:
+                self._orders.clear()
+            orders = self._orders[rows] = _Orders(rows, run.settings.seed, self.name)
+        orders.draw(run.step // BLOCK)
+        filled = [shard for shard in shards if shard.rows]
+        # All on one device: nothing waits for it. Several processes all have to gather, with or without rows.
+        is_alone = run.processes.size == 1 and len(filled) == 1
+        place = run.step % BLOCK
+        others = [()] * len(shards) if is_alone else list(_partners(run, shards, orders.host[place]))
+        mixed: list[Shard] = []
+        mask = None
+        for number, shard in enumerate(shards):
+            if not shard.rows:
                 mixed.append(shard)
-        run.batch = replace(batch, shards=tuple(mixed))
+                continue
+            if mask is None:  # only rows show the size of an image, and a process may have none
+                mask, share = self.mask(shard, share, point)
+            mixer = self._mixer(number, shard, is_alone=is_alone, is_masked=mask is not None)
+            mixer.load(shard.arrays, others[number])
+            parts = mixer(orders.on(shard.context, place) if is_alone else None, share)
+            count = len(shard.inputs)
+            if mask is not None:
+                partners = parts if is_alone else others[number]
+                parts[:count] = [_where(mask, *pair) for pair in zip(shard.inputs, partners, strict=False)]
+            weight = None if shard.weight is None else parts[-1]
+            mixed.append(Shard(shard.context, tuple(parts[:count]), parts[count], weight, shard.rows))
+        return tuple(mixed)
+
+    def _mixer(self, number: int, shard: Shard, *, is_alone: bool, is_masked: bool) -> _Mixer:
+        key = number, shard.shapes, is_alone
+        mixer = self._mixers.get(key)
+        if mixer is None:
+            if len(self._mixers) >= KEPT:
+                self._mixers.clear()
+            masked = len(shard.inputs) if is_masked else 0
+            mixer = self._mixers[key] = _Mixer(shard.arrays, masked=masked, takes=is_alone)
+        return mixer
 
     def check(self, inputs: Sequence[Array]) -> None:
         """Raises UsageError for inputs that cannot be mixed."""
@@ -75,9 +143,12 @@ class Mixing(Plugin):
                     f"inputs of {np.dtype(part.dtype).name} cannot be mixed", where=f"plugin {self.name!r}"
                 )
 
-    def mixer(self, run: Run, share: float, generator: np.random.Generator) -> tuple[Mix, float]:
-        """The function that mixes inputs, and the share of the own label."""
-        raise NotImplementedError
+    def mask(self, shard: Shard, share: float, point: Sequence[float]) -> tuple[Any, float]:
+        """A mask of the parts of an input that come from the partner, and the share of the own label.
+
+        None instead of a mask mixes inputs as labels.
+        """
+        return None, share
 
 
 @dataclass
@@ -89,9 +160,6 @@ class Mixup(Mixing):
     """
 
     alpha: Annotated[float, Field(gt=0, description="Of Beta(alpha, alpha), which the weight is drawn from.")] = 0.2
-
-    def mixer(self, run: Run, share: float, generator: np.random.Generator) -> tuple[Mix, float]:
-        return lambda own, other: own * share + other * (1 - share), share
 
 
 @dataclass
@@ -119,27 +187,117 @@ class CutMix(Mixing):
                 fix="Use mixup, which takes rows of any kind.",
             )
 
-    def mixer(self, run: Run, share: float, generator: np.random.Generator) -> tuple[Mix, float]:
-        assert run.batch is not None  # noqa: S101
-        shape = next(shard.inputs[0].shape for shard in run.batch.shards if shard.rows)
-        rows, columns = (_span(length, share, generator) for length in shape[2:])
-        area = (rows.stop - rows.start) * (columns.stop - columns.start)
-        mask = np.zeros((1, 1, *shape[2:]), np.float32)
+    def mask(self, shard: Shard, share: float, point: Sequence[float]) -> tuple[Any, float]:
+        height, width = shard.inputs[0].shape[2:]
+        rows, columns = (_span(length, share, at) for length, at in zip((height, width), point, strict=True))
+        mask = np.zeros((1, 1, height, width), np.float32)
         mask[:, :, rows, columns] = 1
-
-        def mix(own: Array, other: Array) -> Array:
-            from trainer.mxnet import mx
-
-            there = mx.nd.array(mask, ctx=own.context, dtype=own.dtype)
-            return mx.nd.where(mx.nd.broadcast_like(there, own), other, own)
-
-        return mix, 1 - area / (shape[2] * shape[3])
+        return mask, 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
 
 
-def _span(length: int, share: float, generator: np.random.Generator) -> slice:
-    """The extent of the rectangle along one side of the image."""
+class _Orders:
+    """Permutations of a batch's rows, one for each step of a block, on the host and on devices."""
+
+    def __init__(self, rows: int, seed: int, name: str) -> None:
+        self._rows, self._seed, self._name = rows, seed, name
+        self._block = -1
+        self.host = np.empty((BLOCK, rows), np.int32)
+        self._on: dict[str, tuple[list[int], Array, list[Array]]] = {}
+
+    def draw(self, block: int) -> None:
+        """Draws the permutations of a block."""
+        if block != self._block:
+            self._block = block
+            generator = np.random.default_rng(derive(self._seed, self._name, block, self._rows))
+            self.host = generator.permuted(np.tile(np.arange(self._rows, dtype=np.int32), (BLOCK, 1)), axis=1)
+
+    def on(self, context: Any, place: int) -> Array:
+        """The permutation of a step, on a device. Overwritten by the next block's."""
+        from trainer.mxnet import mx
+
+        held = self._on.get(str(context))
+        if held is None:
+            array = mx.nd.empty(self.host.shape, ctx=context, dtype=np.int32)
+            held = self._on[str(context)] = ([-1], array, [array[number] for number in range(BLOCK)])
+        block, array, places = held
+        if block[0] != self._block:
+            block[0] = self._block
+            mx.nd.array(self.host, ctx=context, dtype=np.int32).copyto(array)
+        return places[place]
+
+
+class _Mixer:
+    """Mixes the columns of one shard with those of the partners, by one symbol bound to arrays of its own.
+
+    The first `masked` columns are not mixed. With `takes`, the partners are rows of the same arrays.
+    """
+
+    def __init__(self, arrays: Sequence[Array], *, masked: int, takes: bool) -> None:
+        from trainer.calls import Call, Executor
+        from trainer.mxnet import mx
+
+        context = arrays[0].context
+        used = [number for number in range(len(arrays)) if takes or number >= masked]
+        given = {f"own{number}": arrays[number].copy() for number in used}
+        self._load = [(number, _copy_into(given[f"own{number}"])) for number in used]
+        self._load_others: list[tuple[int, Any]] = []
+        if takes:
+            given["order"] = order_held = mx.nd.zeros(arrays[0].shape[0], ctx=context, dtype=np.int32)
+            self._set_order = _copy_into(order_held)
+        else:
+            given |= {f"other{number}": arrays[number].copy() for number in used}
+            self._load_others = [(number, _copy_into(given[f"other{number}"])) for number in used]
+        given["share"] = share_held = mx.nd.zeros(1, ctx=context)
+        self._set_share = Call("_set_value", [], share_held, src=0.0)
+        order, share = mx.sym.var("order"), mx.sym.var("share")
+        outputs = []
+        for number in used:
+            own = mx.sym.var(f"own{number}")
+            other = mx.sym.take(own, order) if takes else mx.sym.var(f"other{number}")
+            if number >= masked:
+                part = mx.sym.cast(share, dtype=arrays[number].dtype)
+                other = mx.sym.broadcast_mul(own, part) + mx.sym.broadcast_mul(other, 1 - part)
+            outputs.append(other)
+        self._executor = Executor(mx.sym.Group(outputs).bind(context, args=given, grad_req="null"))
+        self._missing = len(arrays) - len(used)
+
+    def load(self, arrays: Sequence[Array], others: Sequence[Array]) -> None:
+        """Takes a batch, and the rows of the partners if they come from elsewhere."""
+        for number, copy in self._load:
+            copy.on(0, arrays[number])
+        for number, copy in self._load_others:
+            copy.on(0, others[number])
+
+    def __call__(self, order: Array | None, share: float) -> list[Any]:
+        """For each column share · own + (1 - share) · other, overwritten by the next call.
+
+        For masked columns the partners, or None if they come from elsewhere.
+        """
+        if order is not None:
+            self._set_order.on(0, order)
+        self._set_share.having(share)
+        self._executor.forward()
+        return [None] * self._missing + self._executor.outputs
+
+
+def _copy_into(held: Array) -> Any:
+    """A call whose `on(0, array)` copies another array into this one."""
+    from trainer.calls import Call
+
+    return Call("_copyto", [held], held)
+
+
+def _where(mask: Any, own: Array, other: Array) -> Array:
+    from trainer.mxnet import mx
+
+    there = mx.nd.array(mask, ctx=own.context, dtype=own.dtype)
+    return mx.nd.where(mx.nd.broadcast_like(there, own), other, own)
+
+
+def _span(length: int, share: float, at: float) -> slice:
+    """The extent of the rectangle along one side of the image, around a point from 0 to 1."""
     half = length * math.sqrt(1 - share) / 2
-    middle = generator.integers(length)
+    middle = int(at * length)
     return slice(max(0, round(middle - half)), min(length, round(middle + half)))
 
 
@@ -147,37 +305,25 @@ def _floating(shard: Shard) -> Shard:
     """The shard with floating-point labels and weights, so that they can be mixed."""
     if not shard.rows:
         return shard
-    return replace(shard, label=floating(shard.label), weight=None if shard.weight is None else floating(shard.weight))
+    label, weight = floating(shard.label), None if shard.weight is None else floating(shard.weight)
+    return shard if label is shard.label and weight is shard.weight else replace(shard, label=label, weight=weight)
 
 
-def _partners(run: Run, batch: Batch, partners: Any) -> Iterator[tuple[tuple[Array, ...], Any, Any]]:
-    """For each shard, the inputs, labels and weights of its rows' partners, on its context."""
+def _partners(run: Run, shards: Sequence[Shard], partners: NDArray[np.int32]) -> Iterator[Sequence[Array]]:
+    """For each shard, the columns of its rows' partners, on its context; () for one without rows."""
     from trainer.mxnet import mx
 
-    filled = [shard for shard in batch.shards if shard.rows]
-    if run.processes.size == 1 and len(filled) == 1:
-        # All on one device: nothing waits for it. Several processes all have to gather, with or without rows.
-        for shard in batch.shards:
-            order = mx.nd.array(partners, ctx=shard.context, dtype=np.int32)
-            yield _parts([part.take(order) for part in shard.arrays], shard) if shard.rows else ((), None, None)
-        return
+    filled = [shard for shard in shards if shard.rows]
     columns = [np.concatenate(parts) for parts in zip(*[[a.asnumpy() for a in s.arrays] for s in filled], strict=True)]
     own = sum(shard.rows for shard in filled)
     start = sum(run.processes.gather(own)[: run.processes.rank])
     # A process without rows learns the number of columns from the others.
     width = max(run.processes.gather(len(columns)))
     everyone = run.processes.gather_rows(columns or [None] * width)
-    for shard in batch.shards:
+    for shard in shards:
         if not shard.rows:
-            yield (), None, None
+            yield ()
             continue
         order = partners[start : start + shard.rows]
         start += shard.rows
-        parts = [mx.nd.array(rows[order], ctx=shard.context, dtype=rows.dtype) for rows in everyone if rows is not None]
-        yield _parts(parts, shard)
-
-
-def _parts(arrays: Sequence[Array], shard: Any) -> tuple[tuple[Array, ...], Array, Array | None]:
-    """Inputs, label and weight, in the order of a shard's `arrays`."""
-    count = len(shard.inputs)
-    return tuple(arrays[:count]), arrays[count], arrays[count + 1] if len(arrays) > count + 1 else None
+        yield [mx.nd.array(rows[order], ctx=shard.context, dtype=rows.dtype) for rows in everyone if rows is not None]

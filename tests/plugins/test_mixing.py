@@ -16,7 +16,7 @@ from trainer.config.options import build
 from trainer.mxnet import gluon, mx
 from trainer.seeds import derive
 from trainer_plugins.label_smoothing import LabelSmoothing
-from trainer_plugins.mixing import CutMix, Mixup
+from trainer_plugins.mixing import BLOCK, CutMix, Mixup
 
 BOTH = pytest.mark.parametrize("mixing", [Mixup, CutMix])
 DEVICES = {1: "cpu", 2: "cpu:0,1", 3: "cpu:0,1,2"}
@@ -120,8 +120,11 @@ def test_a_rectangle_has_the_area_that_was_drawn_where_nothing_is_cut_off():
     data = soft(6, shape=(1, 40, 20), classes=6)
     shapes = []
     for seen in observed(SoftTask(data), CutMix(alpha=1e6), epochs=60, batch_size=6):
+        if not seen.is_changed:
+            continue  # every row is its own partner, once in 6! batches
         changed = (seen.after.inputs[0] != seen.before.inputs[0]).any(axis=(0, 1))
         shapes.append((int(changed.any(axis=1).sum()), int(changed.any(axis=0).sum())))
+    assert len(shapes) >= 59
     heights, widths = np.array(shapes).T
     # The image's sides times the root of one half.
     assert heights.max() == pytest.approx(40 * np.sqrt(0.5), abs=1)
@@ -227,7 +230,8 @@ def test_the_seed_says_which_batches_are_mixed(mixing):
     made = mixing(alpha=2.0, probability=0.5)
     every = observed(task(12), made, epochs=50, batch_size=3)
     mixed = {seen.step for seen in every if seen.is_changed}
-    chosen = {step for step in range(1, 201) if np.random.default_rng(derive(7, made.name, step)).random() < 0.5}
+    drawn = [np.random.default_rng(derive(7, made.name, block)).random(BLOCK) for block in range(200 // BLOCK + 1)]
+    chosen = {step for step in range(1, 201) if drawn[step // BLOCK][step % BLOCK] < 0.5}
     # A batch that was chosen can come out as it was: no rectangle, or every row its own partner.
     assert mixed <= chosen
     assert len(mixed) > 0.7 * len(chosen)
@@ -287,7 +291,7 @@ def test_the_training_loss_is_that_of_what_was_mixed(mixing):
 
     engine(task(), mixing(), plugin(phase=Phase.REPORT, batch_end=look), **STEPS).fit()
     computed, expected = np.array(losses).T
-    np.testing.assert_allclose(computed, expected, rtol=1e-5)
+    np.testing.assert_allclose(computed, expected, rtol=3e-5)
 
 
 @BOTH

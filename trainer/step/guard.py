@@ -36,17 +36,25 @@ FIRST = 2
 
 
 class Masked:
-    """Arrays that get their earlier values back unless `sound` is 1."""
+    """Arrays on one context that get their earlier values back unless `sound` is 1."""
 
     def __init__(self, arrays: Sequence[Array], sound: Array) -> None:
-        held = [array.copy() for array in arrays]
-        self._hold = [Call("_copyto", [array], copy) for array, copy in zip(arrays, held, strict=True)]
-        self._mask = [Call("_npi_where", [sound, array, copy], array) for array, copy in zip(arrays, held, strict=True)]
+        from trainer.mxnet import mx
+
+        self._hold: Executor | None = None
+        self._mask: list[Call] = []
+        if arrays:
+            named = {f"array{number}": array for number, array in enumerate(arrays)}
+            copies = mx.sym.Group([mx.sym.identity(mx.sym.var(name)) for name in named])
+            # Starts once for all arrays.
+            self._hold = Executor(copies.bind(arrays[0].context, args=named, grad_req="null"))
+            held = zip(arrays, self._hold.outputs, strict=True)
+            self._mask = [Call("_npi_where", [sound, array, copy], array) for array, copy in held]
 
     def hold(self) -> None:
         """Keeps the values."""
-        for call in self._hold:
-            call()
+        if self._hold is not None:
+            self._hold.forward()
 
     def mask(self) -> None:
         """Restores them if a step was not sound."""
