@@ -111,7 +111,7 @@ def check_batch(old: Batch | None, new: Any, event: str) -> None:
             "each part, on its context"
         )
     for shard in new.shards:
-        lengths = {int(part.shape[0]) for part in shard.arrays} if shard.rows else set()
+        lengths = {shape[0] for shape in shard.shapes} if shard.rows else set()
         if lengths - {shard.rows}:
             raise TrainerError(
                 f"a shard of the new run.batch has {shard.rows} rows, and arrays of {max(lengths - {shard.rows})}"

@@ -32,9 +32,10 @@ class LabelSmoothing(Plugin):
     phase = Phase.TRANSFORM
     logs = ()
     before = ("mixup", "cutmix")
+    varying = ("_prepared",)
 
     def __post_init__(self) -> None:
-        self._prepared: dict[tuple[Any, ...], tuple[Array, Any]] = {}
+        self._prepared: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 
     def on_batch_begin(self, run: Run) -> None:
         """Replaces the batch by one with smoothed labels; the data stays unchanged."""
@@ -46,8 +47,6 @@ class LabelSmoothing(Plugin):
             run.batch = Batch(shards, batch.rows, batch.indices)
 
     def _smoothed(self, run: Run, number: int, shard: Shard) -> Shard:
-        from trainer.data import Shard
-
         if not shard.rows:
             return shard
         label = floating(shard.label)
@@ -57,18 +56,21 @@ class LabelSmoothing(Plugin):
             if len(self._prepared) >= KEPT:
                 self._prepared.clear()
             prepared = self._prepared[key] = self._prepare(run, label)
-        smoothed, smooth = prepared
-        smooth.on(0, label)
-        return Shard(shard.context, shard.inputs, smoothed, shard.weight, shard.rows)
+        copy, smooth = prepared
+        copy.on(0, label)
+        smooth.forward()
+        return shard.having(shard.inputs, smooth.outputs[0], shard.weight)
 
-    def _prepare(self, run: Run, label: Array) -> tuple[Array, Any]:
-        """The array for smoothed labels, and the call that fills it."""
-        from trainer.calls import Call
+    def _prepare(self, run: Run, label: Array) -> tuple[Any, Any]:
+        """A call that takes the labels, and a bound symbol that smooths them."""
+        from trainer.calls import Call, Executor
+        from trainer.mxnet import mx
 
         classes = soft_classes(run, label, self.name)
-        smoothed = label.copy()
-        line = {"a": 0.0, "b": 1 - self.smoothing, "c": self.smoothing / classes}
-        return smoothed, Call("_contrib_quadratic", [label], smoothed, **line)
+        held = label.copy()
+        smoothed = mx.sym.var("label") * (1 - self.smoothing) + self.smoothing / classes
+        bound = smoothed.bind(label.context, args={"label": held}, grad_req="null")
+        return Call("_copyto", [held], held), Executor(bound)
 
 
 def floating(array: Array) -> Array:

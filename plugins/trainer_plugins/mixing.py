@@ -25,6 +25,9 @@ BLOCK = 64
 KEPT = 64
 """Prepared calls that are kept, each for one shape: the limit keeps data of ever new shapes from filling the memory."""
 
+EXACT = 1 << 24
+"""float32 has every whole number below."""
+
 
 @dataclass(slots=True)
 class _Draws:
@@ -53,6 +56,7 @@ class Mixing(Plugin):
 
     phase = Phase.TRANSFORM
     logs = ()
+    varying = ("_checked", "_mixers", "_orders")
 
     def __post_init__(self) -> None:
         self._draws = _Draws(-1, [], [], [])
@@ -93,17 +97,15 @@ class Mixing(Plugin):
         self, run: Run, rows: int, shards: Sequence[Shard], share: float, point: Sequence[float]
     ) -> tuple[Shard, ...]:
         """The shards with rows mixed."""
-        from trainer.data import Shard
-
         orders = self._orders.get(rows)
         if orders is None:
             if len(self._orders) >= KEPT:
                 self._orders.clear()
             orders = self._orders[rows] = _Orders(rows, run.settings.seed, self.name)
-        orders.draw(run.step // BLOCK)
+        orders.draw(run.step // BLOCK, self._draws.shares)
         filled = [shard for shard in shards if shard.rows]
         # All on one device: nothing waits for it. Several processes all have to gather, with or without rows.
-        is_alone = run.processes.size == 1 and len(filled) == 1
+        is_alone = run.processes.size == 1 and len(filled) == 1 and rows < EXACT
         place = run.step % BLOCK
         others = [()] * len(shards) if is_alone else list(_partners(run, shards, orders.host[place]))
         mixed: list[Shard] = []
@@ -122,7 +124,7 @@ class Mixing(Plugin):
                 partners = parts if is_alone else others[number]
                 parts[:count] = [_where(mask, *pair) for pair in zip(shard.inputs, partners, strict=False)]
             weight = None if shard.weight is None else parts[-1]
-            mixed.append(Shard(shard.context, tuple(parts[:count]), parts[count], weight, shard.rows))
+            mixed.append(shard.having(tuple(parts[:count]), parts[count], weight))
         return tuple(mixed)
 
     def _mixer(self, number: int, shard: Shard, *, is_alone: bool, is_masked: bool) -> _Mixer:
@@ -196,40 +198,43 @@ class CutMix(Mixing):
 
 
 class _Orders:
-    """Permutations of a batch's rows, one for each step of a block, on the host and on devices."""
+    """Shares and permutations of a batch's rows, one of each for every step of a block."""
 
     def __init__(self, rows: int, seed: int, name: str) -> None:
         self._rows, self._seed, self._name = rows, seed, name
         self._block = -1
+        self._shares: Sequence[float] = ()
         self.host = np.empty((BLOCK, rows), np.int32)
         self._on: dict[str, tuple[list[int], Array, list[Array]]] = {}
 
-    def draw(self, block: int) -> None:
-        """Draws the permutations of a block."""
+    def draw(self, block: int, shares: Sequence[float]) -> None:
+        """Draws the permutations of a block, whose shares are given."""
         if block != self._block:
-            self._block = block
+            self._block, self._shares = block, shares
             generator = np.random.default_rng(derive(self._seed, self._name, block, self._rows))
             self.host = generator.permuted(np.tile(np.arange(self._rows, dtype=np.int32), (BLOCK, 1)), axis=1)
 
     def on(self, context: Any, place: int) -> Array:
-        """The permutation of a step, on a device. Overwritten by the next block's."""
+        """The share and the permutation of a step in one array, on a device. Overwritten by the next block's."""
         from trainer.mxnet import mx
 
         held = self._on.get(str(context))
         if held is None:
-            array = mx.nd.empty(self.host.shape, ctx=context, dtype=np.int32)
+            array = mx.nd.empty((BLOCK, 1 + self._rows), ctx=context)
             held = self._on[str(context)] = ([-1], array, [array[number] for number in range(BLOCK)])
         block, array, places = held
         if block[0] != self._block:
             block[0] = self._block
-            mx.nd.array(self.host, ctx=context, dtype=np.int32).copyto(array)
+            both = np.column_stack([self._shares, self.host]).astype(np.float32)
+            mx.nd.array(both, ctx=context).copyto(array)
         return places[place]
 
 
 class _Mixer:
     """Mixes the columns of one shard with those of the partners, by one symbol bound to arrays of its own.
 
-    The first `masked` columns are not mixed. With `takes`, the partners are rows of the same arrays.
+    The first `masked` columns are not mixed. With `takes`, the partners are rows of the same arrays, and order and
+    share come in one array.
     """
 
     def __init__(self, arrays: Sequence[Array], *, masked: int, takes: bool) -> None:
@@ -242,14 +247,20 @@ class _Mixer:
         self._load = [(number, _copy_into(given[f"own{number}"])) for number in used]
         self._load_others: list[tuple[int, Any]] = []
         if takes:
-            given["order"] = order_held = mx.nd.zeros(arrays[0].shape[0], ctx=context, dtype=np.int32)
+            given["order"] = order_held = mx.nd.zeros(1 + arrays[0].shape[0], ctx=context)
             self._set_order = _copy_into(order_held)
         else:
             given |= {f"other{number}": arrays[number].copy() for number in used}
             self._load_others = [(number, _copy_into(given[f"other{number}"])) for number in used]
-        given["share"] = share_held = mx.nd.zeros(1, ctx=context)
-        self._set_share = Call("_set_value", [], share_held, src=0.0)
-        order, share = mx.sym.var("order"), mx.sym.var("share")
+        # With a mask, its area says how much of the label stays.
+        has_share = masked or not takes
+        if has_share:
+            given["share"] = share_held = mx.nd.zeros(1, ctx=context)
+        self._set_share = Call("_set_value", [], share_held, src=0.0) if has_share else None
+        both, share = mx.sym.var("order"), mx.sym.var("share")
+        order = mx.sym.slice_axis(both, axis=0, begin=1, end=None)
+        if not has_share:
+            share = mx.sym.slice_axis(both, axis=0, begin=0, end=1)
         outputs = []
         for number in used:
             own = mx.sym.var(f"own{number}")
@@ -275,7 +286,8 @@ class _Mixer:
         """
         if order is not None:
             self._set_order.on(0, order)
-        self._set_share.having(share)
+        if self._set_share is not None:
+            self._set_share.having(share)
         self._executor.forward()
         return [None] * self._missing + self._executor.outputs
 

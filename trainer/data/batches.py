@@ -25,7 +25,13 @@ class Shard:
     label: Array
     weight: Array | None
     rows: int
-    _shapes: tuple[tuple[int, ...], ...] | None = field(default=None, repr=False, compare=False)
+    _shapes: tuple[tuple[int, ...], ...] | None = field(default=None, init=False, repr=False, compare=False)
+
+    def having(self, inputs: tuple[Array, ...], label: Array, weight: Array | None) -> Shard:
+        """The shard with other arrays of the same shapes, which are not asked again."""
+        shard = Shard(self.context, inputs, label, weight, self.rows)
+        shard._shapes = self.shapes
+        return shard
 
     @property
     def arrays(self) -> tuple[Array, ...]:
