@@ -151,6 +151,19 @@ def test_a_run_that_is_resumed_before_the_look_stops_as_the_other(tmp_path, at):
     assert_same(whole_state(whole), whole_state(resumed))
 
 
+def test_two_guards_keep_the_state_both():
+    def spoil(run):
+        if run.step == 3:
+            run.gradients.arrays[0][:] = np.inf
+
+    other = StopOnNonFinite(loss_only=True)
+    other.name = "other"
+    run = stopped(Tiny(train_rows=16), plugin("spoil", phase=Phase.TRANSFORM, backward_end=spoil), other)
+    assert run.reason == "the gradient 'weight' is not finite at epoch 1, step 3"
+    assert run.updates == 2
+    assert all(np.isfinite(value).all() for value in run.copy_weights().values())
+
+
 def test_accumulated_gradients_are_guarded_too():
     def spoil(run):
         if run.step == 3:

@@ -79,8 +79,8 @@ class CompiledStep:
 
     def forward_backward(self, batch: Batch) -> None:
         self.parameters.follow()
-        if self.parameters.guard is not None:
-            self.parameters.guard.before_step()
+        for guard in self.parameters.guards:
+            guard.before_step()
         self.newest = []
         for number, shard in enumerate(batch.shards):
             if shard.rows:

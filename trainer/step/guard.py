@@ -86,7 +86,7 @@ class Guard:
         self._marks: list[_Mark] = []
         self._found: dict[str, Any] | None = None
         self._begin()
-        step.parameters.guard = self
+        step.parameters.guards.append(self)
 
     def _begin(self) -> None:
         """Lays out the array for the groups that the net has now."""

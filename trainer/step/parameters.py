@@ -60,7 +60,7 @@ class Parameters:
         self.states = [self._state(index, group) for index, group in enumerate(self.groups)]
         self._updates = [[self._update_of(index)] for index in range(len(self.groups))]
         self.gradients = Gradients([group.gradients[0] for group in self.groups])
-        self.guard: Guarding | None = None
+        self.guards: list[Guarding] = []
         self.layout = 0
         """Increases when a parameter is trained for the first time: there are more groups, and executors are stale."""
         self._built = len(self.groups)
@@ -338,12 +338,12 @@ class Parameters:
     def update(self) -> None:
         """One optimizer step on the first context, from the reduced gradients; copies the weights to the others."""
         self._numbers.scale = self.optimizer.rescale_grad = self.gradients.factor / self.gradients.rows
-        if self.guard is not None:
-            self.guard.before_update()
+        for guard in self.guards:
+            guard.before_update()
         for update in chain.from_iterable(self._updates):
             update()
-        if self.guard is not None:
-            self.guard.after_update()
+        for guard in self.guards:
+            guard.after_update()
         for group, updates in zip(self.groups, self._updates, strict=True):
             for weight in group.weights[1:] if updates else ():
                 group.weights[0].copyto(weight)
