@@ -248,7 +248,9 @@ def test_digits_in_a_column_of_text_stay_text_unless_asked_for(tmp_path):
         load_splits(options, seed=0)
 
 
-@pytest.mark.parametrize("texts", [["1,234", "5"], ["$5", "$6.50"], ["5%", "7.5%"], ["(1,234)", "5"], ["0,5", "1,5"], ["1.234,50 €"]])
+@pytest.mark.parametrize(
+    "texts", [["1,234", "5"], ["$5", "$6.50"], ["5%", "7.5%"], ["(1,234)", "5"], ["0,5", "1,5"], ["1.234,50 €"]]
+)
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_numbers_in_another_notation_are_refused(tmp_path, texts, ending):
     table = pa.table({"a": (texts * 40)[:40], "y": ["no", "yes"] * 20})
