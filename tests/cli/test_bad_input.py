@@ -1,5 +1,8 @@
 """Whatever a user can get wrong: one message that names the thing and the fix, exit 2, nothing left behind."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -107,6 +110,24 @@ def test_an_unknown_ending(command, tmp_path):
 def test_a_row_of_another_length(command, tmp_path):
     (tmp_path / "ragged.csv").write_text("age,rich\n1,yes\n2,no\n3,yes,what\n")
     assert "row 3 has 3 values, the header names 2 columns" in train(command, "ragged.csv")
+
+
+def test_a_damaged_file_does_not_abort_a_process_on_one_core(command, tmp_path):
+    """The interpreter must not end while a thread of the reader still runs; with one core it nearly always did."""
+    (tmp_path / "good.csv").write_text("slot,y\n" + "08:00,1\n09:00,0\n" * 40)
+    assert command("run", "logreg", "--data", "good.csv", "--label", "y", "--epochs", 1, "--name", "one")[0] == 0
+    (tmp_path / "bad.csv").write_text("slot,y\n08:00,1\n09:00,1,5\n")
+    one_core = "import os, runpy, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+    program = one_core + "sys.argv[0] = 'trainer'; runpy.run_module('trainer', run_name='__main__', alter_sys=True)"
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", program, "evaluate", "one", "--data", "bad.csv"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
 
 
 def test_no_such_label_column_lists_the_columns(command):
