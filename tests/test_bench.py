@@ -559,4 +559,5 @@ def test_images_are_trained_on_by_us_and_by_a_plain_loop(tmp_path):
     answers = answers_of(tmp_path / "out", "k")
     assert [name for name, answer in answers.items() if "seconds" not in answer] == []
     assert [name.partition(",")[0] for name in answers] == ["trainer run"] * 2 + ["GluonCV's loop"] * 4
-    assert all(answer["rate"] == pytest.approx(1 / answer["seconds"]) for answer in answers.values())
+    rates = {name: (answer["rate"], pytest.approx(1 / answer["seconds"], rel=1e-3)) for name, answer in answers.items()}
+    assert {name: rate for name, (rate, expected) in rates.items() if rate != expected} == {}

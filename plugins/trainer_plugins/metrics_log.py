@@ -101,12 +101,14 @@ class MetricsLog(Plugin):
 
     def on_teardown(self, run: Run) -> None:
         """Writes the end line, and the last row of the CSV again if `fit_end` has added to it."""
-        self._write(run, "end", run.end_metrics, status=run.status, reason=run.reason)
-        if self._file is not None and run.folder is not None and self._columns and self._row != run.history[-1]:
-            self._rewrite_csv(run.folder, run)
-        for file in (self._file, self._table):
-            if file is not None:
-                file.close()
+        try:
+            self._write(run, "end", run.end_metrics, status=run.status, reason=run.reason)
+            if self._file is not None and run.folder is not None and self._columns and self._row != run.history[-1]:
+                self._rewrite_csv(run.folder, run)
+        finally:
+            for file in (self._file, self._table):
+                if file is not None:
+                    file.close()
 
     def state_dict(self) -> Mapping[str, Any]:
         """The length of the file, after everything is on the disk."""

@@ -31,7 +31,7 @@ from trainer.cli import say
 
 TRACE = "profile.json"
 OPERATORS = "operators.json"
-TABLE = "operators.txt"
+TABLE = "operators.table"
 
 _device_names: dict[int, str] = {}
 """The devices' names by number; only the first dump of a process has them."""
@@ -42,7 +42,7 @@ class Profile(Plugin):
     """Profiles the operators of the steps from `first` to `last` with MXNet's profiler, and shows the most expensive.
 
     It writes to the run's folder: `profile.json`, a trace for Perfetto or chrome://tracing; `operators.json` with the
-    times of every operator; and `operators.txt` with the table that it shows. Evaluations in the window are left out.
+    times of every operator; and `operators.table` with the table that it shows. Evaluations in the window are left out.
     It waits for the device at both ends of the window, and until the window's end operators run one by one instead of
     in bulk; training computes the same. If the run ends inside the window, the profile covers the steps until then.
     """

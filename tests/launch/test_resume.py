@@ -422,7 +422,7 @@ def test_a_checkpoint_holds_configuration_plugins_and_versions(tmp_path):
 
 def test_other_versions_are_said(tmp_path, caplog, monkeypatch):
     folder, saved = killed(tmp_path)
-    monkeypatch.setattr("trainer.runs.folder.version", lambda name: "9.9" if name == "numpy" else "1.9.1")
+    monkeypatch.setattr("trainer.runs.folder._version", lambda name: "9.9" if name == "numpy" else "1.9.1")
     engine(Tiny(train_rows=8), folder=folder, resume_from=saved)
     assert "with numpy 1." in caplog.text
     assert "this is 9.9: the results may differ" in caplog.text

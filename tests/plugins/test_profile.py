@@ -93,7 +93,7 @@ def test_the_table_shows_the_most_expensive_ones(tmp_path, capsys):
     first, second, rest = table["operators"][0], table["operators"][1], table["operators"][2:]
     assert [row.split()[0] for row in rows] == [first["name"], second["name"], str(len(rest))]
     assert rows[0].split()[1:3] == [str(first["calls"]), f"{first['total_ms']:.3f}"]
-    assert (tmp_path / "run" / "operators.txt").read_text().splitlines() == [title, heading, *rows]
+    assert (tmp_path / "run" / "operators.table").read_text().splitlines() == [title, heading, *rows]
 
 
 def test_without_a_folder_the_table_alone_is_shown(capsys, tmp_path, monkeypatch):

@@ -188,7 +188,7 @@ class State(_Part):
 
     run: _Run
     rows: Count | None
-    split_version: Count | None = None
+    split_version: Count | None
     loss: _Loss
     evaluation: _Evaluation | None
     parameters: dict[str, Stored]

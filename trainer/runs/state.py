@@ -212,7 +212,7 @@ def check(run: Run, engine_state: EngineState, state: Mapping[str, Any]) -> None
     made again, since the groups of the optimizer's states depend on them.
     """
     parameters = engine_state.step.parameters
-    if state.get("split_version") != engine_state.split_version:
+    if state["split_version"] != engine_state.split_version:
         raise UsageError(
             "this version of the program divides the rows into training, validation and test rows in another way: "
             "the run would train on rows that it was evaluated on",
