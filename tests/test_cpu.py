@@ -131,6 +131,8 @@ def test_the_choice_follows_the_work(monkeypatch):
     assert best_for(3.5e7) == Computing(onednn=True, threads=3)
     assert best_for(1e12) == Computing(onednn=True, threads=8)
     assert best_for(None).onednn
+    # oneDNN's overhead is paid in every layer.
+    assert [best_for(2e5, layers).onednn for layers in (1, 2, 3, 4, None)] == [True, True, False, False, False]
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     monkeypatch.setenv("MXNET_OMP_MAX_THREADS", "3")
     monkeypatch.setenv("MXNET_MKLDNN_ENABLED", "0")
@@ -143,6 +145,7 @@ def test_the_work_of_logreg_follows_its_options(tmp_path):
     table = tmp_path / "table.csv"
     table.write_text("a,b,c,d,y\n1,2,3,4,0\n")
     assert LogisticRegression().work(10) == 10 * (100 + 100 + 100 + 10)
+    assert (LogisticRegression().work_layers(), LogisticRegression(hidden=()).work_layers()) == (4, 1)
     assert LogisticRegression(data=table, label="y", hidden=(7,)).work(2) == 2 * (4 * 7 + 7)
     assert LogisticRegression(data=table, label="y", hidden=(), ignore=("a",)).work(2) == 2 * 3
     assert LogisticRegression(data=table, features=("a", "b"), hidden=()).work(1) == 2

@@ -18,9 +18,13 @@ from pathlib import Path
 from trainer.errors import UsageError
 from trainer.processes.launcher import on_this_machine
 
-SMALL = 500_000
-"""Below this many multiplications per forward pass a step is faster without oneDNN. Measured on two cores: a 28-64-64-1
-net takes 118 µs without and 224 µs with it at batch 32, 269 and 172 µs at batch 128."""
+SMALL_PER_LAYER = 75_000
+"""Below this many multiplications per forward pass and layer a step is faster without oneDNN, whose overhead is paid in
+every layer. Measured with one thread, without and with it, in µs per step: 28-1 at batch 1024 59 and 69, at 4096 267
+and 151; 100-1 at batch 1024 160 and 87; 10-10-10-10-1 at batch 256 180 and 180, at 1024 518 and 361; 28-64-64-1 at
+batch 32 119 and 130, at 128 316 and 223."""
+LAYERS = 6
+"""Layers of a net that does not tell."""
 PER_THREAD = 10_000_000
 """Multiplications per forward pass that keep a thread busy. Another thread for less gains little on an idle machine and
 is expensive on a busy one."""
@@ -51,8 +55,8 @@ class Computing:
         return f"oneDNN {'on' if self.onednn else 'off'}, {self.threads} thread{'s' if self.threads > 1 else ''}"
 
 
-def best_for(work: float | None) -> Computing:
-    """The fastest settings for `work` multiplications per forward pass; MXNet's defaults if that is unknown.
+def best_for(work: float | None, layers: int | None = None) -> Computing:
+    """The fastest settings for `work` multiplications in `layers` per forward pass; MXNet's defaults without `work`.
 
     Settings in the environment take precedence.
     """
@@ -62,7 +66,7 @@ def best_for(work: float | None) -> Computing:
     given = os.environ.keys()
     threads = max(1, min(cores(), int(work // PER_THREAD)))
     return Computing(
-        onednn=own.onednn if ONEDNN in given else work >= SMALL,
+        onednn=own.onednn if ONEDNN in given else work >= SMALL_PER_LAYER * (layers or LAYERS),
         threads=own.threads if given & {THREADS, OPENMP} else threads,
     )
 

@@ -83,6 +83,10 @@ class Task:
         """
         return None
 
+    def work_layers(self) -> int | None:
+        """The number of layers with weights, for the same purpose; None if unknown."""
+        return None
+
     def net(self) -> Any:
         """A Gluon block. Uninitialised parameters are initialised with `initializer` and the run's seed."""
         raise NotImplementedError

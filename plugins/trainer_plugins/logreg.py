@@ -139,6 +139,10 @@ class LogisticRegression(TableOptions, Task):
         widths = [self._columns(), *self.hidden, 1]
         return float(batch_size * sum(before * after for before, after in pairwise(widths)))
 
+    def work_layers(self) -> int:
+        """The dense layers."""
+        return len(self.hidden) + 1
+
     def _columns(self) -> int:
         if self.data is None:
             return 10

@@ -66,7 +66,7 @@ class Launch:
         if cpu.is_settled():
             return
         on_cpu = devices.parse(self.settings.devices)[0] == "cpu"
-        best = cpu.best_for(self.task.work(self.settings.batch_size) if on_cpu else None)
+        best = cpu.best_for(self.task.work(self.settings.batch_size) if on_cpu else None, self.task.work_layers())
         onednn, threads = self.settings.onednn, self.settings.threads
         self._compute(
             onednn=("on" if best.onednn else "off") if onednn == "auto" else onednn,
