@@ -7,7 +7,7 @@ computes the losses of many batches at once, in numpy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -90,6 +90,8 @@ class Lean:
     """
 
     symbol: Any
+    joined: Any
+    """The same, and all that `losses` needs as one array: for few rows, where starting an operator takes longest."""
     by_row: Any
     """The losses (rows,), from OUTPUT, LABEL and WEIGHT."""
     weighted: bool
@@ -101,6 +103,15 @@ class Lean:
         """An executor for the losses of rows, (rows,)."""
         arrays = {OUTPUT: output, LABEL: label, WEIGHT: weight}
         return self.by_row.bind(output.context, args={name: arrays[name] for name in self.by_row.list_arguments()})
+
+    def split(self, kept: Sequence[Floats], rows: int) -> Sequence[Floats]:
+        """Outputs, labels and weights of batches that were kept together, (batches, …) each."""
+        if len(kept) > 1:
+            return kept
+        end = kept[0].shape[1]
+        places = [rows * self.columns, *([end - rows] if self.weighted else [])]
+        outputs, *others = (np.ascontiguousarray(part) for part in np.split(kept[0], places, axis=1))
+        return outputs.reshape(-1, rows, self.columns), *others
 
 
 # ---- values ---------------------------------------------------------------------------------------------------------

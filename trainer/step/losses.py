@@ -13,7 +13,7 @@ from trainer.errors import UsageError
 
 if TYPE_CHECKING:
     from trainer.mxnet import Array, Context
-    from trainer.step.closed_form import Lean
+    from trainer.step.closed_form import Floats, Lean
 
 FLUSH_EVERY = 512
 """After this many additions the sums move to the host as float64. In float32, rounding errors would grow with the
@@ -85,16 +85,22 @@ class _Kept:
             self._is_other_full = False
 
     def _take(self, buffer: Sequence[Array], batches: int) -> None:
-        if not batches:
-            return
-        with waiting:
-            outputs, labels, *weights = (each.asnumpy()[:batches] for each in buffer)
-        with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is reported when it is logged
-            losses = self._lean.losses(outputs, labels)
-            if weights:
-                losses = losses * weights[0].reshape(losses.shape)
-        for total in losses.astype(np.float64).sum(axis=1).tolist():
-            self.total += total
+        if batches:
+            with waiting:
+                kept = [each.asnumpy()[:batches] for each in buffer]
+            for total in _sums(kept, self._rows, self._lean):
+                self.total += total
+
+
+def _sums(kept: Sequence[Floats], rows: int, lean: Lean) -> list[float]:
+    """The summed losses of each batch, from outputs, labels and weights, (batches, …) each."""
+    outputs, labels, *weights = lean.split(kept, rows)
+    with np.errstate(over="ignore", invalid="ignore"):  # a loss that is not finite is reported when it is logged
+        losses = lean.losses(outputs, labels)
+        if weights:
+            losses = losses * weights[0].reshape(losses.shape)
+    sums: list[float] = losses.astype(np.float64).sum(axis=1).tolist()
+    return sums
 
 
 class TrainingLoss:
@@ -112,6 +118,7 @@ class TrainingLoss:
         self._sums: dict[tuple[int, int], _Sum] = {}
         self._additions = 0
         self._total = 0.0
+        self._newest_kept: tuple[Sequence[Sequence[Array]], Sequence[int], Lean] | None = None
         self._kept: dict[tuple[int, int], _Kept] = {}
         self._earlier: dict[tuple[int, int], float] = {}
         """The totals of `_kept` in a run that is resumed."""
@@ -144,6 +151,7 @@ class TrainingLoss:
         `kept` holds them for each context with rows.
         """
         self._newest, self._rows, self._mean = losses, sum(rows), None
+        self._newest_kept = kept, rows, lean
         parts = iter(kept)
         for number, count in enumerate(rows):
             if count:
@@ -158,7 +166,14 @@ class TrainingLoss:
         """The mean loss of the latest batch; NaN before the first. Waits for the device, once per batch."""
         if self._mean is None:
             with waiting:
-                self._mean = sum(float(part.asnumpy().sum(dtype="float64")) for part in self.by_row) / self._rows
+                if callable(self._newest) and self._newest_kept is not None:
+                    kept, rows, lean = self._newest_kept
+                    on_host = [[each.asnumpy()[np.newaxis] for each in parts] for parts in kept]
+                    counts = filter(None, rows)
+                    total = sum(_sums(parts, count, lean)[0] for parts, count in zip(on_host, counts, strict=True))
+                else:
+                    total = sum(float(part.asnumpy().sum(dtype="float64")) for part in self.by_row)
+            self._mean = total / self._rows
         return self._mean
 
     @property

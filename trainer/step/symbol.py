@@ -86,8 +86,10 @@ def _lean(loss: Any, output: Any, label: Any, weights: Sequence[Any], shape: Seq
     form = closed_form(loss, output, label, weights[0] if weights else None, shape[1])
     if form is None:
         return None
+    kept = mx.sym.concat(*[part.reshape((-1,)) for part in (output, label, *weights)], dim=0)
     return Lean(
         symbol=mx.sym.Group([form.head, mx.sym.BlockGrad(output)]),
+        joined=mx.sym.Group([form.head, mx.sym.BlockGrad(output), mx.sym.BlockGrad(kept)]),
         by_row=loss(mx.sym.var(OUTPUT), label, *weights),
         weighted=bool(weights),
         columns=shape[1],

@@ -76,16 +76,9 @@ class TensorBoard(Plugin):
         if not saved:
             self._describe(self._events, run)
 
-    def on_backward_end(self, run: Run) -> None:
-        """Keeps the gradients for the epoch's histograms: the last batch's, or the first's if the last is not known."""
-        if not self.histograms or run.epoch % self.histograms:
-            return
-        if run.last_batch or (run.steps_per_epoch is None and run.step_in_epoch == 1):
-            rows = max(run.gradients.rows, 1)
-            self._gradients = {name: array.asnumpy() / rows for name, array in run.named_gradients()}
-
     def on_batch_end(self, run: Run) -> None:
         """Records what was logged and, every `every` steps, the loss. Reading the loss waits for the device."""
+        self._keep_gradients(run)
         points = {}
         if self.every and run.step % self.every == 0:
             points = {"train/batch-loss": run.loss, "learning-rate": run.learning_rate}
@@ -153,6 +146,14 @@ class TensorBoard(Plugin):
         """Restores the state. `on_setup` cuts the file back."""
         self._saved = state
         self._by_step, self._gradients = set(state.get("by_step", ())), state.get("gradients", {})
+
+    def _keep_gradients(self, run: Run) -> None:
+        """Keeps the gradients for the epoch's histograms: the last batch's, or the first's if the last is not known."""
+        if not self.histograms or run.epoch % self.histograms:
+            return
+        if run.last_batch or (run.steps_per_epoch is None and run.step_in_epoch == 1):
+            rows = max(run.gradients.rows, 1)
+            self._gradients = {name: array.asnumpy() / rows for name, array in run.named_gradients()}
 
     def _describe(self, events: EventFile, run: Run) -> None:
         """Records the configuration, the hyperparameters and the graph."""
