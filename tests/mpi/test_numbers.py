@@ -32,7 +32,7 @@ def test_three_processes_equal_one(alone, tmp_path):
             assert entry == pytest.approx(other, rel=1e-5, abs=1e-6), name
         for key, values in one["arrays"].items():
             # Norms and losses are of a size of their own; weights and predictions are of the size of one.
-            tolerance = 1e-5 if key in ("norms", "losses") else 1e-6
+            tolerance = 3e-5 if key in ("norms", "losses") else 1e-6
             apart = np.abs(np.nan_to_num(values) - np.nan_to_num(several["arrays"][key]))
             assert np.max(apart, initial=0) <= tolerance, f"{name}: {key}"
         assert (one["arrays"]["labels"] == several["arrays"]["labels"]).all(), name
