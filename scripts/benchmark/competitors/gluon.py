@@ -29,15 +29,15 @@ def notebook(job: Job, clock: Clock) -> Callable[[Any], Any]:
     return _predictor(net)
 
 
-def tuned(job: Job, clock: Clock) -> Callable[[Any], Any]:
-    """Expert Gluon: a static hybridized net and loss, shuffled arrays in slices, losses not read."""
+def _tuned_parts(job: Job) -> tuple[Any, Any, Callable[[], Any]]:
+    """The static hybridized net and loss, and a function that trains an epoch and returns its summed losses."""
     net, loss, updater = _parts(job)
     net.hybridize(static_alloc=True, static_shape=True)
     loss.hybridize(static_alloc=True, static_shape=True)
     x, y = mx.nd.array(job.x), mx.nd.array(job.y)
     generator = np.random.default_rng(job.seed)
-    for _ in range(job.epochs):
-        clock.epoch()
+
+    def epoch_of_slices() -> Any:
         order = mx.nd.array(generator.permutation(len(job.y)), dtype="int32")
         shuffled_x, shuffled_y = mx.nd.take(x, order), mx.nd.take(y, order)
         total = mx.nd.zeros(1)
@@ -48,6 +48,17 @@ def tuned(job: Job, clock: Clock) -> Callable[[Any], Any]:
             losses.backward()
             updater.step(len(label))
             total += losses.sum()
+        return total
+
+    return net, loss, epoch_of_slices
+
+
+def tuned(job: Job, clock: Clock) -> Callable[[Any], Any]:
+    """Expert Gluon: a static hybridized net and loss, shuffled arrays in slices, losses not read."""
+    net, _, epoch_of_slices = _tuned_parts(job)
+    for _ in range(job.epochs):
+        clock.epoch()
+        total = epoch_of_slices()
         total.asscalar()
     clock.end()
     return _predictor(net)
@@ -77,26 +88,13 @@ def whole(job: Job, clock: Clock) -> Callable[[Any], Any]:
     """The loop by hand with validation; tensorboardX, since MXNet's own mxboard is retired."""
     from tensorboardX import SummaryWriter
 
-    net, loss, updater = _parts(job)
-    net.hybridize(static_alloc=True, static_shape=True)
-    loss.hybridize(static_alloc=True, static_shape=True)
-    x, y = mx.nd.array(job.x), mx.nd.array(job.y)
+    net, loss, epoch_of_slices = _tuned_parts(job)
     assert job.validation is not None
     rows, labels = (mx.nd.array(part) for part in job.validation)
-    generator = np.random.default_rng(job.seed)
     with logs.Logs(job, SummaryWriter) as log:
         for epoch in range(job.epochs):
             clock.epoch()
-            order = mx.nd.array(generator.permutation(len(job.y)), dtype="int32")
-            shuffled_x, shuffled_y = mx.nd.take(x, order), mx.nd.take(y, order)
-            total = mx.nd.zeros(1)
-            for start in range(0, len(job.y), job.batch):
-                data, label = shuffled_x[start : start + job.batch], shuffled_y[start : start + job.batch]
-                with autograd.record():
-                    losses = loss(net(data), label)
-                losses.backward()
-                updater.step(len(label))
-                total += losses.sum()
+            total = epoch_of_slices()
             outputs = net(rows)
             judged = loss(outputs, labels).mean().asscalar()
             accuracy = ((outputs.reshape(-1) > 0) == labels).mean().asscalar()

@@ -99,14 +99,8 @@ def _train_whole(job: Job, clock: Clock, batches: Any, validation: Any) -> Calla
     with logs.Logs(job, SummaryWriter) as log:
         for epoch in range(job.epochs):
             clock.epoch()
-            total = torch.zeros(())
             model.train()
-            for data, label in batches:
-                optimizer.zero_grad()
-                loss = binary_cross_entropy_with_logits(model(data), label)
-                loss.backward()
-                optimizer.step()
-                total += loss.detach() * len(data)
+            total = _epoch(model, optimizer, batches)
             judged, right, rows = torch.zeros(()), torch.zeros(()), 0
             model.eval()
             with torch.no_grad():
@@ -120,18 +114,23 @@ def _train_whole(job: Job, clock: Clock, batches: Any, validation: Any) -> Calla
     return predictor(model)
 
 
+def _epoch(model: Any, optimizer: Any, batches: Any) -> Any:
+    """Trains an epoch; returns the sum of the rows' losses, a tensor."""
+    total = torch.zeros(())
+    for data, label in batches:
+        optimizer.zero_grad()
+        loss = binary_cross_entropy_with_logits(model(data), label)
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(data)
+    return total
+
+
 def _train(job: Job, clock: Clock, batches: Any) -> Callable[[Any], Any]:
     model = net(job)
     optimizer = torch.optim.SGD(model.parameters(), lr=job.rate)
     for _ in range(job.epochs):
         clock.epoch()
-        total = torch.zeros(())
-        for data, label in batches:
-            optimizer.zero_grad()
-            loss = binary_cross_entropy_with_logits(model(data), label)
-            loss.backward()
-            optimizer.step()
-            total += loss.detach() * len(data)
-        total.item()
+        _epoch(model, optimizer, batches).item()
     clock.end()
     return predictor(model)
