@@ -3,6 +3,10 @@
 Every step works on the same arrays. MXNet's Python functions rebuild the C arguments at each call (10 to 40 µs, of
 which starting the operator takes 3 to 7), which is most of a small net's step. This module calls MXNet's public C
 interface, `MXImperativeInvokeEx`, and keeps the arguments. Neither a `Call` nor an `Executor` waits for the device.
+
+If numpy computes the step of a small net (`run.gradients.on_host`), starting an operator takes longer than the
+arithmetic, and the next step waits for it. numpy can compute on the same arrays: `memory_of(array)`, after
+`wait_for_all()`.
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
+from trainer.device_time import recorded
+from trainer.host_memory import memory_of, wait_for_all
 from trainer.mxnet import Array, mx
 
 _library: Any = mx.base._LIB  # noqa: SLF001  the C library that MXNet has loaded has no public name
@@ -112,4 +118,4 @@ def _text(value: Any) -> bytes:
     return str(value).encode()
 
 
-__all__ = ["Call", "Executor"]
+__all__ = ["Call", "Executor", "memory_of", "recorded", "wait_for_all"]

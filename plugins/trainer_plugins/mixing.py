@@ -13,6 +13,7 @@ from pydantic import Field
 from trainer import Phase, Plugin, Run, UsageError
 from trainer.seeds import derive
 from trainer_plugins.label_smoothing import floating, soft_classes
+from trainer_plugins.mixers import BLOCK, HostMixer, Mixer, Orders, where
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from trainer.data import Shard
     from trainer.mxnet import Array
 
-BLOCK = 64
-"""Steps whose random numbers are drawn, and moved to the device, together."""
 KEPT = 64
 """Prepared calls that are kept, each for one shape: the limit keeps data of ever new shapes from filling the memory."""
 
@@ -60,9 +59,9 @@ class Mixing(Plugin):
 
     def __post_init__(self) -> None:
         self._draws = _Draws(-1, [], [], [])
-        self._orders: dict[int, _Orders] = {}
+        self._orders: dict[int, Orders] = {}
         self._checked: set[tuple[Any, ...]] = set()
-        self._mixers: dict[tuple[Any, ...], _Mixer] = {}
+        self._mixers: dict[tuple[Any, ...], Any] = {}
 
     def on_batch_begin(self, run: Run) -> None:
         """Replaces the batch by one with mixed rows; the data stays unchanged."""
@@ -101,12 +100,16 @@ class Mixing(Plugin):
         if orders is None:
             if len(self._orders) >= KEPT:
                 self._orders.clear()
-            orders = self._orders[rows] = _Orders(rows, run.settings.seed, self.name)
+            orders = self._orders[rows] = Orders(rows, run.settings.seed, self.name)
         orders.draw(run.step // BLOCK, self._draws.shares)
         filled = [shard for shard in shards if shard.rows]
         # All on one device: nothing waits for it. Several processes all have to gather, with or without rows.
         is_alone = run.processes.size == 1 and len(filled) == 1 and rows < EXACT
         place = run.step % BLOCK
+        if is_alone and run.gradients.on_host and type(self).mask is Mixing.mask:
+            number = shards.index(filled[0])
+            on_host = self._on_host(number, filled[0])
+            return tuple(on_host(each, orders.host[place], share) if each.rows else each for each in shards)
         others = [()] * len(shards) if is_alone else list(_partners(run, shards, orders.host[place]))
         mixed: list[Shard] = []
         mask = None
@@ -122,19 +125,28 @@ class Mixing(Plugin):
             count = len(shard.inputs)
             if mask is not None:
                 partners = parts if is_alone else others[number]
-                parts[:count] = [_where(mask, *pair) for pair in zip(shard.inputs, partners, strict=False)]
+                parts[:count] = [where(mask, *pair) for pair in zip(shard.inputs, partners, strict=False)]
             weight = None if shard.weight is None else parts[-1]
             mixed.append(shard.having(tuple(parts[:count]), parts[count], weight))
         return tuple(mixed)
 
-    def _mixer(self, number: int, shard: Shard, *, is_alone: bool, is_masked: bool) -> _Mixer:
+    def _on_host(self, number: int, shard: Shard) -> HostMixer:
+        key = "host", number, shard.shapes
+        mixer = self._mixers.get(key)
+        if mixer is None:
+            if len(self._mixers) >= KEPT:
+                self._mixers.clear()
+            mixer = self._mixers[key] = HostMixer(shard)
+        return mixer
+
+    def _mixer(self, number: int, shard: Shard, *, is_alone: bool, is_masked: bool) -> Mixer:
         key = number, shard.shapes, is_alone
         mixer = self._mixers.get(key)
         if mixer is None:
             if len(self._mixers) >= KEPT:
                 self._mixers.clear()
             masked = len(shard.inputs) if is_masked else 0
-            mixer = self._mixers[key] = _Mixer(shard.arrays, masked=masked, takes=is_alone)
+            mixer = self._mixers[key] = Mixer(shard.arrays, masked=masked, takes=is_alone)
         return mixer
 
     def check(self, inputs: Sequence[Array]) -> None:
@@ -195,115 +207,6 @@ class CutMix(Mixing):
         mask = np.zeros((1, 1, height, width), np.float32)
         mask[:, :, rows, columns] = 1
         return mask, 1 - (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
-
-
-class _Orders:
-    """Shares and permutations of a batch's rows, one of each for every step of a block."""
-
-    def __init__(self, rows: int, seed: int, name: str) -> None:
-        self._rows, self._seed, self._name = rows, seed, name
-        self._block = -1
-        self._shares: Sequence[float] = ()
-        self.host = np.empty((BLOCK, rows), np.int32)
-        self._on: dict[str, tuple[list[int], Array, list[Array]]] = {}
-
-    def draw(self, block: int, shares: Sequence[float]) -> None:
-        """Draws the permutations of a block, whose shares are given."""
-        if block != self._block:
-            self._block, self._shares = block, shares
-            generator = np.random.default_rng(derive(self._seed, self._name, block, self._rows))
-            self.host = generator.permuted(np.tile(np.arange(self._rows, dtype=np.int32), (BLOCK, 1)), axis=1)
-
-    def on(self, context: Any, place: int) -> Array:
-        """The share and the permutation of a step in one array, on a device. Overwritten by the next block's."""
-        from trainer.mxnet import mx
-
-        held = self._on.get(str(context))
-        if held is None:
-            array = mx.nd.empty((BLOCK, 1 + self._rows), ctx=context)
-            held = self._on[str(context)] = ([-1], array, [array[number] for number in range(BLOCK)])
-        block, array, places = held
-        if block[0] != self._block:
-            block[0] = self._block
-            both = np.column_stack([self._shares, self.host]).astype(np.float32)
-            mx.nd.array(both, ctx=context).copyto(array)
-        return places[place]
-
-
-class _Mixer:
-    """Mixes the columns of one shard with those of the partners, by one symbol bound to arrays of its own.
-
-    The first `masked` columns are not mixed. With `takes`, the partners are rows of the same arrays, and order and
-    share come in one array.
-    """
-
-    def __init__(self, arrays: Sequence[Array], *, masked: int, takes: bool) -> None:
-        from trainer.calls import Call, Executor
-        from trainer.mxnet import mx
-
-        context = arrays[0].context
-        used = [number for number in range(len(arrays)) if takes or number >= masked]
-        given = {f"own{number}": arrays[number].copy() for number in used}
-        self._load = [(number, _copy_into(given[f"own{number}"])) for number in used]
-        self._load_others: list[tuple[int, Any]] = []
-        if takes:
-            given["order"] = order_held = mx.nd.zeros(1 + arrays[0].shape[0], ctx=context)
-            self._set_order = _copy_into(order_held)
-        else:
-            given |= {f"other{number}": arrays[number].copy() for number in used}
-            self._load_others = [(number, _copy_into(given[f"other{number}"])) for number in used]
-        # With a mask, its area says how much of the label stays.
-        has_share = masked or not takes
-        if has_share:
-            given["share"] = share_held = mx.nd.zeros(1, ctx=context)
-        self._set_share = Call("_set_value", [], share_held, src=0.0) if has_share else None
-        both, share = mx.sym.var("order"), mx.sym.var("share")
-        order = mx.sym.slice_axis(both, axis=0, begin=1, end=None)
-        if not has_share:
-            share = mx.sym.slice_axis(both, axis=0, begin=0, end=1)
-        outputs = []
-        for number in used:
-            own = mx.sym.var(f"own{number}")
-            other = mx.sym.take(own, order) if takes else mx.sym.var(f"other{number}")
-            if number >= masked:
-                part = mx.sym.cast(share, dtype=arrays[number].dtype)
-                other = mx.sym.broadcast_mul(own, part) + mx.sym.broadcast_mul(other, 1 - part)
-            outputs.append(other)
-        self._executor = Executor(mx.sym.Group(outputs).bind(context, args=given, grad_req="null"))
-        self._missing = len(arrays) - len(used)
-
-    def load(self, arrays: Sequence[Array], others: Sequence[Array]) -> None:
-        """Takes a batch, and the rows of the partners if they come from elsewhere."""
-        for number, copy in self._load:
-            copy.on(0, arrays[number])
-        for number, copy in self._load_others:
-            copy.on(0, others[number])
-
-    def __call__(self, order: Array | None, share: float) -> list[Any]:
-        """For each column share · own + (1 - share) · other, overwritten by the next call.
-
-        For masked columns the partners, or None if they come from elsewhere.
-        """
-        if order is not None:
-            self._set_order.on(0, order)
-        if self._set_share is not None:
-            self._set_share.having(share)
-        self._executor.forward()
-        return [None] * self._missing + self._executor.outputs
-
-
-def _copy_into(held: Array) -> Any:
-    """A call whose `on(0, array)` copies another array into this one."""
-    from trainer.calls import Call
-
-    return Call("_copyto", [held], held)
-
-
-def _where(mask: Any, own: Array, other: Array) -> Array:
-    from trainer.mxnet import mx
-
-    there = mx.nd.array(mask, ctx=own.context, dtype=own.dtype)
-    return mx.nd.where(mx.nd.broadcast_like(there, own), other, own)
 
 
 def _span(length: int, share: float, at: float) -> slice:

@@ -33,7 +33,9 @@ TRACE = "profile.json"
 OPERATORS = "operators.json"
 TABLE = "operators.table"
 
-_device_names: dict[int, str] = {}
+NUMPY = 1000
+"""The number of the device that stands for numpy."""
+_device_names: dict[int, str] = {NUMPY: "numpy"}
 """The devices' names by number; only the first dump of a process has them."""
 
 
@@ -128,6 +130,7 @@ class Profile(Plugin):
     def _open(self, step: int) -> None:
         # Operators that were queued before would otherwise count as part of the window.
         _profiler(wait=True).set_state("run")
+        _recorded().calls = []
         self._began = step
         self._ended = step
 
@@ -143,13 +146,17 @@ class Profile(Plugin):
         assert self._scratch is not None  # noqa: S101
         assert self._began is not None  # noqa: S101
         window = (self._began, self._ended)
+        by_numpy, _recorded().calls = _recorded().calls or [], None
         try:
             _profiler().set_state("stop")
             _profiler().dump(finished=False)
             dumped = (Path(self._scratch.name) / TRACE).read_text(encoding="utf-8")
         finally:
             self._stop()
-        spans = _spans(dumped)
+        spans = sorted(
+            [*_spans(dumped), *(Span(name, NUMPY, 0, began, ended) for name, began, ended in by_numpy)],
+            key=lambda span: span.began,
+        )
         operators = _operators(spans)
         lines = _table(operators, window, self.top)
         _show(lines)
@@ -174,6 +181,13 @@ def _profiler(*, wait: bool = False) -> Any:
     if wait:
         mx.nd.waitall()
     return mx.profiler
+
+
+def _recorded() -> Any:
+    """What numpy computes in the steps of a small net."""
+    from trainer.calls import recorded
+
+    return recorded
 
 
 def _microseconds() -> int:
@@ -211,7 +225,7 @@ def _spans(dumped: str) -> list[Span]:
                 begun[key].append(event["ts"])
             elif begun[key]:
                 spans.append(Span(event["name"], event["pid"], event["tid"], begun[key].pop(), event["ts"]))
-    return sorted(spans, key=lambda span: span.began)
+    return spans
 
 
 def _operators(spans: Iterable[Span]) -> list[dict[str, Any]]:

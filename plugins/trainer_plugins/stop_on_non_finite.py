@@ -33,8 +33,9 @@ class StopOnNonFinite(Plugin):
     number by the order in which they flow: inputs, weights, the loss, gradients. The rows of the batch are saved in
     `non-finite.json` in the run's folder. The weights are checked at the end of each epoch.
 
-    Some steps cannot be guarded on the device: nets that cannot be compiled, several devices or processes,
-    micro-batches, and optimizers such as Nadam. There the plugin looks in every step.
+    If numpy computes the steps of a small net, a broken one stops the run at once. Some steps cannot be guarded on the
+    device: nets that cannot be compiled, several devices or processes, micro-batches, and optimizers such as Nadam.
+    There the plugin looks in every step.
     """
 
     every: Annotated[int, Field(ge=1, description="Steps between two looks, besides each epoch's last one.")] = 50
@@ -63,7 +64,7 @@ class StopOnNonFinite(Plugin):
             self._look_now(run)
             return
         self._guard.check(_place(run))
-        if run.step % self.every == 0 or run.last_batch:
+        if run.step % self.every == 0 or run.last_batch or self._guard.has_found:
             self._look(run)
 
     def on_epoch_end(self, run: Run) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from operator import is_
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from trainer import Phase, Plugin, Run
@@ -45,6 +46,7 @@ class WeightAveraging(Plugin):
         self._saved: list[Any] = []
         self._weights: Sequence[Any] = ()
         self._additions: list[Any] = []
+        self._memory: list[Any] = []
 
     def on_setup(self, run: Run) -> None:
         from trainer.mxnet import mx
@@ -100,14 +102,31 @@ class WeightAveraging(Plugin):
         self._average += [weight.copy() for weight in weights[len(self._average) :]]
         if len(weights) != len(self._weights) or not all(map(is_, weights, self._weights)):
             self._prepare(weights)
+        if run.gradients.on_host:
+            self._add_on_host(share)
+            return
         for addition in self._additions:
             addition.having(share, 1.0, -1.0)
+
+    def _add_on_host(self, share: float) -> None:
+        """The same, computed by numpy: the step of a small net takes no other time."""
+        from trainer.calls import memory_of, wait_for_all
+
+        wait_for_all()
+        if not self._memory:
+            pairs = zip(self._average, self._weights, strict=True)
+            self._memory = [(memory_of(average), memory_of(weight)) for average, weight in pairs]
+            self._memory = [(*pair, np.empty_like(pair[0])) for pair in self._memory]
+        for average, weight, difference in self._memory:
+            np.subtract(weight, average, difference)
+            np.multiply(difference, np.float32(share), difference)
+            np.add(average, difference, average)
 
     def _prepare(self, weights: Sequence[Any]) -> None:
         """Prepares the calls that add weights: average - share · (average - weight), in one operation."""
         from trainer.calls import Call
 
-        self._weights = weights
+        self._weights, self._memory = weights, []
         self._additions = [
             Call("sgd_update", [average, weight], average, lr=0.0, wd=1.0, rescale_grad=-1.0)
             for average, weight in zip(self._average, weights, strict=True)

@@ -13,6 +13,18 @@ from trainer_plugins.gradient_accumulation import GradientAccumulation
 from trainer_plugins.stop_on_non_finite import StopOnNonFinite
 
 
+@pytest.fixture(autouse=True)
+def by_mxnet(request, monkeypatch):
+    """MXNet computes the steps, which are looked at later, unless a test asks for numpy."""
+    if "by_numpy" not in request.fixturenames:
+        monkeypatch.setattr("trainer.step.compiled.plan_for", lambda *_: None)
+
+
+@pytest.fixture
+def by_numpy():
+    """numpy computes the steps of a small net."""
+
+
 class Spoilt(Tiny):
     """Row 5 has an input, or a label, that is not finite: it turns so once the rows have been checked."""
 
@@ -274,3 +286,42 @@ def test_what_the_last_update_broke_is_seen_at_the_end_of_the_epoch():
     assert run.status == "stopped"
     assert run.reason.startswith("the weight ")
     assert run.epoch == 1
+
+
+# ---- steps that numpy computes are known at once ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("where", "kind"), [("features", "input"), ("labels", "label")])
+def test_a_step_of_numpy_stops_the_run_at_once(tmp_path, by_numpy, where, kind):
+    task = Spoilt()
+    task.where = where
+    run = stopped(task, folder=tmp_path / "run", every=50)
+    assert run.reason == f"the {kind} is not finite at epoch 1, step 3"
+    assert (run.step, run.updates) == (3, 2)
+    assert json.loads((tmp_path / "run" / "non-finite.json").read_text())["rows_not_finite"] == [5]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda each: each.get("name", "sgd"))
+def test_numpy_does_not_update_after_a_broken_batch(by_numpy, optimizer):
+    kept = []
+    looking = plugin("look", phase=Phase.TRANSFORM, batch_begin=lambda run: kept.append(whole_state(run)))
+
+    def spoil(run):
+        if run.step == 5:
+            run.gradients.arrays[-1][:] = np.nan
+
+    spoiling = plugin("spoil", phase=Phase.TRANSFORM, backward_end=spoil)
+    guard = StopOnNonFinite(every=50)
+    guard.name = "guard"
+    run = engine(Tiny(train_rows=16), guard, looking, spoiling, batch_size=2, epochs=3, optimizer=optimizer).fit()
+    assert run.reason.endswith("is not finite at epoch 1, step 5")
+    assert (run.step, run.updates) == (5, 4)
+    assert_same(whole_state(run), kept[4])
+
+
+def test_large_numbers_whose_squares_overflow_are_finite(by_numpy):
+    def enlarge(run):
+        run.gradients.arrays[0][:] = 1e25
+
+    run = stopped(Tiny(train_rows=8), plugin("enlarge", phase=Phase.TRANSFORM, backward_end=enlarge))
+    assert run.reason != "the gradient 'weight' is not finite at epoch 1, step 1"

@@ -31,8 +31,8 @@ from trainer import Arrays, Engine, UsageError
 from trainer.data.arrays import ArrayBatches
 from trainer.mxnet import autograd, gluon, mx
 from trainer.seeds import permutation
+from trainer.step.groups import ELEMENTWISE
 from trainer.step.losses import FLUSH_EVERY, TrainingLoss
-from trainer.step.parameters import ELEMENTWISE
 
 PATHS = pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "recorded"])
 SGD = {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9}

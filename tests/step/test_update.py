@@ -62,7 +62,7 @@ def test_updates_equal_mxnets_bit_for_bit(name, arguments, dtype):
             if step == 9:
                 each.set_lr_mult({0: 0.5})
                 each.wd = 0.003
-        update()
+        update(False)
         other.update_multi_precision(0, *others)
         for ours, theirs in zip(arrays(weight, state), arrays(others[0], others[2]), strict=True):
             assert ours.tobytes() == theirs.tobytes()
@@ -74,7 +74,7 @@ def test_a_schedule_of_mxnets_is_followed(name):
     (optimizer, weight, gradient, state), (other, *others) = pair(name, {"lr_scheduler": Scheduled()})
     update = make_update(optimizer, 0, weight, gradient, state)
     for _ in range(5):
-        update()
+        update(False)
         other.update_multi_precision(0, *others)
     assert weight.asnumpy().tobytes() == others[0].asnumpy().tobytes()
 
@@ -85,7 +85,7 @@ def test_momentum_may_be_switched_off_and_on_again(name):
     update = make_update(optimizer, 0, weight, gradient, state)
     for momentum in (0.9, 0.0, 0.0, 0.4, 0.9):
         optimizer.momentum = other.momentum = momentum
-        update()
+        update(False)
         other.update_multi_precision(0, *others)
         for ours, theirs in zip(arrays(weight, state), arrays(others[0], others[2]), strict=True):
             assert ours.tobytes() == theirs.tobytes()
@@ -97,7 +97,7 @@ def test_a_class_derived_from_a_known_one_keeps_its_own_update():
             weight += grad
 
     weight, gradient = mx.nd.ones(3), mx.nd.ones(3)
-    make_update(Backwards(), 0, weight, gradient, None)()
+    make_update(Backwards(), 0, weight, gradient, None)(False)
     assert weight.asnumpy().tolist() == [2, 2, 2]
     assert Backwards not in PREPARED
 

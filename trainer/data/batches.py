@@ -26,11 +26,19 @@ class Shard:
     weight: Array | None
     rows: int
     _shapes: tuple[tuple[int, ...], ...] | None = field(default=None, init=False, repr=False, compare=False)
+    _memory: tuple[NDArray[Any], ...] | None = field(default=None, init=False, repr=False, compare=False)
 
-    def having(self, inputs: tuple[Array, ...], label: Array, weight: Array | None) -> Shard:
-        """The shard with other arrays of the same shapes, which are not asked again."""
+    def having(
+        self,
+        inputs: tuple[Array, ...],
+        label: Array,
+        weight: Array | None,
+        *,
+        memory: tuple[NDArray[Any], ...] | None = None,
+    ) -> Shard:
+        """The shard with other arrays of the same shapes, which are not asked again; nor is a given `memory`."""
         shard = Shard(self.context, inputs, label, weight, self.rows)
-        shard._shapes = self.shapes
+        shard._shapes, shard._memory = self.shapes, memory
         return shard
 
     @property
@@ -44,6 +52,18 @@ class Shard:
         if self._shapes is None:
             self._shapes = tuple(part.shape for part in self.arrays)
         return self._shapes
+
+    @property
+    def memory(self) -> tuple[NDArray[Any], ...]:
+        """The memory of `arrays` as numpy arrays, for a context on the CPU; cached like `shapes`.
+
+        MXNet does not know what is done with it (`trainer.host_memory`).
+        """
+        if self._memory is None:
+            from trainer.host_memory import memory_of
+
+            self._memory = tuple(map(memory_of, self.arrays))
+        return self._memory
 
 
 class Whole:

@@ -80,7 +80,7 @@ def make_step(
             if change is not None:
                 graph = change(graph)
             parameters = Parameters(net, loss, optimizer=optimizer, contexts=contexts, flat=not graph.has_convolution)
-            return _in_parts(CompiledStep(graph, parameters, contexts), contexts, parts)
+            return _in_parts(CompiledStep(graph, parameters, contexts, sample), contexts, parts)
     else:
         why = "requested"
     parameters = Parameters(net, loss, optimizer=optimizer, contexts=contexts, flat=False)

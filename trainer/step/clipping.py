@@ -1,16 +1,40 @@
-"""Limits the norm of gradients on the device, without waiting for it."""
+"""Limits the norm of gradients: on the device, without waiting for it, or on the host."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trainer.calls import Call, Executor
+from trainer.host_memory import memory_of, wait_for_all
+from trainer.step.numpy_net import silent
 
 if TYPE_CHECKING:
     from trainer.mxnet import Array
+
+
+class HostClipping:
+    """The norm of arrays on the CPU, and scaling them by it, computed by numpy."""
+
+    def __init__(self, arrays: Sequence[Array]) -> None:
+        self.arrays = list(arrays)
+        self._flat = [memory_of(array).reshape(-1) for array in arrays]
+
+    def norm(self) -> float:
+        """The 2-norm of all arrays together. Waits for what is queued."""
+        wait_for_all()
+        with silent:
+            return math.sqrt(sum(float(np.dot(flat, flat)) for flat in self._flat))
+
+    def __call__(self, limit: float) -> None:
+        """Scales the arrays as `Clipping` does."""
+        norm = self.norm()
+        if limit < norm < math.inf:
+            for flat in self._flat:
+                np.multiply(flat, np.float32(limit / norm), flat)
 
 
 class Clipping:

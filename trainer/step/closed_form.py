@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -24,6 +25,16 @@ OUTPUT, LABEL, WEIGHT = "batch:output", "batch:label", "batch:weight"
 
 
 @dataclass(frozen=True)
+class Gradient:
+    """A loss's gradient with respect to the output, computed by numpy."""
+
+    write: Callable[[Floats, Floats, Floats], None]
+    """From output (rows, columns) and label, writes the gradient per element into the last argument."""
+    factor: float
+    """What it is multiplied with."""
+
+
+@dataclass(frozen=True)
 class ClosedForm:
     """A loss of one output: a symbol that passes its gradient back, and its values for arrays on the host."""
 
@@ -31,6 +42,8 @@ class ClosedForm:
     """A symbol whose gradient with respect to the output is that of the summed losses. Its value has no meaning."""
     losses: Callable[[Floats, Floats], Floats]
     """From outputs (batches, rows, columns) and labels (batches, labels) to the losses (batches, rows), unweighted."""
+    on_host: Gradient
+    """The gradient of the summed losses on the host, unweighted."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,9 @@ class _Known:
     """The gradient per element, a symbol from loss, output, label and the number of columns."""
     values: Callable[[Any, Floats, Floats], Floats]
     """The losses from loss, outputs and labels, without the loss's own weight."""
+    on_host: Callable[[Any, Floats, Floats, Floats], None]
+    """The gradient per element as numpy computes it, from loss, output (rows, columns) and label, written into the last
+    argument."""
     operator: str = ""
     """MXNet's output operator with this gradient, for rows without weights."""
     is_mean: bool = True
@@ -58,15 +74,20 @@ def closed_form(loss: Any, output: Any, label: Any, weights: Any | None, columns
     if type(loss) is gluon.loss.SoftmaxCrossEntropyLoss and not loss._sparse_label:  # noqa: SLF001
         known = _SHARES
     own = 1.0 if loss._weight is None else float(loss._weight)  # noqa: SLF001  there is no public way to ask
+    factor = own / columns if known.is_mean else own
     if weights is None and known.operator:
         head = getattr(mx.sym, known.operator)(output, label, grad_scale=own)
     else:
-        gradient = known.gradient(loss, output, label, columns) * (own / columns if known.is_mean else own)
+        gradient = known.gradient(loss, output, label, columns) * factor
         if weights is not None:
             gradient = mx.sym.broadcast_mul(gradient, weights)
         # make_loss starts the backward pass with ones, so the output's gradient is the other factor.
         head = mx.sym.make_loss(mx.sym.BlockGrad(gradient) * output)
-    return ClosedForm(head, lambda outputs, labels: known.values(loss, outputs, labels) * np.float32(own))
+    return ClosedForm(
+        head,
+        lambda outputs, labels: known.values(loss, outputs, labels) * np.float32(own),
+        Gradient(partial(known.on_host, loss), factor),
+    )
 
 
 def _is_plain(loss: Any) -> bool:
@@ -90,6 +111,8 @@ class Lean:
     """
 
     symbol: Any
+    output: Any
+    """The net's output alone."""
     joined: Any
     """The same, and all that `losses` needs as one array: for few rows, where starting an operator takes longest."""
     by_row: Any
@@ -98,6 +121,7 @@ class Lean:
     columns: int
     """Outputs per row."""
     losses: Callable[[Floats, Floats], Floats]
+    on_host: Gradient
 
     def bind_losses(self, output: Array, label: Array, weight: Array | None = None) -> Any:
         """An executor for the losses of rows, (rows,)."""
@@ -213,15 +237,64 @@ def _softmax_minus_shares(_loss: Any, z: Any, label: Any, _columns: int) -> Any:
     return mx.sym.broadcast_mul(_softmax(z), label.sum(axis=-1, keepdims=True)) - label
 
 
-_SHARES = _Known(_softmax_minus_shares, _of_shares, is_mean=False)
+# ---- the same on the host -------------------------------------------------------------------------------------------
+
+_ONE = np.float32(1)
+
+
+def _host_sigmoid_minus_label(_loss: Any, z: Floats, label: Floats, to: Floats) -> None:
+    np.negative(z, to)
+    np.exp(to, to)
+    np.add(to, _ONE, to)
+    np.divide(_ONE, to, to)
+    np.subtract(to, label.reshape(z.shape), to)
+
+
+def _host_difference(_loss: Any, z: Floats, label: Floats, to: Floats) -> None:
+    np.subtract(z, label.reshape(z.shape), to)
+
+
+def _host_sign(_loss: Any, z: Floats, label: Floats, to: Floats) -> None:
+    np.subtract(z, label.reshape(z.shape), to)
+    np.sign(to, to)
+
+
+def _host_clipped(loss: Any, z: Floats, label: Floats, to: Floats) -> None:
+    np.subtract(z, label.reshape(z.shape), to)
+    np.divide(to, np.float32(loss._rho), to)  # noqa: SLF001
+    np.clip(to, -1, 1, to)
+
+
+def _host_softmax_minus_class(_loss: Any, z: Floats, label: Floats, to: Floats) -> None:
+    _host_softmax(z, to)
+    classes = label.reshape(-1).astype(np.int64).clip(0, z.shape[1] - 1)
+    to[np.arange(len(z)), classes] -= _ONE
+
+
+def _host_softmax_minus_shares(_loss: Any, z: Floats, label: Floats, to: Floats) -> None:
+    _host_softmax(z, to)
+    shares = label.reshape(z.shape)
+    np.multiply(to, shares.sum(axis=1, keepdims=True), to)
+    np.subtract(to, shares, to)
+
+
+def _host_softmax(z: Floats, to: Floats) -> None:
+    np.subtract(z, z.max(axis=1, keepdims=True), to)
+    np.exp(to, to)
+    np.divide(to, to.sum(axis=1, keepdims=True), to)
+
+
+_SHARES = _Known(_softmax_minus_shares, _of_shares, _host_softmax_minus_shares, is_mean=False)
 _KNOWN: Mapping[type, _Known] = MappingProxyType(
     {
         gluon.loss.SigmoidBinaryCrossEntropyLoss: _Known(
-            _sigmoid_minus_label, _cross_entropies, "LogisticRegressionOutput"
+            _sigmoid_minus_label, _cross_entropies, _host_sigmoid_minus_label, "LogisticRegressionOutput"
         ),
-        gluon.loss.L2Loss: _Known(_difference, _halved_squares, "LinearRegressionOutput"),
-        gluon.loss.L1Loss: _Known(_sign, _absolutes, "MAERegressionOutput"),
-        gluon.loss.HuberLoss: _Known(_clipped, _hubers),
-        gluon.loss.SoftmaxCrossEntropyLoss: _Known(_softmax_minus_class, _of_classes, is_mean=False),
+        gluon.loss.L2Loss: _Known(_difference, _halved_squares, _host_difference, "LinearRegressionOutput"),
+        gluon.loss.L1Loss: _Known(_sign, _absolutes, _host_sign, "MAERegressionOutput"),
+        gluon.loss.HuberLoss: _Known(_clipped, _hubers, _host_clipped),
+        gluon.loss.SoftmaxCrossEntropyLoss: _Known(
+            _softmax_minus_class, _of_classes, _host_softmax_minus_class, is_mean=False
+        ),
     }
 )

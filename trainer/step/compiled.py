@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainer.calls import Call, Executor
+from trainer.step.host import HostBound, bind, plan_for
 from trainer.step.losses import TrainingLoss, check_rows
 from trainer.step.parameters import Parameters
 from trainer.step.symbol import Graph, draws_in_inference, draws_random_numbers
@@ -28,7 +29,9 @@ element), but saves starting an operator."""
 
 
 class Bound:
-    """A symbol bound to input arrays of fixed shapes: `load` a shard, then run `executor`."""
+    """A symbol bound to input arrays of fixed shapes."""
+
+    on_host = False
 
     __slots__ = ("_copies", "_losses", "_parts", "executor", "inputs", "kept", "lean", "outputs")
 
@@ -46,8 +49,14 @@ class Bound:
         self._copies = [Call("_copyto", [held], held) for held in inputs]
 
     def load(self, shard: Shard) -> None:
+        """Takes a batch."""
         for part, copy in zip(shard.arrays, self._copies, strict=True):
             copy.on(0, part)
+
+    def run(self, shard: Shard) -> None:
+        """Computes outputs and gradients of a batch; does not wait."""
+        self.load(shard)
+        self.executor.forward_backward()
 
     def losses(self) -> Array:
         """The losses of the newest batch, (rows,); does not wait."""
@@ -69,11 +78,14 @@ class CompiledStep:
     kind = "compiled"
     why = ""
 
-    def __init__(self, graph: Graph, parameters: Parameters, contexts: Sequence[Context]) -> None:
+    def __init__(
+        self, graph: Graph, parameters: Parameters, contexts: Sequence[Context], sample: Sequence[Array]
+    ) -> None:
         self._graph = graph
         self._contexts = list(contexts)
-        self._bound: list[dict[object, Bound]] = [{} for _ in contexts]
-        self.newest: list[Bound] = []
+        self._plan = plan_for(graph, parameters, contexts, sample)
+        self._bound: list[dict[object, Bound | HostBound]] = [{} for _ in contexts]
+        self.newest: list[Bound | HostBound] = []
         """What computed the newest batch, on each context with rows."""
         self.inputs, self.devices = len(graph.inputs), len(self._contexts)
         self._layout = parameters.layout
@@ -101,6 +113,7 @@ class CompiledStep:
         self.parameters.reduce(rows)
         self.gradients.rows = batch.rows
         self.gradients.factor = 1.0
+        self.gradients.on_host = self.newest[0].on_host
 
     def train(self, number: int, shard: Shard) -> tuple[Any, Array]:
         """Computes one shard's gradients on context `number`. Returns outputs and losses, valid until the next call."""
@@ -110,6 +123,7 @@ class CompiledStep:
     def infer(self, number: int, shard: Shard) -> tuple[Any, Array]:
         """Outputs and losses of one shard on context `number`, valid until the next call."""
         bound = self._executor(number, shard, train=False)
+        assert isinstance(bound, Bound)  # noqa: S101  numpy computes training steps only
         bound.load(shard)
         bound.executor.forward()
         return self._outputs(bound), bound.outputs[0]
@@ -134,16 +148,17 @@ class CompiledStep:
     def _losses(self) -> list[Array]:
         return [bound.losses() for bound in self.newest]
 
-    def _outputs(self, bound: Bound) -> Any:
+    def _outputs(self, bound: Bound | HostBound) -> Any:
+        if bound.on_host:
+            return bound.outputs[0]
         return bound.outputs[1] if self._graph.outputs == 1 else bound.outputs[1:]
 
-    def _train(self, number: int, shard: Shard) -> Bound:
+    def _train(self, number: int, shard: Shard) -> Bound | HostBound:
         bound = self._executor(number, shard, train=True)
-        bound.load(shard)
-        bound.executor.forward_backward()
+        bound.run(shard)
         return bound
 
-    def _executor(self, number: int, shard: Shard, *, train: bool) -> Bound:
+    def _executor(self, number: int, shard: Shard, *, train: bool) -> Bound | HostBound:
         if self._layout != self.parameters.layout:
             self._bound = [{} for _ in self._contexts]
             self._layout = self.parameters.layout
@@ -154,14 +169,17 @@ class CompiledStep:
             if len(kept) >= KEPT_SHAPES:
                 del kept[next(iter(kept))]
             bound = kept[key] = self._bind(number, shard, train=train)
-            check_rows(bound.losses(), shard.rows)
         return bound
 
-    def _bind(self, number: int, shard: Shard, *, train: bool) -> Bound:
+    def _bind(self, number: int, shard: Shard, *, train: bool) -> Bound | HostBound:
         from trainer.mxnet import mx
 
         graph, context = self._graph, self._contexts[number]
         lean = graph.lean if train and self._is_float32(shard) else None
+        if lean is not None:
+            on_host = bind(self._plan, shard, lean, self.parameters, number)
+            if on_host is not None:
+                return on_host
         symbol = graph.training if train else graph.inference
         if lean is not None:
             symbol = lean.joined if shard.rows * lean.columns <= FEW else lean.symbol
@@ -185,7 +203,9 @@ class CompiledStep:
             grad_req={name: "write" if name in gradients else "null" for name in arguments},
             aux_states={name: arrays[name] for name in symbol.list_auxiliary_states()},
         )
-        return Bound(executor, list(inputs.values()), lean)
+        bound = Bound(executor, list(inputs.values()), lean)
+        check_rows(bound.losses(), shard.rows)
+        return bound
 
     def _is_float32(self, shard: Shard) -> bool:
         """Whether output and label can lie in one array, and MXNet's output operators take them."""

@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import is_
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.device_time import waiting
 from trainer.errors import ChangeError
-from trainer.step.clipping import Clipping
+from trainer.step.clipping import Clipping, HostClipping
 
 if TYPE_CHECKING:
     from trainer.mxnet import Array
 
 
+_Kind = TypeVar("_Kind", Clipping, HostClipping)
 LARGEST = float(np.finfo(np.float32).max)
+ELEMENTWISE = frozenset(
+    {"sgd", "nag", "adam", "adagrad", "adadelta", "adamax", "rmsprop", "ftrl", "ftml", "signum", "dcasgd", "ccsgd"}
+)
+"""Optimizers whose update of an element depends only on that element's history, so many parameters can be updated as
+one. Not Nadam, which advances a schedule at every call. Other optimizers get one array per parameter, which is correct
+for all."""
 
 
 @dataclass(slots=True)
@@ -46,7 +53,9 @@ class Gradients:
     arrays: list[Array]
     rows: int = 0
     factor: float = 1.0
-    _clipping: Clipping | None = field(default=None, init=False, repr=False, compare=False)
+    on_host: bool = False
+    """Whether numpy computed them: MXNet has nothing queued for them."""
+    _clipping: Clipping | HostClipping | None = field(default=None, init=False, repr=False, compare=False)
 
     def clip(self, limit: float) -> None:
         """Scales the arrays so that the norm is at most `limit`; leaves them as they are if it is not finite.
@@ -62,13 +71,24 @@ class Gradients:
             if limit < norm < float("inf"):
                 self.factor *= limit / norm
             return
-        clipping = self._clipping
-        if clipping is None or len(clipping.arrays) != len(arrays) or not all(map(is_, clipping.arrays, arrays)):
-            clipping = self._clipping = Clipping(arrays)
-        clipping(largest)
+        clipped: Clipping | HostClipping = self._clipped(HostClipping) if self.on_host else self._clipped(Clipping)
+        clipped(largest)
+
+    def _clipped(self, kind: type[_Kind]) -> _Kind:
+        """What clips the arrays, which a plugin may have replaced."""
+        clipping, arrays = self._clipping, self.arrays
+        if (
+            not isinstance(clipping, kind)
+            or len(clipping.arrays) != len(arrays)
+            or not all(map(is_, clipping.arrays, arrays))
+        ):
+            clipping = self._clipping = kind(arrays)
+        return clipping
 
     def norm(self) -> float:
         """The global 2-norm of the gradient of the mean loss. Waits for the device."""
+        if self.on_host:
+            return self._clipped(HostClipping).norm() * abs(self.factor) / max(self.rows, 1)
         from trainer.mxnet import mx
 
         types = sorted({np.dtype(array.dtype).name for array in self.arrays})
@@ -81,6 +101,10 @@ class Gradients:
 
 class Guarding(Protocol):
     """Something that may undo an update on the device (`trainer.step.guard`)."""
+
+    @property
+    def has_found(self) -> bool:
+        """Whether updates on the host are to be left out."""
 
     def before_step(self) -> None:
         """Before the forward pass."""

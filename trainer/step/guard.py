@@ -12,6 +12,7 @@ arrays; they also find a loss that overflows in float32, which a step with a clo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,12 @@ from numpy.typing import NDArray
 
 from trainer.calls import Call, Executor
 from trainer.device_time import waiting
+from trainer.host_memory import is_host, memory_of, wait_for_all
 from trainer.step.compiled import KEPT_SHAPES, CompiledStep
-from trainer.step.parameters import ELEMENTWISE
+from trainer.step.groups import ELEMENTWISE
+from trainer.step.host import HostBound
+from trainer.step.losses import on_host
+from trainer.step.numpy_net import silent
 
 if TYPE_CHECKING:
     from trainer.mxnet import Array
@@ -98,6 +103,9 @@ class Guard:
         self._gradients = (
             [] if self._loss_only else [part for group in parameters.groups for part in self._parts_of(group)]
         )
+        self._flat: list[NDArray[Any]] = []
+        if is_host(self._context) and not self._loss_only:
+            self._flat = [memory_of(group.gradients[0]).reshape(-1) for group in parameters.groups]
         arrays = 1 if self._loss_only else self._step.inputs + 3 + len(self._gradients)
         self._state = mx.nd.zeros(FIRST + arrays, ctx=self._context)
         self._sound = self._state[0:1]
@@ -118,25 +126,35 @@ class Guard:
 
     def before_update(self) -> None:
         """Before the optimizer runs."""
-        self._weights.hold()
+        if not self._step.gradients.on_host:
+            self._weights.hold()
 
     def after_update(self) -> None:
         """After the optimizer has run on the first context."""
-        self._weights.mask()
+        if not self._step.gradients.on_host:
+            self._weights.mask()
 
     # ---- called by plugins ---------------------------------------------------------------------------------------
 
+    @property
+    def has_found(self) -> bool:
+        """Whether numpy has computed a step that is not sound, which is known without waiting; it is not updated."""
+        return self._found is not None and self._step.gradients.on_host
+
     def check(self, note: Any) -> None:
         """Checks the newest step, on the device. `note`, a JSON value, is what `look` returns with an unsound step."""
-        parameters = self._parameters
+        parameters, newest = self._parameters, self._step.newest[0]
         if self._layout != parameters.layout:
             self.look()
             self._begin()
         parameters.take_gradients()
-        optimizer = parameters.optimizer
-        counts = dict(optimizer._index_update_count)  # noqa: SLF001  MXNet has no public way to its counters
-        self._marks.append(_Mark(note, self._counted["updates"], counts, optimizer.num_update))
-        executor, keep = self._check_of(self._step.newest[0])
+        if isinstance(newest, HostBound):
+            bad = None if self._found else self._bad_on_host(newest)
+            if bad:
+                self._found = self._told(*bad, self._mark(note))
+            return
+        self._marks.append(self._mark(note))
+        executor, keep = self._check_of(newest)
         executor.forward()
         keep()
         self._measured.mask()
@@ -152,15 +170,31 @@ class Guard:
             if values[0]:
                 self._restart()
             else:
-                self._found = self._told(values)
+                is_bad = ~np.isfinite(values[FIRST:])
+                _, kind, name = min(each for each, bad in zip(self._names, is_bad, strict=False) if bad)
+                self._found = self._told(kind, name, self._marks[int(values[1])])
         self._marks.clear()
         return self._found
 
-    def _told(self, values: NDArray[Any]) -> dict[str, Any]:
-        """What the array says of an unsound step."""
-        mark = self._marks[int(values[1])]
-        is_bad = ~np.isfinite(values[FIRST:])
-        _, kind, name = min(each for each, bad in zip(self._names, is_bad, strict=False) if bad)
+    def _mark(self, note: Any) -> _Mark:
+        optimizer = self._parameters.optimizer
+        counts = dict(optimizer._index_update_count)  # noqa: SLF001  MXNet has no public way to its counters
+        return _Mark(note, self._counted["updates"], counts, optimizer.num_update)
+
+    def _bad_on_host(self, bound: HostBound) -> tuple[str, str] | None:
+        """Kind and name of the first array of a step that numpy computed with a number that is not finite."""
+        wait_for_all()
+        arrays = [bound.kept[0]] if self._loss_only else [*bound.inputs, bound.kept[0], *self._flat]
+        with silent:
+            total = sum(float(np.dot(flat, flat)) for flat in (array.reshape(-1) for array in arrays))
+        if math.isfinite(total):
+            return None
+        # A sum of squares may also overflow.
+        bad = (each[:2] for each in self._arrays(bound) if not np.isfinite(on_host(each[2])).all())
+        return next(bad, None)
+
+    def _told(self, kind: str, name: str, mark: _Mark) -> dict[str, Any]:
+        """What `look` returns for an unsound step."""
         return {
             "kind": kind,
             "name": name,
@@ -223,7 +257,7 @@ class Guard:
         executor = Executor(after.bind(self._context, args=given, grad_req="null"))
         return executor, Call("_copyto", [executor.outputs[0]], self._state)
 
-    def _arrays(self, bound: Bound) -> Iterator[tuple[str, str, Array]]:
+    def _arrays(self, bound: Bound | HostBound) -> Iterator[tuple[str, str, Any]]:
         """Kind, name and array of what a step reads and computes."""
         if not self._loss_only:
             inputs = self._step.inputs
@@ -232,7 +266,7 @@ class Guard:
             for kind, array in zip(("label", "sample weight"), bound.inputs[inputs:], strict=False):
                 yield kind, "", array
         # A loss with a closed form follows from the outputs.
-        yield "loss", "", bound.outputs[0 if bound.lean is None else 1]
+        yield "loss", "", bound.outputs[0 if bound.lean is None or bound.on_host else 1]
         for name, gradient in self._gradients:
             yield "gradient", name, gradient
 

@@ -92,6 +92,34 @@ class _Kept:
                 self.total += total
 
 
+class _KeptOnHost:
+    """The same for batches that numpy computed."""
+
+    __slots__ = ("_buffers", "_lean", "_place", "_places", "_rows", "total")
+
+    def __init__(self, parts: Sequence[Floats], rows: int, lean: Lean) -> None:
+        batches = max(1, min(KEPT_BATCHES, KEPT_BYTES // sum(part.nbytes for part in parts)))
+        self._buffers = [np.empty((batches, *part.shape), part.dtype) for part in parts]
+        self._places = [list(buffer) for buffer in zip(*self._buffers, strict=True)]
+        self._place = 0
+        self._rows, self._lean = rows, lean
+        self.total = 0.0
+
+    def add(self, parts: Sequence[Floats]) -> None:
+        for place, part in zip(self._places[self._place], parts, strict=True):
+            place[...] = part
+        self._place += 1
+        if self._place == len(self._places):
+            self.collect()
+
+    def collect(self) -> None:
+        """Computes the losses of all batches so far."""
+        if self._place:
+            for total in _sums([each[: self._place] for each in self._buffers], self._rows, self._lean):
+                self.total += total
+            self._place = 0
+
+
 def _sums(kept: Sequence[Floats], rows: int, lean: Lean) -> list[float]:
     """The summed losses of each batch, from outputs, labels and weights, (batches, …) each."""
     outputs, labels, *weights = lean.split(kept, rows)
@@ -119,7 +147,7 @@ class TrainingLoss:
         self._additions = 0
         self._total = 0.0
         self._newest_kept: tuple[Sequence[Sequence[Array]], Sequence[int], Lean] | None = None
-        self._kept: dict[tuple[int, int], _Kept] = {}
+        self._kept: dict[tuple[int, int], _Kept | _KeptOnHost] = {}
         self._earlier: dict[tuple[int, int], float] = {}
         """The totals of `_kept` in a run that is resumed."""
 
@@ -158,7 +186,8 @@ class TrainingLoss:
                 part = next(parts)
                 held = self._kept.get((number, count))
                 if held is None:
-                    held = self._kept[number, count] = _Kept(part, count, lean)
+                    make = _KeptOnHost if isinstance(part[0], np.ndarray) else _Kept
+                    held = self._kept[number, count] = make(part, count, lean)
                     held.total = self._earlier.pop((number, count), 0.0)
                 held.add(part)
 
@@ -168,9 +197,9 @@ class TrainingLoss:
             with waiting:
                 if callable(self._newest) and self._newest_kept is not None:
                     kept, rows, lean = self._newest_kept
-                    on_host = [[each.asnumpy()[np.newaxis] for each in parts] for parts in kept]
+                    held = [[on_host(each)[np.newaxis] for each in parts] for parts in kept]
                     counts = filter(None, rows)
-                    total = sum(_sums(parts, count, lean)[0] for parts, count in zip(on_host, counts, strict=True))
+                    total = sum(_sums(parts, count, lean)[0] for parts, count in zip(held, counts, strict=True))
                 else:
                     total = sum(float(part.asnumpy().sum(dtype="float64")) for part in self.by_row)
             self._mean = total / self._rows
@@ -242,6 +271,12 @@ class TrainingLoss:
         for each in held:
             each.empty = True
         self._additions = 0
+
+
+def on_host(array: Array) -> Floats:
+    """An array of numpy, or the values of an NDArray; waits for the device."""
+    held: Floats = array if isinstance(array, np.ndarray) else array.asnumpy()
+    return held
 
 
 def _nth(contexts: Sequence[Context], number: int) -> str:

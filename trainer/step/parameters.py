@@ -16,20 +16,14 @@ from numpy.typing import NDArray
 
 from trainer.device_time import waiting
 from trainer.errors import UsageError
+from trainer.host_memory import wait_for_all
 from trainer.step.changes import Held, Watch, part_of, settings_of
-from trainer.step.groups import Gradients, Group, Guarding, is_dense, parameters_of, put, take_back
+from trainer.step.groups import ELEMENTWISE, Gradients, Group, Guarding, is_dense, parameters_of, put, take_back
 from trainer.step.refusals import Layers, Numbers, check_settings
 from trainer.step.update import make_update
 
 if TYPE_CHECKING:
     from trainer.mxnet import Array, Context
-
-ELEMENTWISE = frozenset(
-    {"sgd", "nag", "adam", "adagrad", "adadelta", "adamax", "rmsprop", "ftrl", "ftml", "signum", "dcasgd", "ccsgd"}
-)
-"""Optimizers whose update of an element depends only on that element's history, so many parameters can be updated as
-one. Not Nadam, which advances a schedule at every call. Other optimizers get one array per parameter, which is correct
-for all."""
 
 MEMBERS = 1_000_000
 """The optimizer's numbers of parameters that are updated on their own start here; those of groups start at 0."""
@@ -85,7 +79,7 @@ class Parameters:
                 fix="Choose another optimizer.",
             ) from error
 
-    def _update_of(self, index: int) -> Callable[[], None]:
+    def _update_of(self, index: int) -> Callable[[bool], None]:
         group, state = self.groups[index], self.states[index]
         return make_update(self.optimizer, index, group.weights[0], group.gradients[0], state, in_place=self.flat)
 
@@ -150,7 +144,7 @@ class Parameters:
     def _number(self, name: str) -> int:
         return MEMBERS + list(self.named).index(name)
 
-    def _planned(self, index: int) -> list[Callable[[], None]]:
+    def _planned(self, index: int) -> list[Callable[[bool], None]]:
         """The updates of a group: one for all, one for each trained member, or none."""
         group = self.groups[index]
         if index not in self._split:
@@ -340,8 +334,13 @@ class Parameters:
         self._numbers.scale = self.optimizer.rescale_grad = self.gradients.factor / self.gradients.rows
         for guard in self.guards:
             guard.before_update()
+        on_host = self.gradients.on_host
+        if on_host:
+            wait_for_all()
+            if any(guard.has_found for guard in self.guards):
+                return
         for update in chain.from_iterable(self._updates):
-            update()
+            update(on_host)
         for guard in self.guards:
             guard.after_update()
         for group, updates in zip(self.groups, self._updates, strict=True):

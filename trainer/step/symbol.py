@@ -89,11 +89,13 @@ def _lean(loss: Any, output: Any, label: Any, weights: Sequence[Any], shape: Seq
     kept = mx.sym.concat(*[part.reshape((-1,)) for part in (output, label, *weights)], dim=0)
     return Lean(
         symbol=mx.sym.Group([form.head, mx.sym.BlockGrad(output)]),
+        output=output,
         joined=mx.sym.Group([form.head, mx.sym.BlockGrad(output), mx.sym.BlockGrad(kept)]),
         by_row=loss(mx.sym.var(OUTPUT), label, *weights),
         weighted=bool(weights),
         columns=shape[1],
         losses=form.losses,
+        on_host=form.on_host,
     )
 
 

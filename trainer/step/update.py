@@ -16,23 +16,26 @@ import numpy as np
 
 from trainer.calls import Call
 from trainer.mxnet import Array, mx
+from trainer.step.host_update import HostUpdate
 
 
 def make_update(
     optimizer: Any, index: int, weight: Array, gradient: Array, state: Any, *, in_place: bool = True
-) -> Callable[[], None]:
-    """A function that updates `weight` and `state` once from `gradient`.
+) -> Callable[[bool], None]:
+    """A function that updates `weight` and `state` once from `gradient`; its argument asks numpy to compute it.
 
+    That needs arrays on the CPU that MXNet has nothing queued for, and is left to MXNet for unknown optimizers.
     `in_place=False` is for weights of convolutions, which some operators must not write to directly (NOT_IN_PLACE).
     """
 
-    def by_mxnet() -> None:
+    def by_mxnet(_on_host: bool) -> None:
         optimizer.update_multi_precision(index, weight, gradient, state)
 
     arguments = PREPARED.get(type(optimizer))
     dense = weight.stype == gradient.stype == "default"
     if arguments is None or not dense or weight.dtype not in PLAIN:
         return by_mxnet
+    on_host: HostUpdate | None = None
     states = [] if state is None else list(state) if isinstance(state, tuple) else [state]
     inputs = [weight, gradient, *states]
     calls: dict[tuple[str, ...], Call] = {}
@@ -41,9 +44,15 @@ def make_update(
         moved = weight.copy()
         back = Call("_copyto", [moved], weight)
 
-    def prepared() -> None:
+    def prepared(by_numpy: bool) -> None:
+        nonlocal on_host
         optimizer._update_count(index)  # noqa: SLF001  MXNet's classes begin an update with it
         operator, attributes = arguments(optimizer, index, bool(states))
+        if by_numpy and weight.dtype == np.float32:
+            if on_host is None:
+                on_host = HostUpdate(inputs)
+            on_host(operator, attributes)
+            return
         key = (operator, *attributes)
         call = calls.get(key)
         if call is None:
