@@ -32,7 +32,7 @@ class MetricLog:
     def add(self, metrics: Mapping[str, Any], *, within_batch: bool) -> None:
         """Records values by name. Raises TypeError for a value that is not a number."""
         for name, value in metrics.items():
-            number = _number(name, value)
+            number = value if type(value) is float else _number(name, value)
             self.newest[name] = number
             self.times_logged[name] = self.times_logged.get(name, 0) + 1
             self.of_epoch[name] = number

@@ -537,3 +537,23 @@ def test_a_row_of_weight_0_counts_nowhere_even_if_its_score_is_nan():
     assert metric.compute() == expected.compute()
     assert np.isfinite(metric.compute()["log-loss"])
     assert Rows(scores, labels, np.array([1.0, 2.0, 0.0, 0.0]), scores).loss == pytest.approx(1.1)
+
+
+@given(rows(), st.floats(-0.5, 1.5))
+@settings(deadline=None, max_examples=100)
+def test_ranked_rows_know_the_metrics_at_every_threshold(drawn, threshold):
+    metric = BinaryClassification()
+    metric.update(*drawn)
+    for threshold in (threshold, 0.0, -1.0, *drawn[0][:3]):
+        assert metric.ranked(*drawn).metrics_at(threshold) == binary_metrics_at(threshold, *drawn)
+
+
+def test_the_metrics_rows_are_sorted_once_and_other_rows_again():
+    metric = BinaryClassification()
+    scores, labels = np.array([0.1, 0.7, 0.4], np.float32), np.array([0, 1, 1], np.float32)
+    metric.update(scores, labels, None)
+    assert metric.ranked(scores, labels, None) is metric.ranked(scores, labels, None)
+    others = metric.ranked(scores, np.array([1, 0, 0]), None)
+    assert (others.true.tolist(), others.false.tolist()) == ([0, 0, 1], [1, 2, 2])
+    metric.update(scores[:1], labels[:1], None)
+    assert metric.ranked(np.append(scores, scores[0]), np.append(labels, labels[0]), None).false.tolist() == [0, 0, 2]

@@ -48,6 +48,8 @@ class Metric(ABC):
 
 def check_names(names: Sequence[str]) -> None:
     """Raises UsageError if a name occurs twice: one value would overwrite the other."""
+    if len(set(names)) == len(names):
+        return
     for name in names:
         if names.count(name) > 1:
             raise UsageError(

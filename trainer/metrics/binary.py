@@ -48,6 +48,7 @@ class BinaryClassification(Metric):
 
     def reset(self) -> None:
         self._parts: list[_Part] = []
+        self._ranked: Ranked | None = None
         self._resolution = EPSILON
 
     def update(self, predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None) -> None:
@@ -68,23 +69,34 @@ class BinaryClassification(Metric):
         if weights is not None and given[2] is not None and np.may_share_memory(weights, given[2]):
             weights = weights.copy()
         self._parts.append((probabilities, positive, weights))
+        self._ranked = None
         dtype = given[0].dtype
         if dtype.kind == "f":
             self._resolution = max(self._resolution, float(np.finfo(dtype).eps))
 
     def compute(self) -> dict[str, float]:
         probabilities, positive, weights = self._joined()
-        ranked = Ranked._of(probabilities, positive, weights)  # noqa: SLF001
+        ranked = self._sorted()
         off = probabilities - positive
-        # The counts are the same in any order.
-        confusion = _confusion(probabilities > self.threshold, positive, weights)
         return {
-            **_at_a_threshold(*confusion.ravel().tolist()),
+            **ranked.metrics_at(self.threshold),
             "roc-auc": ranked.roc_auc(),
             "average-precision": ranked.average_precision(),
             "log-loss": _log_loss(probabilities, positive, weights, self._resolution),
             "brier-score": _mean(off * off, weights),
         }
+
+    def ranked(self, probabilities: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None) -> Ranked:
+        """`Ranked` for these rows. They are not sorted again if they are the ones that `compute` has seen."""
+        probabilities, labels, weights = _columns(probabilities, labels, weights)
+        given: Any = (probabilities, labels > 0.5, weights)
+        seen: Any = self._joined()
+        return self._sorted() if all(map(np.array_equal, seen, given)) else Ranked._of(*given)  # noqa: SLF001
+
+    def _sorted(self) -> Ranked:
+        if self._ranked is None:
+            self._ranked = Ranked._of(*self._joined())  # noqa: SLF001
+        return self._ranked
 
     @property
     def confusion(self) -> Vector:
@@ -105,6 +117,7 @@ class BinaryClassification(Metric):
     def add_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         probabilities, labels, weights = _columns(state["probabilities"], state["labels"], state["weights"])
         self._parts.append((probabilities, labels > 0.5, weights))
+        self._ranked = None
         self._resolution = max(self._resolution, float(state["resolution"][0]))
 
     def _joined(self) -> _Part:
@@ -189,15 +202,17 @@ class Ranked:
         return ranked
 
     def _rank(self, scores: Vector, positive: NDArray[np.bool_], weights: Vector | None) -> None:
-        # NaN is the least and the greatest of any numbers.
-        lowest = scores.min() if scores.size else 0.0
-        self._unordered = bool(np.isnan(lowest))
+        # NaN is the least and the greatest of any numbers, and differs from itself.
+        lowest = np.minimum.reduce(scores) if scores.size else 0.0
+        self._unordered = bool(lowest != lowest)  # noqa: PLR0124
         self.probabilities: Vector
         self.true: Vector
         self.false: Vector
+        self._rows: _Part | None = None
         if weights is None and lowest >= 0:
             self._rank_packed(scores, positive)
             return
+        self._rows = scores, positive, weights
         order = np.argsort(-scores, kind="stable")
         ranked, positive = scores[order], positive[order]
         # Rows of equal probability change sides together, so the curves have one point per distinct probability.
@@ -210,22 +225,31 @@ class Ranked:
     def _rank_packed(self, scores: Vector, positive: NDArray[np.bool_]) -> None:
         """Ranks scores ≥ 0 without weights. It takes half as long: numbers are sorted, not their places."""
         # The bits of such numbers are in the order of the numbers, and the sign, always 0, makes room for the label.
-        # Adding 0 turns -0 into 0.
-        packed = (scores + 0.0).view(np.uint64)
+        packed = (scores + 0.0).view(np.uint64)  # adding 0 turns -0 into 0
         packed <<= np.uint64(1)
         packed |= positive
         packed.sort()
-        summed = np.cumsum(packed & np.uint64(1), dtype=np.int64)
+        of_class_1 = (packed & np.uint64(1)).view(np.int64)
         packed >>= np.uint64(1)
-        count = len(packed)
-        # Where a new probability begins, in ascending order, without the lowest one.
-        first = np.flatnonzero(packed[1:] != packed[:-1]) + 1
-        self.probabilities = packed.view(np.float64)[np.append(0, first)[::-1]] if count else np.empty(0)
-        below = np.append(0, summed[first - 1])[::-1] if count else np.empty(0, np.int64)
-        rows = np.append(0, first)[::-1] if count else below
-        total = summed[-1] if count else 0
-        self.true = (total - below).astype(np.float64)
-        self.false = (count - rows) - self.true
+        # Where a probability begins, in descending order.
+        begins = np.ones(len(packed), bool)
+        np.not_equal(packed[1:], packed[:-1], out=begins[1:])
+        first = begins.nonzero()[0][::-1]
+        self.probabilities = packed.view(np.float64)[first]
+        lower = np.add.accumulate(of_class_1)
+        lower -= of_class_1
+        self.true = (np.add.reduce(of_class_1) - lower[first]).astype(np.float64)
+        self.false = (len(packed) - first) - self.true
+
+    def metrics_at(self, threshold: float) -> dict[str, float]:
+        """What `binary_metrics_at` gives for these rows, which must not have changed; fast if they have no weights."""
+        if self._rows is not None:
+            scores, positive, weights = self._rows
+            return _at_a_threshold(*_confusion(scores > threshold, positive, weights).ravel().tolist())
+        above = len(self.probabilities) - int(self.probabilities[::-1].searchsorted(threshold, "right"))
+        tp, fp = (float(self.true[above - 1]), float(self.false[above - 1])) if above else (0.0, 0.0)
+        true, false = (float(self.true[-1]), float(self.false[-1])) if len(self.true) else (0.0, 0.0)
+        return _at_a_threshold(false - fp, fp, true - tp, tp)
 
     @property
     def has_both_classes(self) -> bool:
@@ -236,6 +260,8 @@ class Ranked:
     def precision(self) -> Vector:
         """The share of class 1 among the rows at or above each probability, (distinct,)."""
         above = self.true + self.false
+        if self._rows is None:
+            return self.true / above
         precision: Vector = np.divide(self.true, above, out=np.zeros_like(above), where=above > 0)
         return precision
 
@@ -243,15 +269,22 @@ class Ranked:
         """See the function `roc_auc`."""
         if not self.has_both_classes:
             return float("nan")
-        heights = self.true + np.concatenate([[0.0], self.true[:-1]])
-        widths = np.diff(self.false, prepend=0.0)
-        return float(np.dot(heights, widths) / (2 * self.true[-1] * self.false[-1]))
+        heights = self.true.copy()
+        heights[1:] += self.true[:-1]
+        return float(np.dot(heights, _steps(self.false)) / (2 * self.true[-1] * self.false[-1]))
 
     def average_precision(self) -> float:
         """See the function `average_precision`."""
         if self._unordered or not len(self.true) or self.true[-1] <= 0:
             return float("nan")
-        return float(np.dot(self.precision, np.diff(self.true, prepend=0.0)) / self.true[-1])
+        return float(np.dot(self.precision, _steps(self.true)) / self.true[-1])
+
+
+def _steps(values: Vector) -> Vector:
+    """By how much each value is above the one before it, the first above 0."""
+    steps = values.copy()
+    steps[1:] -= values[:-1]
+    return steps
 
 
 def _counting(
@@ -312,6 +345,6 @@ def _log_loss(probabilities: Vector, positive: NDArray[np.bool_], weights: Vecto
 
 def _mean(values: Vector, weights: Vector | None) -> float:
     if weights is None:
-        return float(values.sum() / len(values)) if len(values) else float("nan")
+        return float(np.add.reduce(values) / len(values)) if len(values) else float("nan")
     total = weights.sum()
     return float(np.dot(values, weights) / total) if total > 0 else float("nan")

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from trainer import Phase, Plugin, Run, UsageError
-from trainer.metrics import BinaryClassification, binary_metrics_at
+from trainer.metrics import BinaryClassification, Ranked, binary_metrics_at
 from trainer.seeds import derive
 from trainer_plugins.threshold_tuner.search import Choice, Partitions
 
@@ -105,12 +105,12 @@ class ThresholdTuner(Plugin):
         evaluation = run.evaluation
         assert evaluation is not None  # noqa: S101  the event says so
         scores, labels, weights = evaluation.predictions.ravel(), evaluation.labels.ravel(), evaluation.weights
-        choice = self._choose(scores, labels, weights)
+        ranked = _ranked(run, scores, labels, weights)
+        choice = self._choose(scores, labels, weights, ranked)
         # A threshold that was tuned for older weights does not fit these.
         run.threshold = choice.threshold if choice is not None else self._given
         assert run.threshold is not None  # noqa: S101  on_setup made sure
-        run.log({"validation/threshold": run.threshold})
-        run.log(_tuned("validation", run.threshold, evaluation))
+        run.log({"validation/threshold": run.threshold, **_tuned("validation", run.threshold, ranked)})
         if choice is not None and self.bootstrap:
             low, high = self._interval(run, scores, labels, weights)
             run.log({"validation/threshold-low": low, "validation/threshold-high": high})
@@ -119,7 +119,9 @@ class ThresholdTuner(Plugin):
         """Logs the metrics at the tuned threshold on rows that did not choose it."""
         assert run.evaluation is not None  # noqa: S101
         assert run.threshold is not None  # noqa: S101
-        run.log({"test/threshold": run.threshold, **_tuned("test", run.threshold, run.evaluation)})
+        evaluation = run.evaluation
+        ranked = _ranked(run, evaluation.predictions, evaluation.labels, evaluation.weights)
+        run.log({"test/threshold": run.threshold, **_tuned("test", run.threshold, ranked)})
 
     def state_dict(self) -> Mapping[str, Any]:
         return {"given": self._given}
@@ -137,17 +139,17 @@ class ThresholdTuner(Plugin):
             "min_recall": self.min_recall,
         }
 
-    def _choose(self, scores: Any, labels: Any, weights: Any) -> Choice | None:
+    def _choose(self, scores: Any, labels: Any, weights: Any, ranked: Ranked) -> Choice | None:
         """The best threshold; None, with a warning, if these rows cannot tell."""
         choice = None
         if len(scores) < self.min_rows:
             reason = f"{len(scores)} validation rows are fewer than min-rows ({self.min_rows})"
-        elif np.isnan(scores).any():
+        elif not ranked.has_both_classes and np.isnan(scores).any():
             reason = f"{int(np.isnan(scores).sum())} of the scores are not a number"
-        elif labels.min() == labels.max():
+        elif not ranked.has_both_classes and labels.min() == labels.max():
             reason = "the validation rows are all of one class"
         else:
-            choice = Partitions(scores, labels, weights).best(self.objective, self._requirements)
+            choice = Partitions(scores, labels, weights, ranked).best(self.objective, self._requirements)
             reason = f"no threshold meets the requirement of {self.objective}"
         if choice is None and reason not in self._said:
             self._said.add(reason)
@@ -172,6 +174,11 @@ class ThresholdTuner(Plugin):
         return float(low), float(high)
 
 
-def _tuned(split: str, threshold: float, evaluation: Any) -> dict[str, float]:
-    metrics = binary_metrics_at(threshold, evaluation.predictions, evaluation.labels, evaluation.weights)
-    return {f"{split}/tuned-{name}": value for name, value in metrics.items()}
+def _ranked(run: Run, scores: Any, labels: Any, weights: Any) -> Ranked:
+    """The rows of the newest evaluation; the task's metrics have ranked them already."""
+    metric = next((each for each in run.task_metrics if isinstance(each, BinaryClassification)), None)
+    return Ranked(scores, labels, weights) if metric is None else metric.ranked(scores, labels, weights)
+
+
+def _tuned(split: str, threshold: float, ranked: Ranked) -> dict[str, float]:
+    return {f"{split}/tuned-{name}": value for name, value in ranked.metrics_at(threshold).items()}

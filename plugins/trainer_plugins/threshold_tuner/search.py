@@ -7,6 +7,7 @@ matrices, in O(n log n).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from trainer.metrics import Ranked
 
 Vector = NDArray[np.float64]
+_ZERO = np.zeros(1)
 TIE = 1e-12
 """Objectives with a relative difference below this are equal: they differ by rounding only."""
 
@@ -103,28 +105,35 @@ class Choice:
 class Partitions:
     """Every way in which a threshold, nearly always in [0, 1], splits the rows."""
 
-    def __init__(self, scores: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None = None) -> None:
-        self._scores = np.asarray(scores, np.float64).ravel()
-        self._labels = np.asarray(labels).ravel()
-        ranked = Ranked(self._scores, self._labels, weights)
+    def __init__(
+        self,
+        scores: NDArray[Any],
+        labels: NDArray[Any],
+        weights: NDArray[Any] | None = None,
+        ranked: Ranked | None = None,
+    ) -> None:
+        """`ranked` are the same rows, if they are ranked already."""
+        self._scores, self._labels = scores, labels
+        ranked = ranked or Ranked(scores, labels, weights)
         # Partition k has the k lowest distinct scores below: it holds for thresholds in [low[k], high[k]).
         distinct = ranked.probabilities[::-1]
-        tp, fp = (np.append(above[::-1], 0.0) for above in (ranked.true, ranked.false))
+        tp, fp = (np.concatenate((above[::-1], _ZERO)) for above in (ranked.true, ranked.false))
         self._counts = Counts(tp=tp, fp=fp, fn=tp[0] - tp, tn=fp[0] - fp)
         self._order: NDArray[np.int64] | None = None
         # No threshold ≥ 0 has a score of 0 above it; the next number below 0 does.
         lowest = 0.0 if distinct[0] > 0 else np.nextafter(distinct[0], -np.inf)
-        self.low = np.concatenate([[lowest], distinct])
-        self.high = np.concatenate([distinct, [max(1.0, distinct[-1])]])
+        bounds = np.concatenate(((lowest,), distinct, (max(1.0, distinct[-1]),)))
+        self.low, self.high = bounds[:-1], bounds[1:]
 
     def counts(self, weights: NDArray[Any] | None = None) -> Counts:
         """The confusion matrices; `weights`, in the order of the rows, replace the rows' own for resampling."""
         if weights is None:
             return self._counts
         if self._order is None:
-            self._order = np.argsort(self._scores, kind="stable")
-            ordered = self._scores[self._order]
-            self._positive = self._labels[self._order] > 0.5
+            scores = np.asarray(self._scores, np.float64).ravel()
+            self._order = np.argsort(scores, kind="stable")
+            ordered = scores[self._order]
+            self._positive = np.asarray(self._labels).ravel()[self._order] > 0.5
             self._below = np.concatenate([[0], np.flatnonzero(np.append(np.diff(ordered) != 0, True)) + 1])
         ranked = weights[self._order]
         positive = np.concatenate([[0.0], np.cumsum(np.where(self._positive, ranked, 0.0))])
@@ -139,16 +148,16 @@ class Partitions:
         since its middle is farthest from any change of a decision; of equally wide ones, the lowest.
         """
         values = OBJECTIVES[objective](self.counts(weights), given)
-        top = values.max()
-        if not np.isfinite(top):
+        top = float(values.max())
+        if not math.isfinite(top):
             return None
-        best = values >= top - TIE * max(1.0, abs(top))
-        starts = np.flatnonzero(best & ~np.concatenate([[False], best[:-1]]))
-        ends = np.flatnonzero(best & ~np.concatenate([best[1:], [False]]))
+        best = (values >= top - TIE * max(1.0, abs(top))).nonzero()[0]
+        gaps = (best[1:] - best[:-1] > 1).nonzero()[0]
+        starts, ends = np.concatenate((best[:1], best[gaps + 1])), np.concatenate((best[gaps], best[-1:]))
         widest = int(np.argmax(self.high[ends] - self.low[starts]))
         low, high = float(self.low[starts[widest]]), float(self.high[ends[widest]])
         if high == 0:
             # A score of 0 is lowest, and all rows are class 1: any number below 0 says so, this one in any precision.
-            return Choice(BELOW_ALL, BELOW_ALL, high, float(top))
+            return Choice(BELOW_ALL, BELOW_ALL, high, top)
         middle = (low + high) / 2
-        return Choice(middle if middle < high else low, low, high, float(top))
+        return Choice(middle if middle < high else low, low, high, top)
