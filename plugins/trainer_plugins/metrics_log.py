@@ -26,6 +26,8 @@ SCHEMA = 1
 JSONL = "metrics.jsonl"
 CSV = "metrics.csv"
 
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
+
 
 @dataclass
 class MetricsLog(Plugin):
@@ -135,7 +137,7 @@ class MetricsLog(Plugin):
             "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
         }
         with self._closed_on_error():
-            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.write(_as_json(line) + "\n")
 
     @contextmanager
     def _closed_on_error(self) -> Iterator[None]:
@@ -159,7 +161,8 @@ class MetricsLog(Plugin):
             return
         if self._table is None:
             self._table = (folder / CSV).open("a", encoding="utf-8", newline="")
-        csv.DictWriter(self._table, self._columns).writerow(_shown(row))
+        shown = _shown(row)
+        csv.writer(self._table).writerow([shown.get(name, "") for name in self._columns])
         self._table.flush()
         self._row = dict(row)
 

@@ -544,8 +544,8 @@ def test_a_row_of_weight_0_counts_nowhere_even_if_its_score_is_nan():
 def test_ranked_rows_know_the_metrics_at_every_threshold(drawn, threshold):
     metric = BinaryClassification()
     metric.update(*drawn)
-    for threshold in (threshold, 0.0, -1.0, *drawn[0][:3]):
-        assert metric.ranked(*drawn).metrics_at(threshold) == binary_metrics_at(threshold, *drawn)
+    for each in (threshold, 0.0, -1.0, *drawn[0][:3]):
+        assert metric.ranked(*drawn).metrics_at(each) == binary_metrics_at(each, *drawn)
 
 
 def test_the_metrics_rows_are_sorted_once_and_other_rows_again():

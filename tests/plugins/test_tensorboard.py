@@ -17,6 +17,7 @@ from tiny import rows as tiny_rows
 from trainer import PluginError, UsageError, fit
 from trainer.catalog.registry import create_plugin
 from trainer.runs import checkpoint
+from trainer_plugins.tensorboard.events import encoded_scalars
 from trainer_plugins.tensorboard.tags import KINDS, tag_of
 
 
@@ -391,3 +392,27 @@ def test_nothing_heavy_is_imported_before_it_is_used(tmp_path):
     assert done.stdout.splitlines()[-1] == "[]"
     assert json.loads((next(tmp_path.glob("runs/*/*")) / "run.json").read_text())["status"] == "finished"
     assert len(tiny_rows(3)) == 3
+
+
+@given(
+    st.dictionaries(st.text(min_size=1, max_size=200), st.floats() | st.integers(0, 1000), min_size=1, max_size=3),
+    st.integers(0, 2**62),
+)
+def test_scalars_are_the_bytes_that_protobuf_writes(values, step):
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    value = [Summary.Value(tag=tag_of("scalar", name), simple_value=number) for name, number in values.items()]
+    expected = Event(wall_time=1.5, step=step, summary=Summary(value=value)).SerializeToString()
+    assert encoded_scalars(values, step, wall_time=1.5) == expected
+
+
+def test_a_task_without_images_is_asked_for_them_once(tmp_path):
+    asked = []
+
+    class Numbers(Deciding):
+        def pictures(self, inputs):
+            asked.append(len(inputs))
+
+    trained(tmp_path, made(), task=Numbers(train_rows=12, validation_rows=40))
+    assert len(asked) == 1

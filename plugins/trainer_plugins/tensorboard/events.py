@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import struct
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +17,8 @@ from trainer.atomic import cut_back
 from trainer_plugins.tensorboard.tags import HPARAMS, Kind, tag_of
 
 PREFIX = "events.out.tfevents."
+
+_DOUBLE, _FLOAT = struct.Struct("<Bd"), struct.Struct("<f")  # "<" packs without padding
 
 
 class EventFile:
@@ -48,11 +52,8 @@ class EventFile:
 
     def add_scalars(self, values: Mapping[str, float], step: int) -> None:
         """Adds values by name, as one event."""
-        from tensorboardX.proto.summary_pb2 import Summary
-
-        entries = [Summary.Value(tag=tag_of("scalar", name), simple_value=value) for name, value in values.items()]
-        if entries:
-            self._add(Summary(value=entries), step)
+        if values:
+            self._write_bytes(encoded_scalars(values, step, time.time()))
 
     def add_session_start(self, hyperparameters: Mapping[str, str | float | bool], started: float) -> None:
         """Adds the run's hyperparameters for the HPARAMS tab.
@@ -121,11 +122,13 @@ class EventFile:
 
     def _write(self, event: Any) -> None:
         """Writes a TFRecord: the length, its checksum, the data, their checksum."""
+        self._write_bytes(event.SerializeToString())
+
+    def _write_bytes(self, data: bytes) -> None:
         from tensorboardX.record_writer import masked_crc32c
 
         if self._file is None:
             return
-        data = event.SerializeToString()
         length = struct.pack("<Q", len(data))
         record = length + struct.pack("<I", masked_crc32c(length)) + data + struct.pack("<I", masked_crc32c(data))
         try:
@@ -142,3 +145,36 @@ class EventFile:
             file.close()  # tries once more to write the rest
         with suppress(OSError):
             os.truncate(self.path, self._whole)
+
+
+def encoded_scalars(values: Mapping[str, float], step: int, wall_time: float) -> bytes:
+    """An Event as protobuf writes it. Building it from messages takes four times as long, in every epoch."""
+    entries = [_tag(name) + _float32(value) for name, value in values.items()]
+    summary = b"".join([b"\x0a" + _varint(len(entry)) + entry for entry in entries])
+    # wall_time = 1 (double), step = 2 (left out if 0), summary = 5.
+    number = b"\x10" + _varint(step) if step else b""
+    return _DOUBLE.pack(0x09, wall_time) + number + b"\x2a" + _varint(len(summary)) + summary
+
+
+@lru_cache(maxsize=1000)
+def _tag(name: str) -> bytes:
+    """A Summary.Value without its number: tag = 1, and the key of simple_value = 2 (float)."""
+    tag = tag_of("scalar", name).encode()
+    return b"\x0a" + _varint(len(tag)) + tag + b"\x15"
+
+
+def _varint(number: int) -> bytes:
+    """A length or a step as protobuf writes it: seven bits per byte, the lowest first."""
+    parts = bytearray()
+    while number > 127:
+        parts.append(number & 127 | 128)
+        number >>= 7
+    parts.append(number)
+    return bytes(parts)
+
+
+def _float32(value: float) -> bytes:
+    try:
+        return _FLOAT.pack(value)
+    except OverflowError:
+        return _FLOAT.pack(math.copysign(math.inf, value))

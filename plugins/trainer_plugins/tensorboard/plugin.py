@@ -90,7 +90,7 @@ class TensorBoard(Plugin):
 
     def on_evaluate_begin(self, run: Run) -> None:
         """Drops the images of the previous validation."""
-        self._samples = Samples()
+        self._samples.clear()
 
     def on_evaluate_batch_end(self, run: Run) -> None:
         """Keeps some validation images, the same ones every time."""

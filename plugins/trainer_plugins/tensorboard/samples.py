@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
 
 class Samples:
-    """Evenly spaced rows of one evaluation, as images; empty if the task's inputs are not images."""
+    """Evenly spaced rows of the newest evaluation, as images; empty if the task's inputs are not images."""
 
     def __init__(self) -> None:
+        self._not_images = False
+        self.clear()
+
+    def clear(self) -> None:
+        """Drops the images; whether inputs are images stays known."""
         self._rows: list[int] = []
         self._images: list[NDArray[Any]] = []
-        self._not_images = False
 
     def take(self, run: Run, count: int) -> None:
         """Keeps the newest batch's share of `count` rows; with several processes, only rows that this one computes."""
