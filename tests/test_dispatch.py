@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import Tiny, engine, hooked, plugin
 
-from trainer import Phase, Plugin, TrainerError, UsageError
+from trainer import Due, Phase, Plugin, PluginError, TrainerError, UsageError
 from trainer.dispatch import check, ordered
 
 
@@ -172,3 +172,62 @@ def test_equal_instances_are_told_apart_by_their_names():
     second.before = ("twin@a",)
     assert first == second
     assert [plugin.name for plugin in ordered([first, second])] == ["twin@b", "twin@a"]
+
+
+class Sparse(Plugin):
+    """Wants the batches that `due` tells, and notes which ones it gets."""
+
+    phase = Phase.REPORT
+
+    def __init__(self, due):
+        self.due, self.got = due, []
+
+    def on_batch_end(self, run):
+        self.got.append(run.step)
+
+    def next_batch_end(self, run):
+        return self.due(run)
+
+
+def steps_of(*plugins, epochs=2):
+    """The training has four steps per epoch."""
+    run = engine(Tiny(train_rows=8), *plugins, epochs=epochs, batch_size=2).fit()
+    assert run.step == 4 * epochs
+    return plugins[0].got
+
+
+def test_a_plugin_gets_the_batch_ends_that_it_asks_for():
+    assert steps_of(Sparse(lambda run: Due(run.step // 3 * 3 + 3))) == [1, 3, 6]
+    assert steps_of(Sparse(lambda run: Due())) == [1]
+    assert steps_of(Sparse(lambda run: Due(time=0.0))) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert steps_of(Sparse(lambda run: None if run.step < 3 else Due(7))) == [1, 2, 3, 7, 8]
+
+
+def test_a_value_that_is_logged_in_the_batch_wakes_a_resting_plugin():
+    speaking = plugin("speaking", batch_end=lambda run: run.log({"x": 1.0}) if run.step in (2, 7) else None)
+    assert steps_of(Sparse(lambda run: Due(logged=True)), speaking) == [1, 2, 7]
+    early = plugin(
+        "early", phase=Phase.TRANSFORM, batch_begin=lambda run: run.log({"x": 1.0}) if run.step == 5 else None
+    )
+    assert steps_of(Sparse(lambda run: Due(logged=True)), early) == [1, 5]
+
+
+def test_a_plugin_that_rests_keeps_no_other_from_its_batches():
+    seen = []
+    steps_of(Sparse(lambda run: Due()), plugin("all", batch_end=lambda run: seen.append(run.step)))
+    assert seen == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_derived_class_with_another_hook_is_called_after_every_batch():
+    class Derived(Sparse):
+        def on_batch_end(self, run):
+            self.got.append(-run.step)
+
+    assert steps_of(Derived(lambda run: Due()), epochs=1) == [-1, -2, -3, -4]
+
+
+def test_an_error_in_next_batch_end_is_the_plugins():
+    with pytest.raises(
+        PluginError, match="plugin 'sparse' in on_batch_end at epoch 1, step 1 raised ZeroDivisionError"
+    ):
+        steps_of(Sparse(lambda run: 1 / 0))

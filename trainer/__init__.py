@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from trainer.engine import Engine
     from trainer.errors import PluginError, TrainerError, UsageError
     from trainer.evaluation import Evaluation
-    from trainer.events import Changed, Phase, Plugin
+    from trainer.events import Changed, Due, Phase, Plugin
     from trainer.functions import on
     from trainer.launch.fit import fit
     from trainer.launch.resume import resume
@@ -33,6 +33,7 @@ __all__ = [
     "Changed",
     "Decision",
     "Defaults",
+    "Due",
     "Engine",
     "Evaluation",
     "Gradients",
@@ -63,7 +64,7 @@ __getattr__, __dir__ = exports(
         "trainer.engine": ("Engine",),
         "trainer.errors": ("PluginError", "TrainerError", "UsageError"),
         "trainer.evaluation": ("Evaluation",),
-        "trainer.events": ("Changed", "Phase", "Plugin"),
+        "trainer.events": ("Changed", "Due", "Phase", "Plugin"),
         "trainer.functions": ("on",),
         "trainer.launch.fit": ("fit",),
         "trainer.launch.resume": ("resume",),

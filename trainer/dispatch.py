@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from trainer.config.options import check_instance, redacted
 from trainer.device_time import waiting
 from trainer.engine_state import EngineState
 from trainer.errors import ChangeError, PluginError, UsageError, listed, message_of
-from trainer.events import EVENTS, Phase, Plugin
+from trainer.events import EVENTS, Due, Phase, Plugin
 from trainer.runs import folder
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class Handler:
     plugin: Plugin
     call: Callable[[Run], None]
     cost: Cost
+    due: Due | None = None
+    """When it has to be called next; None: at the next event."""
 
 
 @dataclass(slots=True)
@@ -50,10 +53,14 @@ class Hook:
     event: str
     state: EngineState
     handlers: list[Handler] = field(default_factory=list)
+    due_is_asked: bool = False
+    """Whether there are handlers that do not need every event."""
+    due: Due | None = None
+    """When the first handler has to be called next; None: at the next event."""
 
     def __call__(self, run: Run) -> None:
         """Calls every handler; the first error ends the round, unless its plugin's `on_error` is `disable`."""
-        if self.handlers:
+        if self.handlers and (self.due is None or self.due.has_come(run.step, self.state.log.of_step)):
             self._call(run)
 
     def to_the_end(self, run: Run) -> list[Exception]:
@@ -74,7 +81,7 @@ class Hook:
             look()
         state.event = self.event
         try:
-            for handler in self.handlers:
+            for handler in self._due(run) if self.due_is_asked else self.handlers:
                 state.acting = handler.plugin.name
                 try:
                     handler.call(run)
@@ -100,6 +107,14 @@ class Hook:
                     errors.append(failure)
         finally:
             state.acting = "engine"
+
+    def _due(self, run: Run) -> Iterator[Handler]:
+        """The handlers that need this event, then works out when the next one is needed."""
+        for handler in self.handlers:
+            # Looked at one by one: a handler may log what a later one waits for.
+            if handler.due is None or handler.due.has_come(run.step, self.state.log.of_step):
+                yield handler
+        self.due = Due.first(handler.due for handler in self.handlers)
 
 
 class Dispatch:
@@ -143,6 +158,10 @@ class Dispatch:
                 if hasattr(type(plugin), f"on_{event}")
             ]
             setattr(self, event, Hook(event, state, handlers))
+        asking = [handler for handler in self.batch_end.handlers if _tells_when_due(handler.plugin)]
+        for handler in asking:
+            handler.call = partial(_call_and_ask, handler, handler.call)
+        self.batch_end.due_is_asked = bool(asking)
 
     def hook(self, event: str) -> Hook:
         """The hook of an event by name, for code outside the loop."""
@@ -185,6 +204,21 @@ class Dispatch:
         for event in EVENTS:
             hook = self.hook(event)
             hook.handlers = [handler for handler in hook.handlers if handler.plugin is not plugin]
+
+
+def _tells_when_due(plugin: Plugin) -> bool:
+    """Whether it has a `next_batch_end` that knows its `on_batch_end`: a derived class may have changed only that."""
+    for cls in type(plugin).__mro__:
+        if "next_batch_end" in vars(cls):
+            return cls is not Plugin
+        if "on_batch_end" in vars(cls):
+            break
+    return False
+
+
+def _call_and_ask(handler: Handler, call: Callable[[Run], None], run: Run) -> None:
+    call(run)
+    handler.due = handler.plugin.next_batch_end(run)
 
 
 def check(plugin: Plugin) -> None:

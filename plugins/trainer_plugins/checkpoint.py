@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trainer import Phase, Plugin, Run
+from trainer import Due, Phase, Plugin, Run
 from trainer.runs import Checkpoint as Saved
 from trainer.runs import complete_checkpoints, remove_checkpoint
 
@@ -53,6 +53,12 @@ class Checkpoint(Plugin):
             run.save(_every(self.every_steps, "step"))
         elif self.every_minutes and perf_counter() - self._newest >= 60 * self.every_minutes:
             run.save(_every(self.every_minutes, "minute"))
+
+    def next_batch_end(self, run: Run) -> Due | None:
+        return Due(
+            run.step // self.every_steps * self.every_steps + self.every_steps if self.every_steps else math.inf,
+            self._newest + 60 * self.every_minutes if self.every_minutes else math.inf,
+        )
 
     def on_epoch_end(self, run: Run) -> None:
         """Asks for one by epochs and by the metric, and always after the last epoch."""

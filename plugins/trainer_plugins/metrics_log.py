@@ -17,7 +17,7 @@ from typing import Annotated, Any, TextIO
 
 from pydantic import Field
 
-from trainer import Phase, Plugin, Run, UsageError
+from trainer import Due, Phase, Plugin, Run, UsageError
 from trainer.atomic import cut_back, write_atomic
 
 log = logging.getLogger("trainer")
@@ -90,6 +90,9 @@ class MetricsLog(Plugin):
             self._write(run, "step", run.step_metrics | own)
         elif run.step_metrics:
             self._write(run, "step", run.step_metrics)
+
+    def next_batch_end(self, run: Run) -> Due | None:
+        return Due(run.step // self.every * self.every + self.every if self.every else math.inf, logged=True)
 
     def on_epoch_end(self, run: Run) -> None:
         """Writes the epoch's line to both files."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from trainer import Phase, Plugin, Run
+from trainer import Due, Phase, Plugin, Run
 from trainer.cli import safe
 from trainer.runs import metric_text
 
@@ -80,6 +80,9 @@ class Progress(Plugin):
             self._notebook.draw(run, f"loss {run.loss:.4f}")
         elif self._bars is not None:
             self._bars.update(self._batches, completed=run.step_in_epoch, loss=f"loss {run.loss:.4f}")
+
+    def next_batch_end(self, run: Run) -> Due | None:
+        return Due() if self._bars is None and self._notebook is None else Due(time=self._drawn + REFRESH_SECONDS)
 
     def on_epoch_end(self, run: Run) -> None:
         """Prints the epoch's line."""

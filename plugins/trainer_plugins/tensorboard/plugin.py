@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from trainer import Phase, Plugin, Run, UsageError
+from trainer import Due, Phase, Plugin, Run, UsageError
 from trainer.config import as_text, to_toml
 from trainer.runs import CONFIG
 from trainer_plugins.report.curves import BinaryCurves, binary_rows, of_newest
@@ -87,6 +88,11 @@ class TensorBoard(Plugin):
         self._by_step.update(run.step_metrics)
         if self._events is not None:
             self._events.add_scalars({**run.step_metrics, **points}, run.step)
+
+    def next_batch_end(self, run: Run) -> Due | None:
+        if self.histograms:
+            return None
+        return Due(run.step // self.every * self.every + self.every if self.every else math.inf, logged=True)
 
     def on_evaluate_begin(self, run: Run) -> None:
         """Drops the images of the previous validation."""
