@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from trainer import UsageError, fit, load_model
 from trainer.data.tables.learn import Wanted, learn_schema
 from trainer.data.tables.memory import as_table
+from trainer.data.tables.moments import duration_text, moment_key
 from trainer.data.tables.options import TableOptions
 from trainer.data.tables.reading import open_stream, whole
 from trainer.data.tables.splits import load_splits
-from trainer.data.tables.values import key_of, moment_key, number_key, shortest
+from trainer.data.tables.values import key_of, number_key, shortest
 from trainer.model.evaluate import evaluate_file
 
 words = st.text(st.sampled_from("aBé;,\"' 01.:-"), min_size=1, max_size=5).map(str.strip).filter(bool)
@@ -39,7 +40,15 @@ KINDS = {
     "word": (words, [pa.string(), pa.large_string(), pa.string_view(), "dictionary", "large dictionary"]),
     "code": (codes, [pa.string(), pa.large_string(), pa.string_view(), "dictionary"]),
     "date": (st.dates(), [pa.date32(), pa.date64(), pa.timestamp("s"), pa.timestamp("us")]),
-    "moment": (moments, [pa.timestamp("ms"), pa.timestamp("us"), pa.timestamp("ns"), pa.timestamp("us", "UTC")]),
+    "moment": (moments, [pa.timestamp("ms"), pa.timestamp("us"), pa.timestamp("ns")]),
+    "zoned": (moments, [pa.timestamp("us", "UTC"), pa.timestamp("ms", "Europe/Berlin"), pa.timestamp("ns", "+05:30")]),
+    "duration": (
+        st.timedeltas(dt.timedelta(-9999), dt.timedelta(9999)).map(
+            lambda given: given - given % dt.timedelta(milliseconds=1)
+        ),
+        [pa.duration("ms"), pa.duration("us"), pa.duration("ns")],
+    ),
+    "cents": (st.decimals(-(10**9), 10**9, places=2), [pa.decimal128(12, 2), pa.decimal128(25, 9), pa.float64()]),
     "time": (moments.map(dt.datetime.time), [pa.time32("ms"), pa.time64("us"), pa.time64("ns")]),
 }
 
@@ -51,6 +60,8 @@ def typed(values, kind):
         return pa.array(values, pa.large_string()).dictionary_encode()
     if pa.types.is_decimal(kind):
         values = [None if value is None else decimal.Decimal(value) for value in values]
+    elif any(isinstance(value, decimal.Decimal) for value in values):
+        values = [None if value is None else float(value) for value in values]
     if any(type(value) is dt.date for value in values):
         return pa.array(values, pa.date32()).cast(kind)
     if pa.types.is_float16(kind):
@@ -62,6 +73,10 @@ def as_csv(column, *, short):
     """A column that can be written as CSV; half and single floats in few digits, or in all of them."""
     if pa.types.is_float16(column.type) or pa.types.is_float32(column.type):
         return shortest(column) if short else pa.array(column.to_numpy().astype(np.float64), from_pandas=True)
+    if pa.types.is_duration(column.type):
+        # pyarrow would write numbers without a unit.
+        us = [None if each is None else each.value for each in column.cast(pa.duration("us")).combine_chunks()]
+        return pa.array([None if each is None else duration_text(each) for each in us], pa.string())
     return column.cast(pa.string()) if str(column.type) == "string_view" else column
 
 
@@ -87,8 +102,7 @@ def columns(draw):
         st.lists(st.one_of(st.none(), values), min_size=2, max_size=12).filter(lambda given: set(given) - {None})
     )
     first, second = draw(st.sampled_from(types)), draw(st.sampled_from(types))
-    zoned = [isinstance(each, pa.TimestampType) and each.tz is not None for each in (first, second)]
-    return kind, column, first, first if zoned[0] != zoned[1] else second
+    return kind, column, first, second
 
 
 @given(columns(), st.booleans())
@@ -99,7 +113,8 @@ def test_a_value_is_encoded_the_same_in_every_format_and_type_and_row_by_row(dra
     # A column of codes is declared, as a CSV file cannot tell that its digits are not numbers. As a number, 0.1 is
     # another one in each precision.
     short = kind == "decimal"
-    chosen = ["a"] if categorical or kind == "code" or short else []
+    # Text such as 9.10 may be a version, which is not 9.100.
+    chosen = ["a"] if (categorical and kind != "cents") or kind == "code" or short else []
     with TemporaryDirectory() as place:
         first, again = (pa.table({"a": typed(values, each), "y": labels}) for each in (learned, other))
         read = list(written(first, Path(place), short=short))
@@ -133,7 +148,10 @@ def test_a_value_is_encoded_the_same_in_every_format_and_type_and_row_by_row(dra
     [
         (["08:00", "08:00:00", "08:00:00.000"], ["09:00", "08:00Z"]),
         (["2020-01-01T08:00", "2020-01-01 08:00:00", "2020-01-01T08:00:00.0"], ["2020-01-01", "2020-01-01T08:00Z"]),
-        (["2020-01-01T08:00Z", "2020-01-01 08:00+00:00", "2020-01-01 08:00:00+0000"], ["2020-01-01 08:00+01:00"]),
+        (
+            ["2020-01-01T08:00Z", "2020-01-01 08:00+00:00", "2020-01-01 08:00:00+0000", "2020-01-01T09:30+01:30"],
+            ["2020-01-01 08:00+01:00"],
+        ),
         (["2020-01-01", "2020-01-01 00:00", "2020-01-01T00:00:00"], ["2020-01-02"]),
         (["1", "1.0", "+1", "01", "1e0", "1."], ["10", "-1", "0x1"]),
         (["12345678901234567", "12345678901234567.0"], ["12345678901234568"]),
@@ -189,7 +207,7 @@ CASES = {
     "blanks": [" red", " blue"],
     "times": ["08:00", "09:00"],
     "stamps": ["2020-01-01T08:00", "2020-01-01T09:00:00.5"],
-    "zones": ["2020-01-01 08:00Z", "2020-01-01 09:00+01:00"],
+    "zones": ["2020-01-01 08:00Z", "2020-01-01 08:00+01:00"],
     "hex": ["0x1A", "0x1B"],
     "zeros": ["007", "7"],
     "long": ["12345678901234567", "12345678901234568"],

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from trainer.data.tables.kinds import Category, Column, Flag, Number
+from trainer.data.tables.kinds import IN_TIME, Category, Column, Flag, Number
 from trainer.data.tables.kinds.base import all_missing
 from trainer.data.tables.labels import Labels
+from trainer.data.tables.notations import MOSTLY, DistinctTexts, are_plain_numbers, refuse_notations
 from trainer.data.tables.schema import Schema, check_column
 from trainer.data.tables.values import (
     Indices,
@@ -20,7 +19,6 @@ from trainer.data.tables.values import (
     column_of,
     is_number,
     is_text,
-    reads_as_numbers,
     rows_of_the_table,
     stray_text,
 )
@@ -30,13 +28,9 @@ from trainer.errors import UsageError, listed
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MOSTLY_NUMBERS = 0.9
-"""If at least this share of the values of a CSV column are numbers, other text in it counts as a mistake."""
 MOSTLY_DISTINCT = 0.5
 """If the distinct values of a text column are at least this share of its rows, the user is told."""
 FEW_VALUES = 20
-FORMATTED = r"\(?[+-]?\s*[$€£¥]?\s*[+-]?(\d{1,3}([,.' ]\d{3})+([.,]\d+)?|\d+([.,]\d+)?)\s*([%$€£¥]|EUR|USD)?\)?"
-"""Numbers with a currency, a percent sign, separators of thousands, a decimal comma, or an accountant's brackets."""
 
 
 @dataclass(frozen=True)
@@ -114,67 +108,63 @@ def _learn_column(
 
     if name in wanted.categorical:
         return Category.learn(name, values, where=where)
+    _check_numeric(name, values, wanted.numeric, where=where)
     if is_number(values.type) or name in wanted.numeric:
         return Number.learn(name, values, standardize=wanted.standardize, where=where)
     if pa.types.is_boolean(values.type):
         return Flag.learn(name, values, where=where)
     if is_text(values):
         return _learn_text(name, values, wanted, untyped=untyped, where=where, notes=notes)
-    # Refuses what is neither; dates and times are categories, as they are in a CSV file.
+    for kind in IN_TIME:
+        if kind.stores(values.type):
+            return kind.learn(name, values, standardize=wanted.standardize, where=where)
     check_flat(name, values, where=where, fix=f"Add --ignore {name}.")
     return _categories(name, values, where=where, notes=notes)
+
+
+def _check_numeric(name: str, values: pa.ChunkedArray, numeric: Sequence[str], *, where: str) -> None:
+    """Raises UsageError if a column of another type than numbers and text is to be taken as numbers."""
+    import pyarrow as pa
+
+    kind = values.type
+    if name in numeric and not (is_number(kind) or is_text(values) or pa.types.is_null(kind)):
+        raise UsageError(
+            f"column {name!r} holds {kind}, which is not taken as numbers",
+            where=where,
+            fix=f"Leave {name} out of --numeric.",
+        )
 
 
 def _learn_text(
     name: str, values: pa.ChunkedArray, wanted: Wanted, *, untyped: bool, where: str, notes: list[str]
 ) -> Column:
-    present = len(values) - cleaned(values).null_count
-    if not present:
-        raise all_missing(name, where)
-    if untyped and are_numbers(values):
+    if untyped and len(values) and are_numbers(values):
+        if cleaned(values).null_count == len(values):
+            raise all_missing(name, where)
         return Number.learn(name, values, standardize=wanted.standardize, where=where)
     # Without a look at each distinct value in Python, of which a column of numbers has many.
-    as_numbers = int(reads_as_numbers(values).sum())
-    if untyped and _are_flags(values):
+    texts = DistinctTexts(cleaned(values))
+    if not texts.present:
+        raise all_missing(name, where)
+    if untyped and _are_flags(texts):
         return Flag.learn(name, values, where=where)
-    if as_numbers >= MOSTLY_NUMBERS * present:
+    for kind in IN_TIME:
+        if texts.count(kind.are_read) >= MOSTLY * texts.present:
+            return kind.learn(name, values, standardize=wanted.standardize, where=where)
+    if texts.count(are_plain_numbers) >= MOSTLY * texts.present:
         if untyped:
             raise stray_text(name, values, where=where)
         notes.append(
             f"column {name} is text, so it is a category although it holds numbers; "
             f"--numeric {name} takes it as numbers"
         )
-    _refuse_formatted(name, values, where=where)
+    refuse_notations(name, texts, where=where)
     return _categories(name, values, where=where, notes=notes)
 
 
-def _are_flags(values: pa.ChunkedArray) -> bool:
+def _are_flags(texts: DistinctTexts) -> bool:
     """Whether all are true or false, some of them perhaps written as 1 and 0."""
-    from pyarrow import compute
-
-    words = compute.unique(values)
-    if len(words) > FEW_VALUES:
-        return False
-    return form_of([text for text in cleaned(words).to_pylist() if text is not None]) == "truth"
-
-
-def _refuse_formatted(name: str, values: pa.ChunkedArray, *, where: str) -> None:
-    """Raises UsageError if nearly all texts are numbers in another notation than a program's."""
-    from pyarrow import compute
-
-    text = cleaned(values)
-    formatted = compute.fill_null(compute.match_substring_regex(text, f"^(?:{FORMATTED})$"), False)
-    formatted = formatted.to_numpy(zero_copy_only=False).astype(bool)
-    plainly = reads_as_numbers(values)
-    rows = np.flatnonzero(formatted & ~plainly)
-    if not len(rows) or (formatted | plainly).sum() < MOSTLY_NUMBERS * (len(text) - text.null_count):
-        return
-    raise UsageError(
-        f"column {name!r} holds numbers with signs or separators, such as {text[int(rows[0])].as_py()!r}",
-        where=where,
-        row=int(rows[0]) + 1,
-        fix=f"Write them plainly, such as 1234.5, or add --categorical {name} or --ignore {name}.",
-    )
+    return len(texts) <= FEW_VALUES and form_of(texts.values()) == "truth"
 
 
 def _categories(name: str, values: pa.ChunkedArray, *, where: str, notes: list[str]) -> Category:

@@ -68,6 +68,12 @@ def _as_column(values: Any) -> Any:
     elif hasattr(values, "to_arrow"):
         return values.to_arrow()
     elif hasattr(values, "to_numpy"):
+        # As numbers, the whole ones beside missing ones of pandas' nullable types would lose digits.
+        inner = getattr(values, "array", None)
+        if hasattr(inner, "__arrow_array__") and hasattr(inner, "isna"):
+            made = pa.array(inner)
+            if not isinstance(made.type, pa.ExtensionType):
+                return made
         values = values.to_numpy()
     try:
         return pa.array(values, from_pandas=True)

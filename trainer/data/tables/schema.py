@@ -29,7 +29,9 @@ from trainer.errors import UsageError, did_you_mean, listed
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 2
+VERSION = 3
+READABLE = (2, 3)
+"""Version 2 lacks the kinds of dates, times and durations; the others are the same."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Schema:
         """The schema that `to_json` returned; raises UsageError for anything else."""
         if not isinstance(value, dict) or "version" not in value:
             raise UsageError("it is not a schema", where="schema")
-        if value["version"] != VERSION:
+        if value["version"] not in READABLE:
             older = isinstance(value["version"], int) and value["version"] < VERSION
             raise UsageError(
                 f"its version is {value['version']!r}, not {VERSION}",

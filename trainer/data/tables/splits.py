@@ -204,7 +204,7 @@ def describe(splits: TableSplits) -> list[str]:
     parts = {name: getattr(splits, split) for split, name in NAMES.items()}
     present: dict[str, Rows] = {name: rows for name, rows in parts.items() if rows is not None}
     kinds = [column.kind for column in schema.columns]
-    counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("number", "flag", "category") if kind in kinds)
+    counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
     lines = [
         "rows: " + ", ".join(f"{len(rows.features)} {name} ({_rate(rows)} positive)" for name, rows in present.items()),
         f"columns: {counted} → {len(schema.feature_names)} inputs",

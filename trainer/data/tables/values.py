@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.tables.moments import duration_text, moment_key
 from trainer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,13 +26,9 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?")
 """Text that means a missing value, without surrounding white space."""
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?[iI]nf(inity)?$"
 """Text that is a number, for RE2 and for Python with re.ASCII."""
+UNITS_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _NUMBER = re.compile(NUMBER, re.ASCII)
 _WHOLE = re.compile(r"([+-]?)0*(\d+)(?:\.0*)?", re.ASCII)
-_MOMENT = re.compile(
-    r"(?P<date>\d{4}-\d\d-\d\d)?(?P<gap>[ T])?(?P<time>\d\d:\d\d(?::\d\d)?)?(?:\.(?P<fraction>\d{1,9}))?"
-    r"(?P<zone>Z|[+-]\d\d:?\d\d)?",
-    re.ASCII,
-)
 
 
 @contextmanager
@@ -103,12 +100,12 @@ def is_bytes(kind: Any) -> bool:
 
 
 def check_flat(name: str, values: pa.ChunkedArray, *, where: str, fix: str = "") -> None:
-    """Raises UsageError for lists, structs, bytes and durations, which are neither classes nor categories."""
+    """Raises UsageError for lists, structs, bytes and intervals, which are neither classes nor categories."""
     import pyarrow as pa
 
     kind = values.type
     flat = pa.types.is_primitive(kind) or pa.types.is_string(kind) or pa.types.is_null(kind) or is_number(kind)
-    if not flat or pa.types.is_duration(kind) or pa.types.is_interval(kind):
+    if not flat or pa.types.is_interval(kind):
         raise UsageError(f"column {name!r} holds {kind}, which is neither numbers nor text", where=where, fix=fix)
 
 
@@ -128,8 +125,8 @@ def distinct(values: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str | Non
     """The number of each value's text (n,), and the distinct texts; a missing value has the text None.
 
     Text is cleaned. Floats are written as the shortest decimal that reads back to them in their own type, and numbers
-    without a needless `.0`; truth values as true and false, dates and times in their shortest ISO form. Costs a look at
-    each distinct value in Python.
+    without a needless `.0`; truth values as true and false, dates, times and durations in their shortest ISO form.
+    Costs a look at each distinct value in Python.
     """
     import pyarrow as pa
     from pyarrow import compute
@@ -150,6 +147,9 @@ def distinct(values: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str | Non
         texts = cleaned(pa.chunked_array([words])).to_pylist()
     elif is_number(kind) and not pa.types.is_decimal(kind):
         texts = [of_number(value) for value in shortest(words).to_pylist()]
+    elif pa.types.is_duration(kind):
+        whole = words.cast(pa.int64()).to_numpy(zero_copy_only=False)
+        texts = [duration_text(int(each) * 10**6 // UNITS_PER_SECOND[kind.unit]) for each in whole]
     else:
         texts = [key_of(text) for text in compute.cast(words, pa.string()).to_pylist()]
     numbers = [compute.fill_null(chunk.indices, len(texts)).to_numpy(zero_copy_only=False) for chunk in encoded.chunks]
@@ -214,29 +214,8 @@ def truth_key(text: str) -> str | None:
     return lower if lower in ("true", "false") else {"1": "true", "0": "false"}.get(number_key(text) or "")
 
 
-def moment_key(text: str) -> str | None:
-    """The text that all spellings of a date or a time share; None if it is neither in ISO form.
-
-    `2020-01-01T08:00Z` is `2020-01-01 08:00:00+00:00`. Midnight without a zone is the date alone.
-    """
-    found = _MOMENT.fullmatch(text)
-    if found is None or bool(found["gap"]) != bool(found["date"] and found["time"]):
-        return None
-    if not (found["date"] or found["time"]) or ((found["fraction"] or found["zone"]) and not found["time"]):
-        return None
-    time = found["time"] or ""
-    if time:
-        fraction = (found["fraction"] or "").rstrip("0")
-        time = (time if time.count(":") == 2 else f"{time}:00") + (f".{fraction}" if fraction else "")
-    zone = (found["zone"] or "").replace("Z", "+00:00")
-    zone = zone if ":" in zone or not zone else f"{zone[:3]}:{zone[3:]}"
-    if found["date"] and not zone and time in ("", "00:00:00"):
-        return found["date"]
-    return " ".join(part for part in (found["date"], time + zone) if part)
-
-
 def key_of(text: str | None) -> str | None:
-    """The text that all spellings of a number, a truth value, a date or a time share; other text as it is."""
+    """The text that all spellings of a number, a truth value, a date, a time or a duration share, or the text."""
     if text is None:
         return None
     lower = text.lower()
@@ -261,6 +240,9 @@ def numbers_of(name: str, values: pa.ChunkedArray, *, where: str, truth: bool = 
         if numbers is None:
             raise stray_text(name, values, where=where, truth=truth)
     elif is_number(values.type) or pa.types.is_null(values.type):
+        if pa.types.is_decimal(values.type):
+            # As the text that a CSV file would have: Arrow's cast of decimals to floats is not correctly rounded.
+            values = compute.cast(values, pa.string())
         # Half floats through numpy, because older pyarrow cannot cast them.
         half = pa.types.is_float16(values.type)
         numbers = (values if half else compute.cast(values, pa.float64(), safe=False)).to_numpy(zero_copy_only=False)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.tables.moments import moment_key
 from trainer.data.tables.values import (
     Precision,
     distinct,
     is_text,
     key_of,
-    moment_key,
     number_key,
     precision_of,
     reads_as_number,

@@ -7,9 +7,14 @@ from typing import Annotated
 from pydantic import Field
 
 from trainer.data.tables.kinds.category import Category
+from trainer.data.tables.kinds.date import Date
+from trainer.data.tables.kinds.duration import Duration
 from trainer.data.tables.kinds.flag import Flag
 from trainer.data.tables.kinds.number import Number
+from trainer.data.tables.kinds.time import TimeOfDay
 
-Column = Annotated[Number | Flag | Category, Field(discriminator="kind")]
+Column = Annotated[Number | Flag | Category | Date | TimeOfDay | Duration, Field(discriminator="kind")]
+IN_TIME = (Date, TimeOfDay, Duration)
+"""The kinds that have types of their own, and a notation by which text is told to be one."""
 
-__all__ = ["Category", "Column", "Flag", "Number"]
+__all__ = ["IN_TIME", "Category", "Column", "Date", "Duration", "Flag", "Number", "TimeOfDay"]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from trainer.errors import UsageError
 
@@ -30,6 +34,34 @@ class OneInput:
     def feature_names(self) -> list[str]:
         """The name of the input."""
         return [self.name]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The mean and the deviation of the training rows."""
+
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @classmethod
+    def of(cls, present: NDArray[np.float64]) -> Scale:
+        """That of numbers, none of them missing. It is infinite or NaN if they are too large."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, deviation = float(present.mean()), float(present.std())
+        if math.isfinite(mean) and deviation <= abs(mean) * 1e-12:
+            # Constant up to rounding; dividing by such a deviation would amplify the rounding to noise.
+            mean, deviation = float(present[0]), 1.0
+        return cls(mean, deviation)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether numbers can be scaled by it."""
+        return math.isfinite(self.mean) and math.isfinite(self.deviation) and self.deviation > 0
+
+    def scaled(self, numbers: NDArray[np.float64], *, standardize: bool) -> NDArray[np.float64]:
+        """The numbers, the mean for NaN; with `standardize`, (number - mean) / deviation."""
+        numbers = np.where(np.isnan(numbers), self.mean, numbers)
+        return (numbers - self.mean) / self.deviation if standardize else numbers
 
 
 def all_missing(name: str, where: str) -> UsageError:

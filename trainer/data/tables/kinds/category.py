@@ -80,6 +80,9 @@ class Category:
             target[missing, len(self.categories)] = 1.0
         return Counts(int(missing.sum()), int((places == UNSEEN).sum()))
 
+    def axis(self, values: pa.ChunkedArray, *, where: str) -> None:
+        """None: the values have no order."""
+
     def check(self) -> str | None:
         """What is wrong with values that were read from a file, or None."""
         repeated = len(set(self.categories)) < len(self.categories)

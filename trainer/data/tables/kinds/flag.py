@@ -47,6 +47,9 @@ class Flag(OneInput):
         target[:, 0] = np.where(places == MISSING, self.mean, places)
         return Counts(int((places == MISSING).sum()))
 
+    def axis(self, values: pa.ChunkedArray, *, where: str) -> None:
+        """None: the values have no order."""
+
     def check(self) -> str | None:
         """What is wrong with values that were read from a file, or None."""
         return None if 0 <= self.mean <= 1 else f"column {self.name!r} has no usable mean"

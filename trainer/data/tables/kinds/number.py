@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.tables.kinds.base import Counts, OneInput, all_missing
+from trainer.data.tables.kinds.base import Counts, OneInput, Scale, all_missing
 from trainer.data.tables.values import numbers_of
 from trainer.errors import UsageError
 
@@ -38,19 +37,15 @@ class Number(OneInput):
         present = numbers[~np.isnan(numbers)]
         if not len(present):
             raise all_missing(name, where)
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean, deviation = float(present.mean()), float(present.std())
-        if not (math.isfinite(mean) and math.isfinite(deviation)):
+        scale = Scale.of(present)
+        if not scale.is_usable:
             raise UsageError(
                 f"the numbers of column {name!r} are too large for a mean and a deviation",
                 where=where,
                 fix=f"Scale them down, or add --ignore {name}.",
             )
-        if deviation <= abs(mean) * 1e-12:
-            # Constant up to rounding; dividing by such a deviation would amplify the rounding to noise.
-            mean, deviation = float(present[0]), 1.0
         zero_one = bool(np.isin(present, (0, 1)).all())
-        return cls(name, mean, deviation, standardize, zero_one)
+        return cls(name, scale.mean, scale.deviation, standardize, zero_one)
 
     def encode(self, values: pa.ChunkedArray, target: NDArray[np.float32], *, where: str) -> Counts:
         """Writes the input of each row to `target` (rows, 1).
@@ -59,9 +54,7 @@ class Number(OneInput):
         """
         numbers = numbers_of(self.name, values, where=where, truth=self.zero_one)
         missing = np.isnan(numbers)
-        numbers = np.where(missing, self.mean, numbers)
-        if self.standardize:
-            numbers = (numbers - self.mean) / self.deviation
+        numbers = Scale(self.mean, self.deviation).scaled(numbers, standardize=self.standardize)
         too_large = np.flatnonzero(np.abs(numbers) > LARGEST)
         if len(too_large):
             raise UsageError(
@@ -73,7 +66,15 @@ class Number(OneInput):
         target[:, 0] = numbers
         return Counts(int(missing.sum()))
 
+    def axis(self, values: pa.ChunkedArray, *, where: str) -> NDArray[np.float64]:
+        """The numbers, NaN for a missing one."""
+        return numbers_of(self.name, values, where=where, truth=self.zero_one)
+
+    def written(self, place: float) -> str:
+        """A number as it is written, in six digits."""
+        return f"{place:.6g}"
+
     def check(self) -> str | None:
         """What is wrong with values that were read from a file, or None."""
-        usable = math.isfinite(self.mean) and math.isfinite(self.deviation) and self.deviation > 0
+        usable = Scale(self.mean, self.deviation).is_usable
         return None if usable else f"column {self.name!r} has no usable mean and deviation"

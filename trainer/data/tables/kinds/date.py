@@ -1,0 +1,139 @@
+"""Dates and timestamps: parts of the calendar, and the days since the earliest training row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.tables.kinds.base import Counts, Scale, all_missing
+from trainer.data.tables.kinds.time import write_circle
+from trainer.data.tables.moments import DAY_US
+from trainer.data.tables.times import are_dates, date_text, dates_of, mostly_zoned
+from trainer.data.tables.values import is_text
+from trainer.data.tables.zones import UTC, wall_clock
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Cycle = Literal["month", "weekday", "hour"]
+"""Parts that come again: the month of the year, the day of the week, and the hour of the day with its fraction."""
+
+
+@dataclass(frozen=True)
+class Date:
+    """A column of dates or timestamps. Of its parts, the net gets those that differ among the training rows.
+
+    Year and days are numbers, standardised as those are, and a missing one becomes the mean. The parts that come again
+    are sine and cosine, and 0 for a missing date.
+    """
+
+    name: str
+    zone: str | None
+    """The zone whose clocks and calendar give the parts; None if the dates have no zone, and are taken as they are."""
+    start_us: int
+    """The earliest training row, in microseconds since 1970, from which the days are counted; in UTC with a zone."""
+    days: Scale
+    year: Scale | None = None
+    """None if all training rows are of one year."""
+    cycles: tuple[Cycle, ...] = ()
+    standardize: bool = True
+    kind: Literal["date"] = "date"
+
+    @staticmethod
+    def stores(kind: Any) -> bool:
+        """Whether an Arrow type is dates or timestamps."""
+        import pyarrow as pa
+
+        return bool(pa.types.is_date(kind) or pa.types.is_timestamp(kind))
+
+    are_read = staticmethod(are_dates)
+
+    @classmethod
+    def learn(cls, name: str, values: pa.ChunkedArray, *, standardize: bool, where: str) -> Date:
+        """Learns from the training rows. Raises UsageError for anything else than dates.
+
+        The zone is that of the column's type; text with an offset is taken in UTC.
+        """
+        zoned = mostly_zoned(values)
+        zone = (UTC if is_text(values) else values.type.tz) if zoned else None
+        times = dates_of(name, values, zoned=zoned, where=where)
+        if times.missing.all():
+            raise all_missing(name, where)
+        local = wall_clock(name, times.present, zone, where=where)
+        start = int(times.present.min())
+        years = _years(local).astype(np.float64)
+        return cls(
+            name,
+            zone,
+            start,
+            Scale.of((times.present - start) / DAY_US),
+            Scale.of(years) if years.min() < years.max() else None,
+            tuple(cycle for cycle in get_args(Cycle) if len(np.unique(_turns(local, cycle))) > 1),
+            standardize,
+        )
+
+    @property
+    def width(self) -> int:
+        """The number of net inputs."""
+        return 1 + (self.year is not None) + 2 * len(self.cycles)
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The names of the inputs, such as `sold.days`, `sold.year` and `sold.month.sin`."""
+        parts = ["days", *(["year"] if self.year is not None else [])]
+        parts += [f"{cycle}.{wave}" for cycle in self.cycles for wave in ("sin", "cos")]
+        return [f"{self.name}.{part}" for part in parts]
+
+    def encode(self, values: pa.ChunkedArray, target: NDArray[np.float32], *, where: str) -> Counts:
+        """Writes the inputs of each row to `target` (rows, width). Raises UsageError for anything else than dates."""
+        times = dates_of(self.name, values, zoned=self.zone is not None, where=where)
+        local = wall_clock(self.name, times.us, self.zone, where=where)
+        days = np.where(times.missing, np.nan, (times.us - self.start_us) / DAY_US)
+        target[:, 0] = self.days.scaled(days, standardize=self.standardize)
+        column = 1
+        if self.year is not None:
+            years = np.where(times.missing, np.nan, _years(local))
+            target[:, 1] = self.year.scaled(years, standardize=self.standardize)
+            column = 2
+        for cycle in self.cycles:
+            write_circle(_turns(local, cycle), ~times.missing, target[:, column : column + 2])
+            column += 2
+        return Counts(int(times.missing.sum()))
+
+    def axis(self, values: pa.ChunkedArray, *, where: str) -> NDArray[np.float64]:
+        """The microseconds since 1970, NaN for a missing value."""
+        return dates_of(self.name, values, zoned=self.zone is not None, where=where).as_numbers(1.0)
+
+    def written(self, place: float) -> str:
+        """A number of microseconds as it is written."""
+        return date_text(round(place), zoned=self.zone is not None)
+
+    def check(self) -> str | None:
+        """What is wrong with values that were read from a file, or None."""
+        usable = self.days.is_usable and (self.year is None or self.year.is_usable)
+        if not usable:
+            return f"column {self.name!r} has no usable mean and deviation"
+        repeated = len(set(self.cycles)) < len(self.cycles)
+        if repeated or not -(2**62) < self.start_us < 2**62:
+            return f"column {self.name!r} has parts that no date has"
+        return None
+
+
+def _years(local_us: NDArray[np.int64]) -> NDArray[np.int64]:
+    days = (local_us // DAY_US).astype("datetime64[D]")
+    return days.astype("datetime64[Y]").astype(np.int64) + 1970
+
+
+def _turns(local_us: NDArray[np.int64], cycle: Cycle) -> NDArray[np.float64]:
+    """The part of a date as a share of its cycle: 0 for January, Monday and midnight."""
+    if cycle == "hour":
+        return (local_us % DAY_US) / DAY_US
+    days = local_us // DAY_US
+    if cycle == "weekday":
+        # The first of January 1970 was a Thursday.
+        return ((days + 3) % 7) / 7
+    months = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+    return (months % 12) / 12
