@@ -65,13 +65,14 @@ class Date:
         local = wall_clock(name, times.present, zone, where=where)
         start = int(times.present.min())
         years = _years(local).astype(np.float64)
+        turns = {cycle: _turns(local, cycle) for cycle in get_args(Cycle)}
         return cls(
             name,
             zone,
             start,
             Scale.of((times.present - start) / DAY_US),
             Scale.of(years) if years.min() < years.max() else None,
-            tuple(cycle for cycle in get_args(Cycle) if len(np.unique(_turns(local, cycle))) > 1),
+            tuple(cycle for cycle, each in turns.items() if each.min() < each.max()),
             standardize,
         )
 
