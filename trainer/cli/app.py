@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from trainer.atomic import shown
-from trainer.cli import board, config, model, plugins, proofs, resume, runs
+from trainer.cli import board, config, data, model, plugins, proofs, resume, runs
 from trainer.cli.commands import Commands
 from trainer.cli.help import markup
 from trainer.cli.tasks import TaskGroup
@@ -72,6 +72,7 @@ app.command("board")(board.board)
 app.command("check-devices")(proofs.check_devices)
 app.command("doctor")(proofs.doctor)
 app.add_typer(config.app, name="config", help="Shows where the options of a run come from.")
+app.add_typer(data.app, name="data", help="Shows what a run would make of a table.")
 app.add_typer(runs.app, name="runs", help="Lists, shows, compares and removes runs.")
 
 

@@ -12,6 +12,7 @@ import typer
 from trainer.bookkeeping import broken_loss
 from trainer.catalog import registry
 from trainer.cli.completion import plugin_names
+from trainer.cli.flags import flag, once, option_flag
 from trainer.cli.help import markup
 from trainer.config import options
 from trainer.config.settings import Settings, kebab
@@ -49,7 +50,7 @@ def task_command(
     parameters = [
         *more,
         *(parameter for parameter in _common(task_cls) if parameter.name not in leave_out),
-        *(_parameter(option, "Task options") for option in options.options_of(task_cls)),
+        *(option_flag(option, "Task options") for option in options.options_of(task_cls)),
     ]
     run_task.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run_task.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -59,40 +60,6 @@ def task_command(
     built = typer.main.get_command(app)
     built.name = name
     return built
-
-
-def _parameter(option: options.Option, panel: str) -> inspect.Parameter:
-    """A flag for an option. Its value stays text here; `Option.parse` alone parses and checks values."""
-    flag = f"--{option.name}"
-    default = option.default_text
-    if option.is_switch:
-        flag, default = f"{flag}/--no-{option.name}", f"{'' if option.default else 'no-'}{option.name}"
-    return _flag(
-        option.field,
-        flag,
-        bool if option.is_switch else list[str] if option.is_list else str,
-        help_text=" ".join(
-            part for part in (option.help, f"[{option.constraints}]" if option.constraints else "") if part
-        ),
-        default=default,
-        metavar=None if option.is_switch else _metavar(option),
-        panel=panel,
-    )
-
-
-def _flag(
-    field: str, flag: str, kind: Any, *, help_text: str, default: str, metavar: str | None, panel: str
-) -> inspect.Parameter:
-    """A flag that is None if it is not given; the help text shows the default, and the launch applies it."""
-    shown = f"{help_text} [default: {default}]" if default else help_text
-    info = typer.Option(flag, help=shown, metavar=metavar, rich_help_panel=panel, show_default=False)
-    annotation = Annotated[Optional[kind], info]  # noqa: UP045
-    return inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-
-
-def _metavar(option: options.Option) -> str:
-    """INTEGER, TEXT and so on; the words of a choice in lower case, as you type them."""
-    return option.type_name if "|" in option.type_name else option.type_name.upper()
 
 
 def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
@@ -157,7 +124,7 @@ def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
 
 
 def _setting(field: str, metavar: str, help_text: str | None, default: Any) -> inspect.Parameter:
-    return _flag(
+    return flag(
         field,
         f"--{kebab(field)}",
         str,
@@ -206,13 +173,8 @@ def request_of(task: str, given: Mapping[str, Any]) -> Request:
         config=rest.pop("config"),
         runs_dir=rest.pop("runs_dir"),
         name=rest.pop("name", None),
-        options={kebab(name): _once(value) for name, value in rest.items() if value is not None and value != []},
+        options={kebab(name): once(value) for name, value in rest.items() if value is not None and value != []},
     )
-
-
-def _once(value: Any) -> Any:
-    """The text of a list's flag that was given once, which may hold several parts; repeated, each text is a part."""
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _dry_summary(run: Run) -> list[str]:

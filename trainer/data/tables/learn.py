@@ -38,6 +38,7 @@ class Wanted:
     """What the user says about the columns; the names are those of the table."""
 
     label: str
+    """Empty if there is none, which is enough to look at a table."""
     positive_class: str | None = None
     features: Sequence[str] = ()
     ignore: Sequence[str] = ()
@@ -51,7 +52,8 @@ class Wanted:
 
         Those that are `left_out` already can be ignored too.
         """
-        check_column(self.label, known, option="--label", where=where)
+        if self.label:
+            check_column(self.label, known, option="--label", where=where)
         lists = {"features": self.features, "ignore": [name for name in self.ignore if name not in left_out]}
         for option, names in (lists | {"categorical": self.categorical, "numeric": self.numeric}).items():
             for name in names:
@@ -94,16 +96,20 @@ def learn_schema(
 
     with rows_of_the_table(rows):
         columns = tuple(
-            _learn_column(name, column_of(table, name, rows), wanted, untyped=untyped, where=where, notes=notes)
+            learn_column(name, column_of(table, name, rows), wanted, untyped=untyped, where=where, notes=notes)
             for name in chosen
         )
         labels = Labels.learn(wanted.label, column_of(table, wanted.label, rows), wanted.positive_class, where=where)
     return Learned(Schema(columns, wanted.label, labels, wanted.sample_weight), notes)
 
 
-def _learn_column(
+def learn_column(
     name: str, values: pa.ChunkedArray, wanted: Wanted, *, untyped: bool, where: str, notes: list[str]
 ) -> Column:
+    """Learns what a column is from its values in the training rows. Raises UsageError for those that are refused.
+
+    The other arguments are those of `learn_schema`; `notes` are added to.
+    """
     import pyarrow as pa
 
     if name in wanted.categorical:

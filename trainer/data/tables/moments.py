@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 
 DAY_US = 86_400_000_000
-"""Microseconds of a day."""
+SECOND_US = 1_000_000
 _YEAR = r"(?:[1-9]\d{3}|0[1-9]\d\d|00[1-9]\d|000[1-9])"
 _DATE = rf"{_YEAR}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
 _TIME = r"(?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?"
@@ -30,7 +30,7 @@ DURATIONS = (f"^{_ISO_DURATION}$", f"^{_PANDAS_DURATION}$")
 """Text that is a duration, as ISO 8601 and as pandas write it. `P` and `PT` alone match too: see `NO_DURATION`."""
 NO_DURATION = r"^[+-]?P.*T$|^[+-]?P$"
 """Text without a part of a duration where one has to be."""
-UNITS_US = {"weeks": 7 * DAY_US, "days": DAY_US, "hours": 3_600_000_000, "minutes": 60_000_000, "seconds": 1_000_000}
+UNITS_US = {"weeks": 7 * DAY_US, "days": DAY_US, "hours": 3_600_000_000, "minutes": 60_000_000, "seconds": SECOND_US}
 """Microseconds of the parts of a duration."""
 _MOMENT = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)?(?P<gap>[ T])?(?P<time>\d\d:\d\d(?::\d\d)?)?(?:\.(?P<fraction>\d{1,9}))?"

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 3
-READABLE = (2, 3)
-"""Version 2 lacks the kinds of dates, times and durations; the others are the same."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ class Schema:
         """The schema that `to_json` returned; raises UsageError for anything else."""
         if not isinstance(value, dict) or "version" not in value:
             raise UsageError("it is not a schema", where="schema")
-        if value["version"] not in READABLE:
+        if value["version"] != VERSION:
             older = isinstance(value["version"], int) and value["version"] < VERSION
             raise UsageError(
                 f"its version is {value['version']!r}, not {VERSION}",

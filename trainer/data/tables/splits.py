@@ -54,18 +54,18 @@ def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
     """
     assert options.data is not None  # noqa: S101  the caller has generated data otherwise
     where = str(options.data)
-    with _reading(where, options.delimiter) as stream:
+    with reading(where, options.delimiter) as stream:
         names, untyped, notes = list(stream.names), stream.untyped, list(stream.notes)
         if options.label is None:
             raise UsageError("no label column is given", where="--label", fix=f"Columns: {listed(names)}.")
-        wanted = _wanted(options, options.label)
+        wanted = wanted_of(options)
         targets = [options.label, *([] if options.sample_weight is None else [options.sample_weight])]
         # The columns that are ignored are not read: whatever is wrong with them does not matter.
         table = whole(stream, [*wanted.chosen(names, where=where, left_out=stream.left_out), *targets])
     # The classes come from the whole file: the stratified split needs them, and nothing is estimated from them.
     values = column_of(table, options.label)
     labels = Labels.learn(options.label, values, options.positive_class, where=where)
-    parts = _cut(options, seed, labels.encode(options.label, values, where=where))
+    parts = cut(options, seed, labels.encode(options.label, values, where=where))
     # What is left out was not read.
     wanted = replace(wanted, features=(), ignore=(), positive_class=labels.positive)
     learned = learn_schema(table, wanted, untyped=untyped, where=where, rows=parts["train"])
@@ -96,9 +96,10 @@ def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
     )
 
 
-def _wanted(options: TableOptions, label: str) -> Wanted:
+def wanted_of(options: TableOptions) -> Wanted:
+    """What the options say about the columns."""
     return Wanted(
-        label=label,
+        label=options.label or "",
         positive_class=options.positive_class,
         features=options.features,
         ignore=options.ignore,
@@ -110,7 +111,7 @@ def _wanted(options: TableOptions, label: str) -> Wanted:
 
 
 @contextmanager
-def _reading(source: str, delimiter: str | None) -> Iterator[TableStream]:
+def reading(source: str, delimiter: str | None) -> Iterator[TableStream]:
     """The table in a file. If its delimiter seems to be another one than the given, errors say so."""
     with closing(open_stream(source, delimiter=delimiter)) as stream:
         try:
@@ -124,7 +125,7 @@ def _reading(source: str, delimiter: str | None) -> Iterator[TableStream]:
 
 def _of_file(path: Path, schema: Schema, delimiter: str | None, split: str) -> tuple[Rows, Sequence[str]]:
     """The rows of a validation or test file, of which the schema's columns are read, and its notes."""
-    with _reading(str(path), delimiter) as stream:
+    with reading(str(path), delimiter) as stream:
         check_present(schema, stream.names, where=str(path))
         wanted = [*(column.name for column in schema.columns), schema.label]
         wanted += [] if schema.weight is None else [schema.weight]
@@ -149,7 +150,7 @@ def _encoded(schema: Schema, table: pa.Table, where: str, split: str, indices: I
     return rows
 
 
-def _cut(options: TableOptions, seed: int, classes: NDArray[np.float32]) -> dict[str, Indices]:
+def cut(options: TableOptions, seed: int, classes: NDArray[np.float32]) -> dict[str, Indices]:
     """The rows of each split, in the file's order."""
     wanted = {
         "validation": 0.0 if options.validation_data is not None else options.validation_split,

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.tables.moments import DAY_US
+from trainer.data.tables.moments import DAY_US, SECOND_US
 from trainer.errors import UsageError
 
 UTC = "UTC"
@@ -18,7 +18,6 @@ _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)?", re.ASCII)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 _FIRST_DAY, _LAST_DAY = ((dt.date(year, 1, 2) - _EPOCH.date()).days for year in (1, 9999))
 """Beyond them, a zone's offset is that of these days."""
-_SECOND_US = 1_000_000
 _DAY_SECONDS = 86_400
 
 
@@ -64,7 +63,7 @@ def _day(zone: dt.tzinfo, day: int) -> tuple[int, int, int]:
     while before != after and high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if _offset(zone, start + middle) == before else (low, middle)
-    return before, after, high * _SECOND_US
+    return before, after, high * SECOND_US
 
 
 def _offset(zone: dt.tzinfo, seconds: int) -> int:

@@ -16,5 +16,7 @@ from trainer.data.tables.kinds.time import TimeOfDay
 Column = Annotated[Number | Flag | Category | Date | TimeOfDay | Duration, Field(discriminator="kind")]
 IN_TIME = (Date, TimeOfDay, Duration)
 """The kinds that have types of their own, and a notation by which text is told to be one."""
+ORDERED = (Number, Date, TimeOfDay, Duration)
+"""The kinds whose values have a place on an axis; the others have words."""
 
-__all__ = ["IN_TIME", "Category", "Column", "Date", "Duration", "Flag", "Number", "TimeOfDay"]
+__all__ = ["IN_TIME", "ORDERED", "Category", "Column", "Date", "Duration", "Flag", "Number", "TimeOfDay"]

@@ -62,26 +62,35 @@ class Category:
         values = [*self.categories, MISSING_NAME] if self.missing_category else self.categories
         return [f"{self.name}={value}" for value in values]
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The values in the order of their places."""
+        return self.categories
+
     @cached_property
     def _vocabulary(self) -> Vocabulary:
         return Vocabulary(self.categories, self.form)
+
+    def places(self, values: pa.ChunkedArray, *, where: str) -> NDArray[np.int64]:
+        """The place of each value among the categories (n,): -1 if it is none of them, -2 if it is missing.
+
+        Raises UsageError for lists, structs and bytes.
+        """
+        check_flat(self.name, values, where=where)
+        return self._vocabulary.places(values)
 
     def encode(self, values: pa.ChunkedArray, target: NDArray[np.float32], *, where: str) -> Counts:
         """Writes the inputs of each row to `target` (rows, width), which is zero. An unseen category stays zero.
 
         Raises UsageError for lists, structs and bytes.
         """
-        check_flat(self.name, values, where=where)
-        places = self._vocabulary.places(values)
+        places = self.places(values, where=where)
         rows = np.flatnonzero(places >= 0)
         target[rows, places[rows]] = 1.0
         missing = places == MISSING
         if self.missing_category:
             target[missing, len(self.categories)] = 1.0
         return Counts(int(missing.sum()), int((places == UNSEEN).sum()))
-
-    def axis(self, values: pa.ChunkedArray, *, where: str) -> None:
-        """None: the values have no order."""
 
     def check(self) -> str | None:
         """What is wrong with values that were read from a file, or None."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trainer.data.tables.kinds.base import Counts, Scale, all_missing
 from trainer.data.tables.kinds.time import write_circle
-from trainer.data.tables.moments import DAY_US
+from trainer.data.tables.moments import DAY_US, SECOND_US
 from trainer.data.tables.times import are_dates, date_text, dates_of, mostly_zoned
 from trainer.data.tables.values import is_text
 from trainer.data.tables.zones import UTC, wall_clock
@@ -105,12 +105,12 @@ class Date:
         return Counts(int(times.missing.sum()))
 
     def axis(self, values: pa.ChunkedArray, *, where: str) -> NDArray[np.float64]:
-        """The microseconds since 1970, NaN for a missing value."""
-        return dates_of(self.name, values, zoned=self.zone is not None, where=where).as_numbers(1.0)
+        """The seconds since 1970, NaN for a missing value."""
+        return dates_of(self.name, values, zoned=self.zone is not None, where=where).as_numbers(SECOND_US)
 
     def written(self, place: float) -> str:
-        """A number of microseconds as it is written."""
-        return date_text(round(place), zoned=self.zone is not None)
+        """Seconds as a date or a timestamp."""
+        return date_text(round(place * SECOND_US), zoned=self.zone is not None)
 
     def check(self) -> str | None:
         """What is wrong with values that were read from a file, or None."""

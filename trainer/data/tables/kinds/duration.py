@@ -9,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.tables.kinds.base import Counts, OneInput, Scale, all_missing
-from trainer.data.tables.moments import duration_text
+from trainer.data.tables.moments import SECOND_US, duration_text
 from trainer.data.tables.times import are_durations, durations_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-SECOND_US = 1e6
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Duration(OneInput):
         return durations_of(self.name, values, where=where).as_numbers(SECOND_US)
 
     def written(self, place: float) -> str:
-        """A number of seconds as it is written."""
+        """Seconds as a duration."""
         return duration_text(round(place * SECOND_US))
 
     def check(self) -> str | None:

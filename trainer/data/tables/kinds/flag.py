@@ -32,9 +32,14 @@ class Flag(OneInput):
             raise all_missing(name, where)
         return cls(name, float(np.nanmean(target, dtype=np.float64)))
 
-    def encode(self, values: pa.ChunkedArray, target: NDArray[np.float32], *, where: str) -> Counts:
-        """Writes the input of each row to `target` (rows, 1). Raises UsageError for other values."""
-        places = Vocabulary(("false", "true"), "truth").places(values)
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The values in the order of their places."""
+        return ("false", "true")
+
+    def places(self, values: pa.ChunkedArray, *, where: str) -> NDArray[np.int64]:
+        """0 for false, 1 for true and -2 for a missing value (n,). Raises UsageError for other values."""
+        places = Vocabulary(self.words, "truth").places(values)
         unseen = first_unseen(values, places)
         if unseen is not None:
             row, text = unseen
@@ -44,11 +49,13 @@ class Flag(OneInput):
                 where=where,
                 fix="Write true, false, 1 or 0, or leave it empty.",
             )
+        return places
+
+    def encode(self, values: pa.ChunkedArray, target: NDArray[np.float32], *, where: str) -> Counts:
+        """Writes the input of each row to `target` (rows, 1). Raises UsageError for other values."""
+        places = self.places(values, where=where)
         target[:, 0] = np.where(places == MISSING, self.mean, places)
         return Counts(int((places == MISSING).sum()))
-
-    def axis(self, values: pa.ChunkedArray, *, where: str) -> None:
-        """None: the values have no order."""
 
     def check(self) -> str | None:
         """What is wrong with values that were read from a file, or None."""

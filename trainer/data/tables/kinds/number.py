@@ -15,6 +15,8 @@ from trainer.errors import UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+EXACT = 2.0**53
+"""Below it, float64 has all whole numbers."""
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -71,8 +73,8 @@ class Number(OneInput):
         return numbers_of(self.name, values, where=where, truth=self.zero_one)
 
     def written(self, place: float) -> str:
-        """A number as it is written, in six digits."""
-        return f"{place:.6g}"
+        """A number as it is written; one with a fraction in six digits."""
+        return str(int(place)) if place.is_integer() and abs(place) < EXACT else f"{place:.6g}"
 
     def check(self) -> str | None:
         """What is wrong with values that were read from a file, or None."""

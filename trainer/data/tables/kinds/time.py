@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.tables.kinds.base import Counts, all_missing
-from trainer.data.tables.moments import DAY_US
+from trainer.data.tables.moments import DAY_US, SECOND_US
 from trainer.data.tables.times import are_times, time_text, times_of
 
 if TYPE_CHECKING:
@@ -66,12 +66,12 @@ class TimeOfDay:
         return Counts(int(times.missing.sum()))
 
     def axis(self, values: pa.ChunkedArray, *, where: str) -> NDArray[np.float64]:
-        """The microseconds since midnight, NaN for a missing value."""
-        return times_of(self.name, values, where=where).as_numbers(1.0)
+        """The seconds since midnight, NaN for a missing value."""
+        return times_of(self.name, values, where=where).as_numbers(SECOND_US)
 
     def written(self, place: float) -> str:
-        """A number of microseconds as it is written."""
-        return time_text(round(place))
+        """Seconds as a time."""
+        return time_text(round(place * SECOND_US))
 
     def check(self) -> str | None:
         """Nothing is learned that could be wrong."""

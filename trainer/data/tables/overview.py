@@ -1,0 +1,223 @@
+"""What a run would make of a table: every column with its kind, its values, the net's inputs, and what looks wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.tables.kinds import IN_TIME, ORDERED, Column
+from trainer.data.tables.labels import Labels
+from trainer.data.tables.learn import Wanted, learn_column
+from trainer.data.tables.reading import whole
+from trainer.data.tables.schema import check_column
+from trainer.data.tables.splits import NAMES, cut, reading, wanted_of
+from trainer.data.tables.suspicions import Part, suspicions, suspicions_of_refused
+from trainer.data.tables.values import Indices, cleaned, column_of, distinct, is_text, rows_of_the_table
+from trainer.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from trainer.data.tables.options import TableOptions
+
+COMMONEST = 5
+"""How many of the commonest values are told."""
+
+
+@dataclass
+class ColumnView:
+    """A column, as the training rows have it."""
+
+    name: str
+    kind: str
+    """The kind of the column; `label`, `weight`, `ignored`, or `refused` if a run would end with an error."""
+    missing: Mapping[str, int] = field(default_factory=dict)
+    """The missing values of each split."""
+    distinct: int | None = None
+    minimum: str | None = None
+    maximum: str | None = None
+    mean: str | None = None
+    commonest: Sequence[tuple[str, int]] = ()
+    """The commonest values and how often they occur, if the values have no order."""
+    inputs: Sequence[str] = ()
+    """The names of the net's inputs."""
+    looks: Sequence[str] = ()
+    """What looks wrong, a sentence each."""
+    error: str | None = None
+    """Why a run would refuse the column, with the fix."""
+
+
+@dataclass
+class Overview:
+    """A table as a run would see it."""
+
+    where: str
+    columns: Sequence[ColumnView]
+    rows: Mapping[str, int]
+    """The rows of each split; all are in `train` if no label is given."""
+    label: str | None = None
+    """How the label is understood."""
+    notes: Sequence[str] = ()
+
+    @property
+    def inputs(self) -> int:
+        """The number of the net's inputs."""
+        return sum(len(column.inputs) for column in self.columns)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value."""
+        return {**dataclasses.asdict(self), "inputs": self.inputs}
+
+
+@dataclass
+class _Split:
+    """The rows of a split: of the table, or of a file of its own."""
+
+    where: str
+    table: pa.Table
+    rows: Indices | None
+    labels: NDArray[np.float32] | None = None
+
+    def values(self, name: str) -> pa.ChunkedArray:
+        return column_of(self.table, name, self.rows)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows if self.rows is None else len(self.rows))
+
+
+def look(options: TableOptions, *, seed: int) -> Overview:
+    """Reads the table and describes every column. Without a label, all rows count as training rows.
+
+    A column that a run would refuse is described with the error; what is wrong with the table as a whole, its label or
+    the options raises UsageError, as in `load_splits`.
+    """
+    where = str(options.data)
+    wanted = wanted_of(options)
+    with reading(where, options.delimiter) as stream:
+        names, untyped, notes = list(stream.names), stream.untyped, list(stream.notes)
+        chosen = wanted.chosen(names, where=where, left_out=stream.left_out)
+        targets = [name for name in (options.label, options.sample_weight) if name is not None]
+        table = whole(stream, [*chosen, *targets])
+    told, splits = _splits(options, table, seed, where)
+    splits |= dict(_files(options, [*chosen, *targets], notes))
+    train = splits["train"]
+    kinds = {options.sample_weight: "weight", options.label: "label"}
+    views: list[ColumnView] = []
+    for name in names:
+        if name in chosen:
+            view = _describe(name, splits, wanted, untyped=untyped, notes=notes)
+        elif name in targets:
+            view = _target(name, kinds[name], train, splits)
+        else:
+            view = ColumnView(name, "ignored")
+        views.append(view)
+    rows = {split: len(splits[split]) for split in NAMES if split in splits}
+    return Overview(where, views, rows, told, notes)
+
+
+def _splits(options: TableOptions, table: pa.Table, seed: int, where: str) -> tuple[str | None, dict[str, _Split]]:
+    """How the label is understood, and the splits of the table's rows."""
+    if options.label is None:
+        return None, {"train": _Split(where, table, None)}
+    values = column_of(table, options.label)
+    target = Labels.learn(options.label, values, options.positive_class, where=where)
+    labels = target.encode(options.label, values, where=where)
+    parts = cut(options, seed, labels)
+    told = f"{options.label}: {target.negative!r} → 0, {target.positive!r} → 1 (positive)"
+    return told, {split: _Split(where, table, rows, labels[rows]) for split, rows in parts.items()}
+
+
+def _files(options: TableOptions, wanted: Sequence[str], notes: list[str]) -> Iterator[tuple[str, _Split]]:
+    """The splits that have a file of their own."""
+    for split, path in (("validation", options.validation_data), ("test", options.test_data)):
+        if path is None:
+            continue
+        where = str(path)
+        with reading(where, options.delimiter) as stream:
+            for name in wanted:
+                check_column(name, stream.names, option=f"--{split}-data", where=where)
+            table = whole(stream, wanted)
+            notes += [f"{path.name}: {note}" for note in stream.notes if note not in notes]
+        yield split, _Split(where, table, None)
+
+
+def _describe(
+    name: str, splits: Mapping[str, _Split], wanted: Wanted, *, untyped: bool, notes: list[str]
+) -> ColumnView:
+    """A column to learn from."""
+    train = splits["train"]
+    view = ColumnView(name, "refused", {split: _missing(each.values(name)) for split, each in splits.items()})
+    found: list[str] = []
+    try:
+        with rows_of_the_table(train.rows):
+            column = learn_column(name, train.values(name), wanted, untyped=untyped, where=train.where, notes=found)
+        parts = {split: _part(column, each) for split, each in splits.items()}
+    except UsageError as error:
+        view.error = str(error)
+        view.distinct, view.commonest = _texts(train.values(name))
+        view.looks = [*suspicions_of_refused(view.distinct, len(train) - view.missing["train"])]
+        return view
+    notes += found
+    view.kind, view.inputs = column.kind, column.feature_names
+    part = parts["train"]
+    if isinstance(column, ORDERED):
+        view.distinct = len(np.unique(part.present))
+        ends = part.present.min(), part.present.max(), _mean(column, part.present)
+        view.minimum, view.maximum, view.mean = (column.written(float(each)) for each in ends)
+    else:
+        counts = np.bincount(part.known, minlength=len(column.words))
+        view.distinct = int((counts > 0).sum())
+        order = np.argsort(-counts, kind="stable")[:COMMONEST]
+        view.commonest = [(column.words[place], int(counts[place])) for place in order if counts[place]]
+    view.looks = suspicions(column, parts, train.labels)
+    return view
+
+
+def _mean(column: Column, present: NDArray[np.float64]) -> float:
+    """The mean, of times in whole seconds."""
+    mean = float(present.mean())
+    return round(mean) if isinstance(column, IN_TIME) else mean
+
+
+def _part(column: Column, split: _Split) -> Part:
+    """The values of a column in a split. Raises UsageError for those that cannot be encoded."""
+    values = split.values(column.name)
+    with rows_of_the_table(split.rows):
+        if isinstance(column, ORDERED):
+            return Part(axis=column.axis(values, where=split.where))
+        return Part(places=column.places(values, where=split.where))
+
+
+def _target(name: str, kind: str, train: _Split, splits: Mapping[str, _Split]) -> ColumnView:
+    """The label or the weight."""
+    count, commonest = _texts(train.values(name))
+    missing = {split: _missing(each.values(name)) for split, each in splits.items()}
+    return ColumnView(name, kind, missing, count, commonest=commonest)
+
+
+def _missing(values: pa.ChunkedArray) -> int:
+    from pyarrow import compute
+
+    values = cleaned(values) if is_text(values) else values
+    return int(compute.sum(compute.is_null(values, nan_is_null=True)).as_py() or 0)
+
+
+def _texts(values: pa.ChunkedArray) -> tuple[int | None, Sequence[tuple[str, int]]]:
+    """The number of distinct values and the commonest ones; None for a type that cannot be told as text."""
+    import pyarrow as pa
+
+    try:
+        places, texts = distinct(values)
+    except (pa.ArrowException, TypeError, ValueError):
+        return None, ()
+    counts: Counter[str] = Counter()
+    for text, count in zip(texts, np.bincount(places, minlength=len(texts)), strict=True):
+        if text is not None and count:
+            counts[text] += int(count)
+    return len(counts), counts.most_common(COMMONEST)

@@ -1,0 +1,192 @@
+"""What looks wrong with a column: constant, an ID, a copy of the label, other values in another split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.tables.kinds import ORDERED, Category, Column, Number
+from trainer.data.tables.vocabulary import MISSING
+
+FEW_ROWS = 20
+"""Fewer rows say nothing about a column."""
+FEW_OF_A_CLASS = 5
+"""Rows of each class without which a column that tells the classes apart may be chance."""
+MOSTLY_MISSING = 0.95
+DEVIATIONS = 0.5
+"""Means of two splits differ if they are so many deviations of the training rows apart."""
+SHARE = 0.25
+"""Categories and missing values differ if they do in this share of the rows."""
+SURE = 5.0
+"""And by so many standard errors, since small splits differ by chance."""
+MOST_CLASSES = 40
+SAME_NUMBER = 0.999999
+"""A correlation with the label that only a copy has."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A column in one split: numbers on an axis (n,), NaN if missing, or places among the known categories (n,)."""
+
+    axis: NDArray[np.float64] | None = None
+    places: NDArray[np.int64] | None = None
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Which values are missing."""
+        found: NDArray[np.bool_] = np.isnan(self.axis) if self.axis is not None else self.among_words == MISSING
+        return found
+
+    @property
+    def present(self) -> NDArray[np.float64]:
+        """The numbers that are not missing."""
+        assert self.axis is not None  # noqa: S101  asked for columns with an axis only
+        return self.axis[~np.isnan(self.axis)]
+
+    @property
+    def among_words(self) -> NDArray[np.int64]:
+        """The places of all rows."""
+        assert self.places is not None  # noqa: S101  asked for columns with words only
+        return self.places
+
+    @property
+    def known(self) -> NDArray[np.int64]:
+        """The places of the values that are known."""
+        return self.among_words[self.among_words >= 0]
+
+    def __len__(self) -> int:
+        return len(self.missing)
+
+
+def suspicions(column: Column, parts: Mapping[str, Part], labels: NDArray[np.float32] | None) -> list[str]:
+    """What looks wrong, a sentence each. `labels` are those of the training rows."""
+    train = parts["train"]
+    found = [*_constant(column, train), *_missing(train), *_id(column, train), *_numbers_as_dates(column, train)]
+    if labels is not None and not found:
+        found += _label(column.name, train, labels)
+    for split, part in parts.items():
+        if split != "train" and len(part):
+            found += _differs(column, train, part, split)
+    return found
+
+
+def suspicions_of_refused(distinct: int | None, present: int) -> list[str]:
+    """The same for a column that is refused, of which only the number of distinct values is known."""
+    return [_id_text()] if distinct is not None and distinct == present >= FEW_ROWS else []
+
+
+def _constant(column: Column, train: Part) -> Iterator[str]:
+    if train.axis is not None:
+        same = train.present.min() == train.present.max()
+    else:
+        same = len(np.unique(train.known)) == 1 and (not isinstance(column, Category) or not column.missing_category)
+    if same:
+        yield f"it is constant in the training rows; --ignore {column.name} leaves it out"
+
+
+def _missing(train: Part) -> Iterator[str]:
+    share = train.missing.mean()
+    if share >= MOSTLY_MISSING:
+        yield f"{share:.0%} of its values are missing"
+
+
+def _id_text() -> str:
+    return "every row has a value of its own, as an ID has"
+
+
+def _id(column: Column, train: Part) -> Iterator[str]:
+    if len(train) < FEW_ROWS or train.missing.any():
+        return
+    if train.places is not None:
+        values: NDArray[np.generic] = train.places
+    elif isinstance(column, Number) and (train.present == np.round(train.present)).all():
+        values = train.present
+    else:
+        return
+    if len(np.unique(values)) == len(train):
+        yield f"{_id_text()}; --ignore {column.name} leaves it out"
+
+
+def _numbers_as_dates(column: Column, train: Part) -> Iterator[str]:
+    if not isinstance(column, Number) or len(train.present) < FEW_ROWS:
+        return
+    numbers = train.present
+    months, days = numbers // 100 % 100, numbers % 100
+    dates = (numbers >= 19000101) & (numbers <= 21001231) & (months >= 1) & (months <= 12) & (days >= 1) & (days <= 31)
+    if dates.all() and (numbers == np.round(numbers)).all():
+        text = f"{numbers[0]:.0f}"
+        yield f"its numbers look like dates; write {text} as {text[:4]}-{text[4:6]}-{text[6:]} to make it one"
+
+
+def _label(name: str, train: Part, labels: NDArray[np.float32]) -> Iterator[str]:
+    """Whether the column alone says what the label is."""
+    classes, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    many = len(classes) > MOST_CLASSES
+    copy = f"it says what the label is; if it is a copy, --ignore {name} leaves it out"
+    if many:
+        if train.axis is not None and _correlation(train.axis, labels) >= SAME_NUMBER:
+            yield copy
+        return
+    if len(classes) < 2 or counts.min() < FEW_OF_A_CLASS:
+        return
+    missing = train.missing
+    if _decides(missing.astype(np.int64), numbers):
+        yield f"whether it is missing says what the label is; --ignore {name} leaves it out"
+    elif train.places is not None:
+        # With few rows of each value, each says it by chance.
+        if len(np.unique(train.places)) * FEW_OF_A_CLASS <= len(train) and _decides(train.places, numbers):
+            yield copy
+    elif _separates(train.present, numbers[~missing]) and len(np.unique(numbers[~missing])) == len(classes):
+        yield copy
+
+
+def _decides(places: NDArray[np.int64], classes: NDArray[np.int64]) -> bool:
+    """Whether all rows of a place are of one class, and there are places of different classes."""
+    pairs = np.unique(np.stack([places, classes]), axis=1)
+    return len(pairs[0]) == len(np.unique(pairs[0])) and len(np.unique(pairs[1])) > 1
+
+
+def _separates(numbers: NDArray[np.float64], classes: NDArray[np.int64]) -> bool:
+    """Whether each class has an interval of its own."""
+    order = np.argsort(numbers, kind="stable")
+    ordered, sorted_classes = numbers[order], classes[order]
+    changes = np.flatnonzero(sorted_classes[1:] != sorted_classes[:-1])
+    apart = ordered[changes] < ordered[changes + 1]
+    return len(changes) == len(np.unique(classes)) - 1 and bool(apart.all())
+
+
+def _correlation(axis: NDArray[np.float64], labels: NDArray[np.float32]) -> float:
+    known = ~np.isnan(axis)
+    if known.sum() < FEW_ROWS or np.ptp(axis[known]) == 0 or np.ptp(labels[known]) == 0:
+        return 0.0
+    return float(abs(np.corrcoef(axis[known], labels[known])[0, 1]))
+
+
+def _differs(column: Column, train: Part, part: Part, split: str) -> Iterator[str]:
+    """Whether the values of a split are wildly different from those of the training rows."""
+    ours, theirs = train.missing.mean(), part.missing.mean()
+    error = 0.5 * np.sqrt(1 / len(train) + 1 / len(part))
+    if abs(ours - theirs) > SHARE + SURE * error:
+        yield f"{theirs:.0%} of its values are missing in the {split} rows, and {ours:.0%} in the training rows"
+    if isinstance(column, ORDERED):
+        here, there = train.present, part.present
+        if not len(there):
+            return
+        spread, error = here.std(), np.sqrt(1 / len(here) + 1 / len(there))
+        apart = abs(there.mean() - here.mean())
+        if apart > spread * max(DEVIATIONS, SURE * error) and (spread > 0 or apart > 0):
+            means = [column.written(float(each.mean())) for each in (there, here)]
+            yield f"its mean is {means[0]} in the {split} rows, and {means[1]} in the training rows"
+        return
+    # Places from 0: missing, unseen, and the known ones.
+    size = int(max(each.among_words.max() for each in (train, part))) - MISSING + 1
+    here, there = (np.bincount(each.among_words - MISSING, minlength=size) / len(each) for each in (train, part))
+    distance = np.abs(here - there).sum() / 2
+    chance = np.sqrt(here * (1 - here) * (1 / len(train) + 1 / len(part))).sum() / 2
+    unseen = there[1]
+    if distance > SHARE + SURE * chance:
+        more = f"; {unseen:.0%} are values that training rows do not have" if unseen else ""
+        yield f"its values are distributed otherwise in the {split} rows than in the training rows{more}"
