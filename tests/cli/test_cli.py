@@ -140,7 +140,10 @@ def test_help_and_listing_import_no_plugin_and_nothing_heavy(arguments):
     assert {name for name in modules if name.startswith("trainer_plugins")} <= commands | packages
 
 
-@pytest.mark.parametrize("arguments", [("run", "--help"), ("run", "logreg", "--help"), ("plugins", "show", "logreg")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("run", "--help"), ("run", "logreg", "--help"), ("plugins", "show", "logreg"), ("data", "show", "--help")],
+)
 def test_no_help_imports_mxnet(arguments):
     code = (
         "import sys\n"

@@ -1,19 +1,24 @@
 """ONNX files: they compute what the model does, say what they want, and are not there where they do not."""
 
+import datetime as dt
 import json
 import sys
 
 import numpy as np
 import onnx
 import onnxruntime
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 from modelling import table_of, train
 from nets import Given, TwoInputs, convolutions, images, regression
 from tiny import Tiny, engine, settings
 
-from trainer import Arrays, Engine, TrainerError, UsageError, load_model
+from trainer import Arrays, Engine, TrainerError, UsageError, fit, load_model
 from trainer.model import export
 from trainer.model.export import check_target, copy_folder, to_onnx
+from trainer.model.predict import predict_file
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +88,31 @@ def test_raw_inputs_of_texts_are_refused(model, tmp_path):
     with pytest.raises(UsageError, match=r"--raw-inputs: this model's encoding is not plain standardisation"):
         to_onnx(model, tmp_path / "raw.onnx", raw_inputs=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dates_times_and_durations_are_inputs_like_all_others(tmp_path):
+    number = np.arange(240)
+    table = pa.table({
+        "when": pa.array([dt.datetime(2024, 1, 1) + dt.timedelta(hours=int(each) * 37) for each in number])
+        .cast(pa.timestamp("us", "Europe/Berlin")),
+        "opens": pa.array([dt.time(int(each) % 24) if each % 11 else None for each in number]),
+        "took": pa.array([dt.timedelta(minutes=int(each)) for each in number]),
+        "y": ["no" if each % 24 < 12 else "yes" for each in number],
+    })  # fmt: skip
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    pyarrow.csv.write_csv(table.set_column(2, "took", pa.array([f"PT{each}M" for each in number])), tmp_path / "t.csv")
+    run = fit("logreg", data=tmp_path / "t.parquet", label="y", epochs=2, runs_dir=tmp_path / "runs", name="times",
+              without=["progress", "tensorboard", "report", "metrics-log"])  # fmt: skip
+    model = load_model(run.folder)
+    found = to_onnx(model, tmp_path / "model.onnx")
+    assert list(found.features[:4]) == ["when.days", "when.year", "when.month.sin", "when.month.cos"]
+    encoded = model.encode(table.to_pandas()).inputs[0]
+    _, probabilities = session(tmp_path / "model.onnx").run(None, {"data": encoded})
+    report = predict_file(model, str(tmp_path / "t.csv"), str(tmp_path / "scores.parquet"))
+    assert report.rows == 240
+    written = pyarrow.parquet.read_table(tmp_path / "scores.parquet")["probability"].to_numpy()
+    np.testing.assert_allclose(written, probabilities, rtol=1e-5, atol=1e-6)
+    assert model.about.card["columns"] == {"when": "date", "opens": "time", "took": "duration"}
 
 
 def pair(number):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from trainer.cli.table import aligned
 from trainer.data.tables.splits import NAMES
@@ -87,7 +87,8 @@ def _boxed(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(HEAD):
-        table.add_column(name, justify="right" if number in NUMBERS else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if number in NUMBERS else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=number in (1, *NUMBERS))
     for row in rows:
         table.add_row(*(Text(safe(cell, keep="")) for cell in row))
     target = io.StringIO()

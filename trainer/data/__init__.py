@@ -9,8 +9,9 @@ from trainer._lazy import exports
 if TYPE_CHECKING:
     from trainer.data.batches import Batch, Batches, Shard, split_rows
     from trainer.data.stratified import SPLIT_VERSION, TooFewRows, stratified_split
-    from trainer.data.tables.kinds import Category, Column, Flag, Number
+    from trainer.data.tables.kinds import Category, Column, Date, Duration, Flag, Number, TimeOfDay
     from trainer.data.tables.labels import Labels
+    from trainer.data.tables.kinds.base import Scale
     from trainer.data.tables.options import TableOptions
     from trainer.data.tables.reading import open_stream
     from trainer.data.tables.schema import Rows, Schema
@@ -24,15 +25,19 @@ __all__ = [
     "Batches",
     "Category",
     "Column",
+    "Date",
+    "Duration",
     "Flag",
     "Labels",
     "Number",
     "Rows",
+    "Scale",
     "Schema",
     "Shard",
     "TableOptions",
     "TableSplits",
     "TableStream",
+    "TimeOfDay",
     "TooFewRows",
     "describe",
     "load_splits",
@@ -47,8 +52,17 @@ __getattr__, __dir__ = exports(
     {
         "trainer.data.batches": ("Batch", "Batches", "Shard", "split_rows"),
         "trainer.data.stratified": ("SPLIT_VERSION", "TooFewRows", "stratified_split"),
-        "trainer.data.tables.kinds": ("Category", "Column", "Flag", "Number"),
+        "trainer.data.tables.kinds": (
+            "Category",
+            "Column",
+            "Date",
+            "Duration",
+            "Flag",
+            "Number",
+            "TimeOfDay",
+        ),
         "trainer.data.tables.labels": ("Labels",),
+        "trainer.data.tables.kinds.base": ("Scale",),
         "trainer.data.tables.options": ("TableOptions",),
         "trainer.data.tables.schema": ("Rows", "Schema"),
         "trainer.data.tables.splits": ("TableSplits", "describe", "load_splits"),

@@ -207,8 +207,8 @@ def _standardise_inside(onnx: Any, built: Any, model: Model) -> None:
     scaling = model.interface.scaling()
     if scaling is None or len(model.about.inputs) != 1:
         raise UsageError(
-            "this model's encoding is not plain standardisation: it has text or boolean columns, or does not "
-            "standardise its numbers",
+            "this model's encoding is not plain standardisation: it has columns that are not numbers, such as text or "
+            "dates, or does not standardise its numbers",
             where="--raw-inputs",
             fix="Omit it, and encode the rows with load_model(path).encode.",
         )

@@ -21,7 +21,7 @@ DEVIATIONS = 0.5
 SHARE = 0.25
 """Categories and missing values differ if they do in this share of the rows."""
 SURE = 5.0
-"""And by so many standard errors, since small splits differ by chance."""
+"""And means and missing values by so many standard errors, since small splits differ by chance."""
 MOST_CLASSES = 40
 SAME_NUMBER = 0.999999
 """A correlation with the label that only a copy has."""
@@ -167,9 +167,10 @@ def _correlation(axis: NDArray[np.float64], labels: NDArray[np.float32]) -> floa
 
 def _differs(column: Column, train: Part, part: Part, split: str) -> Iterator[str]:
     """Whether the values of a split are wildly different from those of the training rows."""
+    sampled = 1 / len(train) + 1 / len(part)
     ours, theirs = train.missing.mean(), part.missing.mean()
-    error = 0.5 * np.sqrt(1 / len(train) + 1 / len(part))
-    if abs(ours - theirs) > SHARE + SURE * error:
+    both = (train.missing.sum() + part.missing.sum()) / (len(train) + len(part))
+    if abs(ours - theirs) > max(SHARE, SURE * np.sqrt(both * (1 - both) * sampled)):
         yield f"{theirs:.0%} of its values are missing in the {split} rows, and {ours:.0%} in the training rows"
     if isinstance(column, ORDERED):
         here, there = train.present, part.present
@@ -185,8 +186,9 @@ def _differs(column: Column, train: Part, part: Part, split: str) -> Iterator[st
     size = int(max(each.among_words.max() for each in (train, part))) - MISSING + 1
     here, there = (np.bincount(each.among_words - MISSING, minlength=size) / len(each) for each in (train, part))
     distance = np.abs(here - there).sum() / 2
-    chance = np.sqrt(here * (1 - here) * (1 / len(train) + 1 / len(part))).sum() / 2
+    # About the distance that two samples of the same values have.
+    chance = np.sqrt(here * (1 - here) * sampled).sum() / 2
     unseen = there[1]
-    if distance > SHARE + SURE * chance:
+    if distance > SHARE + 2 * chance:
         more = f"; {unseen:.0%} are values that training rows do not have" if unseen else ""
         yield f"its values are distributed otherwise in the {split} rows than in the training rows{more}"

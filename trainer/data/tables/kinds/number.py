@@ -73,8 +73,9 @@ class Number(OneInput):
         return numbers_of(self.name, values, where=where, truth=self.zero_one)
 
     def written(self, place: float) -> str:
-        """A number as it is written; one with a fraction in six digits."""
-        return str(int(place)) if place.is_integer() and abs(place) < EXACT else f"{place:.6g}"
+        """A number as it is written; a fraction in six digits."""
+        whole = place.is_integer() or abs(place) >= 1e6
+        return f"{place:.0f}" if whole and abs(place) < EXACT else f"{place:.6g}"
 
     def check(self) -> str | None:
         """What is wrong with values that were read from a file, or None."""
