@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from trainer.data.batches import Batch, Batches, Shard, split_rows
     from trainer.data.stratified import SPLIT_VERSION, TooFewRows, stratified_split
     from trainer.data.tables.kinds import Category, Column, Date, Duration, Flag, Number, TimeOfDay
-    from trainer.data.tables.labels import Labels
     from trainer.data.tables.kinds.base import Scale
+    from trainer.data.tables.labels import Labels
     from trainer.data.tables.options import TableOptions
     from trainer.data.tables.reading import open_stream
     from trainer.data.tables.schema import Rows, Schema
