@@ -219,9 +219,9 @@ def test_weights_that_cannot_be_used(command, value, said):
     assert f"the weight in column 'w' {said}" in message
 
 
-def test_a_column_of_durations(command):
-    path = table("table.parquet", when=np.arange(40).astype("timedelta64[s]"))
-    assert "column 'when' holds duration[s], which is neither numbers nor text. Add --ignore when." in train(
+def test_a_column_of_dates_that_are_not_in_iso_form(command):
+    path = table(when=["31/01/2024", "1/2/2024"] * 20)
+    assert "column 'when' holds dates that are not in ISO form, such as '31/01/2024' at row 1. Write them as" in train(
         command, path
     )
 

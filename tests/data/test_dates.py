@@ -109,6 +109,12 @@ def test_a_column_of_text_mixes_no_offsets_with_none():
         learn(["2024-01-01T00:00Z", "2024-01-02T00:00Z", "2024-01-03"], untyped=True)
 
 
+@pytest.mark.parametrize(("unit", "value"), [("us", 2**62), ("ms", -(2**46)), ("s", 2**60)])
+def test_a_date_beyond_the_calendar_is_refused(unit, value):
+    with pytest.raises(UsageError, match=r"column 'a' has (a date beyond the years 1 to 9999 at row 2|.*too large)"):
+        learn(pa.array([0, value], pa.timestamp(unit)))
+
+
 def test_a_zone_that_is_not_known_is_named():
     with pytest.raises(UsageError, match=r"the time zone 'Mars/Base' of column 'a' is not known here.*tzdata"):
         learn(pa.array([0, 1], pa.timestamp("us", "Mars/Base")))

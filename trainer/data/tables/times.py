@@ -16,6 +16,8 @@ from trainer.errors import UsageError, first_line
 if TYPE_CHECKING:
     import pyarrow as pa
 
+FIRST_US, END_US = (int(np.datetime64(year, "us").astype(np.int64)) for year in ("0001-01-01", "10000-01-01"))
+"""The beginning of the year 1, and the end of 9999."""
 OTHERWISE = "or add --categorical {name} or --ignore {name}"
 
 
@@ -110,7 +112,7 @@ def dates_of(name: str, values: pa.ChunkedArray, *, zoned: bool, where: str) -> 
         raise UsageError(
             f"column {name!r} holds {kind}, with {this}, and the training rows have {others}", where=where, fix=fix
         )
-    return _micros(name, values, where=where)
+    return _within_calendar(name, _micros(name, values, where=where), where=where)
 
 
 def _dates_of_text(name: str, values: pa.ChunkedArray, *, zoned: bool, where: str) -> Times:
@@ -136,7 +138,8 @@ def _dates_of_text(name: str, values: pa.ChunkedArray, *, zoned: bool, where: st
         what = f"in the column {name!r} is not a day of the calendar"
         _first(name, text, np.array(days), what, where=where, fix="Correct it")
         raise UsageError(f"column {name!r} cannot be read as dates: {first_line(error)}", where=where) from error
-    return _micros(name, stamps, where=where)
+    # An offset may lead into the year 0 or 10000.
+    return _within_calendar(name, _micros(name, stamps, where=where), where=where)
 
 
 def _is_a_day(text: str) -> bool:
@@ -239,9 +242,22 @@ def _micros(name: str, values: pa.ChunkedArray, *, where: str) -> Times:
             target = next((unit for is_kind, unit in plain.items() if is_kind(kind)), None)
             values = compute.cast(values, target or pa.timestamp("us", getattr(kind, "tz", None)))
     except pa.ArrowInvalid as error:
-        raise UsageError(f"column {name!r} is beyond all calendars: {first_line(error)}", where=where) from error
+        raise UsageError(f"column {name!r} has values that are too large: {first_line(error)}", where=where) from error
     whole = compute.fill_null(compute.cast(values, pa.int64()), 0).to_numpy(zero_copy_only=False)
     return Times(whole // 1000 if getattr(kind, "unit", "") == "ns" else whole, missing)
+
+
+def _within_calendar(name: str, times: Times, *, where: str) -> Times:
+    """The dates. Raises UsageError for one that is not of the years 1 to 9999."""
+    rows = np.flatnonzero((times.us < FIRST_US) | (times.us >= END_US))
+    if len(rows):
+        raise UsageError(
+            f"column {name!r} has a date beyond the years 1 to 9999",
+            row=int(rows[0]) + 1,
+            where=where,
+            fix="Correct it, or leave the field empty.",
+        )
+    return times
 
 
 def _all_missing(size: int) -> Times:
