@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
