@@ -17,7 +17,7 @@ from trainer.data.tables.learn import Wanted, learn_column
 from trainer.data.tables.reading import whole
 from trainer.data.tables.schema import check_column
 from trainer.data.tables.splits import NAMES, cut, reading, wanted_of
-from trainer.data.tables.suspicions import Part, suspicions, suspicions_of_refused
+from trainer.data.tables.suspicions import LabelClasses, Part, suspicions, suspicions_of_refused
 from trainer.data.tables.values import Indices, cleaned, column_of, distinct, is_text, rows_of_the_table
 from trainer.errors import UsageError
 
@@ -107,11 +107,12 @@ def look(options: TableOptions, *, seed: int) -> Overview:
     told, splits = _splits(options, table, seed, where)
     splits |= dict(_files(options, [*chosen, *targets], notes))
     train = splits["train"]
+    classes = None if train.labels is None else LabelClasses(train.labels)
     kinds = {options.sample_weight: "weight", options.label: "label"}
     views: list[ColumnView] = []
     for name in names:
         if name in chosen:
-            view = _describe(name, splits, wanted, untyped=untyped, notes=notes)
+            view = _describe(name, splits, wanted, classes, untyped=untyped, notes=notes)
         elif name in targets:
             view = _target(name, kinds[name], train, splits)
         else:
@@ -148,7 +149,13 @@ def _files(options: TableOptions, wanted: Sequence[str], notes: list[str]) -> It
 
 
 def _describe(
-    name: str, splits: Mapping[str, _Split], wanted: Wanted, *, untyped: bool, notes: list[str]
+    name: str,
+    splits: Mapping[str, _Split],
+    wanted: Wanted,
+    classes: LabelClasses | None,
+    *,
+    untyped: bool,
+    notes: list[str],
 ) -> ColumnView:
     """A column to learn from."""
     train = splits["train"]
@@ -167,15 +174,15 @@ def _describe(
     view.kind, view.inputs = column.kind, column.feature_names
     part = parts["train"]
     if isinstance(column, ORDERED):
-        view.distinct = len(np.unique(part.present))
+        view.distinct = part.distinct
         ends = part.present.min(), part.present.max(), _mean(column, part.present)
         view.minimum, view.maximum, view.mean = (column.written(float(each)) for each in ends)
     else:
         counts = np.bincount(part.known, minlength=len(column.words))
-        view.distinct = int((counts > 0).sum())
+        view.distinct = part.distinct
         order = np.argsort(-counts, kind="stable")[:COMMONEST]
         view.commonest = [(column.words[place], int(counts[place])) for place in order if counts[place]]
-    view.looks = suspicions(column, parts, train.labels)
+    view.looks = suspicions(column, parts, classes)
     return view
 
 

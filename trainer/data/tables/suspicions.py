@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,13 +35,13 @@ class Part:
     axis: NDArray[np.float64] | None = None
     places: NDArray[np.int64] | None = None
 
-    @property
+    @cached_property
     def missing(self) -> NDArray[np.bool_]:
         """Which values are missing."""
         found: NDArray[np.bool_] = np.isnan(self.axis) if self.axis is not None else self.among_words == MISSING
         return found
 
-    @property
+    @cached_property
     def present(self) -> NDArray[np.float64]:
         """The numbers that are not missing."""
         assert self.axis is not None  # noqa: S101  asked for columns with an axis only
@@ -57,11 +58,30 @@ class Part:
         """The places of the values that are known."""
         return self.among_words[self.among_words >= 0]
 
+    @cached_property
+    def distinct(self) -> int:
+        """The number of different values, without the missing ones."""
+        if self.axis is None:
+            return int((np.bincount(self.known) > 0).sum())
+        # By sorting: Arrow's table of hashes takes ten times as long for floats.
+        ordered = np.sort(self.present)
+        return int((ordered[1:] != ordered[:-1]).sum()) + min(len(ordered), 1)
+
     def __len__(self) -> int:
-        return len(self.missing)
+        return len(self.among_words if self.axis is None else self.axis)
 
 
-def suspicions(column: Column, parts: Mapping[str, Part], labels: NDArray[np.float32] | None) -> list[str]:
+class LabelClasses:
+    """The labels of the training rows, numbered by their values."""
+
+    def __init__(self, labels: NDArray[np.float32]) -> None:
+        self.labels = labels
+        values, numbers, self.counts = np.unique(labels, return_inverse=True, return_counts=True)
+        self.numbers: NDArray[np.int64] = numbers.astype(np.int64)
+        self.count = len(values)
+
+
+def suspicions(column: Column, parts: Mapping[str, Part], labels: LabelClasses | None) -> list[str]:
     """What looks wrong, a sentence each. `labels` are those of the training rows."""
     train = parts["train"]
     found = [*_constant(column, train), *_missing(train), *_id(column, train), *_numbers_as_dates(column, train)]
@@ -82,7 +102,7 @@ def _constant(column: Column, train: Part) -> Iterator[str]:
     if train.axis is not None:
         same = train.present.min() == train.present.max()
     else:
-        same = len(np.unique(train.known)) == 1 and (not isinstance(column, Category) or not column.missing_category)
+        same = train.distinct == 1 and (not isinstance(column, Category) or not column.missing_category)
     if same:
         yield f"it is constant in the training rows; --ignore {column.name} leaves it out"
 
@@ -100,62 +120,65 @@ def _id_text() -> str:
 def _id(column: Column, train: Part) -> Iterator[str]:
     if len(train) < FEW_ROWS or train.missing.any():
         return
-    if train.places is not None:
-        values: NDArray[np.generic] = train.places
-    elif isinstance(column, Number) and (train.present == np.round(train.present)).all():
-        values = train.present
-    else:
-        return
-    if len(np.unique(values)) == len(train):
+    whole = isinstance(column, Number) and _are_whole(train.present)
+    if (whole or isinstance(column, Category)) and train.distinct == len(train):
         yield f"{_id_text()}; --ignore {column.name} leaves it out"
 
 
+def _are_whole(numbers: NDArray[np.float64]) -> bool:
+    # A look at the first ones spares that at all of most columns.
+    return all(bool((each == np.round(each)).all()) for each in (numbers[:FEW_ROWS], numbers))
+
+
 def _numbers_as_dates(column: Column, train: Part) -> Iterator[str]:
-    if not isinstance(column, Number) or len(train.present) < FEW_ROWS:
+    if not isinstance(column, Number) or len(train.present) < FEW_ROWS or not _are_whole(train.present):
         return
     numbers = train.present
     months, days = numbers // 100 % 100, numbers % 100
     dates = (numbers >= 19000101) & (numbers <= 21001231) & (months >= 1) & (months <= 12) & (days >= 1) & (days <= 31)
-    if dates.all() and (numbers == np.round(numbers)).all():
+    if dates.all():
         text = f"{numbers[0]:.0f}"
         yield f"its numbers look like dates; write {text} as {text[:4]}-{text[4:6]}-{text[6:]} to make it one"
 
 
-def _label(name: str, train: Part, labels: NDArray[np.float32]) -> Iterator[str]:
+def _label(name: str, train: Part, labels: LabelClasses) -> Iterator[str]:
     """Whether the column alone says what the label is."""
-    classes, numbers, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    many = len(classes) > MOST_CLASSES
     copy = f"it says what the label is; if it is a copy, --ignore {name} leaves it out"
-    if many:
-        if train.axis is not None and _correlation(train.axis, labels) >= SAME_NUMBER:
+    if labels.count > MOST_CLASSES:
+        if train.axis is not None and _correlation(train.axis, labels.labels) >= SAME_NUMBER:
             yield copy
         return
-    if len(classes) < 2 or counts.min() < FEW_OF_A_CLASS:
+    if labels.count < 2 or labels.counts.min() < FEW_OF_A_CLASS:
         return
-    missing = train.missing
-    if _decides(missing.astype(np.int64), numbers):
+    if _decides(train.missing.astype(np.int64), labels):
         yield f"whether it is missing says what the label is; --ignore {name} leaves it out"
-    elif train.places is not None:
+    elif train.axis is None:
         # With few rows of each value, each says it by chance.
-        if len(np.unique(train.places)) * FEW_OF_A_CLASS <= len(train) and _decides(train.places, numbers):
+        if train.distinct * FEW_OF_A_CLASS <= len(train) and _decides(train.among_words - MISSING, labels):
             yield copy
-    elif _separates(train.present, numbers[~missing]) and len(np.unique(numbers[~missing])) == len(classes):
+    elif _separates(train.present, labels.numbers[~train.missing], labels.count):
         yield copy
 
 
-def _decides(places: NDArray[np.int64], classes: NDArray[np.int64]) -> bool:
+def _decides(places: NDArray[np.int64], labels: LabelClasses) -> bool:
     """Whether all rows of a place are of one class, and there are places of different classes."""
-    pairs = np.unique(np.stack([places, classes]), axis=1)
-    return len(pairs[0]) == len(np.unique(pairs[0])) and len(np.unique(pairs[1])) > 1
+    size = (int(places.max()) + 1) * labels.count
+    found = np.bincount(places * labels.count + labels.numbers, minlength=size).reshape(-1, labels.count) > 0
+    return bool((found.sum(axis=1) <= 1).all() and (found.sum(axis=0) > 0).sum() > 1 and found.any(axis=1).sum() > 1)
 
 
-def _separates(numbers: NDArray[np.float64], classes: NDArray[np.int64]) -> bool:
+def _separates(numbers: NDArray[np.float64], classes: NDArray[np.int64], count: int) -> bool:
     """Whether each class has an interval of its own."""
-    order = np.argsort(numbers, kind="stable")
-    ordered, sorted_classes = numbers[order], classes[order]
-    changes = np.flatnonzero(sorted_classes[1:] != sorted_classes[:-1])
-    apart = ordered[changes] < ordered[changes + 1]
-    return len(changes) == len(np.unique(classes)) - 1 and bool(apart.all())
+    intervals: list[tuple[float, float]] = []
+    for each in range(count):
+        of_class = numbers[classes == each]
+        if not len(of_class):
+            return False
+        low, high = float(of_class.min()), float(of_class.max())
+        if any(low <= top and high >= bottom for bottom, top in intervals):
+            return False
+        intervals.append((low, high))
+    return True
 
 
 def _correlation(axis: NDArray[np.float64], labels: NDArray[np.float32]) -> float:
