@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 from pydantic import Field
 
 from trainer import Phase, Plugin, Run
+
+if TYPE_CHECKING:
+    from trainer import Gradients
 
 
 @dataclass
@@ -42,17 +46,30 @@ class GradientAccumulation(Plugin):
         self._rows += gradients.rows
         self._count += 1
         if self._count >= self.batches or run.last_batch:
-            for held, array in zip(self._held, gradients.arrays, strict=bool(self._held)):
-                array += held  # noqa: PLW2901  in place
+            if self._held:
+                self._add(gradients, to_gradients=True)
             gradients.rows = self._rows
             self._clear()
             return
         run.skip_update(f"gradients are added up over {self.batches} batches")
-        if not self._held:
+        if self._held:
+            self._add(gradients, to_gradients=False)
+        else:
             self._held = [array.copy() for array in gradients.arrays]
-            return
+
+    def _add(self, gradients: Gradients, *, to_gradients: bool) -> None:
+        """Adds the gradients to those that are held, or these to the gradients."""
+        from trainer.calls import memory_of, wait_for_all
+
         for held, array in zip(self._held, gradients.arrays, strict=True):
-            held += array  # noqa: PLW2901  in place
+            to, part = (array, held) if to_gradients else (held, array)
+            if gradients.on_host:
+                # The step of a small net takes no longer than starting an operator.
+                wait_for_all()
+                total = memory_of(to)
+                np.add(total, memory_of(part), total)
+            else:
+                to += part
 
     def state_dict(self) -> Mapping[str, Any]:
         return {

@@ -47,6 +47,7 @@ class WeightAveraging(Plugin):
         self._weights: Sequence[Any] = ()
         self._additions: list[Any] = []
         self._memory: list[Any] = []
+        self._groups = 0
 
     def on_setup(self, run: Run) -> None:
         from trainer.mxnet import mx
@@ -90,7 +91,10 @@ class WeightAveraging(Plugin):
             self._add(run)
 
     def _add(self, run: Run) -> None:
-        weights = run.moving_weights
+        is_prepared = self._memory and run.gradients.on_host and len(run.gradients.arrays) == self._groups
+        # Asking for the weights takes as long as adding them. There are new ones if a parameter is trained at last.
+        weights = self._weights if is_prepared else run.moving_weights
+        self._groups = len(run.gradients.arrays)
         if not self._average:
             self._average = [weight.copy() for weight in weights]
             self._count = 1
