@@ -51,6 +51,7 @@ class LogisticRegression(TableOptions, Task):
     train_rows: Annotated[Positive, Field(description="Rows of generated training data.")] = 1000
     validation_rows: Annotated[Positive, Field(description="Rows of generated validation data.")] = 100
 
+    for_numbers = "trainer run linreg"
     defaults = Defaults(
         epochs=10,
         batch_size=10,
@@ -80,6 +81,12 @@ class LogisticRegression(TableOptions, Task):
         from trainer.data import describe, load_splits
 
         table = load_splits(self, seed=run.settings.seed)
+        if not table.schema.target.is_binary:
+            raise UsageError(
+                f"the label column {self.label!r} has {len(table.schema.target.names)} classes",
+                where=str(self.data),
+                fix="Two classes are needed; --positive-class makes them of one class and all others.",
+            )
         self._lines, self._notes = describe(table), table.notes
         self._schema = table.schema
         splits = self._weighted(table.train, table.validation, table.test)
@@ -210,7 +217,7 @@ class LogisticRegression(TableOptions, Task):
     def class_names(self) -> Sequence[str]:
         """The labels of the table."""
         schema = getattr(self, "_schema", None)
-        return () if schema is None else (schema.labels.negative, schema.labels.positive)
+        return () if schema is None else schema.target.names
 
     def describe(self) -> Sequence[str]:
         """What was read, and how the labels were understood."""
@@ -223,10 +230,10 @@ class LogisticRegression(TableOptions, Task):
 
 def _generated_schema() -> Schema:
     """The schema of the generated data: columns `x1` to `x10`, not standardized, and a label of 0 and 1."""
-    from trainer.data import Labels, Number, Schema
+    from trainer.data import Classes, Number, Schema
 
     columns = tuple(Number(f"x{number}", standardize=False) for number in range(1, 11))
-    return Schema(columns, "label", Labels("0", "1", "number"))
+    return Schema(columns, "label", Classes(("0", "1"), "number"))
 
 
 def _labels(rows: Rows) -> NDArray[np.float32]:

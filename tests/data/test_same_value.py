@@ -199,8 +199,8 @@ def test_floats_of_every_type_are_written_as_short_as_they_can_be(kind):
     table = pa.table({"a": typed([0.1, 2.0, 1e-7], kind), "y": ["no", "yes", "no"]})
     schema = learn_schema(table, Wanted("y", categorical=["a"]), untyped=False).schema
     assert schema.feature_names == ["a=0.1", "a=1e-07", "a=2"]
-    labels = learn_schema(table.slice(0, 2), Wanted("a"), untyped=False).schema.labels
-    assert (labels.negative, labels.positive) == ("0.1", "2")
+    target = learn_schema(table.slice(0, 2), Wanted("a"), untyped=False).schema.target
+    assert target.names == ("0.1", "2")
 
 
 CASES = {

@@ -159,16 +159,19 @@ COLUMN = {"name": "a", "kind": "number"}
         [],
         {},
         {"version": 99},
-        {"version": 2, "columns": "x"},
-        {"version": 2},
-        damaged(version=1),
+        {"version": 3, "columns": "x"},
+        {"version": 3},
+        damaged(version=2),
         damaged(columns=[]),
         damaged(columns=[COLUMN, COLUMN]),
         damaged(columns=[{**COLUMN, "deviation": 0.0}]),
         damaged(columns=[{**COLUMN, "mean": float("nan")}]),
         damaged(columns=[{**COLUMN, "kind": "code"}]),
         damaged(columns=[{**COLUMN, "kind": "category", "categories": ["x", "x"]}]),
-        damaged(labels={"negative": "x", "positive": "x"}),
+        damaged(target={"kind": "classes", "names": ["x", "x"]}),
+        damaged(target={"kind": "classes", "names": ["x"]}),
+        damaged(target={"kind": "classes", "names": ["not x", "x"], "rest": ["x"]}),
+        damaged(target={"kind": "moon", "names": ["x", "y"]}),
     ],
 )
 def test_a_schema_from_junk_is_an_error(junk):
@@ -264,13 +267,15 @@ def test_numbers_beyond_32_bits_name_their_row():
     ("labels", "message"),
     [
         (["a"] * 6, r"has one class: 'a' \(6 rows\)"),
-        (["a", "b", "c"] * 2, r"has 3 classes: 'a' \(2 rows\), 'b' \(2 rows\), 'c' \(2 rows\)"),
-        (["a", "b", None] * 2, "the label in column 'y' is missing at row 3"),
+        (["a", "b", None] * 2, "2 of 6 labels in column 'y' are missing, the first at row 3.*--drop-unlabelled"),
+        ([*"abcab", None], "the label in column 'y' is missing at row 6"),
+        (list(range(41)), "holds numbers, 41 different ones.*--categorical y"),
+        (list(map(str, range(41))), "holds numbers, 41 different ones.*--categorical y"),
     ],
 )
-def test_labels_of_other_than_two_classes_are_an_error(labels, message):
+def test_labels_that_are_not_classes_are_an_error(labels, message):
     with pytest.raises(UsageError, match=message):
-        learn(table(a=[1, 2] * 3, y=labels))
+        learn(table(a=[1.0] * len(labels), y=labels), untyped=isinstance(labels[0], str))
 
 
 def test_another_table_needs_the_columns_and_no_others():

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from trainer.data.stratified import SPLIT_VERSION, TooFewRows, stratified_split
     from trainer.data.tables.kinds import Category, Column, Date, Duration, Flag, Number, TimeOfDay
     from trainer.data.tables.kinds.base import Scale
-    from trainer.data.tables.labels import Labels
     from trainer.data.tables.options import TableOptions
     from trainer.data.tables.reading import open_stream
     from trainer.data.tables.schema import Rows, Schema
     from trainer.data.tables.splits import TableSplits, describe, load_splits
     from trainer.data.tables.stream import TableStream
+    from trainer.data.tables.targets import Classes
     from trainer.reading import read_text
 
 __all__ = [
@@ -24,11 +24,11 @@ __all__ = [
     "Batch",
     "Batches",
     "Category",
+    "Classes",
     "Column",
     "Date",
     "Duration",
     "Flag",
-    "Labels",
     "Number",
     "Rows",
     "Scale",
@@ -61,13 +61,13 @@ __getattr__, __dir__ = exports(
             "Number",
             "TimeOfDay",
         ),
-        "trainer.data.tables.labels": ("Labels",),
         "trainer.data.tables.kinds.base": ("Scale",),
         "trainer.data.tables.options": ("TableOptions",),
         "trainer.data.tables.schema": ("Rows", "Schema"),
         "trainer.data.tables.splits": ("TableSplits", "describe", "load_splits"),
         "trainer.data.tables.reading": ("open_stream",),
         "trainer.data.tables.stream": ("TableStream",),
+        "trainer.data.tables.targets": ("Classes",),
         "trainer.reading": ("read_text",),
     },
 )

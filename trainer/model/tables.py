@@ -38,9 +38,8 @@ class BinaryTable(ModelInterface):
         self._columns = [column.name for column in schema.columns]
         numbers = [column for column in schema.columns if isinstance(column, Number)]
         self._number_columns = numbers if len(numbers) == len(schema.columns) else None
-        whole = all(_is_whole(label) for label in (schema.labels.negative, schema.labels.positive))
-        kind = int if whole else str
-        self._classes = [kind(schema.labels.negative), kind(schema.labels.positive)]
+        names = schema.target.names
+        self._classes = list(map(int, names)) if all(map(_is_whole, names)) else list(names)
 
     @classmethod
     def info(cls, schema: Schema, *, weight_mean: float = 1.0, delimiter: str | None = None) -> dict[str, Any]:
@@ -163,13 +162,12 @@ class BinaryTable(ModelInterface):
 
     def card(self) -> Mapping[str, Any]:
         """The model's columns, and what its probability refers to."""
-        labels = self.schema.labels
+        negative, positive = self.schema.target.names
         return {
-            "predicts": f"the probability that {self.schema.label} is {labels.positive!r} rather than "
-            f"{labels.negative!r}",
+            "predicts": f"the probability that {self.schema.label} is {positive!r} rather than {negative!r}",
             "columns": {column.name: column.kind for column in self.schema.columns},
             "features": self.schema.feature_names,
-            "classes": [labels.negative, labels.positive],
+            "classes": [negative, positive],
             "label": self.schema.label,
         }
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from trainer.data.tables.kinds import IN_TIME, Category, Column, Flag, Number
 from trainer.data.tables.kinds.base import all_missing
-from trainer.data.tables.labels import Labels
 from trainer.data.tables.notations import MOSTLY, DistinctTexts, are_plain_numbers, refuse_notations
 from trainer.data.tables.schema import Schema, check_column
+from trainer.data.tables.targets import Classes, Target
 from trainer.data.tables.values import (
     Indices,
     are_numbers,
@@ -40,6 +40,8 @@ class Wanted:
     label: str
     """Empty if there is none, which is enough to look at a table."""
     positive_class: str | None = None
+    for_numbers: str = ""
+    """What to use instead if the label column holds numbers."""
     features: Sequence[str] = ()
     ignore: Sequence[str] = ()
     categorical: Sequence[str] = ()
@@ -83,13 +85,39 @@ class Learned:
     notes: list[str] = field(default_factory=list)
 
 
-def learn_schema(
+def learn_target(
     table: pa.Table, wanted: Wanted, *, untyped: bool, where: str = "the table", rows: Indices | None = None
+) -> Target:
+    """Learns what the label column is, from the whole table or from its `rows` (n,), counted from 0.
+
+    Raises UsageError for labels that the task cannot learn. The other arguments are those of `learn_schema`.
+    """
+    numbers: Literal["classes", "text", "refused"] = "text" if untyped else "refused"
+    with rows_of_the_table(rows):
+        return Classes.learn(
+            wanted.label,
+            column_of(table, wanted.label, rows),
+            wanted.positive_class,
+            where=where,
+            numbers="classes" if wanted.label in wanted.categorical else numbers,
+            for_numbers=wanted.for_numbers,
+        )
+
+
+def learn_schema(
+    table: pa.Table,
+    wanted: Wanted,
+    *,
+    untyped: bool,
+    where: str = "the table",
+    rows: Indices | None = None,
+    target: Target | None = None,
 ) -> Learned:
     """Learns from the training rows only: the whole table, or its `rows` (n,), counted from 0.
 
-    `untyped` says that the table was read as text, so that numbers among it are numbers. Raises UsageError for options
-    and values that cannot be used; row numbers in messages are the table's, from 1.
+    `target` is what the label column is, if that is known. `untyped` says that the table was read as text, so that
+    numbers among it are numbers. Raises UsageError for options and values that cannot be used; row numbers in messages
+    are the table's, from 1.
     """
     chosen = wanted.chosen(table.column_names, where=where)
     notes: list[str] = []
@@ -99,8 +127,8 @@ def learn_schema(
             learn_column(name, column_of(table, name, rows), wanted, untyped=untyped, where=where, notes=notes)
             for name in chosen
         )
-        labels = Labels.learn(wanted.label, column_of(table, wanted.label, rows), wanted.positive_class, where=where)
-    return Learned(Schema(columns, wanted.label, labels, wanted.sample_weight), notes)
+    target = target or learn_target(table, wanted, untyped=untyped, where=where, rows=rows)
+    return Learned(Schema(columns, wanted.label, target, wanted.sample_weight), notes)
 
 
 def learn_column(

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.tables.kinds import IN_TIME, ORDERED, Column
-from trainer.data.tables.labels import Labels
 from trainer.data.tables.learn import Wanted, learn_column
 from trainer.data.tables.reading import whole
 from trainer.data.tables.schema import check_column
-from trainer.data.tables.splits import NAMES, cut, reading, wanted_of
+from trainer.data.tables.splits import NAMES, divide, reading, wanted_of
 from trainer.data.tables.suspicions import LabelClasses, Part, suspicions, suspicions_of_refused
 from trainer.data.tables.values import Indices, cleaned, column_of, distinct, is_text, rows_of_the_table
 from trainer.errors import UsageError
@@ -104,7 +103,7 @@ def look(options: TableOptions, *, seed: int) -> Overview:
         chosen = wanted.chosen(names, where=where, left_out=stream.left_out)
         targets = [name for name in (options.label, options.sample_weight) if name is not None]
         table = whole(stream, [*chosen, *targets])
-    told, splits = _splits(options, table, seed, where)
+    told, splits = _splits(options, wanted, table, seed=seed, untyped=untyped, where=where, notes=notes)
     splits |= dict(_files(options, [*chosen, *targets], notes))
     train = splits["train"]
     classes = None if train.labels is None else LabelClasses(train.labels)
@@ -122,16 +121,25 @@ def look(options: TableOptions, *, seed: int) -> Overview:
     return Overview(where, views, rows, told, notes)
 
 
-def _splits(options: TableOptions, table: pa.Table, seed: int, where: str) -> tuple[str | None, dict[str, _Split]]:
+def _splits(
+    options: TableOptions,
+    wanted: Wanted,
+    table: pa.Table,
+    *,
+    seed: int,
+    untyped: bool,
+    where: str,
+    notes: list[str],
+) -> tuple[str | None, dict[str, _Split]]:
     """How the label is understood, and the splits of the table's rows."""
     if options.label is None:
         return None, {"train": _Split(where, table, None)}
-    values = column_of(table, options.label)
-    target = Labels.learn(options.label, values, options.positive_class, where=where)
-    labels = target.encode(options.label, values, where=where)
-    parts = cut(options, seed, labels)
-    told = f"{options.label}: {target.negative!r} → 0, {target.positive!r} → 1 (positive)"
-    return told, {split: _Split(where, table, rows, labels[rows]) for split, rows in parts.items()}
+    target, parts = divide(options, wanted, table, seed=seed, untyped=untyped, where=where, notes=notes)
+    splits: dict[str, _Split] = {}
+    for split, rows in parts.items():
+        labels = target.encode(options.label, column_of(table, options.label, rows), where=where)
+        splits[split] = _Split(where, table, rows, labels)
+    return target.describe(options.label), splits
 
 
 def _files(options: TableOptions, wanted: Sequence[str], notes: list[str]) -> Iterator[tuple[str, _Split]]:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from trainer.config.options import as_part
 from trainer.data.tables.kinds import Column
-from trainer.data.tables.labels import Labels
+from trainer.data.tables.targets import Target
 from trainer.data.tables.values import (
     Indices,
     cleaned,
@@ -34,7 +34,10 @@ VERSION = 3
 
 @dataclass(frozen=True)
 class Rows:
-    """Encoded rows on the host: features (n, d) and, if the table has them, labels and weights (n,), all float32."""
+    """Encoded rows on the host: features (n, d) and, if the table has them, labels and weights (n,), all float32.
+
+    Labels are class numbers, or the numbers to predict.
+    """
 
     features: NDArray[np.float32]
     labels: NDArray[np.float32] | None
@@ -47,11 +50,11 @@ class Rows:
 
 @dataclass(frozen=True)
 class Schema:
-    """The columns in order, and the label's classes. Converts to a JSON value and back."""
+    """The columns in order, and what the label column is. Converts to a JSON value and back."""
 
     columns: tuple[Column, ...]
     label: str
-    labels: Labels
+    target: Target
     weight: str | None = None
 
     @property
@@ -81,7 +84,7 @@ class Schema:
                 missing.update({column.name: counts.missing} if counts.missing else {})
             labels = weights = None
             if self.label in table.column_names:
-                labels = self.labels.encode(self.label, column_of(table, self.label, rows), where=where)
+                labels = self.target.encode(self.label, column_of(table, self.label, rows), where=where)
             if self.weight is not None and self.weight in table.column_names:
                 weights = _weights(self.weight, column_of(table, self.weight, rows), where=where)
         return Rows(features, labels, weights, unseen, missing)
@@ -100,7 +103,7 @@ class Schema:
             raise UsageError(
                 f"its version is {value['version']!r}, not {VERSION}",
                 where="schema",
-                # Version 1 does not say which spellings of a category are the same.
+                # Version 1 does not say which spellings of a category are the same, and 2 knows two classes only.
                 fix="Train the model again." if older else "Update gluon-trainer.",
             )
         try:
@@ -115,8 +118,9 @@ class Schema:
                 raise UsageError(wrong, where="schema")
         if len({column.name for column in schema.columns}) < len(schema.columns) or not schema.columns:
             raise UsageError("its columns need unique names", where="schema")
-        if schema.labels.negative == schema.labels.positive:
-            raise UsageError("its two classes are the same", where="schema")
+        wrong = schema.target.check()
+        if wrong is not None:
+            raise UsageError(wrong, where="schema")
         return schema
 
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.arrays import check_class_weights
 from trainer.data.stratified import SPLIT_VERSION, TooFewRows, stratified_split
-from trainer.data.tables.labels import Labels
-from trainer.data.tables.learn import Wanted, learn_schema
+from trainer.data.tables.learn import Wanted, learn_schema, learn_target
 from trainer.data.tables.reading import open_stream, whole
 from trainer.data.tables.schema import Rows, Schema, check_present
+from trainer.data.tables.targets import Target
+from trainer.data.tables.targets.base import is_missing
 from trainer.data.tables.values import Indices, column_of
 from trainer.errors import UsageError, listed
 
@@ -62,20 +62,17 @@ def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
         targets = [options.label, *([] if options.sample_weight is None else [options.sample_weight])]
         # The columns that are ignored are not read: whatever is wrong with them does not matter.
         table = whole(stream, [*wanted.chosen(names, where=where, left_out=stream.left_out), *targets])
-    # The classes come from the whole file: the stratified split needs them, and nothing is estimated from them.
-    values = column_of(table, options.label)
-    labels = Labels.learn(options.label, values, options.positive_class, where=where)
-    parts = cut(options, seed, labels.encode(options.label, values, where=where))
+    target, parts = divide(options, wanted, table, seed=seed, untyped=untyped, where=where, notes=notes)
     # What is left out was not read.
-    wanted = replace(wanted, features=(), ignore=(), positive_class=labels.positive)
-    learned = learn_schema(table, wanted, untyped=untyped, where=where, rows=parts["train"])
+    wanted = replace(wanted, features=(), ignore=())
+    learned = learn_schema(table, wanted, untyped=untyped, where=where, rows=parts["train"], target=target)
     schema = learned.schema
     files = {"validation": options.validation_data, "test": options.test_data}
     rows: dict[str, Rows | None] = {}
     for split, name in NAMES.items():
         path = files.get(split)
         if path is not None:
-            rows[split], of_file = _of_file(path, schema, options.delimiter, split)
+            rows[split], of_file = _of_file(path, schema, options, split)
             notes += [f"{path.name}: {note}" for note in of_file if note not in notes]
         elif split in parts:
             rows[split] = _encoded(schema, table, f"the {name} rows of {where}", split, parts[split])
@@ -101,6 +98,7 @@ def wanted_of(options: TableOptions) -> Wanted:
     return Wanted(
         label=options.label or "",
         positive_class=options.positive_class,
+        for_numbers=options.for_numbers,
         features=options.features,
         ignore=options.ignore,
         categorical=options.categorical,
@@ -123,34 +121,60 @@ def reading(source: str, delimiter: str | None) -> Iterator[TableStream]:
             raise UsageError(error.what, where=error.where, fix=fix, row=error.row) from error
 
 
-def _of_file(path: Path, schema: Schema, delimiter: str | None, split: str) -> tuple[Rows, Sequence[str]]:
+def _labelled(table: pa.Table, label: str, notes: list[str]) -> Indices | None:
+    """The rows that have a label, with a note on the others; None if all have one."""
+    missing = is_missing(column_of(table, label))
+    if not missing.any() or missing.all():
+        return None
+    notes.append(f"{missing.sum()} of {len(missing)} rows have no label in column {label} and are left out")
+    return np.flatnonzero(~missing)
+
+
+def _of_file(path: Path, schema: Schema, options: TableOptions, split: str) -> tuple[Rows, Sequence[str]]:
     """The rows of a validation or test file, of which the schema's columns are read, and its notes."""
-    with reading(str(path), delimiter) as stream:
+    with reading(str(path), options.delimiter) as stream:
         check_present(schema, stream.names, where=str(path))
         wanted = [*(column.name for column in schema.columns), schema.label]
         wanted += [] if schema.weight is None else [schema.weight]
         table = whole(stream, [name for name in wanted if name in stream.names])
-        return _encoded(schema, table, str(path), split), stream.notes
+        notes = list(stream.notes)
+        drops = options.drop_unlabelled and schema.label in table.column_names
+        rows = _labelled(table, schema.label, notes) if drops else None
+        return _encoded(schema, table, str(path), split, rows), notes
 
 
 def _encoded(schema: Schema, table: pa.Table, where: str, split: str, indices: Indices | None = None) -> Rows:
     rows = schema.encode(table, where=where, rows=indices)
     if rows.labels is None:
         raise UsageError(f"the label column {schema.label!r} is missing", where=where)
-    if split != "train" and len(np.unique(rows.labels)) < 2:
-        only = schema.labels.positive if rows.labels[0] else schema.labels.negative
-        raise UsageError(
-            f"all of its {len(rows.labels)} rows are of the class {only!r}, so a model cannot be evaluated on them",
-            where=where,
-            fix=f"Use a larger --{split}-split, or a --{split}-data file with both classes.",
-        )
     if schema.weight is not None and rows.weights is None:
         raise UsageError(f"the weight column {schema.weight!r} is missing", where=where)
-    check_class_weights(rows.labels, rows.weights, (schema.labels.negative, schema.labels.positive), where=where)
+    schema.target.check_rows(rows.labels, rows.weights, split, where=where)
     return rows
 
 
-def cut(options: TableOptions, seed: int, classes: NDArray[np.float32]) -> dict[str, Indices]:
+def divide(
+    options: TableOptions,
+    wanted: Wanted,
+    table: pa.Table,
+    *,
+    seed: int,
+    untyped: bool,
+    where: str,
+    notes: list[str],
+) -> tuple[Target, dict[str, Indices]]:
+    """What the label column is, and the rows of each split, in the file's order, without those that are left out.
+
+    The classes come from the whole file: the stratified split needs them, and nothing is estimated from them. `notes`
+    are added to.
+    """
+    kept = _labelled(table, wanted.label, notes) if options.drop_unlabelled else None
+    target = learn_target(table, wanted, untyped=untyped, where=where, rows=kept)
+    parts = _cut(options, seed, target, target.encode(wanted.label, column_of(table, wanted.label, kept), where=where))
+    return target, parts if kept is None else {split: kept[part] for split, part in parts.items()}
+
+
+def _cut(options: TableOptions, seed: int, target: Target, labels: NDArray[np.float32]) -> dict[str, Indices]:
     """The rows of each split, in the file's order."""
     wanted = {
         "validation": 0.0 if options.validation_data is not None else options.validation_split,
@@ -167,35 +191,23 @@ def cut(options: TableOptions, seed: int, classes: NDArray[np.float32]) -> dict[
             where="--validation-split, --test-split",
             fix="Their sum has to be < 1.",
         )
-    left: Indices = np.arange(len(classes))
+    left: Indices = np.arange(len(labels))
     parts: dict[str, Indices] = {}
     for split, fraction in wanted.items():
         if fraction:
-            size = round(fraction * len(classes))
-            left, parts[split] = _split_off(left, size, classes, seed, split, where=str(options.data))
-    if len(np.unique(classes[left])) < 2:
-        raise UsageError(
-            f"the {len(left)} rows left for training are all of one class",
-            where=str(options.data),
-            fix="Use a smaller --validation-split or --test-split.",
-        )
+            size = round(fraction * len(labels))
+            left, parts[split] = _split_off(left, size, target, labels, seed, split, where=str(options.data))
     return {"train": left, **parts}
 
 
-def _split_off(
-    rows: Indices, size: int, classes: NDArray[np.float32], seed: int, split: str, *, where: str
+def _split_off(  # noqa: PLR0917
+    rows: Indices, size: int, target: Target, labels: NDArray[np.float32], seed: int, split: str, *, where: str
 ) -> tuple[Indices, Indices]:
-    """Splits off `size` rows by the seed, stratified by class; returns the remaining rows and those."""
+    """Splits off `size` rows by the seed, in equal shares of the target's strata; returns the others and those."""
     try:
-        chosen = stratified_split(classes[rows], size, seed, f"{split} split")
+        chosen = stratified_split(target.strata(labels[rows]), size, seed, f"{split} split")
     except TooFewRows as error:
-        counts = np.bincount(classes.astype(int), minlength=2)
-        raise UsageError(
-            f"{len(classes)} rows ({counts.min()} of the rarer class) are too few for a {split} split of {size} rows "
-            "with both classes",
-            where=where,
-            fix=f"Change --{split}-split (0 for none), or name a file with --{split}-data.",
-        ) from error
+        raise target.too_few(labels, labels[rows], split, size, where=where) from error
     return np.delete(rows, chosen), rows[chosen]
 
 
@@ -207,9 +219,9 @@ def describe(splits: TableSplits) -> list[str]:
     kinds = [column.kind for column in schema.columns]
     counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
     lines = [
-        "rows: " + ", ".join(f"{len(rows.features)} {name} ({_rate(rows)} positive)" for name, rows in present.items()),
+        "rows: " + ", ".join(f"{len(rows.features)} {name}{_summary(schema, rows)}" for name, rows in present.items()),
         f"columns: {counted} → {len(schema.feature_names)} inputs",
-        f"{schema.label}: {schema.labels.negative!r} → 0, {schema.labels.positive!r} → 1 (positive)",
+        schema.target.describe(schema.label),
     ]
     for what, counts in (
         ("missing values", _total(present, "missing")),
@@ -220,8 +232,8 @@ def describe(splits: TableSplits) -> list[str]:
     return lines
 
 
-def _rate(rows: Rows) -> str:
-    return f"{rows.labels.mean(dtype=np.float64):.1%}" if rows.labels is not None else "?"
+def _summary(schema: Schema, rows: Rows) -> str:
+    return f" ({schema.target.summary(rows.labels)})" if rows.labels is not None else ""
 
 
 def _total(parts: Mapping[str, Rows], attribute: str) -> dict[str, int]:

@@ -1,0 +1,229 @@
+"""Classes: the labels of two or more classes, whatever their names, as class numbers."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.arrays import check_class_weights
+from trainer.data.tables.targets.base import missing_label
+from trainer.data.tables.values import are_numbers, check_flat, distinct, is_number, is_text, precision_of
+from trainer.data.tables.vocabulary import MISSING, Form, Vocabulary, first_unseen, form_of, spelled
+from trainer.errors import UsageError, listed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NEGATIVE_WORDS = ("no", "n", "false", "f", "negative", "neg", "0", "-1")
+POSITIVE_WORDS = ("yes", "y", "true", "t", "positive", "pos", "1")
+MOST_NUMBERS = 40
+"""A label column of more different numbers is taken for a quantity, not for classes."""
+CLASSES_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes as text, in the order of their numbers; of two classes the second, number 1, is the positive one.
+
+    `form` says which spellings of a class are the same.
+    """
+
+    names: tuple[str, ...]
+    form: Form = "written"
+    rest: tuple[str, ...] = ()
+    """One class against the rest: the classes that are together the first of the two `names`."""
+    kind: Literal["classes"] = "classes"
+
+    @classmethod
+    def learn(
+        cls,
+        name: str,
+        values: pa.ChunkedArray,
+        positive_class: str | None,
+        *,
+        where: str,
+        numbers: Literal["classes", "text", "refused"] = "classes",
+        for_numbers: str = "",
+    ) -> Classes:
+        """The classes in the label column. `positive_class` makes two of more: that one, and all others.
+
+        `numbers` says whether many different numbers are classes all the same, or `refused`, together with texts that
+        are all numbers if they are `text` (of a file without types); `for_numbers` is what learns them instead. Raises
+        UsageError for fewer than two classes, a missing value, and numbers that are refused.
+        """
+        check_flat(name, values, where=where)
+        places, texts = distinct(values)
+        present = Counter(dict(zip(*map(list, np.unique(places, return_counts=True)), strict=True)))
+        written = {text: present[number] for number, text in enumerate(texts) if present[number]}
+        if None in written:
+            raise missing_label(name, np.array([text is None for text in texts])[places], where=where)
+        known = [text for text in written if text is not None]
+        form = form_of(known, precision_of(values.type))
+        classes = in_order(spelled(known, form))
+        if len(classes) > MOST_NUMBERS and positive_class is None and _are_refused(values, numbers):
+            other = f"To predict the number: {for_numbers}. " if for_numbers else ""
+            raise UsageError(
+                f"the label column {name!r} holds numbers, {len(classes)} different ones",
+                where=where,
+                fix=f"{other}To tell them apart as classes: --categorical {name}.",
+            )
+        vocabulary = Vocabulary(classes, form)
+        if len(classes) < 2:
+            counts = sum(int(count) for count in written.values())
+            raise UsageError(
+                f"the label column {name!r} has one class: {classes[0]!r} ({counts} rows)",
+                where=where,
+                fix="Two classes or more are needed.",
+            )
+        if positive_class is None:
+            return cls(tuple(classes), form)
+        place = vocabulary.place(positive_class.strip(), typed=True)
+        if place < 0:
+            raise UsageError(
+                f"{positive_class!r} is not a class of column {name!r}",
+                where="--positive-class",
+                fix=f"Its classes are {listed(map(repr, classes))}.",
+            )
+        others = tuple(classes[:place] + classes[place + 1 :])
+        if len(others) == 1:
+            return cls((others[0], classes[place]), form)
+        return cls((f"not {classes[place]}", classes[place]), form, rest=others)
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether there are two classes: the second is the positive one."""
+        return len(self.names) == 2
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The values that the label column may have."""
+        return (*self.rest, self.names[1]) if self.rest else self.names
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.known, self.form)
+
+    def encode(self, name: str, values: pa.ChunkedArray, *, where: str) -> NDArray[np.float32]:
+        """Class numbers as float32 (rows,). Raises UsageError for a missing label and for an unknown class."""
+        check_flat(name, values, where=where)
+        places = self._vocabulary.places(values)
+        if (places == MISSING).any():
+            raise missing_label(name, places == MISSING, where=where)
+        unseen = first_unseen(values, places)
+        if unseen is not None:
+            row, text = unseen
+            shown = [repr(each) for each in self.known]
+            raise UsageError(
+                f"the label in column {name!r} is {text!r}",
+                row=row + 1,
+                where=where,
+                fix=f"The classes are {' and '.join(shown) if len(shown) == 2 else listed(shown, CLASSES_SHOWN)}.",
+            )
+        numbers = places == len(self.rest) if self.rest else places
+        labels: NDArray[np.float32] = numbers.astype(np.float32)
+        return labels
+
+    def strata(self, labels: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The group of each row, (rows,), of which each side of a split gets its share."""
+        return labels.astype(np.int64)
+
+    def check_rows(
+        self, labels: NDArray[np.float32], weights: NDArray[np.float32] | None, split: str, *, where: str
+    ) -> None:
+        """Raises UsageError if a split's rows cannot be learned from, or not be judged on."""
+        counts = np.bincount(labels.astype(np.int64), minlength=len(self.names))
+        absent = [name for name, count in zip(self.names, counts, strict=True) if not count]
+        if split == "train" and absent:
+            left = f"the {len(labels)} rows left for training"
+            raise UsageError(
+                f"{left} are all of one class" if self.is_binary else f"{left} have none of the class {absent[0]!r}",
+                where=where,
+                fix="Use a smaller --validation-split or --test-split.",
+            )
+        if split != "train" and (counts > 0).sum() < 2:
+            only = self.names[int(labels[0])]
+            needed = "both" if self.is_binary else "several"
+            raise UsageError(
+                f"all of its {len(labels)} rows are of the class {only!r}, so a model cannot be evaluated on them",
+                where=where,
+                fix=f"Use a larger --{split}-split, or a --{split}-data file with {needed} classes.",
+            )
+        check_class_weights(labels, weights, self.names, where=where)
+
+    def too_few(
+        self, labels: NDArray[np.float32], left: NDArray[np.float32], split: str, size: int, *, where: str
+    ) -> UsageError:
+        """The error for `size` rows that cannot be split off, with every class on both sides.
+
+        `labels` are those of all rows, `left` those of the rows that are not in another split.
+        """
+        whole, counts = (np.bincount(each.astype(np.int64), minlength=len(self.names)) for each in (labels, left))
+        fix = f"Change --{split}-split (0 for none), or name a file with --{split}-data."
+        rows = len(labels)
+        if self.is_binary:
+            what = (
+                f"{rows} rows ({whole.min()} of the rarer class) are too few for a {split} split of {size} rows "
+                "with both classes"
+            )
+        elif counts.min() < 2:
+            rare = [f"{name!r} ({rows} {'row' if rows == 1 else 'rows'})"
+                    for name, rows, count in zip(self.names, whole, counts, strict=True) if count < 2]  # fmt: skip
+            one = len(rare) == 1
+            what = (
+                f"the class{'' if one else 'es'} {listed(rare, CLASSES_SHOWN)} {'has' if one else 'have'} too few rows"
+            )
+            what += f" for a {split} split, which needs 2 of each"
+            fix = f"Add rows, leave these out, or merge the class with another. {fix}"
+        else:
+            what = f"a {split} split of {size} of {rows} rows is too small for {len(self.names)} classes"
+        return UsageError(what, where=where, fix=fix)
+
+    def describe(self, name: str) -> str:
+        """How the label column is understood, in a line."""
+        if self.is_binary:
+            others = f" ({listed(map(repr, self.rest), 5)})" if self.rest else ""
+            return f"{name}: {self.names[0]!r}{others} → 0, {self.names[1]!r} → 1 (positive)"
+        return f"{name}: {len(self.names)} classes, {listed(map(repr, self.names), CLASSES_SHOWN)}"
+
+    def summary(self, labels: NDArray[np.float32]) -> str:
+        """What a split's labels are like, in a few words."""
+        if self.is_binary:
+            return f"{labels.mean(dtype=np.float64):.1%} positive"
+        counts = np.bincount(labels.astype(np.int64), minlength=len(self.names))
+        return f"{counts.min()} to {counts.max()} per class"
+
+    def check(self) -> str | None:
+        """What is wrong with values that were read from a file, or None."""
+        if len(self.names) < 2 or (self.rest and len(self.names) != 2):
+            return f"its target has {len(self.names)} classes"
+        same = len(set(self.names)) < len(self.names) or len(set(self.known)) < len(self.known)
+        return "two of its classes are the same" if same else None
+
+
+def in_order(classes: Sequence[str]) -> list[str]:
+    """The classes, a positive one last: yes and no by meaning, numbers by size, other text alphabetically."""
+    words = {value.lower() for value in classes}
+    if len(classes) == 2 and words & set(NEGATIVE_WORDS) and words & set(POSITIVE_WORDS):
+        return sorted(classes, key=lambda value: value.lower() in POSITIVE_WORDS)
+    try:
+        numbers = {value: float(value) for value in classes}
+    except ValueError:
+        return sorted(classes)
+    if any(map(math.isnan, numbers.values())):
+        return sorted(classes)
+    # The text breaks ties such as 1 and 01, so that the order of the rows does not matter.
+    return sorted(classes, key=lambda value: (numbers[value], value))
+
+
+def _are_refused(values: pa.ChunkedArray, numbers: str) -> bool:
+    """Whether the values are numbers that may not be classes."""
+    if numbers == "classes":
+        return False
+    return is_number(values.type) or (numbers == "text" and is_text(values) and are_numbers(values))
