@@ -71,9 +71,10 @@ def build_run(
     parts = None if settings.micro_batches is None else parts_on(contexts, settings.micro_batches, processes.size)
     optimizer = settings.optimizer.build()
     run = Run(task, settings, contexts, state, folder=run_folder, processes=processes)
-    run.threshold = getattr(task, "threshold", None)
     mx.random.seed(derive(settings.seed, "task"))
     state.split_version = _build_splits(run, task, parts)
+    # Not before: the rows may decide whether there is one.
+    run.threshold = getattr(task, "threshold", None)
     loss = task.loss()
     if not callable(loss):
         raise UsageError(

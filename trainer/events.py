@@ -158,6 +158,9 @@ class Plugin:
     on_error: Literal["abort", "disable"] = "abort"
     name: str = ""
     """The name in this run, such as `my-plugin` or `my-plugin@first`; set by the code that creates the plugin."""
+    suggested: bool = False
+    """Whether the run has it because its task suggests it, with nothing said about it on the command line or in Python.
+    Such a plugin does nothing where it has nothing to do; one that the user asked for raises UsageError."""
 
     @property
     def logs(self) -> Collection[str] | Mapping[str, Direction | None] | None:

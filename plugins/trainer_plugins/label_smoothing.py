@@ -116,5 +116,5 @@ def soft_classes(run: Run, label: Array, plugin: str) -> int:
         f"the labels of task {run.task.name!r} are not probabilities: {label.shape}",
         where=f"plugin {plugin!r}",
         fix="For several classes, give one-hot labels, (rows, classes), and SoftmaxCrossEntropyLoss("
-        "sparse_label=False), as image-classification does.",
+        "sparse_label=False), as image-classification does, or leave the plugin out.",
     )

@@ -1,4 +1,4 @@
-"""Binary classification with a one-output net: logistic regression, with any number of hidden layers."""
+"""Classification of tables: logistic regression of two or more classes, with any number of hidden layers."""
 
 from __future__ import annotations
 
@@ -22,14 +22,18 @@ if TYPE_CHECKING:
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
+HALF = 0.5
+"""The threshold that is used unless another is given."""
 
 
 @dataclass
 class LogisticRegression(TableOptions, Task):
-    """Learns two classes from a table, or from the tutorial's generated data without --data.
+    """Learns the classes of a table's label column, or those of the tutorial's generated data without --data.
 
-    The net ends in one neuron whose output is a logit; the loss is the binary cross-entropy of its sigmoid. Without
-    hidden layers (--hidden "") it is plain logistic regression.
+    Two classes: the net ends in one neuron whose output is a logit, and the loss is the binary cross-entropy of its
+    sigmoid. More classes: one output per class, and the loss is the cross-entropy of their softmax; with
+    --positive-class that class stands against all others, as one of two. Without hidden layers (--hidden "") it is
+    plain logistic regression, multinomial for more than two classes.
 
     The generated data has rows of ten standard normal features, with label 1 if their sum is above 3.
     """
@@ -45,9 +49,12 @@ class LogisticRegression(TableOptions, Task):
     ] = "relu"
     dropout: Annotated[Fraction, Field(description="The fraction of each hidden layer that training drops.")] = 0.0
     class_weight: Annotated[
-        Literal["none", "balanced"], Field(description="Whether both classes have the same weight in the loss.")
+        Literal["none", "balanced"], Field(description="Whether all classes have the same weight in the loss.")
     ] = "none"
-    threshold: Annotated[float, Field(ge=0, le=1, description="A probability above it counts as class 1.")] = 0.5
+    threshold: Annotated[
+        float | None,
+        Field(ge=0, le=1, description=f"For two classes: a probability above it is class 1; default: {HALF}."),
+    ] = None
     train_rows: Annotated[Positive, Field(description="Rows of generated training data.")] = 1000
     validation_rows: Annotated[Positive, Field(description="Rows of generated validation data.")] = 100
 
@@ -60,16 +67,22 @@ class LogisticRegression(TableOptions, Task):
         seed=12345,
         plugins=("progress", "metrics-log", "threshold-tuner", "checkpoint", "tensorboard", "report"),
     )
-    headline = ("train/loss", "validation/loss", "validation/accuracy", "validation/f1")
     evaluation_batch_size = 4096
+
+    @property
+    def headline(self) -> Sequence[str]:  # type: ignore[override]
+        """The losses, the accuracy, and F1; for more than two classes, its mean over the classes."""
+        f1 = "f1" if self._outputs() == 1 else "macro-f1"
+        return ("train/loss", "validation/loss", "validation/accuracy", f"validation/{f1}")
 
     def check(self) -> None:
         """Refuses options of a table without one."""
         if self.data is not None:
             return
+        self._with_threshold()
         for option in ("label", "positive_class", "features", "ignore", "categorical", "numeric", "delimiter",
                        "validation_data", "test_data",
-                       "sample_weight"):  # fmt: skip
+                       "sample_weight", "drop_unlabelled"):  # fmt: skip
             if getattr(self, option):
                 flag = f"--{option.replace('_', '-')}"
                 raise UsageError("it needs a table", where=flag, fix=f"Add --data FILE, or leave {flag} out.")
@@ -81,30 +94,45 @@ class LogisticRegression(TableOptions, Task):
         from trainer.data import describe, load_splits
 
         table = load_splits(self, seed=run.settings.seed)
-        if not table.schema.target.is_binary:
-            raise UsageError(
-                f"the label column {self.label!r} has {len(table.schema.target.names)} classes",
-                where=str(self.data),
-                fix="Two classes are needed; --positive-class makes them of one class and all others.",
-            )
         self._lines, self._notes = describe(table), table.notes
-        self._schema = table.schema
+        self._adopt(table.schema)
         splits = self._weighted(table.train, table.validation, table.test)
         return Splits(*splits, split_version=table.split_version)
+
+    def _adopt(self, schema: Schema) -> None:
+        """Takes over what was learned of the table; two classes have a threshold. Raises UsageError if more have."""
+        self._schema = schema
+        if not schema.target.is_binary and self.threshold is not None:
+            raise UsageError(
+                f"{schema.label} has {len(schema.target.names)} classes, and the most probable one is predicted",
+                where="--threshold",
+                fix="Leave it out, or add --positive-class NAME for one class against all others.",
+            )
+        self._with_threshold()
+
+    def _with_threshold(self) -> None:
+        if self._outputs() == 1 and self.threshold is None:
+            self.threshold = HALF
+
+    def _outputs(self) -> int:
+        """The neurons of the last layer: one for two classes."""
+        classes = len(self.class_names())
+        return classes if classes > 2 else 1
 
     def _weighted(self, train: Rows, *others: Rows | None) -> list[Arrays | None]:
         """The splits as arrays with the weights of the rows; for training, multiplied by those of their class.
 
-        The class weights are those of scikit-learn's "balanced": rows / (2 × rows of the class); sums of weights take
-        the place of numbers of rows if the rows have weights. They apply to the training loss only: metrics with them
-        would describe data in which both classes are equally frequent. Dividing by the mean over the training rows
+        The class weights are those of scikit-learn's "balanced": rows / (classes × rows of the class); sums of weights
+        take the place of numbers of rows if the rows have weights. They apply to the training loss only: metrics with
+        them would describe data in which all classes are equally frequent. Dividing by the mean over the training rows
         keeps the meaning of the learning rate.
         """
         self._weight_mean = 1.0
-        per_class = np.ones(2, np.float32)
+        classes = max(2, self._outputs())
+        per_class = np.ones(classes, np.float32)
         if self.class_weight == "balanced":
-            counts = np.bincount(_labels(train).astype(int), weights=train.weights, minlength=2)
-            per_class = (counts.sum() / (2.0 * counts)).astype(np.float32)
+            counts = np.bincount(_labels(train).astype(int), weights=train.weights, minlength=classes)
+            per_class = (counts.sum() / (float(classes) * counts)).astype(np.float32)
         if self.class_weight == "none" and train.weights is None:
             return [None if rows is None else Arrays(rows.features, _labels(rows)) for rows in (train, *others)]
         arrays: list[Arrays | None] = []
@@ -119,7 +147,7 @@ class LogisticRegression(TableOptions, Task):
             if rows is train:
                 weights = weights * per_class[_labels(rows).astype(int)]
                 mean = float(weights.mean(dtype=np.float64))
-            # One column, as wide as the net's output, since the loss multiplies the two.
+            # One column, like the loss of a row, since the loss multiplies the two.
             arrays.append(Arrays(rows.features, _labels(rows), (weights / mean).astype(np.float32).reshape(-1, 1)))
         return arrays
 
@@ -134,7 +162,7 @@ class LogisticRegression(TableOptions, Task):
             features = mx.nd.random.normal(0, 1, shape=(rows, 10), ctx=mx.cpu())
             labels = features.sum(axis=1) > 3
             splits.append(Rows(features.asnumpy(), labels.asnumpy(), None, {}))
-        self._schema = _generated_schema()
+        self._adopt(_generated_schema())
         self._lines = [
             f"{self.train_rows} training and {self.validation_rows} validation rows of ten standard normal features; "
             "label 1 if their sum is above 3"
@@ -162,7 +190,7 @@ class LogisticRegression(TableOptions, Task):
             return max(1, len({*table.names} - {*self.ignore, self.label}))
 
     def net(self) -> Any:
-        """Dense layers, each with activation and dropout, then one neuron."""
+        """Dense layers, each with activation and dropout, then one neuron; one per class if there are more than two."""
         from trainer.mxnet import gluon
 
         net = gluon.nn.HybridSequential()
@@ -170,39 +198,55 @@ class LogisticRegression(TableOptions, Task):
             net.add(gluon.nn.Dense(units, activation=self.activation))
             if self.dropout:
                 net.add(gluon.nn.Dropout(self.dropout))
-        net.add(gluon.nn.Dense(1))
+        net.add(gluon.nn.Dense(self._outputs()))
         return net
 
     def loss(self) -> Any:
-        """The binary cross-entropy of the sigmoid of the output."""
+        """The binary cross-entropy of the sigmoid of the output, or the cross-entropy of the softmax of several."""
         from trainer.mxnet import gluon
 
-        return gluon.loss.SigmoidBinaryCrossEntropyLoss()
+        if self._outputs() == 1:
+            return gluon.loss.SigmoidBinaryCrossEntropyLoss()
+        return gluon.loss.SoftmaxCrossEntropyLoss()
 
     def metrics(self) -> Sequence[Metric]:
-        """The usual metrics of two classes, over all rows of an evaluation."""
-        from trainer.metrics import BinaryClassification
+        """The usual metrics of two classes or of several, over all rows of an evaluation."""
+        from trainer.metrics import BinaryClassification, MulticlassClassification
 
-        return [BinaryClassification(self.threshold)]
+        if self._outputs() == 1:
+            return [BinaryClassification(HALF if self.threshold is None else self.threshold)]
+        return [MulticlassClassification.of_classes(self.class_names(), probabilities=True)]
 
     def predictions(self, outputs: Any) -> Any:
-        """The probability of class 1, (rows,)."""
-        return outputs.sigmoid().reshape(-1)
+        """The probability of class 1, (rows,), or of each class, (rows, classes)."""
+        if self._outputs() == 1:
+            return outputs.sigmoid().reshape(-1)
+        # Not the operator `softmax`: with oneDNN it is right to four digits only.
+        return outputs.log_softmax(axis=-1).exp()
 
     def model_info(self) -> Mapping[str, Any]:
         """What was learned of the table; empty for a derived class with rows from elsewhere."""
-        from trainer.model import BinaryTable
+        from trainer.model import TableModel
 
         schema = getattr(self, "_schema", None)
-        return (
-            {} if schema is None else BinaryTable.info(schema, weight_mean=self._weight_mean, delimiter=self.delimiter)
+        if schema is None:
+            return {}
+        return TableModel.info(
+            schema,
+            weight_mean=self._weight_mean,
+            delimiter=self.delimiter,
+            drop_unlabelled=self.drop_unlabelled,
         )
 
     def model_interface(self, info: Mapping[str, Any]) -> ModelInterface:
-        """Takes tables with the training columns; gives probability and class."""
-        from trainer.model import BinaryTable
+        """Takes tables with the training columns; gives probabilities and class."""
+        from trainer.model import TableModel
 
-        return BinaryTable.from_info(info) if info else super().model_interface(info)
+        if not info:
+            return super().model_interface(info)
+        interface = TableModel.from_info(info)
+        self._adopt(interface.schema)
+        return interface
 
     def feature_names(self) -> Sequence[str]:
         """The table's encoded columns, one per category of a text column."""

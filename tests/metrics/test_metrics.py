@@ -452,12 +452,12 @@ def classified(draw):
 
 
 def with_classes():
-    return MulticlassClassification(macro_f1=True, classes=NAMES)
+    return MulticlassClassification(macro_f1=True, classes=NAMES, log_loss=True, roc_auc=True)
 
 
 @given(classified())
 @settings(deadline=None)
-def test_macro_f1_and_the_accuracy_of_each_class_are_scikit_learns(data):
+def test_the_metrics_of_several_classes_are_scikit_learns(data):
     scores, labels, weights = data
     ours = collected(with_classes(), scores, labels, weights)
     common = {"labels": range(4), "sample_weight": weights}
@@ -466,8 +466,16 @@ def test_macro_f1_and_the_accuracy_of_each_class_are_scikit_learns(data):
         "accuracy": sk.accuracy_score(labels, predicted, sample_weight=weights),
         "macro-f1": sk.f1_score(labels, predicted, average="macro", zero_division=0, **common),
     }
+    own = scores[np.arange(len(labels)), labels]
+    clipped = own.clip(np.finfo(float).eps, 1 - np.finfo(float).eps)
+    expected["log-loss"] = np.average(-np.log(clipped), weights=weights)
+    areas = [sk.roc_auc_score(labels == number, scores[:, number], sample_weight=weights)
+             for number in set(labels.tolist())] if len(set(labels.tolist())) > 1 else [np.nan]  # fmt: skip
+    expected["roc-auc"] = np.mean(areas)
+    precisions = sk.precision_score(labels, predicted, average=None, zero_division=0, **common)
     recalls = sk.recall_score(labels, predicted, average=None, zero_division=np.nan, **common)
-    expected |= {f"class-accuracy/{name}": recall for name, recall in zip(NAMES, recalls, strict=True)}
+    expected |= {f"precision/{name}": precision for name, precision in zip(NAMES, precisions, strict=True)}
+    expected |= {f"recall/{name}": recall for name, recall in zip(NAMES, recalls, strict=True)}
     assert_same(ours, expected)
 
 
@@ -495,22 +503,28 @@ def test_a_row_with_nan_scores_counts_against_its_class_and_for_no_other():
         {
             "accuracy": 2 / 3,
             "macro-f1": (2 / 3 + 1 + 0) / 3,
-            "class-accuracy/x": 0.5,
-            "class-accuracy/y": 1.0,
-            "class-accuracy/z": float("nan"),
+            "precision/x": 1.0,
+            "precision/y": 1.0,
+            "precision/z": 0.0,
+            "recall/x": 0.5,
+            "recall/y": 1.0,
+            "recall/z": float("nan"),
         },
     )
 
 
 def test_the_classes_metrics_are_nan_before_a_row_and_after_a_reset():
     metric = with_classes()
-    names = {"accuracy", "macro-f1", *(f"class-accuracy/{name}" for name in NAMES)}
+    by_class = {f"{what}/{name}" for what in ("precision", "recall") for name in NAMES}
+    names = {"accuracy", "macro-f1", "log-loss", "roc-auc", *by_class}
     for _ in range(2):
         found = metric.compute()
         assert found.keys() == names == metric.directions.keys()
         assert np.isnan(list(found.values())).all()
         metric.update(np.eye(4), np.arange(4), None)
-        assert set(metric.compute().values()) == {1.0}
+        found = metric.compute()
+        assert found.pop("log-loss") < 1e-9
+        assert set(found.values()) == {1.0}
         metric.reset()
 
 
@@ -557,3 +571,36 @@ def test_the_metrics_rows_are_sorted_once_and_other_rows_again():
     assert (others.true.tolist(), others.false.tolist()) == ([0, 0, 1], [1, 2, 2])
     metric.update(scores[:1], labels[:1], None)
     assert metric.ranked(np.append(scores, scores[0]), np.append(labels, labels[0]), None).false.tolist() == [0, 0, 2]
+
+
+@given(classified())
+@settings(deadline=None)
+def test_log_loss_and_roc_auc_of_probabilities_are_scikit_learns(data):
+    scores, labels, weights = data
+    scores = (scores + 0.05) / (scores + 0.05).sum(axis=1, keepdims=True)
+    labels[:1] = 0
+    # Every class has rows, as scikit-learn demands.
+    scores, labels = np.concatenate([scores, scores[:1].repeat(4, 0)]), np.append(labels, range(4))
+    weights = None if weights is None else np.append(weights, [1.0] * 4)
+    found = collected(with_classes(), scores, labels, weights)
+    assert found["log-loss"] == pytest.approx(sk.log_loss(labels, scores, sample_weight=weights))
+    area = sk.roc_auc_score(labels, scores, multi_class="ovr", sample_weight=weights)
+    assert found["roc-auc"] == pytest.approx(area)
+
+
+def test_the_usual_metrics_depend_on_the_number_of_classes():
+    def names(count, **options):
+        return set(MulticlassClassification.of_classes([str(n) for n in range(count)], **options).directions)
+
+    assert names(2) == {"accuracy", "macro-f1", "precision/0", "precision/1", "recall/0", "recall/1"}
+    assert names(3) - names(2) == {"top-2-accuracy", "precision/2", "recall/2"}
+    assert names(21) == {"accuracy", "macro-f1", "top-5-accuracy"}
+    assert names(21, probabilities=True) - names(21) == {"log-loss", "roc-auc"}
+    assert names(101, probabilities=True) - names(101) == {"log-loss"}
+
+
+def test_a_metric_of_a_class_has_a_direction_whatever_the_class_is_called():
+    metric = MulticlassClassification(classes=("loss", "a/b"))
+    assert direction_of("validation/recall/loss", [metric]) == direction_of("test/precision/a/b", [metric]) == "max"
+    assert direction_of("validation/loss", [metric]) == "min"
+    assert direction_of("validation/recall/x", [metric]) is None

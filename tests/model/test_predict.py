@@ -16,7 +16,7 @@ from modelling import NAMES, table_of, train, write_table
 from trainer import UsageError, load_model
 from trainer.data import Classes, Number, Schema
 from trainer.data.tables import csv_rows, parquet_file
-from trainer.model import BinaryTable
+from trainer.model import TableModel
 from trainer.model.predict import predict_file
 from trainer.model.sizes import rows_at_a_time
 from trainer.mxnet import mx
@@ -446,7 +446,7 @@ def test_memory_does_not_grow_with_the_file(run, folder, tmp_path, ending):
 def test_an_array_of_numbers_is_encoded_as_its_table_is(dtype, standardize):
     generator = np.random.default_rng(0)
     columns = tuple(Number(f"x{n}", float(n) / 3, 0.1 + n, standardize) for n in range(5))
-    interface = BinaryTable(Schema(columns, "y", Classes(("0", "1"), "number")))
+    interface = TableModel(Schema(columns, "y", Classes(("0", "1"), "number")))
     array = generator.normal(size=(2500, 5)).astype(dtype)
     array[[3, 2400], [1, 4]] = np.nan
     whole, table = interface.encode(array), interface.encode({f"x{n}": array[:, n] for n in range(5)})

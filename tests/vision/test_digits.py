@@ -66,7 +66,7 @@ def test_digits_are_told_apart(folder):
     assert metrics["test/accuracy"] >= 0.95
     assert metrics["test/top-5-accuracy"] >= metrics["test/accuracy"]
     assert metrics["test/macro-f1"] == pytest.approx(metrics["test/accuracy"], abs=0.03)
-    by_class = [metrics[f"test/class-accuracy/{digit}"] for digit in range(10)]
+    by_class = [metrics[f"test/recall/{digit}"] for digit in range(10)]
     assert np.mean(by_class) == pytest.approx(metrics["test/accuracy"], abs=0.02)
 
 

@@ -44,7 +44,7 @@ def test_three_colours_are_told_apart(colours):
     run = train(colours, epochs=10, steps=None, augmentation="crop", learning_rate=0.01)
     assert run.metrics["test/accuracy"] == 1.0
     assert "test/top-5-accuracy" not in run.metrics
-    assert run.metrics["test/class-accuracy/grün"] == 1.0
+    assert run.metrics["test/recall/grün"] == 1.0
     assert run.evaluation.labels.shape == (3, 3)
 
 

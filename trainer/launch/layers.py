@@ -241,7 +241,7 @@ def _merge_plugins(layers: Sequence[Layer]) -> dict[str, Chosen]:
             chosen = _laid_over(chosen if layer.place and by_file else {}, layer.plugins)
             by_file = bool(layer.place)
         for name, origin in layer.added.items():
-            chosen.setdefault(name, Chosen(origin))
+            chosen[name] = replace(chosen[name], origin=origin) if name in chosen else Chosen(origin)
         for name, origin in layer.removed.items():
             if chosen.pop(name, None) is None:
                 _not_used(name, origin, chosen)

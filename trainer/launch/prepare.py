@@ -87,12 +87,15 @@ def prepare_run(request: Request) -> Launch:
             decides = replace(given.settings["steps"], value=settings.epochs)
             given = replace(given, settings={**given.settings, "epochs": decides})
     task = _with_options(request.task, name, cls, given.task)
+    suggested = {plugin for plugin, chosen in given.plugins.items() if _is_suggested(plugin, chosen, cls)}
     again = {instance.name for instance in instances}
     plugins = [
         _create(plugin, chosen)
         for plugin, chosen in given.plugins.items()
         if layers.IN_PYTHON not in chosen.options or plugin not in again
     ]
+    for plugin in plugins:
+        plugin.suggested = plugin.name in suggested
     _check_secrets(given.secrets, task, plugins + instances)
     run_folder = None
     if request.runs_dir is not None:
@@ -171,6 +174,12 @@ def _with_options(task: str | Task | type[Task], name: str, cls: type[Task], giv
     task.name = name
     task.check()
     return task
+
+
+def _is_suggested(name: str, chosen: layers.Chosen, cls: type[Task]) -> bool:
+    """Whether a plugin is in use because the task suggests it. A run's own file lists those of its task, too."""
+    sources = {chosen.origin.source, *(given.origin.source for given in chosen.options.values())}
+    return name in cls.defaults.plugins and sources <= {"default", "file"}
 
 
 def _create(name: str, chosen: layers.Chosen) -> Plugin:

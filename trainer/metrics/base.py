@@ -61,7 +61,8 @@ def check_names(names: Sequence[str]) -> None:
 
 def direction_of(name: str, metrics: Iterable[Metric]) -> Direction | None:
     """Whether a higher or lower value of a logged `split/name` is better; None if no metric declares it."""
-    name = name.rpartition("/")[2]
+    # A metric of a class is called `split/recall/NAME`, and the name may be anything.
+    name = name.partition("/")[2] or name
     if name == "loss":
         return "min"
     return next((metric.directions[name] for metric in metrics if name in metric.directions), None)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SHORT = {"mae": "mean-absolute-error", "rmse": "root-mean-squared-error", "mse": "mean-squared-error"}
 """Names that everybody uses, with those that the values are logged under."""
 _BINARY = (*BinaryClassification.directions, "true-positives", "false-positives", "true-negatives", "false-negatives")
+_CLASSES = ("accuracy", "macro-f1", "top-5-accuracy", "log-loss", "roc-auc")
 _REGRESSION = (*Regression.directions, "mean-squared-error")
 _TOP_K = re.compile(r"top-([1-9]\d*)-accuracy")
 
@@ -170,8 +171,8 @@ def metrics_for(loss: Any, names: Sequence[str] = ()) -> list[Metric]:
 def names_for(kind: LossKind) -> list[str]:
     """The names that `metrics_for` takes with a loss, those of other packages included."""
     own = {
-        "class": ["accuracy", "macro-f1", "top-5-accuracy"],
-        "distribution": ["accuracy", "macro-f1", "top-5-accuracy"],
+        "class": [*_CLASSES],
+        "distribution": [*_CLASSES],
         "binary": [*_BINARY],
         "signed": ["accuracy"] if kind.outputs == "score" else [*_BINARY],
         "numbers": [*_REGRESSION, *SHORT],
@@ -197,6 +198,8 @@ def _family(name: str, kind: LossKind) -> str:
         name in ("accuracy", "macro-f1") or _TOP_K.fullmatch(name)
     ):
         return "classes"
+    if kind.labels in ("class", "distribution") and name in _CLASSES:
+        return "classes"
     if kind.labels in ("numbers", "unknown") and name in _REGRESSION:
         return "numbers"
     if kind.labels == "signed" and kind.outputs == "score":
@@ -209,7 +212,9 @@ def _family(name: str, kind: LossKind) -> str:
 def _chosen(family: str, names: Sequence[str]) -> Metric:
     if family == "classes":
         top_k = sorted({int(match[1]) for name in names if (match := _TOP_K.fullmatch(name))} | {1})
-        found: Metric = MulticlassClassification(top_k, macro_f1="macro-f1" in names)
+        found: Metric = MulticlassClassification(
+            top_k, macro_f1="macro-f1" in names, log_loss="log-loss" in names, roc_auc="roc-auc" in names
+        )
         return Chosen(found, ["accuracy" if name == "top-1-accuracy" else name for name in names])
     ours: dict[str, Callable[[], Metric]] = {
         "binary": BinaryClassification,
@@ -224,7 +229,7 @@ def _installed(name: str, kind: LossKind) -> Metric:
     """A metric of another package. Raises UsageError if there is none of that name, or it cannot be made."""
     known = names_for(kind)
     if not any(entry.name == name for entry in registry.installed(registry.METRICS)):
-        every = {*_BINARY, *_REGRESSION, "macro-f1", "top-5-accuracy"}
+        every = {*_BINARY, *_REGRESSION, *_CLASSES}
         what = f"there is no metric {name!r}"
         if name in every or _TOP_K.fullmatch(name):
             what = f"the metric {name!r} does not go with the loss {kind.name}"

@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from trainer.model.manifest import About, FileEntry, InputEntry, TaskEntry, Thresholds
     from trainer.model.model import Model
     from trainer.model.parameters import read_parameters
-    from trainer.model.tables import BinaryTable
+    from trainer.model.tables import TableModel
 
 __all__ = [
     "About",
-    "BinaryTable",
     "Encoded",
     "FileEntry",
     "InputEntry",
     "Model",
     "ModelInterface",
     "RowSource",
+    "TableModel",
     "TaskEntry",
     "Thresholds",
     "load_model",
@@ -37,6 +37,6 @@ __getattr__, __dir__ = exports(
         "trainer.model.manifest": ("About", "FileEntry", "InputEntry", "TaskEntry", "Thresholds"),
         "trainer.model.model": ("Model",),
         "trainer.model.parameters": ("read_parameters",),
-        "trainer.model.tables": ("BinaryTable",),
+        "trainer.model.tables": ("TableModel",),
     },
 )

@@ -1,4 +1,4 @@
-"""Binary classification of tables: rows of a table in, probabilities and classes out."""
+"""Models of tables: rows of a table in, probabilities and classes out."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from trainer.data.tables.kinds import Number
 from trainer.data.tables.kinds.number import LARGEST
 from trainer.data.tables.schema import Schema, quoting_hint
-from trainer.data.tables.values import plain, rows_of_the_table
+from trainer.data.tables.targets.base import is_missing
+from trainer.data.tables.values import Indices, column_of, plain, rows_of_the_table
 from trainer.errors import UsageError, choose_from, did_you_mean, listed
 from trainer.model.interface import Encoded, ModelInterface, RowSource
+from trainer.model.table_outputs import outputs_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,32 +24,52 @@ if TYPE_CHECKING:
 
 ROWS_IN_CACHE = 1024
 """Rows that are encoded at a time, so that their float64 stays in the processor's cache."""
-PROBABILITY, CLASS = "probability", "class"
 
 
-class BinaryTable(ModelInterface):
-    """Encodes table rows with the schema of the training rows; returns the probability of class 1 and the class.
+class TableModel(ModelInterface):
+    """Encodes table rows with the schema of the training rows; returns probabilities and the class.
 
-    `weight_mean` is the mean that the run divided its weights by, and `delimiter` what its user gave for CSV files.
+    Two classes: `probability` of class 1, and `class`; more: `probability/NAME` of each, and `class`. `weight_mean` is
+    the mean that the run divided its weights by, `delimiter` what its user gave for CSV files; `drop_unlabelled` leaves
+    out rows without a label when the model is evaluated.
     """
 
-    def __init__(self, schema: Schema, *, weight_mean: float = 1.0, delimiter: str | None = None) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        weight_mean: float = 1.0,
+        delimiter: str | None = None,
+        drop_unlabelled: bool = False,
+    ) -> None:
         self.schema = schema
+        self.outputs = outputs_of(schema)
+        self.drop_unlabelled = drop_unlabelled
         self._weight_mean = weight_mean
         self._delimiter = delimiter
         self._columns = [column.name for column in schema.columns]
         numbers = [column for column in schema.columns if isinstance(column, Number)]
         self._number_columns = numbers if len(numbers) == len(schema.columns) else None
-        names = schema.target.names
-        self._classes = list(map(int, names)) if all(map(_is_whole, names)) else list(names)
 
     @classmethod
-    def info(cls, schema: Schema, *, weight_mean: float = 1.0, delimiter: str | None = None) -> dict[str, Any]:
+    def info(
+        cls,
+        schema: Schema,
+        *,
+        weight_mean: float = 1.0,
+        delimiter: str | None = None,
+        drop_unlabelled: bool = False,
+    ) -> dict[str, Any]:
         """The JSON value for `from_info`, which `model.json` stores."""
-        return {"table": schema.to_json(), "weight_mean": weight_mean, "delimiter": delimiter}
+        return {
+            "table": schema.to_json(),
+            "weight_mean": weight_mean,
+            "delimiter": delimiter,
+            "drop_unlabelled": drop_unlabelled,
+        }
 
     @classmethod
-    def from_info(cls, info: Mapping[str, Any]) -> BinaryTable:
+    def from_info(cls, info: Mapping[str, Any]) -> TableModel:
         """The interface that `info` describes; raises UsageError for anything else."""
         mean = info.get("weight_mean")
         if not isinstance(mean, (int, float)) or isinstance(mean, bool) or not 0 < mean < float("inf"):
@@ -55,7 +77,11 @@ class BinaryTable(ModelInterface):
         delimiter = info.get("delimiter")
         if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1 or not delimiter.isascii()):
             raise UsageError(f"delimiter is {delimiter!r}, not an ASCII character")
-        return cls(Schema.from_json(info.get("table")), weight_mean=float(mean), delimiter=delimiter)
+        drops = info.get("drop_unlabelled", False)
+        if not isinstance(drops, bool):
+            raise UsageError(f"drop_unlabelled is {drops!r}, not true or false")
+        schema = Schema.from_json(info.get("table"))
+        return cls(schema, weight_mean=float(mean), delimiter=delimiter, drop_unlabelled=drops)
 
     def open(self, source: str, *, keep: Sequence[str] | None, judged: bool) -> RowSource:
         """The rows of a CSV or Parquet file, or of CSV on standard input; columns may be in any order."""
@@ -119,13 +145,13 @@ class BinaryTable(ModelInterface):
         return Encoded((features,), len(features), missing=counts)
 
     def encode_table(
-        self, table: pa.Table, *, where: str, before: int = 0, kept: Mapping[str, Any] | None = None
+        self, table: pa.Table, *, where: str, numbers: Indices | None = None, kept: Mapping[str, Any] | None = None
     ) -> Encoded:
-        """Encodes a table, or a part of one; `before` is the number of earlier rows, for row numbers in messages.
+        """Encodes a table, or a part of one; `numbers` are the rows' numbers in the whole, from 0, for messages.
 
         Labels and weights are encoded if the table has them.
         """
-        with rows_of_the_table(np.arange(before, before + table.num_rows)):
+        with rows_of_the_table(numbers):
             rows = self.schema.encode(table, where=where)
         weights = None if rows.weights is None else (rows.weights / self._weight_mean).astype(np.float32)
         return Encoded(
@@ -149,25 +175,15 @@ class BinaryTable(ModelInterface):
             )
 
     def columns(self, predictions: NDArray[Any], threshold: float | None) -> dict[str, Any]:
-        """`probability` of class 1, and `class` as written in the training table: class 1 above the threshold."""
-        import pyarrow as pa
-
-        probability = predictions.reshape(-1)
-        found: dict[str, Any] = {PROBABILITY: pa.array(probability)}
-        if threshold is not None:
-            # In float64, as in the metrics: the threshold has more digits than a float32.
-            above = probability.astype(np.float64) > threshold
-            found[CLASS] = pa.array(self._classes).take(pa.array(above.astype(np.int8)))
-        return found
+        """Probabilities and `class`, as written in the training table: 1 above the threshold, or the likeliest."""
+        return self.outputs.columns(predictions, threshold)
 
     def card(self) -> Mapping[str, Any]:
-        """The model's columns, and what its probability refers to."""
-        negative, positive = self.schema.target.names
+        """The model's columns, and what its predictions refer to."""
         return {
-            "predicts": f"the probability that {self.schema.label} is {positive!r} rather than {negative!r}",
+            **self.outputs.card(),
             "columns": {column.name: column.kind for column in self.schema.columns},
             "features": self.schema.feature_names,
-            "classes": [negative, positive],
             "label": self.schema.label,
         }
 
@@ -188,9 +204,7 @@ def _within_float32(numbers: NDArray[np.float64]) -> bool:
 class TableRows:
     """The rows of a table stream, encoded in parts."""
 
-    def __init__(
-        self, interface: BinaryTable, stream: TableStream, *, keep: Sequence[str] | None, judged: bool
-    ) -> None:
+    def __init__(self, interface: TableModel, stream: TableStream, *, keep: Sequence[str] | None, judged: bool) -> None:
         self._interface, self._stream = interface, stream
         schema, names = interface.schema, stream.names
         self.where, self.total = stream.where, stream.total
@@ -199,7 +213,7 @@ class TableRows:
             if name not in names:
                 hint = quoting_hint(name, names, "--keep") or choose_from(name, names)
                 raise UsageError(f"there is no column {name!r} to keep", where=self.where, fix=hint)
-            if name in (PROBABILITY, CLASS):
+            if name in interface.outputs.names:
                 raise UsageError(
                     f"the column {name!r} cannot be kept: the output has a column of that name",
                     where=self.where,
@@ -216,7 +230,8 @@ class TableRows:
         targets = [name for name in (schema.label, schema.weight) if name is not None] if judged else []
         self._wanted = [*(column.name for column in schema.columns), *targets]
         check_unique([*self._wanted, *self._keep], names, self.where)
-        self.notes = stream.notes
+        self.notes = list(stream.notes)
+        self._drops = judged and interface.drop_unlabelled
         self.ignored = [name for name in names if name not in {*self._wanted, *self._keep}]
 
     @property
@@ -224,18 +239,24 @@ class TableRows:
         return self._stream.done
 
     def __iter__(self) -> Iterator[Encoded]:
-        before = 0
+        before = dropped = 0
         for part in self._stream.parts(list(dict.fromkeys([*self._wanted, *self._keep]))):
-            kept = {name: plain(part.column(name)) for name in self._keep}
-            yield self._interface.encode_table(part.select(self._wanted), where=self.where, before=before, kept=kept)
+            numbers = np.arange(before, before + part.num_rows)
             before += part.num_rows
+            if self._drops:
+                labelled = ~is_missing(column_of(part, self._interface.schema.label))
+                numbers = numbers[labelled]
+                dropped += len(labelled) - len(numbers)
+                part = part.take(np.flatnonzero(labelled))  # noqa: PLW2901
+            if not len(numbers):
+                continue
+            kept = {name: plain(part.column(name)) for name in self._keep}
+            table = part.select(self._wanted)
+            yield self._interface.encode_table(table, where=self.where, numbers=numbers, kept=kept)
+        if dropped:
+            self.notes.append(f"{dropped} of {before} rows have no label and are left out")
+        if dropped == before > 0:
+            raise UsageError("none of its rows has a label", where=self.where)
 
     def close(self) -> None:
         self._stream.close()
-
-
-def _is_whole(text: str) -> bool:
-    try:
-        return str(int(text)) == text and abs(int(text)) < 2**63
-    except ValueError:
-        return False

@@ -35,8 +35,6 @@ STATISTICS: dict[str, tuple[Channels, Channels]] = {
 MULTIPLICATIONS_PER_PIXEL = 40_000
 """In a forward pass, roughly: 41 million for cifar_resnet20 at 32 × 32, 4 billion for resnet50 at 224 × 224."""
 MOST_WORKERS = 4
-CLASSES_IN_METRICS = 20
-"""With more classes, no metric is logged per class."""
 SHARE_OF_MIDDLE = 0.875
 """In evaluation the center 224 of 256 pixels are used, as usual for nets trained on random crops."""
 
@@ -245,17 +243,10 @@ class ImageClassification(Task):
         return gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
 
     def metrics(self) -> Sequence[Metric]:
-        """Accuracy, top-5 if there are more than five classes, macro F1, and the accuracy of each class."""
+        """Accuracy, top-2 or top-5, macro F1, and up to twenty classes precision and recall of each."""
         from trainer.metrics import MulticlassClassification
 
-        few = len(self._classes) <= CLASSES_IN_METRICS
-        return [
-            MulticlassClassification(
-                top_k=(1, 5) if len(self._classes) > 5 else (1,),
-                macro_f1=True,
-                classes=self._classes if few else (),
-            )
-        ]
+        return [MulticlassClassification.of_classes(self._classes)]
 
     def predictions(self, outputs: Any) -> Any:
         """Probabilities, (rows, classes)."""

@@ -79,13 +79,16 @@ class ThresholdTuner(Plugin):
             raise ValueError("both costs are 0, so all thresholds cost the same")
 
     def on_setup(self, run: Run) -> None:
-        """Refuses a task without a threshold, and a second tuner."""
+        """Refuses a task without a threshold, unless the task suggests the plugin, and a second tuner."""
         if run.threshold is None:
-            raise UsageError(
-                f"the task {run.task.name!r} has no decision threshold",
-                where=f"plugin {self.name!r}",
-                fix=f"Leave it out: --no-plugin {self.name}.",
-            )
+            what = f"the task {run.task.name!r} has no decision threshold"
+            classes = len(run.task.class_names())
+            what += f" for {classes} classes" if classes > 2 else ""
+            if not self.suggested:
+                raise UsageError(what, where=f"plugin {self.name!r}", fix=f"Leave it out: --no-plugin {self.name}.")
+            if run.processes.is_first:
+                log.warning("%s has nothing to do: %s", self.name, what, extra={"note": True})
+            return
         others = [each.name for each in run.plugins if isinstance(each, ThresholdTuner) and each is not self]
         if others:
             raise UsageError(
@@ -104,6 +107,8 @@ class ThresholdTuner(Plugin):
         """Tunes, and logs the threshold with the metrics at it."""
         evaluation = run.evaluation
         assert evaluation is not None  # noqa: S101  the event says so
+        if run.threshold is None:
+            return
         scores, labels, weights = evaluation.predictions.ravel(), evaluation.labels.ravel(), evaluation.weights
         ranked = _ranked(run, scores, labels, weights)
         choice = self._choose(scores, labels, weights, ranked)
@@ -118,7 +123,8 @@ class ThresholdTuner(Plugin):
     def on_test_end(self, run: Run) -> None:
         """Logs the metrics at the tuned threshold on rows that did not choose it."""
         assert run.evaluation is not None  # noqa: S101
-        assert run.threshold is not None  # noqa: S101
+        if run.threshold is None:
+            return
         evaluation = run.evaluation
         ranked = _ranked(run, evaluation.predictions, evaluation.labels, evaluation.weights)
         run.log({"test/threshold": run.threshold, **_tuned("test", run.threshold, ranked)})
