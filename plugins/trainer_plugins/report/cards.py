@@ -10,7 +10,7 @@ from trainer_plugins.report.document import Document
 from trainer_plugins.report.metric_charts import shown_name
 
 RANKING = ("roc-auc", "average-precision")
-"""Shown for two classes even if the task's headline does not name them: they do not depend on the threshold."""
+"""Shown for classes even if the task's headline does not name them: they do not depend on the threshold."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Card:
 
 
 def cards(document: Document) -> list[Card]:
-    """The task's headline metrics, for two classes also the ranking's, and those of the test split."""
+    """The task's headline metrics, for classes also the ranking's, and those of the test split."""
     metrics = document.record.get("metrics") or {}
     splits = document.data.get("splits") or {}
     names = [str(name) for name in document.data.get("headline", ("train/loss", "validation/loss"))]
-    if "binary" in splits.get("validation", {}):
+    if {"binary", "by_class"} & splits.get("validation", {}).keys():
         names += [f"validation/{name}" for name in RANKING]
     names += [name.replace("validation/", "test/", 1) for name in names if name.startswith("validation/")]
     return [
@@ -51,6 +51,6 @@ def base_rate(name: str, splits: Mapping[str, Any]) -> str:
         return ""
     if last == "accuracy":
         return f"largest class alone: {largest:.4g}"
-    if "binary" not in found:
-        return ""
-    return {"roc-auc": "chance: 0.5", "average-precision": f"chance: {positive:.4g}"}.get(last, "")
+    if last == "roc-auc":
+        return "chance: 0.5"
+    return f"chance: {positive:.4g}" if last == "average-precision" and "binary" in found else ""

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.runs import metric_text
-from trainer_plugins.report.curves import BINS, POINTS, SCORE_BINS, BinaryCurves
+from trainer_plugins.report.class_curves import ClassCurves
+from trainer_plugins.report.curves import BinaryCurves
+from trainer_plugins.report.points import BINS, POINTS, SCORE_BINS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,6 +40,26 @@ def confusion_charts(curves: BinaryCurves, names: Sequence[str] = ()) -> dict[st
     return {
         f"confusion-{name}": confusion(np.array(entry["counts"]), f"threshold {entry['threshold']:.4g} ({name})", names)
         for name, entry in curves.confusion.items()
+    }
+
+
+def class_charts(curves: ClassCurves, names: Sequence[str] = ()) -> dict[str, Figure]:
+    """ROC, precision and recall of each class against the rest, calibration and probabilities of the predictions."""
+    lines = [_class(names, number) for number in curves.classes]
+    receiver, axes = _axes("false-positive rate", "recall (true-positive rate)")
+    for name, curve, area in zip(lines, curves.roc, curves.roc_auc, strict=True):
+        axes.plot(curve["false-positive-rate"], curve["recall"], label=f"{name}, area {area:.4f}")
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="chance")
+    tradeoff, axes = _axes("recall", "precision")
+    for name, curve, average in zip(lines, curves.precision_recall, curves.average_precision, strict=True):
+        axes.step(curve["recall"], curve["precision"], where="post", label=f"{name}, average {average:.4f}")
+    for figure in (receiver, tradeoff):
+        figure.legend(loc="outside lower center", ncols=2)
+    return {
+        "roc": receiver,
+        "precision-recall": tradeoff,
+        "calibration": _reliability(curves.calibration, "probability of the predicted class", "right predictions"),
+        "scores": _histogram(curves.scores, "probability of the predicted class", "share", ("wrong", "right")),
     }
 
 
@@ -66,8 +88,11 @@ def precision_recall(curves: BinaryCurves) -> Figure:
 
 def calibration(curves: BinaryCurves, names: Sequence[str] = ()) -> Figure:
     """A reliability diagram: the share of class 1 against the mean predicted probability, in ten equal bins."""
-    found = curves.calibration
-    figure, axes = _axes("mean predicted probability", f"rows of class {_class(names, 1)}")
+    return _reliability(curves.calibration, "mean predicted probability", f"rows of class {_class(names, 1)}")
+
+
+def _reliability(found: Mapping[str, list[float]], x: str, y: str) -> Figure:
+    figure, axes = _axes(x, y)
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
     axes.plot(found["mean"], found["rate"], marker="o", label="the net")
     centers = (np.arange(BINS) + 0.5) / BINS
@@ -78,9 +103,14 @@ def calibration(curves: BinaryCurves, names: Sequence[str] = ()) -> Figure:
 
 def histogram(curves: BinaryCurves, names: Sequence[str] = ()) -> Figure:
     """The distribution of each class's scores; its bars add up to 1."""
-    figure, axes = _axes("predicted probability", "share of the class", limits=False)
+    labels = [f"rows of class {_class(names, number)}" for number in (0, 1)]
+    return _histogram(curves.scores, "predicted probability", "share of the class", labels)
+
+
+def _histogram(scores: Mapping[str, list[float]], x: str, y: str, labels: Sequence[str]) -> Figure:
+    figure, axes = _axes(x, y, limits=False)
     edges = np.arange(SCORE_BINS) / SCORE_BINS
-    for number, counts in curves.scores.items():
+    for number, counts in scores.items():
         shares = np.array(counts) / max(sum(counts), 1e-12)
         axes.bar(
             edges,
@@ -88,7 +118,7 @@ def histogram(curves: BinaryCurves, names: Sequence[str] = ()) -> Figure:
             width=1 / SCORE_BINS,
             align="edge",
             alpha=0.55,
-            label=f"rows of class {_class(names, int(number))}",
+            label=labels[int(number)],
         )
     axes.set_xlim(-0.02, 1.02)
     axes.legend(loc="best")

@@ -15,17 +15,12 @@ from numpy.typing import NDArray
 
 from trainer import Run
 from trainer.metrics import Ranked, binary_metrics_at
+from trainer_plugins.report.class_curves import class_curves
 from trainer_plugins.report.classes import by_class
 from trainer_plugins.report.mistakes import worst_mistakes
+from trainer_plugins.report.points import Vector, calibration, histogram, plain, reduced
 
-POINTS = 1000
-"""The most points of a curve: more cannot be seen and would only make the file larger."""
-BINS = 10
-"""Bins of the calibration curve."""
-SCORE_BINS = 20
 MAX_CLASSES = 50
-
-Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -66,16 +61,16 @@ def binary_curves(
     both = precision + recall
     f1 = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
     return BinaryCurves(
-        roc=_curves(
+        roc=reduced(
             {
                 "false-positive-rate": np.append(0.0, ranked.false / ranked.false[-1]),
                 "recall": np.append(0.0, recall),
             }
         ),
-        precision_recall=_curves({"recall": recall, "precision": precision}),
-        threshold=_curves({"threshold": ranked.probabilities, "precision": precision, "recall": recall, "f1": f1}),
-        calibration=_calibration(scores, labels, weights),
-        scores=_histogram(scores, labels, weights),
+        precision_recall=reduced({"recall": recall, "precision": precision}),
+        threshold=reduced({"threshold": ranked.probabilities, "precision": precision, "recall": recall, "f1": f1}),
+        calibration=calibration(scores, labels, weights),
+        scores=histogram(scores, labels, weights),
         confusion={
             name: {"threshold": float(threshold), "counts": _confusion(threshold, scores, labels, weights)}
             for name, threshold in thresholds.items()
@@ -96,7 +91,7 @@ def class_counts(
     predicted, actual = predictions.argmax(axis=1), np.asarray(labels).ravel().astype(int)
     own = None if weights is None else np.asarray(weights, np.float64).ravel()
     counts = np.bincount(actual * classes + predicted, weights=own, minlength=classes * classes)
-    return _plain_rows(counts.reshape(classes, classes))
+    return [plain(row) for row in counts.reshape(classes, classes)]
 
 
 def binary_rows(run: Run) -> tuple[Vector, Vector, NDArray[Any] | None] | None:
@@ -117,51 +112,39 @@ def named_thresholds(run: Run) -> dict[str, float]:
     return thresholds
 
 
-def of_newest(run: Run, mistakes: int = 0) -> dict[str, Any]:
-    """The newest evaluation's numbers to draw, as JSON values: `binary`, `classes` or neither.
-
-    `mistakes` is the number of wrongly classified images to keep.
-    """
-    rows = binary_rows(run)
-    if rows is not None:
-        curves = binary_curves(*rows, named_thresholds(run))
-        return {} if curves is None else {"binary": asdict(curves), "names": list(run.task.class_names())}
+def class_rows(run: Run) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any] | None] | None:
+    """Predictions (rows, classes), class numbers and weights of the newest evaluation; None without classes."""
     evaluation = run.evaluation
     if evaluation is None or evaluation.predictions.ndim != 2 or evaluation.predictions.shape[1] < 2:
-        return {}
+        return None
     labels = evaluation.labels
     if labels.shape == evaluation.predictions.shape:
         labels = labels.argmax(axis=1)
     if labels.size != len(evaluation.predictions) or not np.isfinite(evaluation.predictions).all():
+        return None
+    return evaluation.predictions, labels.ravel().astype(np.int64), evaluation.weights
+
+
+def of_newest(run: Run, mistakes: int = 0) -> dict[str, Any]:
+    """The newest evaluation's numbers to draw, as JSON values: `binary`, those of several classes, or neither.
+
+    `mistakes` is the number of wrongly classified images to keep.
+    """
+    names = list(run.task.class_names())
+    rows = binary_rows(run)
+    if rows is not None:
+        binary = binary_curves(*rows, named_thresholds(run))
+        return {} if binary is None else {"binary": asdict(binary), "names": names}
+    several = class_rows(run)
+    if several is None:
         return {}
-    counts = class_counts(evaluation.predictions, labels, evaluation.weights)
+    counts, curves = class_counts(*several), class_curves(*several)
     return {
         **({} if counts is None else {"classes": counts}),
-        "names": list(run.task.class_names()),
-        "by_class": by_class(evaluation.predictions, labels, evaluation.weights),
-        "mistakes": worst_mistakes(run, labels, mistakes),
-    }
-
-
-def _calibration(scores: Vector, labels: Vector, weights: NDArray[Any] | None) -> dict[str, list[float]]:
-    own = _own(scores, weights)
-    bins = np.clip((scores * BINS).astype(int), 0, BINS - 1)
-    totals, sums, positives = (
-        np.bincount(bins, weights=part, minlength=BINS) for part in (own, own * scores, own * labels)
-    )
-    filled = totals > 0
-    return {
-        "mean": _plain(sums[filled] / totals[filled]),
-        "rate": _plain(positives[filled] / totals[filled]),
-        "share": _plain(totals / totals.sum()),
-    }
-
-
-def _histogram(scores: Vector, labels: Vector, weights: NDArray[Any] | None) -> dict[str, list[float]]:
-    own, bins = _own(scores, weights), np.clip((scores * SCORE_BINS).astype(int), 0, SCORE_BINS - 1)
-    return {
-        str(number): _plain(np.bincount(bins[labels == number], weights=own[labels == number], minlength=SCORE_BINS))
-        for number in (0, 1)
+        **({} if curves is None else {"class_curves": asdict(curves)}),
+        "names": names,
+        "by_class": by_class(*several),
+        "mistakes": worst_mistakes(run, several[1], mistakes),
     }
 
 
@@ -169,23 +152,3 @@ def _confusion(threshold: float, scores: Vector, labels: Vector, weights: NDArra
     cells = binary_metrics_at(threshold, scores, labels, weights)
     names = (("true-negatives", "false-positives"), ("false-negatives", "true-positives"))
     return [[float(cells[name]) for name in row] for row in names]
-
-
-def _own(scores: Vector, weights: NDArray[Any] | None) -> Vector:
-    return np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64).ravel()
-
-
-def _curves(columns: Mapping[str, Vector]) -> dict[str, list[float]]:
-    """The curves reduced to at most POINTS points, the ends included."""
-    length = len(next(iter(columns.values())))
-    chosen = np.unique(np.linspace(0, length - 1, min(length, POINTS)).astype(int))
-    return {name: _plain(values[chosen]) for name, values in columns.items()}
-
-
-def _plain(values: NDArray[Any]) -> list[float]:
-    """The values to seven digits: more than can be drawn, and half the size."""
-    return [float(f"{value:.7g}") for value in values.tolist()]
-
-
-def _plain_rows(values: NDArray[Any]) -> list[list[float]]:
-    return [_plain(row) for row in values]

@@ -11,12 +11,12 @@ from typing import Any
 from trainer.runs import metric_text
 from trainer_plugins.report.cards import cards
 from trainer_plugins.report.chart import Chart, chart
+from trainer_plugins.report.class_curves import ClassCurves
 from trainer_plugins.report.classes import MATRIX_CLASSES, ROWS, confused_in, rows_of
 from trainer_plugins.report.curves import BinaryCurves
 from trainer_plugins.report.document import Document, finite
 from trainer_plugins.report.metric_charts import best_epoch, metric_charts, shown_name
-
-MAX_WEIGHTS = 40
+from trainer_plugins.report.weights import shown_weights
 
 TITLES = {
     "roc": ("ROC curve", "Recall against the false-positive rate, over all thresholds."),
@@ -24,6 +24,12 @@ TITLES = {
     "calibration": ("Calibration", "The share of class {positive} against the mean predicted probability."),
     "scores": ("Scores", "The distribution of the predicted probabilities of each class."),
     "threshold-curve": ("Thresholds", "Precision, recall and F1 against the decision threshold."),
+}
+CLASS_TITLES = {
+    "roc": ("ROC curves", "Recall against the false-positive rate, each class against the rest{few}."),
+    "precision-recall": ("Precision and recall", "Precision against recall, each class against the rest{few}."),
+    "calibration": ("Calibration", "The share of right predictions against the probability of the predicted class."),
+    "scores": ("Certainty", "The probability of the predicted class, of right and of wrong predictions."),
 }
 
 
@@ -54,7 +60,7 @@ def page(document: Document) -> str:
     with style():
         curves = list(metric_charts(document))
         splits = [_split(name, each) for name, each in document.data.get("splits", {}).items()]
-        weights = _weights(document)
+        weights = shown_weights(document)
     return environment.from_string(here.joinpath("report.html.jinja").read_text(encoding="utf-8")).render(
         # Our own file, without any outside input.
         css=Markup(here.joinpath("report.css").read_text(encoding="utf-8")),  # noqa: S704
@@ -98,6 +104,8 @@ def _split(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
         names = found.get("names") or [str(number) for number in range(len(found["by_class"]["support"]))]
         if "classes" in found and len(names) <= MATRIX_CLASSES:
             matrices = [Matrix("Confusion matrix", names, found["classes"])]
+        if "class_curves" in found:
+            charts = list(_class_charts(name, ClassCurves(**found["class_curves"]), names))
         own = {
             "table": rows_of(found["by_class"], names),
             "confused": confused_in(found["by_class"], names),
@@ -116,38 +124,14 @@ def _split(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _weights(document: Document) -> dict[str, Any] | None:
-    """The largest weights of a linear model as bars; None for any other model."""
-    found = document.data.get("weights")
-    if not found:
-        return None
-    from trainer_plugins.report.charts import weights
+def _class_charts(split: str, curves: ClassCurves, names: Sequence[str]) -> Iterator[Chart]:
+    """The charts of several classes."""
+    from trainer_plugins.report.charts import class_charts
 
-    values, shift = around_their_mean(found["values"], found["columns"])
-    pairs = sorted(zip(found["names"], values, strict=True), key=lambda pair: -abs(pair[1]))
-    shown = pairs[:MAX_WEIGHTS]
-    figure = weights([name for name, _ in shown], [value for _, value in shown])
-    return {
-        "chart": chart("weights", "Weights by feature", "The largest first.", figure),
-        "pairs": pairs,
-        "shown": len(shown),
-        "bias": found["bias"] if found.get("bias") is None and not shift else (found["bias"] or 0.0) + shift,
-        "grouped": len(set(found["columns"])) < len(found["columns"]),
-        "standardized": bool(found.get("standardized")),
-    }
-
-
-def around_their_mean(values: Sequence[float], columns: Sequence[str]) -> tuple[list[float], float]:
-    """The weights with those of each column of categories around their mean, and the sum of these means.
-
-    Every row has one category of each column, so adding the same number to all of a column's weights and taking it off
-    the constant changes no output. Around their mean, the weights of a column that means nothing are near 0.
-    """
-    own: dict[str, list[float]] = {}
-    for value, column in zip(values, columns, strict=True):
-        own.setdefault(column, []).append(value)
-    means = {column: sum(each) / len(each) if len(each) > 1 else 0.0 for column, each in own.items()}
-    return [value - means[column] for value, column in zip(values, columns, strict=True)], sum(means.values())
+    few = f": the {len(curves.classes)} with the smallest areas" if curves.ranked > len(curves.classes) else ""
+    for kind, figure in class_charts(curves, names).items():
+        title, caption = CLASS_TITLES[kind]
+        yield chart(f"{split}-{kind}", title, caption.replace("{few}", few), figure)
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from trainer_plugins.report.document import DATA, HTML, LOG, SCHEMA, of_run, rea
 
 LONG_SECONDS = 20
 """Drawing takes about two seconds, which hardly matters to a run of this length."""
+MOST_WEIGHTS = 100_000
+"""More would make the report's data larger than all else in it."""
 
 
 @dataclass
@@ -105,20 +107,27 @@ class Report(Plugin):
 
 
 def _linear_weights(run: Run) -> dict[str, Any] | None:
-    """The weights by feature of a net with one neuron over named columns; None for any other net."""
+    """The weights by feature of a net of one layer over named columns, with one neuron or one per class.
+
+    None for any other net, and for very many weights.
+    """
     names = list(run.task.feature_names()) if run.net is not None else []
     values = run.copy_weights() if names else {}
     kinds = {name.rpartition(".")[2]: value for name, value in values.items()}
     if len(kinds) != len(values) or set(kinds) - {"weight", "bias"} or "weight" not in kinds:
         return None
-    if kinds["weight"].shape != (1, len(names)) or not np.isfinite(kinds["weight"]).all():
+    classes = list(run.task.class_names())
+    outputs = len(classes) if len(classes) > 2 else 1
+    weight, bias = kinds["weight"], kinds.get("bias")
+    if weight.shape != (outputs, len(names)) or not np.isfinite(weight).all() or weight.size > MOST_WEIGHTS:
         return None
-    bias = float(kinds["bias"].ravel()[0]) if "bias" in kinds else None
+    biases = None if bias is None or not np.isfinite(bias).all() else bias.astype(float).ravel().tolist()
+    values = weight.astype(float).tolist()
     return {
         "names": names,
         "columns": list(run.task.feature_columns()) or names,
-        "values": [float(value) for value in kinds["weight"].ravel()],
-        "bias": bias if bias is None or np.isfinite(bias) else None,
+        **({"values": values[0]} if outputs == 1 else {"classes": classes, "values": values}),
+        "bias": biases[0] if biases and outputs == 1 else biases,
         "standardized": bool(getattr(run.task, "standardize", False)),
     }
 

@@ -15,7 +15,8 @@ from pydantic import Field
 from trainer import Due, Phase, Plugin, Run, UsageError
 from trainer.config import as_text, to_toml
 from trainer.runs import CONFIG
-from trainer_plugins.report.curves import BinaryCurves, binary_rows, of_newest
+from trainer_plugins.report.class_curves import ClassCurves
+from trainer_plugins.report.curves import BinaryCurves, binary_rows, class_rows, of_newest
 from trainer_plugins.tensorboard.events import EventFile
 from trainer_plugins.tensorboard.samples import Samples
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOLDER = "tensorboard"
+MOST_PR_CURVES = 20
+"""With more classes there are none."""
 
 
 @dataclass
@@ -123,9 +126,9 @@ class TensorBoard(Plugin):
         events.flush()
 
     def on_fit_end(self, run: Run) -> None:
-        """Records the last validation's precision-recall curve, for TensorBoard's PR Curves tab."""
+        """Records the last validation's precision-recall curves, one per class, for TensorBoard's PR Curves tab."""
         if self._events is not None and run.status in ("finished", "stopped"):
-            self._add_pr_curve(self._events, run)
+            self._add_pr_curves(self._events, run)
 
     def on_teardown(self, run: Run) -> None:
         """Records the test metrics, and how the run ended."""
@@ -183,22 +186,32 @@ class TensorBoard(Plugin):
                     drawn = summary.histogram(name, finite.astype(np.float64), bins="auto")
                     events.add("histogram", f"{kind}/{name}", drawn, run.step)
 
-    def _add_pr_curve(self, events: EventFile, run: Run) -> None:
-        found = _binary(run)
-        if found is None:
-            return
-        from tensorboardX import summary
+    def _add_pr_curves(self, events: EventFile, run: Run) -> None:
+        for name, scores, labels, weights in _against_the_rest(run):
+            if len(np.unique(labels)) < 2 or not np.isfinite(scores).all():
+                continue
+            from tensorboardX import summary
 
-        scores, labels, weights = found
-        if len(np.unique(labels)) == 2 and np.isfinite(scores).all():
             own = 1.0 if weights is None else np.asarray(weights, np.float64).ravel()
             curve = summary.pr_curve("", labels, np.clip(scores, 0, 1), weights=own)
-            events.add("pr-curve", "validation", curve, run.step)
+            events.add("pr-curve", name, curve, run.step)
 
 
-def _binary(run: Run) -> tuple[Any, Any, Any] | None:
-    """Scores, labels and weights of the newest validation; None unless the task has two classes."""
-    return binary_rows(run) if run.evaluation is not None and run.evaluation.split == "validation" else None
+def _against_the_rest(run: Run) -> Iterator[tuple[str, Any, Any, Any]]:
+    """Name, scores, labels and weights of the newest validation: of two classes the positive one, of more all."""
+    if run.evaluation is None or run.evaluation.split != "validation":
+        return
+    binary = binary_rows(run)
+    if binary is not None:
+        yield "validation", *binary
+        return
+    several = class_rows(run)
+    if several is None or several[0].shape[1] > MOST_PR_CURVES or ((several[0] < 0) | (several[0] > 1)).any():
+        return
+    predictions, labels, weights = several
+    names = list(run.task.class_names()) or [str(number) for number in range(predictions.shape[1])]
+    for number, name in enumerate(names):
+        yield f"validation/{name}", predictions[:, number], (labels == number).astype(np.float64), weights
 
 
 def _charts(run: Run) -> Iterator[tuple[str, Figure]]:
@@ -214,7 +227,11 @@ def _charts(run: Run) -> Iterator[tuple[str, Figure]]:
         curves = BinaryCurves(**found["binary"])
         drawn = charts.binary_charts(curves, found["names"]) | charts.confusion_charts(curves, found["names"])
         yield from ((f"validation/{name}", figure) for name, figure in drawn.items())
-    else:
+        return
+    if "class_curves" in found:
+        drawn = charts.class_charts(ClassCurves(**found["class_curves"]), found["names"])
+        yield from ((f"validation/{name}", figure) for name, figure in drawn.items())
+    if "classes" in found:
         yield "validation/confusion", charts.confusion(np.array(found["classes"]), names=found["names"])
 
 
