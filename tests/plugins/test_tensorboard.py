@@ -365,7 +365,8 @@ def test_the_curves_are_those_of_scikit_learn():
 
 def test_many_rows_make_no_giant_chart():
     from trainer_plugins.report.charts import binary_charts
-    from trainer_plugins.report.curves import POINTS, binary_curves
+    from trainer_plugins.report.curves import binary_curves
+    from trainer_plugins.report.points import POINTS
 
     generator = np.random.default_rng(0)
     curves = binary_curves(generator.uniform(size=20_000), generator.integers(0, 2, 20_000), None, {"a": 0.5})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,18 @@ def early() -> dict[str, Any]:
     return train(task, stopping, ThresholdTuner(min_rows=5), batch_size=7, steps=400)
 
 
+def several_classes() -> dict[str, Any]:
+    generator = np.random.default_rng(4)
+    features, weights = generator.normal(size=(60, 2)), generator.integers(1, 4, 60)
+    rows = zip(features.tolist(), np.arange(60) % 3, weights, strict=True)
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "classes.csv"
+        table.write_text("a,b,y,w\n" + "".join(f"{a},{b},class {y},{w}\n" for (a, b), y, w in rows))
+        task = LogisticRegression(table, "y", hidden=(4,), class_weight="balanced", sample_weight="w")
+        task.name = "logreg"
+        return train(task, batch_size=7, steps=20)
+
+
 class Spoil(Plugin):
     """Breaks a row after the rows were checked; the engine's arrays share their memory."""
 
@@ -191,6 +204,7 @@ JOBS: dict[str, Callable[[], dict[str, Any]]] = {
     "a DataLoader": loader,
     "a task's own batches": lambda: loader(batches=True),
     "early stopping and a threshold": early,
+    "several classes": several_classes,
     "a value that is not finite": broken,
     "sparse gradients": sparse,
     "parameters of several kinds": mixed,

@@ -52,7 +52,7 @@ def predict(  # noqa: PLR0917  Typer passes them by name
     device: Device = "cpu",
     runs_dir: RunsDir = DEFAULT_RUNS,
 ) -> None:
-    """Predicts every row of a file of any size. Classes are decided by the model's threshold.
+    """Predicts every row of a file of any size. Two classes are decided by the model's threshold.
 
     Example: trainer predict runs/TASK/NAME --data new.csv --output scores.csv --keep id
     """

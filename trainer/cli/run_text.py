@@ -86,9 +86,10 @@ def _metrics(metrics: Mapping[str, float | None]) -> Iterator[str]:
     """One line per metric, one column per split."""
     rows: dict[str, dict[str, float | None]] = {}
     for name, value in metrics.items():
-        split, _, last = name.rpartition("/")
+        # `validation/recall/NAME` is a metric of a class: the split is what stands first.
+        split, last = name.split("/", 1) if "/" in name else ("", name)
         rows.setdefault(last, {})[split] = value
-    splits = list(dict.fromkeys(name.rpartition("/")[0] for name in metrics))
+    splits = list(dict.fromkeys(name.split("/", 1)[0] if "/" in name else "" for name in metrics))
     if not rows:
         yield "metrics: none"
         return

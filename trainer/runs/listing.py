@@ -121,7 +121,7 @@ def direction_in(found: Sequence[RunEntry], name: str) -> Direction | None:
         if direction in ("max", "min"):
             return direction  # type: ignore[no-any-return]
     # Records of older versions do not say; for losses, lower is better.
-    return "min" if name.rpartition("/")[2] == "loss" else None
+    return "min" if (name.partition("/")[2] or name) == "loss" else None
 
 
 def remove(folders: Sequence[Path]) -> None:

@@ -45,14 +45,14 @@ def confusion_charts(curves: BinaryCurves, names: Sequence[str] = ()) -> dict[st
 
 def class_charts(curves: ClassCurves, names: Sequence[str] = ()) -> dict[str, Figure]:
     """ROC, precision and recall of each class against the rest, calibration and probabilities of the predictions."""
-    lines = [_class(names, number) for number in curves.classes]
+    lines = [_class(names, number, 14) for number in curves.classes]
     receiver, axes = _axes("false-positive rate", "recall (true-positive rate)")
     for name, curve, area in zip(lines, curves.roc, curves.roc_auc, strict=True):
-        axes.plot(curve["false-positive-rate"], curve["recall"], label=f"{name}, area {area:.4f}")
+        axes.plot(curve["false-positive-rate"], curve["recall"], label=f"{name} {area:.3f}")
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="chance")
     tradeoff, axes = _axes("recall", "precision")
     for name, curve, average in zip(lines, curves.precision_recall, curves.average_precision, strict=True):
-        axes.step(curve["recall"], curve["precision"], where="post", label=f"{name}, average {average:.4f}")
+        axes.step(curve["recall"], curve["precision"], where="post", label=f"{name} {average:.3f}")
     for figure in (receiver, tradeoff):
         figure.legend(loc="outside lower center", ncols=2)
     return {
@@ -240,8 +240,8 @@ def _axes(x: str, y: str, *, limits: bool = True, height: float = 4) -> tuple[Fi
     return figure, axes
 
 
-def _class(names: Sequence[str], number: int) -> str:
-    return _plain_text(_shortened(names[number] if names else str(number), 16))
+def _class(names: Sequence[str], number: int, length: int = 16) -> str:
+    return _plain_text(_shortened(names[number] if names else str(number), length))
 
 
 def _spread(length: int) -> list[int]:

@@ -83,7 +83,8 @@ def _is_count(points: Points) -> bool:
 
 def _group(name: str, points: Points, directions: Mapping[str, str], document: Document) -> tuple[int, str, str]:
     """The chart that a line belongs to: its position, its title and a remark."""
-    split, slash, last = name.rpartition("/")
+    split, slash, last = name.partition("/")
+    last = last if slash else name
     if _is_weighted(name, document):
         return 0, "Training loss, weighted", "; rows count by their weights, so it differs from other losses"
     if last in ("loss", "batch-loss"):
@@ -91,12 +92,18 @@ def _group(name: str, points: Points, directions: Mapping[str, str], document: D
     if slash and name in directions and all(0 <= value <= 1 for _, value in points):
         better = "higher" if directions[name] == "max" else "lower"
         if last.startswith("tuned-"):
-            return 2, f"{split.capitalize()}, tuned", f", at the tuned threshold; {better} is better"
-        return 1, f"{split.capitalize()}, {better} is better", ""
-    return 3, name, ""
+            return 3, f"{split.capitalize()}, tuned", f", at the tuned threshold; {better} is better"
+        # A metric of each class: `recall/NAME`.
+        metric, of_class, _ = last.partition("/")
+        of_what = f"{split.capitalize()}, {metric} by class" if of_class else split.capitalize()
+        return (2 if of_class else 1), f"{of_what}, {better} is better", ""
+    return 4, name, ""
 
 
 def _short(name: str, title: str) -> str:
-    """A line's name, without the split if the title has it."""
-    split, _, last = name.rpartition("/")
+    """A line's name, without the split and the metric if the title has them."""
+    split, _, last = name.partition("/")
+    metric, _, member = last.partition("/")
+    if title.startswith(f"{split.capitalize()}, {metric} by class"):
+        return member
     return last if title.startswith(f"{split.capitalize()},") else name

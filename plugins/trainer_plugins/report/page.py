@@ -26,8 +26,8 @@ TITLES = {
     "threshold-curve": ("Thresholds", "Precision, recall and F1 against the decision threshold."),
 }
 CLASS_TITLES = {
-    "roc": ("ROC curves", "Recall against the false-positive rate, each class against the rest{few}."),
-    "precision-recall": ("Precision and recall", "Precision against recall, each class against the rest{few}."),
+    "roc": ("ROC curves", "Recall against the false-positive rate, each class against the rest{few}; with areas."),
+    "precision-recall": ("Precision and recall", "Each class against the rest{few}; with average precisions."),
     "calibration": ("Calibration", "The share of right predictions against the probability of the predicted class."),
     "scores": ("Certainty", "The probability of the predicted class, of right and of wrong predictions."),
 }
@@ -173,7 +173,7 @@ def _metrics_table(document: Document) -> dict[str, Any]:
     rows: dict[str, dict[str, Any]] = {}
     splits: dict[str, None] = {}
     for name, value in metrics.items():
-        split, _, last = name.rpartition("/")
+        split, last = ("", name) if "/" not in name else name.split("/", 1)
         last = last if split != "train" else shown_name(name, document).removeprefix("train/")
         rows.setdefault(last, {})[split] = value
         splits[split] = None

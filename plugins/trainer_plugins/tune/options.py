@@ -64,13 +64,18 @@ class StudyOptions:
         """Whether the largest or the smallest value is the best. Raises UsageError if that is not known."""
         if self.direction != "auto":
             return self.direction
-        from trainer.metrics import as_metric, direction_of
+        from trainer.metrics import Metric, MulticlassClassification, as_metric, direction_of
 
         name = self.monitor
-        metrics = [as_metric(metric) for metric in base.task.metrics()]
+        metrics: list[Metric] = [as_metric(metric) for metric in base.task.metrics()]
+        # The rows, which are not read yet, may decide that the task has several classes.
+        _, _, of_class = name.partition("/")[2].partition("/")
+        metrics.append(
+            MulticlassClassification((1, 2, 5), macro_f1=True, classes=[of_class], log_loss=True, roc_auc=True)
+        )
         found = direction_of(name, metrics)
         if found is None:
-            known = ["loss", *(each for metric in metrics for each in metric.directions)]
+            known = ["loss", *dict.fromkeys(each for metric in metrics for each in metric.directions)]
             hint = did_you_mean(name, [f"{split}/{each}" for split in ("train", "validation") for each in known])
             raise UsageError(
                 f"it is not known whether a larger or a smaller {name!r} is better",
