@@ -79,6 +79,7 @@ class LogisticRegression(TableOptions, Task):
         """Refuses options of a table without one."""
         if self.data is not None:
             return
+        # A derived class may have rows of two classes from elsewhere.
         self._with_threshold()
         for option in ("label", "positive_class", "features", "ignore", "categorical", "numeric", "delimiter",
                        "validation_data", "test_data",
@@ -102,6 +103,8 @@ class LogisticRegression(TableOptions, Task):
     def _adopt(self, schema: Schema) -> None:
         """Takes over what was learned of the table; two classes have a threshold. Raises UsageError if more have."""
         self._schema = schema
+        if getattr(self, "_threshold_is_ours", False):
+            self.threshold = None
         if not schema.target.is_binary and self.threshold is not None:
             raise UsageError(
                 f"{schema.label} has {len(schema.target.names)} classes, and the most probable one is predicted",
@@ -112,7 +115,7 @@ class LogisticRegression(TableOptions, Task):
 
     def _with_threshold(self) -> None:
         if self._outputs() == 1 and self.threshold is None:
-            self.threshold = HALF
+            self.threshold, self._threshold_is_ours = HALF, True
 
     def _outputs(self) -> int:
         """The neurons of the last layer: one for two classes."""

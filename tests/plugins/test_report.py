@@ -20,8 +20,9 @@ from tiny import Tiny
 from trainer import Interrupted, Plugin, PluginError, fit, resume
 from trainer_plugins.report.document import read
 from trainer_plugins.report.metric_charts import metric_charts
-from trainer_plugins.report.page import around_their_mean, page
+from trainer_plugins.report.page import page
 from trainer_plugins.report.plugin import Report
+from trainer_plugins.report.weights import around_their_mean
 
 EVIL = "<script>alert('x')</script> \"&$1$ #010203"
 FIGURES = ["roc", "precision-recall", "calibration", "scores", "threshold-curve"]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from nets import Given, Plain, convolutions, dense, images, regression
 from soft import SoftTask, soft
 from tiny import settings
 
-from trainer import Engine, Phase, Plugin, Run
+from trainer import Engine, Phase, Plugin, Run, Splits
+from trainer.data import Classes, Number, Rows, Schema
 from trainer.metrics import Regression
 from trainer.mxnet import gluon, mx
 from trainer_plugins.early_stopping import EarlyStopping
@@ -115,16 +115,28 @@ def early() -> dict[str, Any]:
     return train(task, stopping, ThresholdTuner(min_rows=5), batch_size=7, steps=400)
 
 
+class SeveralClasses(LogisticRegression):
+    """Weighted rows of three classes."""
+
+    def splits(self, run: Run) -> Splits:
+        self._adopt(Schema((Number("a"), Number("b")), "y", Classes(("x", "y", "z"))))
+        generator = np.random.default_rng(4)
+        parts = [
+            Rows(
+                generator.normal(size=(rows, 2)).astype(np.float32),
+                (np.arange(rows) % 3).astype(np.float32),
+                generator.integers(1, 4, rows).astype(np.float32),
+                {},
+            )
+            for rows in (60, 23)
+        ]
+        return Splits(*self._weighted(*parts))
+
+
 def several_classes() -> dict[str, Any]:
-    generator = np.random.default_rng(4)
-    features, weights = generator.normal(size=(60, 2)), generator.integers(1, 4, 60)
-    rows = zip(features.tolist(), np.arange(60) % 3, weights, strict=True)
-    with tempfile.TemporaryDirectory() as folder:
-        table = Path(folder) / "classes.csv"
-        table.write_text("a,b,y,w\n" + "".join(f"{a},{b},class {y},{w}\n" for (a, b), y, w in rows))
-        task = LogisticRegression(table, "y", hidden=(4,), class_weight="balanced", sample_weight="w")
-        task.name = "logreg"
-        return train(task, batch_size=7, steps=20)
+    task = SeveralClasses(hidden=(4,), class_weight="balanced")
+    task.name = "several"
+    return train(task, batch_size=7, steps=20)
 
 
 class Spoil(Plugin):

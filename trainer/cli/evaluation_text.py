@@ -68,7 +68,7 @@ def write_csv(found: FileEvaluation) -> None:
 def as_lines(found: FileEvaluation) -> list[str]:
     """Aligned columns: the metric, and its value at each threshold."""
     heads = [
-        name if found.thresholds[name] is None else f"{name}: {found.thresholds[name]:.4g}" for name in found.metrics
+        "value" if found.thresholds[name] is None else f"{name}: {found.thresholds[name]:.4g}" for name in found.metrics
     ]
     rows = [["metric" if found.thresholds[next(iter(found.metrics))] is None else "threshold", *heads]]
     for key in next(iter(found.metrics.values())):
