@@ -243,3 +243,14 @@ def test_mistakes_are_told_in_a_line(command, tmp_path, arguments, message):
     assert err.startswith("error: ")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_several_classes_are_shown_without_the_rows_that_have_no_label(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,y\n" + "1,x\n2,y\n3,z\n4,\n" * 12)
+    options = TableOptions(path, "y", drop_unlabelled=True)
+    shown, splits = look(options, seed=0), load_splits(options, seed=0)
+    assert shown.rows == {"train": 22, "validation": 7, "test": 7}
+    assert [len(splits.train.labels), len(splits.validation.labels)] == [22, 7]
+    assert shown.label == "y: 3 classes, 'x', 'y', 'z'"
+    assert list(shown.notes) == list(splits.notes) == ["12 of 48 rows have no label in column y and are left out"]
