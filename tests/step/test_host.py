@@ -10,7 +10,7 @@ from trainer.mxnet import gluon, mx
 from trainer.step import make_step
 from trainer.step.host import HostBound
 from trainer.step.host_update import HostUpdate
-from trainer.step.numpy_net import ACTIVATIONS
+from trainer.step.numpy_operators import ACTIVATIONS
 
 nn = gluon.nn
 ROWS, WIDTH = 7, 5

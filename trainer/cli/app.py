@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from trainer.atomic import shown
-from trainer.cli import board, config, data, model, plugins, proofs, resume, runs
+from trainer.cli import board, coefficients, config, data, model, plugins, proofs, resume, runs
 from trainer.cli.commands import Commands
 from trainer.cli.help import markup
 from trainer.cli.tasks import TaskGroup
@@ -68,6 +68,7 @@ app.command("resume")(resume.resume)
 app.command("evaluate")(model.evaluate)
 app.command("predict")(model.predict)
 app.command("export")(model.export)
+app.command("coefficients")(coefficients.coefficients)
 app.command("board")(board.board)
 app.command("check-devices")(proofs.check_devices)
 app.command("doctor")(proofs.doctor)

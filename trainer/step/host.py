@@ -17,7 +17,8 @@ import numpy as np
 from trainer.device_time import recorded
 from trainer.host_memory import is_host, memory_of, wait_for_all
 from trainer.step.groups import is_dense
-from trainer.step.numpy_net import Floats, NumpyNet, Plan, plan_of, silent
+from trainer.step.numpy_net import NumpyNet, Plan, plan_of, silent
+from trainer.step.numpy_operators import Floats
 
 if TYPE_CHECKING:
     from trainer.data.batches import Shard

@@ -20,23 +20,6 @@ class Counts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class OneInput:
-    """A column that is one input of the net, under its own name."""
-
-    name: str
-
-    @property
-    def width(self) -> int:
-        """The number of net inputs."""
-        return 1
-
-    @property
-    def feature_names(self) -> list[str]:
-        """The name of the input."""
-        return [self.name]
-
-
-@dataclass(frozen=True)
 class Scale:
     """The mean and the deviation of the training rows."""
 
@@ -62,6 +45,28 @@ class Scale:
         """The numbers, the mean for NaN; with `standardize`, (number - mean) / deviation."""
         numbers = np.where(np.isnan(numbers), self.mean, numbers)
         return (numbers - self.mean) / self.deviation if standardize else numbers
+
+
+@dataclass(frozen=True)
+class OneInput:
+    """A column that is one input of the net, under its own name."""
+
+    name: str
+
+    @property
+    def width(self) -> int:
+        """The number of net inputs."""
+        return 1
+
+    @property
+    def feature_names(self) -> list[str]:
+        """The name of the input."""
+        return [self.name]
+
+    @property
+    def scales(self) -> list[Scale]:
+        """What the input is standardised by; `Scale()` if it is as stored."""
+        return [Scale()]
 
 
 def all_missing(name: str, where: str) -> UsageError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.tables.kinds.base import Counts, all_missing
+from trainer.data.tables.kinds.base import Counts, Scale, all_missing
 from trainer.data.tables.values import check_flat, distinct, precision_of
 from trainer.data.tables.vocabulary import MISSING, UNSEEN, Form, Vocabulary, form_of, spelled
 from trainer.errors import UsageError
@@ -78,6 +78,11 @@ class Category:
         """
         check_flat(self.name, values, where=where)
         return self._vocabulary.places(values)
+
+    @property
+    def scales(self) -> list[Scale]:
+        """The inputs are not standardised."""
+        return [Scale()] * self.width
 
     def encode(self, values: pa.ChunkedArray, target: NDArray[np.float32], *, where: str) -> Counts:
         """Writes the inputs of each row to `target` (rows, width), which is zero. An unseen category stays zero.

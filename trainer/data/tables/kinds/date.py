@@ -88,6 +88,12 @@ class Date:
         parts += [f"{cycle}.{wave}" for cycle in self.cycles for wave in ("sin", "cos")]
         return [f"{self.name}.{part}" for part in parts]
 
+    @property
+    def scales(self) -> list[Scale]:
+        """Those of days and year, if they are standardised; sines and cosines are as they are."""
+        numbers = [self.days, *([] if self.year is None else [self.year])]
+        return [*(each if self.standardize else Scale() for each in numbers), *[Scale()] * (2 * len(self.cycles))]
+
     def encode(self, values: pa.ChunkedArray, target: NDArray[np.float32], *, where: str) -> Counts:
         """Writes the inputs of each row to `target` (rows, width). Raises UsageError for anything else than dates."""
         times = dates_of(self.name, values, zoned=self.zone is not None, where=where)

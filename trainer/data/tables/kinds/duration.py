@@ -42,6 +42,11 @@ class Duration(OneInput):
             raise all_missing(name, where)
         return cls(name, Scale.of(times.present / SECOND_US), standardize)
 
+    @property
+    def scales(self) -> list[Scale]:
+        """Mean and deviation in seconds, if the input is standardised."""
+        return [self.scale if self.standardize else Scale()]
+
     def encode(self, values: pa.ChunkedArray, target: NDArray[np.float32], *, where: str) -> Counts:
         """Writes the input of each row to `target` (rows, 1). Raises UsageError for anything else than durations."""
         times = durations_of(self.name, values, where=where)

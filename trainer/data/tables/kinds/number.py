@@ -49,6 +49,11 @@ class Number(OneInput):
         zero_one = bool(np.isin(present, (0, 1)).all())
         return cls(name, scale.mean, scale.deviation, standardize, zero_one)
 
+    @property
+    def scales(self) -> list[Scale]:
+        """Mean and deviation, if the input is standardised."""
+        return [Scale(self.mean, self.deviation) if self.standardize else Scale()]
+
     def encode(self, values: pa.ChunkedArray, target: NDArray[np.float32], *, where: str) -> Counts:
         """Writes the input of each row to `target` (rows, 1).
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.tables.kinds.base import Counts, all_missing
+from trainer.data.tables.kinds.base import Counts, Scale, all_missing
 from trainer.data.tables.moments import DAY_US, SECOND_US
 from trainer.data.tables.times import are_times, time_text, times_of
 
@@ -58,6 +58,11 @@ class TimeOfDay:
     def feature_names(self) -> list[str]:
         """The names of the inputs, such as `opens.sin`."""
         return [f"{self.name}.sin", f"{self.name}.cos"]
+
+    @property
+    def scales(self) -> list[Scale]:
+        """The inputs are not standardised."""
+        return [Scale()] * self.width
 
     def encode(self, values: pa.ChunkedArray, target: NDArray[np.float32], *, where: str) -> Counts:
         """Writes the inputs of each row to `target` (rows, 2). Raises UsageError for anything else than times."""
