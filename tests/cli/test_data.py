@@ -228,7 +228,7 @@ def test_a_value_of_another_split_that_a_run_would_refuse_is_named(tmp_path):
         (["t.csv", "u.csv"], "error: data show: 2 files are given, and one table is one file."),
         (["none.csv"], "error: none.csv: there is no such file"),
         (["t.csv", "--label", "z"], "error: t.csv: there is no column 'z' for --label"),
-        (["t.csv", "--label", "age"], "error: t.csv: the label column 'age' has"),
+        (["t.csv", "--label", "age"], "error: t.csv: the label column 'age' holds numbers, 42 different ones"),
         (["t.csv", "--label", "y", "--validation-split", "2"], "error: --validation-split"),
         (["t.csv", "--label", "y", "--test-data", "u.csv"], "there is no column 'age' for --test-data"),
         (["t.csv", "--delimiter", "ab"], "error: --delimiter"),
