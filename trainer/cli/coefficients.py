@@ -26,7 +26,7 @@ def coefficients(
 ) -> None:
     """Shows what a linear model has learned of each column, in the units of the table.
 
-    Example: trainer coefficients runs/logreg/NAME
+    Example: trainer coefficients runs/TASK/NAME
     """
     from trainer.model.coefficients import linear_of
     from trainer.model.load import find_model, load_from
