@@ -1,9 +1,12 @@
 """Small nets on the CPU that numpy computes: the same steps as MXNet's, to rounding."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 from trainer.data.batches import Batch, Shard
 from trainer.mxnet import gluon, mx
@@ -208,6 +211,29 @@ def test_numbers_that_are_not_finite_reach_the_loss_without_a_warning(recwarn):
     step.update()
     assert not np.isfinite(step.loss.newest())
     assert not [each for each in recwarn if issubclass(each.category, RuntimeWarning)]
+
+
+def test_runs_in_several_threads_do_not_disturb_each_other():
+    def run(step):
+        result = train(step, "squared", count=40)
+        assert np.geterr()["over"] == "warn"
+        return result
+
+    # Made one after another: all draw their weights from one generator.
+    first, *others = [step_of(NETS["activation relu"], gluon.loss.L2Loss) for _ in range(5)]
+    alone = run(first)
+    with ThreadPoolExecutor(4) as pool:
+        for result in pool.map(run, others):
+            for ours, theirs in zip(result, alone, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+
+
+def test_numpys_own_settings_stay_as_they_are():
+    threads = [pool["num_threads"] for pool in threadpool_info()]
+    with np.errstate(invalid="raise"):
+        train(step_of(NETS["linear"], gluon.loss.L2Loss), "squared", count=1)
+        assert np.geterr()["invalid"] == "raise"
+    assert [pool["num_threads"] for pool in threadpool_info()] == threads
 
 
 NUMBERS = st.floats(0.001, 2)

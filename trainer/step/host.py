@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,21 +64,27 @@ class _OneThread:
         self._get: Callable[[], int] | None = None
         self._set: Callable[[int], None] | None = None
         self._is_known = False
-        self._before: list[int] = []
+        self._lock = Lock()
+        self._users = 0
+        self._before = 1
 
     def __enter__(self) -> None:
-        if not self._is_known:
-            self._is_known = True
-            self._find()
-        threads = 1 if self._get is None else self._get()
-        self._before.append(threads)
-        if threads > 1 and self._set is not None:
-            self._set(1)
+        with self._lock:
+            self._users += 1
+            if self._users > 1:
+                return  # another thread trains too
+            if not self._is_known:
+                self._is_known = True
+                self._find()
+            self._before = 1 if self._get is None else self._get()
+            if self._before > 1 and self._set is not None:
+                self._set(1)
 
     def __exit__(self, *_error: object) -> None:
-        threads = self._before.pop()
-        if threads > 1 and self._set is not None:
-            self._set(threads)
+        with self._lock:
+            self._users -= 1
+            if not self._users and self._before > 1 and self._set is not None:
+                self._set(self._before)
 
     def _find(self) -> None:
         """Looks for OpenBLAS among the libraries that numpy has loaded; other libraries keep their threads."""

@@ -9,6 +9,7 @@ fifth longer.
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -153,10 +154,10 @@ class NumpyNet:
         return values[plan.head]
 
 
-class _Silent:
+class _Silent(threading.local):
     """Keeps numpy from warning of numbers that are not finite, which the loss reports.
 
-    `np.errstate` does the same and takes ten times as long, a sixth of a small net's step.
+    `np.errstate` does the same and takes ten times as long, a sixth of a small net's step. Both hold for one thread.
     """
 
     _quiet = (np.getbufsize(), 0, None)
