@@ -126,6 +126,7 @@ def _build_splits(run: Run, task: Task, parts: Sequence[Context] | None) -> int 
             where="--devices",
             fix="Use fewer devices, or more rows.",
         )
+    run.files = splits.files
     return splits.split_version
 
 

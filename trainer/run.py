@@ -52,6 +52,8 @@ class Run(Guarded):
 
     net: Any = field(init=False)
     """The Gluon block."""
+    files: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """The files that were read, with their rows; see `Splits`."""
     optimizer: Any = field(init=False)
     """The MXNet optimizer."""
     train: Batches = field(init=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from trainer.data.tables.stream import FileRows
     from trainer.metrics.base import Metric
     from trainer.model.interface import ModelInterface
     from trainer.mxnet import Array
@@ -29,6 +30,9 @@ class Splits:
     split_version: int | None = field(default=None, kw_only=True)
     """The version of the way in which the task divided one set of rows, such as `trainer.data.SPLIT_VERSION`; None if
     it did not. A run is only resumed if it is still the same."""
+    files: Mapping[str, Sequence[FileRows]] = field(default_factory=dict, kw_only=True)
+    """The files that the rows were read from, by the option that names them: `data`, `validation-data`. They are
+    recorded in `run.json`."""
 
 
 @dataclass(frozen=True)

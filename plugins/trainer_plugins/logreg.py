@@ -77,7 +77,7 @@ class LogisticRegression(TableOptions, Task):
 
     def check(self) -> None:
         """Refuses options of a table without one."""
-        if self.data is not None:
+        if self.data:
             return
         # A derived class may have rows of two classes from elsewhere.
         self._with_threshold()
@@ -90,7 +90,7 @@ class LogisticRegression(TableOptions, Task):
 
     def splits(self, run: Run) -> Splits:
         """The table's splits, or generated ones; weights are scaled to a mean of 1 over the training rows."""
-        if self.data is None:
+        if not self.data:
             return self._generated(run.settings.seed)
         from trainer.data import describe, load_splits
 
@@ -98,7 +98,7 @@ class LogisticRegression(TableOptions, Task):
         self._lines, self._notes = describe(table), table.notes
         self._adopt(table.schema)
         splits = self._weighted(table.train, table.validation, table.test)
-        return Splits(*splits, split_version=table.split_version)
+        return Splits(*splits, split_version=table.split_version, files=table.files)
 
     def _adopt(self, schema: Schema) -> None:
         """Takes over what was learned of the table; two classes have a threshold. Raises UsageError if more have."""
@@ -182,13 +182,13 @@ class LogisticRegression(TableOptions, Task):
         return len(self.hidden) + 1
 
     def _columns(self) -> int:
-        if self.data is None:
+        if not self.data:
             return 10
         if self.features:
             return len(self.features)
         from trainer.data import open_stream
 
-        with closing(open_stream(str(self.data), delimiter=self.delimiter)) as table:
+        with closing(open_stream(self.data, delimiter=self.delimiter)) as table:
             # Without the ignored columns and the label.
             return max(1, len({*table.names} - {*self.ignore, self.label}))
 

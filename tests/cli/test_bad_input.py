@@ -58,8 +58,11 @@ def test_a_missing_file(command, tmp_path):
     assert message == f"error: {tmp_path}/tabel.csv: there is no such file. Did you mean 'table.csv'?"
 
 
-def test_a_folder(command):
-    assert "it is a folder" in train(command, ".")
+def test_a_folder_without_a_table(command, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert f"{tmp_path}/empty: it is empty. Put CSV, JSON lines, Parquet or Arrow files into it." in train(
+        command, "empty"
+    )
 
 
 def test_an_empty_file(command, tmp_path):
@@ -103,7 +106,7 @@ def test_text_that_is_not_utf8(command, tmp_path):
 
 def test_an_unknown_ending(command, tmp_path):
     (tmp_path / "table.xlsx").write_bytes(b"PK")
-    assert "its suffix '.xlsx' is neither CSV's nor Parquet's" in train(command, "table.xlsx")
+    assert "its suffix '.xlsx' is not that of a table" in train(command, "table.xlsx")
 
 
 def test_a_row_of_another_length(command, tmp_path):

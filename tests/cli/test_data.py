@@ -225,7 +225,7 @@ def test_a_value_of_another_split_that_a_run_would_refuse_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["t.csv", "u.csv"], "error: data show: 2 files are given, and one table is one file."),
+        (["t.csv", "u.csv"], "error: u.csv: its columns are not those of t.csv: it lacks age, job, seen, member"),
         (["none.csv"], "error: none.csv: there is no such file"),
         (["t.csv", "--label", "z"], "error: t.csv: there is no column 'z' for --label"),
         (["t.csv", "--label", "age"], "error: t.csv: the label column 'age' holds numbers, 42 different ones"),

@@ -257,7 +257,7 @@ def test_a_path_that_leads_nowhere_is_an_error(tmp_path):
         (tmp_path / "adlut.csv", "no such file. Did you mean 'adult.csv'"),
         (tmp_path / "adult.csv" / "t.csv", "no such file"),
         (tmp_path / ("x" * 300 + ".csv"), "it cannot be read"),
-        (tmp_path, "it is a folder"),
+        (tmp_path / "none*.csv", "no file matches the pattern"),
     ):
         with pytest.raises(UsageError, match=message):
             read_table(path)

@@ -10,7 +10,6 @@ import typer
 from typer.core import TyperGroup
 
 from trainer.cli.help import escaped, markup
-from trainer.errors import UsageError
 from trainer.terminal import say
 
 NOT_OPTIONS = ("data",)
@@ -47,7 +46,7 @@ def _show_command() -> Any:
     def show(**given: Any) -> None:
         _show(**given)
 
-    files = typer.Argument(help="A CSV or Parquet file with a header.", metavar="FILE...")
+    files = typer.Argument(help="The table: files, folders or patterns.", metavar="FILE...")
     seed = typer.Option(help="The seed by which rows are split; a run's own seed gives its splits.", metavar="INTEGER")
     as_json = typer.Option("--json", help="Print one JSON object.")
     parameters = [
@@ -82,18 +81,12 @@ def _show(files: list[str], seed: int, as_json: bool, **given: Any) -> None:
     from trainer.data.tables.options import TableOptions
     from trainer.data.tables.overview import look
 
-    if len(files) > 1:
-        raise UsageError(
-            f"{len(files)} files are given, and one table is one file",
-            where="data show",
-            fix="Show one at a time; --validation-data and --test-data name the files of other splits.",
-        )
     values = {
         option.field: option.parse(once(given[option.field]), where="--")
         for option in options_of(TableOptions)
         if given.get(option.field) not in (None, [])
     }
-    overview = look(TableOptions(data=Path(files[0]), **values), seed=seed)
+    overview = look(TableOptions(data=tuple(map(Path, files)), **values), seed=seed)
     if as_json:
         say(json.dumps(overview.to_json(), indent=2, ensure_ascii=False), block=True)
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainer.cli.table import aligned
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from trainer.model.model import Model
 
 
-def told(model: Model, data: str, found: FileEvaluation) -> dict[str, Any]:
+def told(model: Model, data: str | Sequence[str], found: FileEvaluation) -> dict[str, Any]:
     """The JSON values of `--json`; values that are not finite are null."""
 
     def number(value: float | None) -> float | None:
@@ -24,7 +25,7 @@ def told(model: Model, data: str, found: FileEvaluation) -> dict[str, Any]:
 
     values: dict[str, Any] = {
         "model": str(model.folder),
-        "data": data,
+        "data": data if isinstance(data, str) else list(data),
         "rows": found.rows,
         "thresholds": {name: number(value) for name, value in found.thresholds.items()},
         "metrics": {name: {key: number(value) for key, value in each.items()} for name, each in found.metrics.items()},

@@ -34,7 +34,12 @@ Device = Annotated[str, typer.Option(help="Where to compute: cpu, gpu or gpu:1."
 
 def predict(  # noqa: PLR0917  Typer passes them by name
     run: RunArgument,
-    data: Annotated[str, typer.Option(help="A CSV or Parquet file; - for CSV on standard input.", metavar="FILE")],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            help="Files, folders or patterns; - for CSV on standard input; may be repeated.", metavar="FILE,…"
+        ),
+    ],
     output: Annotated[
         str, typer.Option(help="A .csv or .parquet file to write; - for CSV on standard output.", metavar="FILE")
     ] = "-",
@@ -59,13 +64,14 @@ def predict(  # noqa: PLR0917  Typer passes them by name
     from trainer.model.predict import check_output, predict_file
 
     # Checked before MXNet is imported.
-    check_output(output, source=data, force=force)
+    source = _source(data)
+    check_output(output, source=source, force=force)
     model = _load(run, device, runs_dir)
     began = time.perf_counter()
     with _terminable(), read_bar("rows") as watch:
         report = predict_file(
             model,
-            data,
+            source,
             output,
             keep=None if keep_all else _names(keep),
             threshold=threshold,
@@ -82,7 +88,11 @@ def predict(  # noqa: PLR0917  Typer passes them by name
 def evaluate(  # noqa: PLR0917
     run: RunArgument,
     data: Annotated[
-        str, typer.Option(help="A CSV or Parquet file with the label column; - for standard input.", metavar="FILE")
+        list[str],
+        typer.Option(
+            help="Files, folders or patterns with the label column; - for standard input; may be repeated.",
+            metavar="FILE,…",
+        ),
     ],
     bootstrap: Annotated[
         int, typer.Option(min=0, help="Resamples for confidence intervals; 0 for none.", metavar="INTEGER")
@@ -108,11 +118,12 @@ def evaluate(  # noqa: PLR0917
         raise UsageError(
             f"{confidence:g} is not a confidence level", where="--confidence", fix="Give a number between 0 and 1."
         )
+    source = _source(data)
     model = _load(run, device, runs_dir)
     with read_bar("rows") as watch, count_bar("resamples", bootstrap) as watch_bootstrap:
         found = evaluate_file(
             model,
-            data,
+            source,
             bootstrap=bootstrap,
             confidence=confidence,
             seed=seed,
@@ -122,7 +133,7 @@ def evaluate(  # noqa: PLR0917
         )
     _tell(found.report)
     if as_json:
-        say(json.dumps(told(model, data, found), indent=2, ensure_ascii=False, allow_nan=False), block=True)
+        say(json.dumps(told(model, source, found), indent=2, ensure_ascii=False, allow_nan=False), block=True)
     elif as_csv:
         write_csv(found)
     else:
@@ -171,6 +182,14 @@ def _load(run: str, device: str, runs_dir: Path) -> Model:
     from trainer.model.load import find_model, load_from
 
     return load_from(find_model(run, runs_dir), device=device)
+
+
+def _source(data: list[str]) -> str | tuple[str, ...]:
+    """What --data names: given once, it may list several; repeated, each is a path."""
+    from trainer.config.options import paths_of
+
+    found = tuple(data) if len(data) > 1 else paths_of(data[0])
+    return found[0] if len(found) == 1 else found
 
 
 def _names(keep: list[str] | None) -> list[str]:

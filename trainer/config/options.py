@@ -109,7 +109,7 @@ class Option:
         any folder. Raises UsageError, with `where` and the option's name, for what does not fit.
         """
         if isinstance(value, str):
-            value = self._from_text(value)
+            value = self._from_text(value, base)
         try:
             parsed = self._adapter.validate_python(value)
         except ValidationError as error:
@@ -122,12 +122,12 @@ class Option:
             return type(parsed)(_absolute(part, base) for part in parsed)
         return _absolute(parsed, base)
 
-    def _from_text(self, text: str) -> Any:
+    def _from_text(self, text: str, base: Path | None) -> Any:
         """The value of a flag's text, if pydantic would not understand the text itself."""
         if types.NoneType in self.members and (text == "" or (text.lower() == "none" and str not in self.members)):
             return None
         if self.is_list:
-            return parts_of(text)
+            return paths_of(text, base) if self.type_name.startswith("path") else parts_of(text)
         # Pydantic does not convert the words of a choice, so a number among them has to be a number here.
         words = [word for m in self.members if typing.get_origin(m) is typing.Literal for word in typing.get_args(m)]
         return next((word for word in words if as_text(word) == text), text)
@@ -141,6 +141,13 @@ def parts_of(text: str) -> tuple[str, ...]:
     """The parts of a list as it is written on the command line: `a,b`, and `"a,b",c` for one with a comma."""
     rows = list(csv.reader([text], skipinitialspace=True))
     return tuple(part.strip() for row in rows for part in row if part.strip())
+
+
+def paths_of(text: str, base: Path | None = None) -> tuple[str, ...]:
+    """The paths of a list as it is written on the command line; a path that exists may have commas."""
+    # A text that cannot be a path at all does not exist either.
+    exists = text.strip() and os.path.exists(_absolute(Path(text), base))  # noqa: PTH110
+    return (text,) if exists else parts_of(text)
 
 
 def as_part(text: str) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trainer.data.tables.reading import open_stream
     from trainer.data.tables.schema import Rows, Schema
     from trainer.data.tables.splits import TableSplits, describe, load_splits
-    from trainer.data.tables.stream import TableStream
+    from trainer.data.tables.stream import FileRows, TableStream
     from trainer.data.tables.targets import Classes
     from trainer.reading import read_text
 
@@ -28,6 +28,7 @@ __all__ = [
     "Column",
     "Date",
     "Duration",
+    "FileRows",
     "Flag",
     "Number",
     "Rows",
@@ -66,7 +67,7 @@ __getattr__, __dir__ = exports(
         "trainer.data.tables.schema": ("Rows", "Schema"),
         "trainer.data.tables.splits": ("TableSplits", "describe", "load_splits"),
         "trainer.data.tables.reading": ("open_stream",),
-        "trainer.data.tables.stream": ("TableStream",),
+        "trainer.data.tables.stream": ("FileRows", "TableStream"),
         "trainer.data.tables.targets": ("Classes",),
         "trainer.reading": ("read_text",),
     },

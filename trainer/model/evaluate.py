@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from trainer.errors import UsageError
 from trainer.evaluation import MeanLoss, Rows, joined
 from trainer.metrics.evalmetric import as_metrics
-from trainer.model.predict import Report, opened_report
+from trainer.model.predict import Report, one_or_more, opened_report
 from trainer.seeds import derive
 
 if TYPE_CHECKING:
+    from trainer.data.tables.sources import Given
     from trainer.metrics.base import Metric
     from trainer.model.interface import Encoded, RowSource
     from trainer.model.model import Model
@@ -42,7 +43,7 @@ class FileEvaluation:
 
 def evaluate_file(
     model: Model,
-    source: str,
+    source: Given,
     *,
     bootstrap: int = 0,
     confidence: float = 0.95,
@@ -51,7 +52,9 @@ def evaluate_file(
     watch: Callable[[RowSource, int], None] | None = None,
     watch_bootstrap: Callable[[int], None] | None = None,
 ) -> FileEvaluation:
-    """Evaluates a model on a file with the label column and, if the run used weights, the weight column.
+    """Evaluates a model on a table with the label column and, if the run used weights, the weight column.
+
+    `source` is a file, a folder or a pattern, or several of them.
 
     The rows are read in parts. Memory holds the predictions, labels, weights and losses of all rows: 20 bytes per row
     for two classes. `bootstrap` is the number of resamples, with replacement, for percentile intervals (Efron, 1979)
@@ -75,9 +78,9 @@ def evaluate_file(
 
 
 def _read(
-    model: Model, source: str, watch: Callable[[RowSource, int], None] | None, *, skip_corrupt: bool
+    model: Model, source: Given, watch: Callable[[RowSource, int], None] | None, *, skip_corrupt: bool
 ) -> tuple[Rows, Report]:
-    opened = model.interface.open(source, keep=(), judged=True)
+    opened = model.interface.open(one_or_more(source), keep=(), judged=True)
     report = opened_report(opened, skip_corrupt=skip_corrupt)
     parts: list[Rows] = []
     loss_of = _Loss(model)

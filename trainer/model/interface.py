@@ -64,15 +64,16 @@ class ModelInterface:
     This default takes arrays and returns a column `prediction` (`prediction-0`, … if there are several values per row).
     """
 
-    def open(self, source: str, *, keep: Sequence[str] | None, judged: bool) -> RowSource:
-        """The rows of a file, or of standard input (`-`).
+    def open(self, source: str | Sequence[str], *, keep: Sequence[str] | None, judged: bool) -> RowSource:
+        """The rows of a file, of a folder or a pattern if the task reads them, or of standard input (`-`).
 
+        A sequence names several, and has more than one part.
         `keep` names the columns for `Encoded.kept`; None means all. `judged` asks for labels and, if the run used
         weights, for weights. Raises UsageError if the source does not fit the model.
         """
         raise UsageError(
             "the model's task reads no files",
-            where=source,
+            where=source if isinstance(source, str) else ", ".join(source),
             fix="In Python, pass arrays to load_model(path).predict.",
         )
 

@@ -13,7 +13,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from trainer.atomic import replacing
-from trainer.data.tables.stream import CSV_ENDINGS, PARQUET_ENDINGS, delimiter_of, is_csv
+from trainer.data.tables.formats import CSV, PARQUET, delimiter_of
+from trainer.data.tables.sources import Given, find_source, named
 from trainer.data.tables.values import is_bytes, shortest
 from trainer.errors import UsageError, listed
 from trainer.model.model import check_threshold
@@ -69,23 +70,42 @@ class Report:
         return [*lines, *([f"{self.not_finite} predictions are not finite numbers"] if self.not_finite else [])]
 
 
-def check_output(output: str, *, source: str, force: bool) -> None:
+def one_or_more(source: Given) -> str | Sequence[str]:
+    """The source as `ModelInterface.open` takes it: a text if it is one path."""
+    found = named(source)
+    return found[0] if len(found) == 1 else found
+
+
+def _is_csv(path: Path) -> bool:
+    """Whether the name is that of CSV output, which may be compressed by gzip."""
+    return path.name.lower().removesuffix(".gz").endswith(CSV.endings)
+
+
+def _is_read(path: Path, source: Given) -> bool:
+    """Whether the file is one of the source's."""
+    # What is wrong with the source is said when it is opened.
+    with suppress(UsageError, OSError):
+        return any(path.samefile(file.path) for file in find_source(source).files)
+    return any(Path(each).exists() and path.samefile(each) for each in named(source))
+
+
+def check_output(output: str, *, source: Given, force: bool) -> None:
     """Raises UsageError if the predictions could not be written later; writes nothing."""
     if output == STANDARD_OUTPUT:
         return
     path, where = Path(output), "--output"
-    if not is_csv(path) and path.suffix.lower() not in PARQUET_ENDINGS:
+    if not _is_csv(path) and path.suffix.lower() not in PARQUET.endings:
         raise UsageError(
             f"the suffix of {output!r} is neither CSV's nor Parquet's",
             where=where,
-            fix=f"Use {listed([*CSV_ENDINGS, *PARQUET_ENDINGS])}, or - for CSV on standard output.",
+            fix=f"Use {listed([*CSV.endings, *PARQUET.endings])}, or - for CSV on standard output.",
         )
     if path.is_dir():
         raise UsageError(f"{path} is a folder", where=where, fix="Name a file in it.")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"there is no folder {path.absolute().parent}", where=where, fix="Create it first.")
     if path.exists():
-        if Path(source).exists() and path.samefile(source):
+        if _is_read(path, source):
             raise UsageError(f"{path} is the input file", where=where, fix="Choose another name.")
         if not force:
             raise UsageError(f"{path} exists", where=where, fix="Choose another name, or pass --force to replace it.")
@@ -93,7 +113,7 @@ def check_output(output: str, *, source: str, force: bool) -> None:
 
 def predict_file(
     model: Model,
-    source: str,
+    source: Given,
     output: str,
     *,
     keep: Sequence[str] | None = (),
@@ -102,8 +122,9 @@ def predict_file(
     skip_corrupt: bool = False,
     watch: Callable[[RowSource, int], None] | None = None,
 ) -> Report:
-    """Writes predictions for every row of a file (or of `-`, standard input), in the same order; returns the counts.
+    """Writes predictions for every row of a source, in the same order; returns the counts.
 
+    `source` is a file, a folder or a pattern, several of them, or `-` for standard input.
     `output` is a CSV or Parquet file, or `-` for CSV on standard output. The file appears once it is complete; after a
     full disk or an error in the last row an older one is unchanged. `keep` names the columns of the source to write
     before the predictions; None means all. `skip_corrupt` leaves out corrupt images and names them.
@@ -113,7 +134,7 @@ def predict_file(
     """
     check_output(output, source=source, force=force)
     threshold = check_threshold(threshold, model.threshold)
-    rows = model.interface.open(source, keep=keep, judged=False)
+    rows = model.interface.open(one_or_more(source), keep=keep, judged=False)
     report = opened_report(rows, skip_corrupt=skip_corrupt)
     try:
         with _writing(output) as write:
@@ -161,7 +182,7 @@ def _writing(output: str) -> Iterator[Write]:
     path = Path(output).absolute()
     try:
         with replacing(path) as file, ExitStack() as stack:
-            if is_csv(path):
+            if _is_csv(path):
                 yield _CsvWriter(stack.enter_context(_packed(file, path)), delimiter=delimiter_of(path)).write
             else:
                 yield stack.enter_context(_ParquetWriter(file)).write

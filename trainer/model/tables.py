@@ -12,7 +12,7 @@ from trainer.data.tables.kinds import Number
 from trainer.data.tables.kinds.number import LARGEST
 from trainer.data.tables.schema import Schema, quoting_hint
 from trainer.data.tables.targets.base import is_missing
-from trainer.data.tables.values import Indices, column_of, plain, rows_of_the_table
+from trainer.data.tables.values import Indices, column_of, rows_of_the_table
 from trainer.errors import UsageError, choose_from, did_you_mean, listed
 from trainer.model.interface import Encoded, ModelInterface, RowSource
 from trainer.model.table_outputs import outputs_of
@@ -20,6 +20,7 @@ from trainer.model.table_outputs import outputs_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from trainer.data.tables.sources import Given
     from trainer.data.tables.stream import TableStream
 
 ROWS_IN_CACHE = 1024
@@ -83,8 +84,8 @@ class TableModel(ModelInterface):
         schema = Schema.from_json(info.get("table"))
         return cls(schema, weight_mean=float(mean), delimiter=delimiter, drop_unlabelled=drops)
 
-    def open(self, source: str, *, keep: Sequence[str] | None, judged: bool) -> RowSource:
-        """The rows of a CSV or Parquet file, or of CSV on standard input; columns may be in any order."""
+    def open(self, source: Given, *, keep: Sequence[str] | None, judged: bool) -> RowSource:
+        """The rows of tables in files, or of CSV on standard input; columns may be in any order."""
         from trainer.data.tables.reading import open_stream
 
         stream = open_stream(source, usual=self._delimiter)
@@ -239,6 +240,8 @@ class TableRows:
         return self._stream.done
 
     def __iter__(self) -> Iterator[Encoded]:
+        from trainer.data.tables.reading import located
+
         before = dropped = 0
         for part in self._stream.parts(list(dict.fromkeys([*self._wanted, *self._keep]))):
             numbers = np.arange(before, before + part.num_rows)
@@ -250,9 +253,11 @@ class TableRows:
                 part = part.take(np.flatnonzero(labelled))  # noqa: PLW2901
             if not len(numbers):
                 continue
-            kept = {name: plain(part.column(name)) for name in self._keep}
+            kept = {name: part.column(name) for name in self._keep}
             table = part.select(self._wanted)
-            yield self._interface.encode_table(table, where=self.where, numbers=numbers, kept=kept)
+            with located(self._stream):
+                encoded = self._interface.encode_table(table, where=self.where, numbers=numbers, kept=kept)
+            yield encoded
         if dropped:
             self.notes.append(f"{dropped} of {before} rows have no label and are left out")
         if dropped == before > 0:

@@ -23,11 +23,11 @@ class NetInterface(ModelInterface):
         self._labels = labels
         self._features = list(features)
 
-    def open(self, source: str, *, keep: Sequence[str] | None, judged: bool) -> RowSource:
+    def open(self, source: str | Sequence[str], *, keep: Sequence[str] | None, judged: bool) -> RowSource:
         """Raises UsageError with the equivalent call in Python: the model reads no files."""
         raise UsageError(
             "this model was trained on arrays from Python and reads no files",
-            where=source,
+            where=source if isinstance(source, str) else listed(source, 2),
             fix='In Python: trainer.load_model("RUN").predict(X), where X holds what the net takes.',
         )
 

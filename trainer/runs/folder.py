@@ -255,6 +255,7 @@ def record_of(run: Run) -> dict[str, Any]:
         "devices": [str(context) for context in run.contexts],
         "computing": {"onednn": run.settings.onednn, "threads": run.settings.threads},
         "processes": run.processes.size,
+        "files": {option: [asdict(file) for file in files] for option, files in run.files.items()},
         "versions": versions(),
     }
 

@@ -61,6 +61,11 @@ class _Version(_Part):
     version: str = ""
 
 
+class _FileRows(_Part):
+    path: str
+    rows: Count
+
+
 class RunRecord(_Part):
     """`run.json`."""
 
@@ -85,6 +90,7 @@ class RunRecord(_Part):
     devices: list[str] = []
     computing: dict[str, Any] = {}
     processes: Count = 1
+    files: dict[str, list[_FileRows]] = {}
     versions: dict[str, str] = {}
 
 

@@ -43,11 +43,15 @@ class ImageModel(ModelInterface):
             raise UsageError("classes is not a list of names")
         return cls(classes, Transforms(int(info["size"]), resize=int(info["resize"])), info["mean"], info["deviation"])
 
-    def open(self, source: str, *, keep: Sequence[str] | None, judged: bool) -> ImageRows:
+    def open(self, source: str | Sequence[str], *, keep: Sequence[str] | None, judged: bool) -> ImageRows:
         """Opens a folder of images (at any depth), one image or a .rec file; if `judged`, a folder for each class.
 
         The column `path` is always kept.
         """
+        if not isinstance(source, str):
+            raise UsageError(
+                "images are read from one folder or file", where="--data", fix="Put them into one folder, or name one."
+            )
         if source == "-":
             raise UsageError("images cannot be read from a pipe", where="--data", fix="Give a folder or a file.")
         unknown = [name for name in keep or () if name not in ("path", "label")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import io
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,9 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer.data.tables.compressed import OpenedFile, opened
 from trainer.data.tables.csv_header import Header, check_unique, named, read_header, shown
 from trainer.data.tables.csv_rows import blocks_of, read_some
-from trainer.data.tables.stream import PARQUET_MAGIC, UTF_16_MARKS, delimiter_of
+from trainer.data.tables.formats import PARQUET_MAGIC, UTF_16_MARKS, delimiter_of
+from trainer.data.tables.stream import OneFile
 from trainer.errors import UsageError, first_line
 
 if TYPE_CHECKING:
@@ -25,10 +26,8 @@ HEADER_BYTES = 16 << 20
 SAMPLE_BYTES = 1 << 16
 
 
-class CsvStream:
+class CsvStream(OneFile):
     """A CSV file. The header is read at once, the rows on demand; all columns are text."""
-
-    untyped = True
 
     def __init__(
         self,
@@ -36,20 +35,22 @@ class CsvStream:
         where: str,
         *,
         usual: str = ",",
+        likely: str | None = None,
         delimiter: str | None = None,
-        counted: _Counted | None = None,
+        counted: OpenedFile | None = None,
         total: int | None = None,
     ) -> None:
         self.where = where
+        self.usual = usual
         self.total = total
         self._counted = counted
         self._file = file
         try:
-            self._beginning, header = self._read_header(usual, delimiter)
+            self._beginning, header = self._read_header(likely or usual, delimiter)
         except BaseException:
             self.close()
             raise
-        self._delimiter = header.delimiter
+        self.delimiter = header.delimiter
         made, left_out = named(header.names)
         self._width = len(made)
         self._places = [place for place in range(len(made)) if place not in left_out]
@@ -64,17 +65,21 @@ class CsvStream:
         ]
 
     @classmethod
-    def of_file(cls, path: Path, *, delimiter: str | None = None, usual: str | None = None) -> CsvStream:
-        """Opens the file at a path; `.gz` is decompressed on the fly."""
-        counted = _Counted(path)
-        raw = io.BufferedReader(counted, 1 << 20)
-        file: Any = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
+    def of_file(
+        cls, path: Path, *, delimiter: str | None = None, usual: str | None = None, likely: str | None = None
+    ) -> CsvStream:
+        """Opens the file at a path; a compressed one is decompressed on the fly.
+
+        The `likely` delimiter is tried before the `usual` one, which needs no note.
+        """
+        file = opened(path)
         return cls(
             file,
             str(path),
             usual=usual or delimiter_of(path),
+            likely=likely,
             delimiter=delimiter,
-            counted=counted,
+            counted=file,
             total=path.stat().st_size,
         )
 
@@ -87,13 +92,11 @@ class CsvStream:
     @property
     def done(self) -> int:
         """The bytes read so far, before decompression."""
-        return self._counted.bytes if self._counted is not None else 0
+        return self._counted.bytes_read if self._counted is not None else 0
 
     def close(self) -> None:
         """Closes the file; the process's standard input stays open."""
         self._file.close()
-        if self._counted is not None:
-            self._counted.close()
 
     def _read_header(self, usual: str, delimiter: str | None) -> tuple[bytes, Header]:
         """The bytes read so far after the header, and the header."""
@@ -128,10 +131,9 @@ class CsvStream:
     def parts(self, wanted: Sequence[str]) -> Iterator[pa.Table]:
         check_unique(wanted, self.names, self.where)
         places = [self._places[self.names.index(name)] for name in wanted]
-        before = 0
-        for block in blocks_of(self._file, self._beginning, self._delimiter, self.where):
-            table = self._parse(block, places, before)
-            before += table.num_rows
+        for block in blocks_of(self._file, self._beginning, self.delimiter, self.where):
+            table = self._parse(block, places, self.rows_read)
+            self.rows_read += table.num_rows
             if table.num_rows:
                 yield table.rename_columns(list(wanted))
 
@@ -162,7 +164,7 @@ class CsvStream:
             read_options=pa_csv.ReadOptions(
                 column_names=[str(place) for place in range(self._width)], block_size=max(len(block), 1 << 20)
             ),
-            parse_options=pa_csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
+            parse_options=pa_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
             convert_options=pa_csv.ConvertOptions(
                 column_types=types, include_columns=list(types), strings_can_be_null=False
             ),
@@ -171,13 +173,13 @@ class CsvStream:
     def _check_lengths(self, block: bytes, before: int) -> None:
         """Raises UsageError naming the first row whose length differs from the header's."""
         text = io.StringIO(block.decode("utf-8", errors="replace"), newline="")
-        rows = (row for row in csv.reader(text, delimiter=self._delimiter) if row)
+        rows = (row for row in csv.reader(text, delimiter=self.delimiter) if row)
         # Python's reader rejects some rows that pyarrow reads; then pyarrow's message has to do.
         with suppress(csv.Error):
             for number, row in enumerate(rows, before + 1):
                 if len(row) != self._width:
                     missing = "Add the missing ones" + (", or the quote that ends a value." if "\n" in row[-1] else ".")
-                    sign = shown(self._delimiter).replace("','", "comma")
+                    sign = shown(self.delimiter).replace("','", "comma")
                     raise UsageError(
                         f"row {number} has {len(row)} values, the header names {self._width} columns",
                         where=self.where,
@@ -202,26 +204,6 @@ class CsvStream:
                             row=number,
                             fix="Save the file as UTF-8.",
                         ) from error
-
-
-class _Counted(io.RawIOBase):
-    """A file that counts the bytes read."""
-
-    def __init__(self, path: Path) -> None:
-        self._raw = path.open("rb", buffering=0)
-        self.bytes = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        count: int = self._raw.readinto(buffer) or 0
-        self.bytes += count
-        return count
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
 
 
 class _Kept:

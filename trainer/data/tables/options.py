@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
@@ -19,6 +19,12 @@ def _delimiter(value: object) -> object:
     return value
 
 
+def _as_paths(value: object) -> object:
+    """One path as a tuple of one, as Python code gives it; none as an empty one."""
+    return () if value is None else (value,) if isinstance(value, (str, Path)) else value
+
+
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_as_paths)]
 Delimiter = Annotated[str, BeforeValidator(_delimiter)]
 
 
@@ -29,7 +35,7 @@ class TableOptions:
     for_numbers: ClassVar[str] = ""
     """For a task that learns classes: what learns numbers instead, which a message about such a label names."""
 
-    data: Annotated[Path | None, Field(description="A CSV or Parquet file with a header.")] = None
+    data: Annotated[Paths, Field(description="The table: files, folders or patterns.")] = ()
     label: Annotated[str | None, Field(description="The column to predict.")] = None
     positive_class: Annotated[
         str | None, Field(description="The label value that counts as 1; all others count as 0.")
@@ -43,10 +49,15 @@ class TableOptions:
     delimiter: Annotated[
         Delimiter | None, Field(description="What separates the values of a CSV file; found if not given.")
     ] = None
-    validation_data: Annotated[Path | None, Field(description="A validation file, instead of a split.")] = None
+    validation_data: Annotated[Paths, Field(description="Validation files, instead of a split.")] = ()
     validation_split: Annotated[Fraction, Field(description="The fraction of the rows kept for validation.")] = 0.2
-    test_data: Annotated[Path | None, Field(description="A test file, instead of a split.")] = None
+    test_data: Annotated[Paths, Field(description="Test files, instead of a split.")] = ()
     test_split: Annotated[Fraction, Field(description="The fraction of the rows kept for the test.")] = 0.2
     standardize: Annotated[bool, Field(description="Scale a table's numbers to mean 0, deviation 1.")] = True
     drop_unlabelled: Annotated[bool, Field(description="Leave out rows whose label is missing.")] = False
     sample_weight: Annotated[str | None, Field(description="A column with the weights of the rows.")] = None
+
+    def __post_init__(self) -> None:
+        for field in ("data", "validation_data", "test_data"):
+            given: Any = _as_paths(getattr(self, field))
+            setattr(self, field, tuple(map(Path, given)))

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from trainer.data.tables.kinds import IN_TIME, ORDERED, Column
 from trainer.data.tables.learn import Wanted, learn_column
-from trainer.data.tables.reading import whole
+from trainer.data.tables.reading import located, whole
 from trainer.data.tables.schema import check_column
+from trainer.data.tables.sources import short, where_of
 from trainer.data.tables.splits import NAMES, divide, reading, wanted_of
 from trainer.data.tables.suspicions import LabelClasses, Part, suspicions, suspicions_of_refused
 from trainer.data.tables.values import Indices, cleaned, column_of, distinct, is_text, rows_of_the_table
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from trainer.data.tables.options import TableOptions
+    from trainer.data.tables.stream import TableStream
 
 COMMONEST = 5
 """How many of the commonest values are told."""
@@ -80,6 +82,7 @@ class _Split:
 
     where: str
     table: pa.Table
+    stream: TableStream
     rows: Indices | None
     labels: NDArray[np.float32] | None = None
 
@@ -96,14 +99,15 @@ def look(options: TableOptions, *, seed: int) -> Overview:
     A column that a run would refuse is described with the error; what is wrong with the table as a whole, its label or
     the options raises UsageError, as in `load_splits`.
     """
-    where = str(options.data)
+    where = where_of(options.data)
     wanted = wanted_of(options)
-    with reading(where, options.delimiter) as stream:
+    with reading(options.data, options.delimiter) as stream:
         names, untyped, notes = list(stream.names), stream.untyped, list(stream.notes)
         chosen = wanted.chosen(names, where=where, left_out=stream.left_out)
         targets = [name for name in (options.label, options.sample_weight) if name is not None]
         table = whole(stream, [*chosen, *targets])
-    told, splits = _splits(options, wanted, table, seed=seed, untyped=untyped, where=where, notes=notes)
+    with located(stream):
+        told, splits = _splits(options, wanted, table, stream, seed=seed, notes=notes)
     splits |= dict(_files(options, [*chosen, *targets], notes))
     train = splits["train"]
     classes = None if train.labels is None else LabelClasses(train.labels)
@@ -122,38 +126,32 @@ def look(options: TableOptions, *, seed: int) -> Overview:
 
 
 def _splits(
-    options: TableOptions,
-    wanted: Wanted,
-    table: pa.Table,
-    *,
-    seed: int,
-    untyped: bool,
-    where: str,
-    notes: list[str],
+    options: TableOptions, wanted: Wanted, table: pa.Table, stream: TableStream, *, seed: int, notes: list[str]
 ) -> tuple[str | None, dict[str, _Split]]:
     """How the label is understood, and the splits of the table's rows."""
+    where = stream.where
     if options.label is None:
-        return None, {"train": _Split(where, table, None)}
-    target, parts = divide(options, wanted, table, seed=seed, untyped=untyped, where=where, notes=notes)
+        return None, {"train": _Split(where, table, stream, None)}
+    target, parts = divide(options, wanted, table, seed=seed, untyped=stream.untyped, where=where, notes=notes)
     splits: dict[str, _Split] = {}
     for split, rows in parts.items():
         labels = target.encode(options.label, column_of(table, options.label, rows), where=where)
-        splits[split] = _Split(where, table, rows, labels)
+        splits[split] = _Split(where, table, stream, rows, labels)
     return target.describe(options.label), splits
 
 
 def _files(options: TableOptions, wanted: Sequence[str], notes: list[str]) -> Iterator[tuple[str, _Split]]:
     """The splits that have a file of their own."""
-    for split, path in (("validation", options.validation_data), ("test", options.test_data)):
-        if path is None:
+    for split, given in (("validation", options.validation_data), ("test", options.test_data)):
+        if not given:
             continue
-        where = str(path)
-        with reading(where, options.delimiter) as stream:
+        where = where_of(given)
+        with reading(given, options.delimiter) as stream:
             for name in wanted:
                 check_column(name, stream.names, option=f"--{split}-data", where=where)
             table = whole(stream, wanted)
-            notes += [f"{path.name}: {note}" for note in stream.notes if note not in notes]
-        yield split, _Split(where, table, None)
+            notes += [f"{short(given)}: {note}" for note in stream.notes if note not in notes]
+        yield split, _Split(where, table, stream, None)
 
 
 def _describe(
@@ -170,7 +168,7 @@ def _describe(
     view = ColumnView(name, "refused", {split: _missing(each.values(name)) for split, each in splits.items()})
     found: list[str] = []
     try:
-        with rows_of_the_table(train.rows):
+        with located(train.stream), rows_of_the_table(train.rows):
             column = learn_column(name, train.values(name), wanted, untyped=untyped, where=train.where, notes=found)
         parts = {split: _part(column, each) for split, each in splits.items()}
     except UsageError as error:
@@ -203,7 +201,7 @@ def _mean(column: Column, present: NDArray[np.float64]) -> float:
 def _part(column: Column, split: _Split) -> Part:
     """The values of a column in a split. Raises UsageError for those that cannot be encoded."""
     values = split.values(column.name)
-    with rows_of_the_table(split.rows):
+    with located(split.stream), rows_of_the_table(split.rows):
         if isinstance(column, ORDERED):
             return Part(axis=column.axis(values, where=split.where))
         return Part(places=column.places(values, where=split.where))

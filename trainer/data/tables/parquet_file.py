@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.data.tables.csv_header import check_unique
+from trainer.data.tables.stream import OneFile
+from trainer.data.tables.values import plain_table, plain_type
 from trainer.errors import UsageError, first_line, listed
 
 if TYPE_CHECKING:
@@ -20,11 +22,18 @@ PAGE_BYTES = 1 << 20
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 
-class ParquetStream:
+def without_index(written: Sequence[str]) -> tuple[list[str], list[str], list[str], list[str]]:
+    """Of a typed file's columns: those to read, their names, those left out, and a note on these."""
+    kept = [name for name in written if not PANDAS_INDEX.fullmatch(name)]
+    names = [name.strip() or f"column_{number}" for number, name in enumerate(kept, 1)]
+    left_out = sorted(set(written) - set(kept))
+    return kept, names, left_out, [f"left out: {listed(left_out)}, the index that pandas writes"] if left_out else []
+
+
+class ParquetStream(OneFile):
     """A Parquet file. Its columns keep their types."""
 
     untyped = False
-    advice = ""
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa
@@ -33,16 +42,18 @@ class ParquetStream:
         self.where = str(path)
         try:
             self._file = parquet.ParquetFile(path, pre_buffer=False, buffer_size=PAGE_BYTES)
-            written = list(self._file.schema_arrow.names)
+            fields = list(self._file.schema_arrow)
             self.total: int | None = int(self._file.metadata.num_rows)
         except (pa.ArrowException, OSError) as error:
             raise self._error(error) from error
-        self._written = [name for name in written if not PANDAS_INDEX.fullmatch(name)]
-        self.names = [name.strip() or f"column_{number}" for number, name in enumerate(self._written, 1)]
-        self.left_out = sorted(set(written) - set(self._written))
-        self.notes = [f"left out: {listed(self.left_out)}, the index that pandas writes"] if self.left_out else []
-        self.done = 0
+        self._written, self.names, self.left_out, self.notes = without_index([field.name for field in fields])
+        kinds = {field.name: field.type for field in fields}
+        self.types = {name: plain_type(kinds[written]) for name, written in zip(self.names, self._written, strict=True)}
+
+    @property
+    def done(self) -> int:
         """The rows read so far."""
+        return self.rows_read
 
     def parts(self, wanted: Sequence[str]) -> Iterator[pa.Table]:
         import pyarrow as pa
@@ -51,9 +62,9 @@ class ParquetStream:
         columns = [self._written[self.names.index(name)] for name in wanted]
         try:
             for batch in self._file.iter_batches(BATCH_ROWS, columns=columns):
-                self.done += batch.num_rows
+                self.rows_read += batch.num_rows
                 # iter_batches returns the columns in the file's order.
-                yield pa.Table.from_batches([batch]).select(columns).rename_columns(list(wanted))
+                yield plain_table(pa.Table.from_batches([batch]).select(columns).rename_columns(list(wanted)))
         except (pa.ArrowException, OSError) as error:
             raise self._error(error) from error
 

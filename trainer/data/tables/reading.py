@@ -1,31 +1,50 @@
-"""Opens the table in a file or on standard input."""
+"""Opens the table in files or on standard input."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.data.tables.arrow_file import ArrowStream
 from trainer.data.tables.csv_file import CsvStream
+from trainer.data.tables.formats import ARROW, CSV, JSON_LINES, check_file, delimiter_of
+from trainer.data.tables.json_lines import JsonLinesStream
+from trainer.data.tables.many import ManyFiles
 from trainer.data.tables.parquet_file import ParquetStream
-from trainer.data.tables.stream import STANDARD_INPUT, TableStream, check_file, is_csv
+from trainer.data.tables.sources import Given, find_source, named
+from trainer.data.tables.stream import STANDARD_INPUT, TableStream
 from trainer.errors import UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def open_stream(source: str, *, delimiter: str | None = None, usual: str | None = None) -> TableStream:
-    """The table in a CSV or Parquet file, or the CSV on standard input (`-`).
+def open_stream(source: Given, *, delimiter: str | None = None, usual: str | None = None) -> TableStream:
+    """The table in CSV, JSON lines, Parquet or Arrow files, or the CSV on standard input (`-`).
 
-    `delimiter` separates the values of a CSV file; without one it is found, and the `usual` one is tried first. Raises
-    UsageError if the source is missing, empty, of another format than its name says, or has no valid header.
+    `source` is a file, a folder, a pattern such as `part-*.csv`, or several of them. `delimiter` separates the values
+    of CSV files; without one it is found, and the `usual` one is tried first. Raises UsageError if a file is missing,
+    empty, of another format than its name says, or without a valid header, and if the files do not make one table.
     """
-    if source == STANDARD_INPUT:
+    if named(source) == (STANDARD_INPUT,):
         return CsvStream.of_standard_input(delimiter=delimiter, usual=usual)
-    path = Path(source)
-    check_file(path)
-    return CsvStream.of_file(path, delimiter=delimiter, usual=usual) if is_csv(path) else ParquetStream(path)
+    if STANDARD_INPUT in named(source):
+        raise UsageError("standard input (-) cannot be read together with files", fix="Name one or the other.")
+
+    def open_file(path: Path, first: TableStream | None) -> TableStream:
+        kind = check_file(path)
+        if kind is CSV:
+            expected = usual or delimiter_of(path)
+            likely = first.delimiter if isinstance(first, CsvStream) and first.usual == expected else None
+            return CsvStream.of_file(path, delimiter=delimiter, usual=expected, likely=likely)
+        return (JsonLinesStream if kind is JSON_LINES else ArrowStream if kind is ARROW else ParquetStream)(path)
+
+    found = find_source(source)
+    if len(found.files) == 1 and not found.files[0].partition and not found.notes:
+        return open_file(found.files[0].path, None)
+    return ManyFiles(found, open_file)
 
 
 def whole(stream: TableStream, wanted: Sequence[str]) -> pa.Table:
@@ -36,3 +55,15 @@ def whole(stream: TableStream, wanted: Sequence[str]) -> pa.Table:
     if not sum(part.num_rows for part in parts):
         raise UsageError("it has a header and no rows", where=stream.where)
     return pa.concat_tables(parts)
+
+
+@contextmanager
+def located(stream: TableStream) -> Iterator[None]:
+    """Makes errors in the rows of a table of several files name the file, and the row in it."""
+    try:
+        yield
+    except UsageError as error:
+        if error.row is None or len(stream.files) == 1:
+            raise
+        where, row = stream.place_of(error.row)
+        raise UsageError(error.what, where=where, fix=error.fix, row=row) from error

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 
 from trainer.data.stratified import SPLIT_VERSION, TooFewRows, stratified_split
 from trainer.data.tables.learn import Wanted, learn_schema, learn_target
-from trainer.data.tables.reading import open_stream, whole
+from trainer.data.tables.reading import located, open_stream, whole
 from trainer.data.tables.schema import Rows, Schema, check_present
+from trainer.data.tables.sources import Given, short, where_of
 from trainer.data.tables.targets import Target
 from trainer.data.tables.targets.base import is_missing
 from trainer.data.tables.values import Indices, column_of
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from trainer.data.tables.options import TableOptions
-    from trainer.data.tables.stream import TableStream
+    from trainer.data.tables.stream import FileRows, TableStream
 
 NAMES = {"train": "training", "validation": "validation", "test": "test"}
 
@@ -44,6 +44,8 @@ class TableSplits:
     """How the rows were divided, for `trainer.Splits`; None if no rows of `data` were split off."""
     notes: Sequence[str] = ()
     """What the user should know about how the table was understood, a line each."""
+    files: Mapping[str, Sequence[FileRows]] = field(default_factory=dict)
+    """The files that were read, for `trainer.Splits`."""
 
 
 def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
@@ -52,9 +54,8 @@ def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
     Raises UsageError like `read_table` and `Schema`, and if there are too few rows to split or a split has only one
     class, on which a model cannot be evaluated.
     """
-    assert options.data is not None  # noqa: S101  the caller has generated data otherwise
-    where = str(options.data)
-    with reading(where, options.delimiter) as stream:
+    where = where_of(options.data)
+    with reading(options.data, options.delimiter) as stream:
         names, untyped, notes = list(stream.names), stream.untyped, list(stream.notes)
         if options.label is None:
             raise UsageError("no label column is given", where="--label", fix=f"Columns: {listed(names)}.")
@@ -62,20 +63,23 @@ def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
         targets = [options.label, *([] if options.sample_weight is None else [options.sample_weight])]
         # The columns that are ignored are not read: whatever is wrong with them does not matter.
         table = whole(stream, [*wanted.chosen(names, where=where, left_out=stream.left_out), *targets])
-    target, parts = divide(options, wanted, table, seed=seed, untyped=untyped, where=where, notes=notes)
-    # What is left out was not read.
-    wanted = replace(wanted, features=(), ignore=())
-    learned = learn_schema(table, wanted, untyped=untyped, where=where, rows=parts["train"], target=target)
+    with located(stream):
+        target, parts = divide(options, wanted, table, seed=seed, untyped=untyped, where=where, notes=notes)
+        # What is left out was not read.
+        wanted = replace(wanted, features=(), ignore=())
+        learned = learn_schema(table, wanted, untyped=untyped, where=where, rows=parts["train"], target=target)
     schema = learned.schema
-    files = {"validation": options.validation_data, "test": options.test_data}
+    others = {"validation": options.validation_data, "test": options.test_data}
+    files = {"data": stream.files}
     rows: dict[str, Rows | None] = {}
     for split, name in NAMES.items():
-        path = files.get(split)
-        if path is not None:
-            rows[split], of_file = _of_file(path, schema, options, split)
-            notes += [f"{path.name}: {note}" for note in of_file if note not in notes]
+        given = others.get(split)
+        if given:
+            rows[split], files[f"{split}-data"], more = _of_file(given, schema, options, split)
+            notes += [f"{short(given)}: {note}" for note in more if note not in notes]
         elif split in parts:
-            rows[split] = _encoded(schema, table, f"the {name} rows of {where}", split, parts[split])
+            with located(stream):
+                rows[split] = _encoded(schema, table, f"the {name} rows of {where}", split, parts[split])
         else:
             rows[split] = None
     train = rows["train"]
@@ -90,6 +94,7 @@ def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
         parts.get("test"),
         SPLIT_VERSION if len(parts) > 1 else None,
         (*notes, *learned.notes),
+        files,
     )
 
 
@@ -109,8 +114,8 @@ def wanted_of(options: TableOptions) -> Wanted:
 
 
 @contextmanager
-def reading(source: str, delimiter: str | None) -> Iterator[TableStream]:
-    """The table in a file. If its delimiter seems to be another one than the given, errors say so."""
+def reading(source: Given, delimiter: str | None) -> Iterator[TableStream]:
+    """The table in one or many files. If its delimiter seems to be another one than the given, errors say so."""
     with closing(open_stream(source, delimiter=delimiter)) as stream:
         try:
             yield stream
@@ -130,17 +135,21 @@ def _labelled(table: pa.Table, label: str, notes: list[str]) -> Indices | None:
     return np.flatnonzero(~missing)
 
 
-def _of_file(path: Path, schema: Schema, options: TableOptions, split: str) -> tuple[Rows, Sequence[str]]:
-    """The rows of a validation or test file, of which the schema's columns are read, and its notes."""
-    with reading(str(path), options.delimiter) as stream:
-        check_present(schema, stream.names, where=str(path))
+def _of_file(
+    given: Given, schema: Schema, options: TableOptions, split: str
+) -> tuple[Rows, Sequence[FileRows], Sequence[str]]:
+    """The rows of validation or test files, of which the schema's columns are read, the files, and notes."""
+    where = where_of(given)
+    with reading(given, options.delimiter) as stream:
+        check_present(schema, stream.names, where=where)
         wanted = [*(column.name for column in schema.columns), schema.label]
         wanted += [] if schema.weight is None else [schema.weight]
         table = whole(stream, [name for name in wanted if name in stream.names])
         notes = list(stream.notes)
         drops = options.drop_unlabelled and schema.label in table.column_names
-        rows = _labelled(table, schema.label, notes) if drops else None
-        return _encoded(schema, table, str(path), split, rows), notes
+        with located(stream):
+            rows = _labelled(table, schema.label, notes) if drops else None
+            return _encoded(schema, table, where, split, rows), stream.files, notes
 
 
 def _encoded(schema: Schema, table: pa.Table, where: str, split: str, indices: Indices | None = None) -> Rows:
@@ -177,8 +186,8 @@ def divide(
 def _cut(options: TableOptions, seed: int, target: Target, labels: NDArray[np.float32]) -> dict[str, Indices]:
     """The rows of each split, in the file's order."""
     wanted = {
-        "validation": 0.0 if options.validation_data is not None else options.validation_split,
-        "test": 0.0 if options.test_data is not None else options.test_split,
+        "validation": 0.0 if options.validation_data else options.validation_split,
+        "test": 0.0 if options.test_data else options.test_split,
     }
     for split, fraction in wanted.items():
         if not 0 <= fraction < 1:
@@ -196,7 +205,7 @@ def _cut(options: TableOptions, seed: int, target: Target, labels: NDArray[np.fl
     for split, fraction in wanted.items():
         if fraction:
             size = round(fraction * len(labels))
-            left, parts[split] = _split_off(left, size, target, labels, seed, split, where=str(options.data))
+            left, parts[split] = _split_off(left, size, target, labels, seed, split, where=where_of(options.data))
     return {"train": left, **parts}
 
 

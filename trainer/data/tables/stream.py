@@ -1,30 +1,30 @@
-"""Tables of any size, read once in parts: what a file gives, and which class reads it."""
+"""Tables of any size, read once in parts: what every reader of a format gives."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
-
-from trainer.errors import UsageError, did_you_mean, listed
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 STANDARD_INPUT = "-"
-CSV_ENDINGS = (".csv", ".tsv", ".txt")
-PARQUET_ENDINGS = (".parquet", ".pq")
-PARQUET_MAGIC = b"PAR1"
-UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True)
+class FileRows:
+    """A file of a table, and how many of its rows were read."""
+
+    path: str
+    rows: int
 
 
 class TableStream(Protocol):
-    """A table that is read once, from the first row to the last."""
+    """A table that is read once, from the first row to the last. Its rows may be those of many files."""
 
     where: str
-    """The file's name, or `standard input`."""
+    """The name of the file or the folder, or `standard input`."""
     untyped: bool
     """Whether every column is text, because the format has no types."""
     total: int | None
@@ -50,10 +50,22 @@ class TableStream(Protocol):
     def done(self) -> int:
         """How much was read, in the unit of `total`."""
 
-    def parts(self, wanted: Sequence[str]) -> Iterator[pa.Table]:
-        """The wanted columns, some thousands of rows at a time. Call it once.
+    @property
+    def types(self) -> Mapping[str, Any]:
+        """The Arrow types of the columns, if they are not text."""
 
-        Text is not changed, and other columns are not looked at. Raises UsageError unless the wanted names are those of
+    @property
+    def files(self) -> Sequence[FileRows]:
+        """The files, in the order of their rows, with the rows read so far."""
+
+    def place_of(self, row: int) -> tuple[str, int]:
+        """The file of a row that was read, and the row's number in it. Rows are numbered from 1."""
+
+    def parts(self, wanted: Sequence[str]) -> Iterator[pa.Table]:
+        """The wanted columns, some thousands of rows of one file at a time. Call it once.
+
+        Text is not changed, and other columns are not looked at. Types are plain: dictionaries, large strings and views
+        are strings. Raises UsageError unless the wanted names are those of
         one column each, and the rows have equal length.
         """
 
@@ -61,50 +73,18 @@ class TableStream(Protocol):
         """Releases the file."""
 
 
-def is_csv(path: Path) -> bool:
-    """Whether the name is that of a CSV file; anything else is Parquet."""
-    name = path.name.lower().removesuffix(".gz")
-    return name.endswith(CSV_ENDINGS)
+class OneFile:
+    """What the readers of one file share."""
 
+    where: str
+    untyped = True
+    types: Mapping[str, Any] = {}
+    advice = ""
+    rows_read = 0
 
-def delimiter_of(path: Path) -> str:
-    """The usual delimiter of the suffix: a tab for `.tsv` and `.tsv.gz`, otherwise a comma."""
-    return "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
+    @property
+    def files(self) -> Sequence[FileRows]:
+        return (FileRows(self.where, self.rows_read),)
 
-
-def check_file(path: Path) -> None:
-    """Raises UsageError if the file is missing, empty, or of another format than its name says."""
-    where = str(path)
-    try:
-        if path.is_dir():
-            raise UsageError("it is a folder", where=where, fix="Name a CSV or Parquet file in it.")
-        if not path.exists():
-            siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise UsageError(
-                "there is no such file", where=where, fix=did_you_mean(path.name, siblings) or "Check the path."
-            )
-        if not is_csv(path) and path.suffix.lower() not in PARQUET_ENDINGS:
-            raise UsageError(
-                f"its suffix {path.suffix!r} is neither CSV's nor Parquet's",
-                where=where,
-                fix=f"Use {listed([*CSV_ENDINGS, *PARQUET_ENDINGS])}.",
-            )
-        beginning = _beginning(path)
-    except gzip.BadGzipFile as error:
-        raise UsageError("it is not a gzip file", where=where, fix="If it is text, drop the .gz.") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"it cannot be read: {getattr(error, 'strerror', None) or error}", where=where) from error
-    if not beginning:
-        raise UsageError("it is empty", where=where)
-    is_parquet = beginning.startswith(PARQUET_MAGIC)
-    if is_parquet and is_csv(path):
-        raise UsageError("it is a Parquet file, not CSV", where=where, fix="Rename it to end in .parquet.")
-    if not is_parquet and not is_csv(path):
-        raise UsageError("it is not a Parquet file", where=where, fix="If it is CSV, rename it to end in .csv.")
-    if not is_parquet and b"\0" in beginning and not beginning.startswith(UTF_16_MARKS):
-        raise UsageError("it is not text, so it cannot be CSV", where=where, fix="If it is UTF-16, save it as UTF-8.")
-
-
-def _beginning(path: Path) -> bytes:
-    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-        return file.read(65536)
+    def place_of(self, row: int) -> tuple[str, int]:
+        return self.where, row

@@ -62,8 +62,22 @@ def plain(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
         return compute.cast(values, pa.string())
     if pa.types.is_float16(values.type):
         # Nulls become NaN on the way to numpy, and NaN is missing, as everywhere.
-        return pa.chunked_array([pa.array(values.to_numpy(), from_pandas=True)])
+        return pa.chunked_array([pa.array(values.to_numpy(), pa.float16(), from_pandas=True)])
     return values
+
+
+def plain_type(kind: Any) -> Any:
+    """The type that `plain` makes of an Arrow type."""
+    import pyarrow as pa
+
+    return plain(pa.chunked_array([], kind)).type
+
+
+def plain_table(table: pa.Table) -> pa.Table:
+    """The table with its values in plain types."""
+    import pyarrow as pa
+
+    return pa.table([plain(column) for column in table.columns], names=table.column_names)
 
 
 def column_of(table: pa.Table, name: str, rows: Indices | None = None) -> pa.ChunkedArray:
