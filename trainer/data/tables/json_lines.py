@@ -17,7 +17,7 @@ from trainer.errors import UsageError, in_short
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 FIX = "Write one object per line."
 # Numbers keep the digits that they are written with; NaN and Infinity are read, as other programs write them.
@@ -27,8 +27,6 @@ _decoder = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
 class JsonLinesStream(OneFile):
     """A file of JSON lines. The columns are the keys of all its rows; a row without one of them has no value there."""
 
-    may_lack_columns = True
-    """Whether a column that other files of the table have is missing in all rows of this one, if it lacks it."""
     left_out: Sequence[str] = ()
     notes: Sequence[str] = ()
 

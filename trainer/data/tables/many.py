@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.data.tables.csv_header import check_unique
-from trainer.data.tables.json_lines import merged
+from trainer.data.tables.json_lines import JsonLinesStream, merged
 from trainer.data.tables.sources import Source
 from trainer.data.tables.stream import FileRows, TableStream
 from trainer.errors import UsageError, first_line, listed
@@ -117,7 +117,10 @@ class ManyFiles:
 
     def _of_file(self, wanted: Sequence[str], stream: TableStream) -> list[str]:
         """The columns to read from a file; at least one, which tells how many rows there are."""
-        names = [name for name in wanted if name not in self._constants and name in stream.names]
+        own = [name for name in wanted if name not in self._constants]
+        names = [name for name in own if name in stream.names]
+        if len(names) < len(own) and not _may_lack_columns(stream):
+            raise UsageError("its columns have changed since it was opened", where=stream.where, fix="Try again.")
         return names or [name for name in stream.names if list(stream.names).count(name) == 1][:1]
 
     def _completed(self, part: pa.Table, wanted: Sequence[str], number: int) -> pa.Table:
@@ -144,13 +147,18 @@ class ManyFiles:
         return pa.table(columns)
 
 
+def _may_lack_columns(stream: TableStream) -> bool:
+    """Whether a column of other files that this one lacks is missing in all of its rows."""
+    return isinstance(stream, JsonLinesStream)
+
+
 def _columns_of(files: Sequence[tuple[Path, TableStream]]) -> list[str]:
     """The columns of all files. Raises UsageError naming the file whose columns are not those of the first one.
 
     A file whose format lets a row lack a column may lack it in all of its rows.
     """
     path, first = files[0]
-    if any(getattr(stream, "may_lack_columns", False) for _, stream in files):
+    if _may_lack_columns(first):
         return reduce(merged, (stream.names for _, stream in files), [])
     expected = Counter(first.names)
     for other, stream in files[1:]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from trainer.data.tables.arrow_file import ArrowStream
 from trainer.data.tables.csv_file import CsvStream
-from trainer.data.tables.formats import ARROW, CSV, JSON_LINES, check_file, delimiter_of
+from trainer.data.tables.formats import ARROW, CSV, JSON_LINES, Format, check_file, delimiter_of
 from trainer.data.tables.json_lines import JsonLinesStream
 from trainer.data.tables.many import ManyFiles
 from trainer.data.tables.parquet_file import ParquetStream
@@ -33,8 +33,10 @@ def open_stream(source: Given, *, delimiter: str | None = None, usual: str | Non
     if STANDARD_INPUT in named(source):
         raise UsageError("standard input (-) cannot be read together with files", fix="Name one or the other.")
 
+    formats: dict[Path, Format] = {}
+
     def open_file(path: Path, first: TableStream | None) -> TableStream:
-        kind = check_file(path)
+        kind = formats[path] = formats.get(path) or check_file(path)
         if kind is CSV:
             expected = usual or delimiter_of(path)
             likely = first.delimiter if isinstance(first, CsvStream) and first.usual == expected else None

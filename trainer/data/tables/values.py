@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -66,6 +67,7 @@ def plain(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
     return values
 
 
+@cache
 def plain_type(kind: Any) -> Any:
     """The type that `plain` makes of an Arrow type."""
     import pyarrow as pa
