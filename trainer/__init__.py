@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trainer.requests import Decision
     from trainer.run import Run
     from trainer.signals import Interrupted
+    from trainer.step.after_update import UpdatedWeight
     from trainer.step.groups import Gradients
     from trainer.step.guard import Guard
     from trainer.task import Defaults, Splits, Task
@@ -49,6 +50,7 @@ __all__ = [
     "Splits",
     "Task",
     "TrainerError",
+    "UpdatedWeight",
     "UsageError",
     "fit",
     "load_model",
@@ -75,6 +77,7 @@ __getattr__, __dir__ = exports(
         "trainer.requests": ("Decision",),
         "trainer.run": ("Run",),
         "trainer.signals": ("Interrupted",),
+        "trainer.step.after_update": ("UpdatedWeight",),
         "trainer.step.groups": ("Gradients",),
         "trainer.step.guard": ("Guard",),
         "trainer.task": ("Defaults", "Splits", "Task"),

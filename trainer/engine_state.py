@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from trainer.errors import TrainerError
-from trainer.ledger import Ledger
+from trainer.ledger import UPDATE, Ledger
 from trainer.metric_log import MetricLog
 from trainer.requests import Requests
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from trainer.metrics.base import Metric
     from trainer.seeding import Seeder
     from trainer.step import Step
+
+T = TypeVar("T")
 
 BUILT = frozenset({"net", "optimizer", "train", "validation", "test", "step", "seeder", "metrics"})
 """Attributes of a run and its state that are set when the run is built."""
@@ -67,6 +70,33 @@ class EngineState:
     """When this process began to train, in seconds since 1970."""
     seconds_before: float = 0.0
     """The seconds that the run took before it was resumed."""
+
+    def within_update(self, run: Any, call: Callable[[T], None]) -> Callable[[T], None]:
+        """A function that calls another within updates, for the plugin that is being called now.
+
+        The plugin is charged with its time, and blamed for its errors.
+        """
+        plugin = next((each for each in self.plugins if each.name == self.acting), None)
+        if plugin is None:
+            return call
+        cost = self.ledger.cost(plugin.name, UPDATE)
+
+        def charged(argument: T) -> None:
+            if plugin.name in self.disabled:
+                return
+            self.acting, began = plugin.name, perf_counter()
+            try:
+                call(argument)
+            except Exception as error:  # noqa: BLE001  whatever a plugin raises is wrapped or makes it silent
+                failure = self.plugin_failed(plugin, "an update", run, error)
+                if failure is not None:
+                    raise failure from failure.__cause__
+            finally:
+                self.acting = "engine"
+                cost.calls += 1
+                cost.seconds += perf_counter() - began
+
+        return charged
 
     if not TYPE_CHECKING:
 

@@ -12,6 +12,8 @@ from trainer.device_time import waiting
 
 SAVE = "save"
 """Stands for an event in the ledger: the checkpoints that a plugin asked for."""
+UPDATE = "update"
+"""Stands for an event too: what a plugin does within the weights' updates."""
 
 
 @dataclass(slots=True)
@@ -68,7 +70,7 @@ class Ledger:
         """Adds the earlier costs of the same plugins, as returned by `rows`."""
         for row in rows:
             key = (row["plugin"], row["event"])
-            entry = self.cost(*key) if row["event"] == SAVE else self._costs.get(key)
+            entry = self.cost(*key) if row["event"] in (SAVE, UPDATE) else self._costs.get(key)
             if entry is not None:
                 entry.calls += row["calls"]
                 entry.seconds += row["seconds"]

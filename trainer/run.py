@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trainer.mxnet import Array, Context
     from trainer.requests import Action, Decision
     from trainer.step import Gradients
+    from trainer.step.after_update import Change, UpdatedWeight
     from trainer.step.guard import Guard
     from trainer.task_protocol import TaskOfRun
 
@@ -94,8 +95,7 @@ class Run(Guarded):
     epoch_rows: int = 0
     """The number of rows that the current epoch has trained on so far."""
     evaluation_weights: Sequence[Array] | None = None
-    """Arrays that evaluations use instead of `moving_weights`, if a plugin sets them; they are swapped in before
-    `evaluate_begin` and out after `evaluate_end`."""
+    """What evaluations use for `moving_weights`, if a plugin sets it, from `evaluate_begin` through `evaluate_end`."""
     notes: list[str] = field(default_factory=list)
     """Lines for the end of the run's summary."""
 
@@ -219,17 +219,13 @@ class Run(Guarded):
     def predict(self, data: Any) -> NDArray[Any] | tuple[NDArray[Any], ...]:
         """The net's outputs for other rows, (rows, …), as numpy; a tuple of arrays for a net with several outputs.
 
-        `data` is what the saved model takes: an array (rows, …) or a tuple of inputs; a table for tasks that read
-        tables. Computes in batches on the run's devices, with the weights of the saved model. Raises UsageError for
-        rows that do not fit.
+        `data` is what the saved model takes: an array (rows, …), a tuple of inputs, or a table. Computes in batches on
+        the run's devices, with the weights of the saved model. Raises UsageError for rows that do not fit.
         """
         return outputs_for(self, data)
 
     def predict_proba(self, data: Any) -> NDArray[Any]:
-        """The probability of each class, (rows, classes); two classes for a net with one sigmoid output.
-
-        Raises UsageError as `predict` does, and if the loss implies no probabilities.
-        """
+        """The probability of each class, (rows, classes), as `predict`; UsageError if the loss implies none."""
         return probabilities_for(self, data)
 
     def history_frame(self) -> Any:
@@ -297,6 +293,13 @@ class Run(Guarded):
 
         return guard_of(self._state.step, vars(self), loss_only=loss_only)
 
+    def after_update(self, change: Change) -> Sequence[UpdatedWeight]:
+        """Calls `change(weights)` at the end of every update, before other devices get the weights; for `on_setup`.
+
+        A skipped update has no such call. Returns the weights; others are handed over once others are trained.
+        """
+        return self._state.step.parameters.after_update.add(self._state.within_update(self, change))
+
     def copy_weights(self) -> dict[str, NDArray[Any]]:
         """Every parameter by its place in the net (`0.weight`), on the host. Waits for the device."""
         return self._state.step.parameters.copy()
@@ -322,17 +325,16 @@ class Run(Guarded):
     def ledger(self) -> list[dict[str, str | int | float]]:
         """The cost of each plugin's hooks, the most expensive first.
 
-        `plugin`, `event`, `calls`, `seconds`, and `waiting`: the additional seconds spent waiting for a device. The
-        event `save` stands for the checkpoints that a plugin requested.
+        `plugin`, `event`, `calls`, `seconds`, and `waiting`: the additional seconds spent waiting for a device. `save`
+        stands for the checkpoints that a plugin requested, `update` for `after_update`.
         """
         return self._state.ledger.rows()
 
     @property
     def last_batch(self) -> bool:
         """Whether the current batch is known to be the last of its epoch, also because of the run's limit of steps."""
-        if self.settings.steps is not None and self.step >= self.settings.steps:
-            return True
-        return self.steps_per_epoch is not None and self.step_in_epoch >= self.steps_per_epoch
+        is_last = self.settings.steps is not None and self.step >= self.settings.steps
+        return is_last or (self.steps_per_epoch is not None and self.step_in_epoch >= self.steps_per_epoch)
 
     @property
     def epochs(self) -> int:

@@ -198,6 +198,7 @@ PLUGINS = {
     "exponential average": [("weight-averaging", {"decay": 0.5}), ("early-stopping", {"restore-best": True})],
     "stochastic average": [("weight-averaging", {"kind": "stochastic"})],
     "accumulation": [("gradient-accumulation", {"batches": 4})],
+    "penalties": [("proximal", {"l1": 0.02, "l2": 0.01}), ("gradient-accumulation", {"batches": 2})],
 }
 
 

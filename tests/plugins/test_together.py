@@ -69,6 +69,7 @@ def test_the_threshold_is_tuned_then_judged_then_saved_then_logged(tmp_path):
 NEEDED = {
     "gradient-clipping": {"norm": 5.0},
     "gradient-accumulation": {"batches": 2},
+    "proximal": {"l1": 1e-3, "l2": 1e-3},
     "early-stopping": {"patience": 30, "restore-best": True},
     "tensorboard": {"histograms": 10, "figures": 10},
 }

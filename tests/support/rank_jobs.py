@@ -27,6 +27,7 @@ from trainer_plugins.label_smoothing import LabelSmoothing
 from trainer_plugins.logreg import LogisticRegression
 from trainer_plugins.lr_schedule import LearningRateSchedule
 from trainer_plugins.mixing import CutMix, Mixup
+from trainer_plugins.proximal import Proximal
 from trainer_plugins.stop_on_non_finite import StopOnNonFinite
 from trainer_plugins.threshold_tuner import ThresholdTuner
 from trainer_plugins.weight_averaging import WeightAveraging
@@ -88,6 +89,7 @@ def everything() -> dict[str, Any]:
         WeightAveraging(decay=0.9),
         LearningRateSchedule(schedule=("cosine",)),
         StopOnNonFinite(),
+        Proximal(l1=0.01, l2=0.01),
         batch_size=4,
         epochs=7,
         steps=None,

@@ -29,7 +29,7 @@ from trainer.testing import (
     tasks,
 )
 
-NEEDED = {"gradient-clipping": {"norm": 1.0}, "gradient-accumulation": {"batches": 2}}
+NEEDED = {"gradient-clipping": {"norm": 1.0}, "gradient-accumulation": {"batches": 2}, "proximal": {"l1": 0.01}}
 """Options without which a plugin of ours does nothing, or is refused."""
 PLACE = tempfile.TemporaryDirectory()
 """Where MLflow keeps one record of all of these runs: making a new one takes longer than a run."""

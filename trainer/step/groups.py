@@ -170,6 +170,21 @@ def put(value: NDArray[Any], arrays: Sequence[Array]) -> None:
             array[:] = value
 
 
+def average(arrays: Sequence[Array], rows: Sequence[int]) -> None:
+    """Sets an array on all contexts to its mean over them, weighted by their rows."""
+    mean, *others = arrays
+    # Differences, so that equal values stay identical to the bit.
+    changes = [
+        (other.as_in_context(mean.context) - mean) * (count / sum(rows))
+        for other, count in zip(others, rows[1:], strict=True)
+        if count
+    ]
+    for change in changes:
+        mean += change
+    for other in others:
+        mean.copyto(other)
+
+
 def is_dense(parameter: Any) -> bool:
     """Whether neither the parameter nor its gradient is stored sparsely."""
     return bool(parameter._stype == parameter._grad_stype == "default")  # noqa: SLF001  there is no public way to ask

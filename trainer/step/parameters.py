@@ -17,8 +17,19 @@ from numpy.typing import NDArray
 from trainer.device_time import waiting
 from trainer.errors import UsageError
 from trainer.host_memory import wait_for_all
+from trainer.step.after_update import AfterUpdate, UpdatedWeight, updated_weights
 from trainer.step.changes import Held, Watch, part_of, settings_of
-from trainer.step.groups import ELEMENTWISE, Gradients, Group, Guarding, is_dense, parameters_of, put, take_back
+from trainer.step.groups import (
+    ELEMENTWISE,
+    Gradients,
+    Group,
+    Guarding,
+    average,
+    is_dense,
+    parameters_of,
+    put,
+    take_back,
+)
 from trainer.step.refusals import Layers, Numbers, check_settings
 from trainer.step.update import make_update
 
@@ -42,8 +53,6 @@ class Parameters:
         self.named = parameters_of(net, loss)
         for name, parameter in self.named.items():
             check_settings(name, parameter)
-        """Every Gluon parameter, including those that are not trained, by its place in the net (`0.weight`). Gluon
-        numbers its own names over all nets that a process builds, so they differ between processes."""
         self.all = list(self.named.values())
         self.trained = [parameter for parameter in self.all if parameter.grad_req != "null"]
         self.measured = [parameter for parameter in self.all if not parameter._differentiable]  # noqa: SLF001
@@ -55,6 +64,7 @@ class Parameters:
         self._updates = [[self._update_of(index)] for index in range(len(self.groups))]
         self.gradients = Gradients([group.gradients[0] for group in self.groups])
         self.guards: list[Guarding] = []
+        self.after_update = AfterUpdate(self._updated)
         self.layout = 0
         """Increases when a parameter is trained for the first time: there are more groups, and executors are stale."""
         self._built = len(self.groups)
@@ -119,6 +129,7 @@ class Parameters:
             if len({(req == "null", *multipliers) for req, *multipliers in settings}) > 1:
                 self._split_up(index)
             self._updates[index] = self._planned(index)
+        self.after_update.forget()
         self._watch.remember()
 
     def _train_too(self, name: str, held: Held) -> None:
@@ -160,6 +171,10 @@ class Parameters:
                 updates.append(make_update(self.optimizer, number, weight, gradient, state))
             start = end
         return updates
+
+    def _updated(self) -> Iterator[UpdatedWeight]:
+        split = {name: self._number(name) for index in self._split for name in self.groups[index].names}
+        return updated_weights(self.groups, self.states, self.named, self.optimizer, split)
 
     def clear_frozen(self) -> None:
         """Zeroes the gradients of parameters that are no longer trained, before they are summed."""
@@ -313,21 +328,7 @@ class Parameters:
                 if has_rows:
                     total += gradient.as_in_context(total.context)
         for parameter in self.measured:
-            self._average(parameter.list_data(), rows)
-
-    def _average(self, arrays: Sequence[Array], rows: Sequence[int]) -> None:
-        """Sets an array on all contexts to its mean over them, weighted by their rows."""
-        mean, *others = arrays
-        # Differences, so that equal values stay identical to the bit.
-        changes = [
-            (other.as_in_context(mean.context) - mean) * (count / sum(rows))
-            for other, count in zip(others, rows[1:], strict=True)
-            if count
-        ]
-        for change in changes:
-            mean += change
-        for other in others:
-            mean.copyto(other)
+            average(parameter.list_data(), rows)
 
     def update(self) -> None:
         """One optimizer step on the first context, from the reduced gradients; copies the weights to the others."""
@@ -341,6 +342,7 @@ class Parameters:
                 return
         for update in chain.from_iterable(self._updates):
             update(on_host)
+        self.after_update()
         for guard in self.guards:
             guard.after_update()
         for group, updates in zip(self.groups, self._updates, strict=True):
