@@ -294,10 +294,7 @@ class Run(Guarded):
         return guard_of(self._state.step, vars(self), loss_only=loss_only)
 
     def after_update(self, change: Change) -> Sequence[UpdatedWeight]:
-        """Calls `change(weights)` at the end of every update, before other devices get the weights; for `on_setup`.
-
-        A skipped update has no such call. Returns the weights; others are handed over once others are trained.
-        """
+        """Calls `change(weights)` at the end of every update that is not skipped; for `on_setup`. Returns them now."""
         return self._state.step.parameters.after_update.add(self._state.within_update(self, change))
 
     def copy_weights(self) -> dict[str, NDArray[Any]]:
