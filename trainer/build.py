@@ -13,6 +13,7 @@ import numpy as np
 from trainer import devices
 from trainer.config import options
 from trainer.config.settings import Settings
+from trainer.data.arrays import fingerprint_of_arrays
 from trainer.data.batches import Batches
 from trainer.data.sources import as_batches
 from trainer.dispatch import Dispatch
@@ -127,6 +128,9 @@ def _build_splits(run: Run, task: Task, parts: Sequence[Context] | None) -> int 
             fix="Use fewer devices, or more rows.",
         )
     run.files = splits.files
+    run.fingerprint = splits.fingerprint or fingerprint_of_arrays(
+        {split: getattr(splits, split) for split in ("train", "validation", "test")}
+    )
     return splits.split_version
 
 

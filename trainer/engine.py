@@ -17,6 +17,8 @@ from trainer.metric_names import check_names
 from trainer.processes import Processes, connect
 from trainer.processes.replicas import asked_for, keep_equal
 from trainer.runs import folder, state
+from trainer.runs.changed_data import ChangedData, check_data
+from trainer.runs.find import read_record
 from trainer.saver import Saver
 from trainer.signals import Interrupt, listening
 
@@ -38,7 +40,8 @@ class Engine:
     anything is written.
 
     `resume_from` is a checkpoint of an earlier run with the same task and settings, which `fit` continues in the same
-    folder; `start_over` begins again in the folder of an earlier run. In both cases the caller has locked the folder.
+    folder; `start_over` begins again in the folder of an earlier run. In both cases the caller has locked the folder,
+    and the data have to be those of the earlier run, unless `changed_data` is `ok`.
     `compiled=False` computes with autograd even if the net could be bound, which is slower and gives the same results.
     """
 
@@ -52,6 +55,7 @@ class Engine:
         config: Mapping[str, Any] | None = None,
         resume_from: Checkpoint | None = None,
         start_over: bool = False,
+        changed_data: ChangedData = "refuse",
         compiled: bool = True,
         processes: Processes | None = None,
     ) -> None:
@@ -81,11 +85,16 @@ class Engine:
                 self.run, self.state, self.dispatch, self._evaluator, self._saver, again=self._again
             )
             if resume_from is not None:
-                self._restore(resume_from)
+                self._restore(resume_from, changed_data)
+            elif start_over and self.run.folder is not None:
+                saved = read_record(self.run.folder).get("data")
+                check_data(self.run, saved, changed_data=changed_data)
             check_names(self.run, plugins, self._evaluator)
 
-    def _restore(self, resume_from: Checkpoint) -> None:
-        saved = resume_from.read(lambda described: state.check(self.run, self.state, described))
+    def _restore(self, resume_from: Checkpoint, changed_data: ChangedData) -> None:
+        saved = resume_from.read(
+            lambda described: state.check(self.run, self.state, described, changed_data=changed_data)
+        )
         if self.processes.is_first:
             _compare_versions(saved["made_by"], self.run)
         state.restore(self.run, self.state, saved)

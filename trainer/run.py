@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from trainer.config.settings import Settings
     from trainer.data.batches import Batches
+    from trainer.data.fingerprint import Fingerprint
     from trainer.engine_state import EngineState
     from trainer.evaluation import Evaluation
     from trainer.metrics.base import Direction, Metric
@@ -38,8 +39,7 @@ Status = Literal["created", "running", "finished", "stopped", "interrupted", "fa
 class Run(Guarded):
     """One training run from its first event to its last. Plugins read its attributes and call its methods.
 
-    `net`, `optimizer`, the splits and what is computed with them exist from `on_setup` on; earlier they raise
-    TrainerError.
+    `net`, `optimizer`, the splits and what is computed with them exist from `on_setup` on; earlier, TrainerError.
     """
 
     task: TaskOfRun
@@ -60,6 +60,8 @@ class Run(Guarded):
     train: Batches = field(init=False)
     validation: Batches | None = field(init=False)
     test: Batches | None = field(init=False)
+    fingerprint: Fingerprint | None = None
+    """What identifies the data; None if nothing is known of them."""
 
     status: Status = "created"
     reason: str = ""
@@ -71,8 +73,7 @@ class Run(Guarded):
     """Seconds since 1970, UTC."""
     ended: float | None = None
     resumed: bool = False
-    """Whether the run continues from a checkpoint. Plugins' states are then loaded before `setup` fires, and plugins
-    have to truncate their files to that state."""
+    """Whether it continues from a checkpoint: plugins' states are loaded before `setup`, which cuts their files back."""
 
     epoch: int = 0
     """The number of the current epoch, from 1; 0 before the first."""

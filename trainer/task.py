@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from trainer.data.fingerprint import Fingerprint
     from trainer.data.tables.stream import FileRows
     from trainer.metrics.base import Metric
     from trainer.model.interface import ModelInterface
@@ -33,6 +34,9 @@ class Splits:
     files: Mapping[str, Sequence[FileRows]] = field(default_factory=dict, kw_only=True)
     """The files that the rows were read from, by the option that names them: `data`, `validation-data`. They are
     recorded in `run.json`."""
+    fingerprint: Fingerprint | None = field(default=None, kw_only=True)
+    """What identifies the data, such as `TableSplits.fingerprint`; without one, that of the splits which are `Arrays`.
+    A run is only resumed with the same data, unless the user accepts others."""
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ class LogisticRegression(TableOptions, Task):
         self._with_threshold()
         for option in ("label", "positive_class", "features", "ignore", "categorical", "numeric", "delimiter",
                        "validation_data", "test_data",
-                       "sample_weight", "drop_unlabelled"):  # fmt: skip
+                       "sample_weight", "drop_unlabelled", "group", "time", "time_gap", "split"):  # fmt: skip
             if getattr(self, option):
                 flag = f"--{option.replace('_', '-')}"
                 raise UsageError("it needs a table", where=flag, fix=f"Add --data FILE, or leave {flag} out.")
@@ -98,7 +98,8 @@ class LogisticRegression(TableOptions, Task):
         self._lines, self._notes = describe(table), table.notes
         self._adopt(table.schema)
         splits = self._weighted(table.train, table.validation, table.test)
-        return Splits(*splits, split_version=table.split_version, files=table.files)
+        version, files = table.split_version, table.files
+        return Splits(*splits, split_version=version, files=files, fingerprint=table.fingerprint)
 
     def _adopt(self, schema: Schema) -> None:
         """Takes over what was learned of the table; two classes have a threshold. Raises UsageError if more have."""

@@ -24,6 +24,7 @@ def whole_state(plugins: dict[str, Any] | None = None, *, step: int = 3, epoch: 
         },
         "rows": 24,
         "split_version": None,
+        "data": None,
         "loss": {"newest": 0.5, "sums": [np.ones(8)], "contexts": ["cpu(0)"], "additions": 1, "total": 0.0, "kept": []},
         "parameters": {"weight": np.ones((1, 3), np.float32)},
         "optimizer": {

@@ -56,6 +56,13 @@ def resume(  # noqa: PLR0917  Typer passes them by name
             metavar="KEY=VALUE",
         ),
     ] = None,
+    changed_data: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="ok accepts data that have changed since the run was started; without it, they are refused.",
+            metavar="ok",
+        ),
+    ] = None,
     verify: Annotated[
         bool,
         typer.Option(
@@ -83,6 +90,7 @@ def resume(  # noqa: PLR0917  Typer passes them by name
         from_checkpoint=from_,
         sets=sets or (),
         runs_dir=runs_dir,
+        changed_data=changed_data or "refuse",
         to_verify=verify,
     )
     if verify:

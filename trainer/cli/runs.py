@@ -124,6 +124,7 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Compares runs side by side. Shows the settings, versions and metrics that differ; * marks the best value.
+    If runs were judged on different rows, it says so.
 
     Example: trainer runs compare runs/TASK/FIRST runs/TASK/SECOND
     """
@@ -131,7 +132,7 @@ def compare(
 
     from trainer.cli.run_text import side_by_side
     from trainer.errors import UsageError
-    from trainer.runs.comparison import compare, contents
+    from trainer.runs.comparison import compare, contents, judged_elsewhere
     from trainer.runs.find import find_run
     from trainer.runs.listing import entry_of
 
@@ -145,10 +146,13 @@ def compare(
     }
     if as_json:
         heads = [{"run": each.entry.name, "status": each.entry.status} for each in told]
-        say(json.dumps({"runs": heads, **tables}, indent=2, ensure_ascii=False, default=str), block=True)
+        values = {"runs": heads, **tables, "other_rows": judged_elsewhere(told)}
+        say(json.dumps(values, indent=2, ensure_ascii=False, default=str), block=True)
         return
     for line in side_by_side([each.entry for each in told], tables):
         say(line)
+    for split, (first, *others) in judged_elsewhere(told).items():
+        say(f"judged on other {split} rows than {first}: {', '.join(others)}")
 
 
 @app.command("remove")

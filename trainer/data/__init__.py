@@ -8,6 +8,7 @@ from trainer._lazy import exports
 
 if TYPE_CHECKING:
     from trainer.data.batches import Batch, Batches, Shard, split_rows
+    from trainer.data.fingerprint import Fingerprint, SplitRows, TableFingerprint
     from trainer.data.stratified import SPLIT_VERSION, TooFewRows, stratified_split
     from trainer.data.tables.kinds import Category, Column, Date, Duration, Flag, Number, TimeOfDay
     from trainer.data.tables.kinds.base import Scale
@@ -29,12 +30,15 @@ __all__ = [
     "Date",
     "Duration",
     "FileRows",
+    "Fingerprint",
     "Flag",
     "Number",
     "Rows",
     "Scale",
     "Schema",
     "Shard",
+    "SplitRows",
+    "TableFingerprint",
     "TableOptions",
     "TableSplits",
     "TableStream",
@@ -52,6 +56,7 @@ __getattr__, __dir__ = exports(
     __name__,
     {
         "trainer.data.batches": ("Batch", "Batches", "Shard", "split_rows"),
+        "trainer.data.fingerprint": ("Fingerprint", "SplitRows", "TableFingerprint"),
         "trainer.data.stratified": ("SPLIT_VERSION", "TooFewRows", "stratified_split"),
         "trainer.data.tables.kinds": (
             "Category",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.batches import Batch, Shard, Share
+from trainer.data.fingerprint import Fingerprint, SplitRows, TableFingerprint
 from trainer.data.gather import Gather
 from trainer.errors import UsageError
 
@@ -137,6 +138,26 @@ class ArrayBatches:
         weight = parts.pop() if self.weighted else None
         label = parts.pop()
         return Shard(context, tuple(parts), label, weight, rows)
+
+
+def fingerprint_of_arrays(splits: Mapping[str, Any]) -> Fingerprint | None:
+    """What identifies the splits that are `Arrays`, each a table of its own; None if there is none.
+
+    Costs a look at all values, and a copy of those that are on another device than the CPU.
+    """
+    tables = {split: _fingerprint(arrays) for split, arrays in splits.items() if isinstance(arrays, Arrays)}
+    if not tables:
+        return None
+    return Fingerprint(tables, {split: SplitRows(split, table.rows) for split, table in tables.items()})
+
+
+def _fingerprint(arrays: Arrays) -> TableFingerprint:
+    several = len(arrays.inputs) > 1
+    parts = {f"input {number}" if several else "X": part for number, part in enumerate(arrays.inputs, start=1)}
+    parts |= {"y": arrays.labels} | ({} if arrays.weights is None else {"weights": arrays.weights})
+    return TableFingerprint.of_arrays(
+        {name: part.asnumpy() if hasattr(part, "asnumpy") else np.asarray(part) for name, part in parts.items()}
+    )
 
 
 def _check(arrays: Arrays, where: str) -> None:

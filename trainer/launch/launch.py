@@ -37,6 +37,8 @@ class Launch:
     """What it resumes from, in a folder that exists; None for a new run."""
     drops_stop: bool = False
     """Whether the checkpoint's request to stop is dropped, since the user has asked for more training."""
+    changed_data: Literal["refuse", "ok"] = "refuse"
+    """Whether a resumed run may have other data than those that it was started with."""
 
     def config(self) -> dict[str, Any]:
         """What `config.toml` holds: every option with its value; of secret options only the names."""
@@ -117,6 +119,7 @@ class Launch:
                 config=self.resolved(),
                 resume_from=self.continues if isinstance(self.continues, Checkpoint) else None,
                 start_over=self.continues == "from the start",
+                changed_data=self.changed_data,
                 compiled=compiled,
                 processes=processes,
             )

@@ -40,18 +40,22 @@ def prepare_resume(
     without: Sequence[str] = (),
     sets: Sequence[str] = (),
     runs_dir: Path = DEFAULT_RUNS,
+    changed_data: str = "refuse",
     to_verify: bool = False,
 ) -> Launch:
     """The launch that resumes a run: its own configuration, with a new end or other devices if they are given.
 
     `run` is the run's folder, or its name in `runs_dir`. A run without a checkpoint starts over in its folder, unless
-    it has finished. `to_verify` also accepts a run that has ended, which is then not changed. Raises UsageError for a
-    run that cannot be resumed, and FolderGone if its folder disappears meanwhile.
+    it has finished. `changed_data` is `ok` to accept other data than those that it was started with. `to_verify` also
+    accepts a run that has ended, which is then not changed. Raises UsageError for a run that cannot be resumed, and
+    FolderGone if its folder disappears meanwhile.
     """
+    if changed_data not in ("refuse", "ok"):
+        raise UsageError(f"{changed_data!r} is neither ok nor refuse", where="--changed-data", fix="Write ok.")
     path = find_run(run, runs_dir)
     options = {"epochs": epochs, "steps": steps, "devices": devices, "rank-timeout": rank_timeout}
     with folder.expected(path):
-        return _prepared(
+        launch = _prepared(
             path,
             options={key: value for key, value in options.items() if value is not None},
             from_checkpoint=from_checkpoint,
@@ -61,6 +65,8 @@ def prepare_resume(
             sets=sets,
             to_verify=to_verify,
         )
+    launch.changed_data = "ok" if changed_data == "ok" else "refuse"
+    return launch
 
 
 def _prepared(
@@ -229,12 +235,14 @@ def resume(
     from_checkpoint: str | Path | None = None,
     task: Task | None = None,
     plugins: Sequence[Plugin] = (),
+    changed_data: Literal["refuse", "ok"] = "refuse",
 ) -> Run:
     """Resumes a run from its newest complete checkpoint, and returns it when training has ended.
 
     `run` is the run's folder. `epochs` or `steps` set a new end, counted from the start of the run. A task or plugins
     that were given as instances have to be given again. `from_checkpoint` is the name or the path of one of the run's
-    checkpoints. The result equals that of a run that never stopped, bit for bit. Raises as `fit` does.
+    checkpoints. The result equals that of a run that never stopped, bit for bit. Data that have changed since the run
+    was started are refused, unless `changed_data` is `ok`. Raises as `fit` does.
     """
     return prepare_resume(
         run,
@@ -245,4 +253,5 @@ def resume(
         from_checkpoint=from_checkpoint,
         task=task,
         plugins=plugins,
+        changed_data=changed_data,
     ).train()

@@ -104,7 +104,12 @@ def _train(launch: Launch, folder: Path, begin: Checkpoint | None, at: int) -> i
     if begin is not None:
         folder.mkdir()
     engine = Engine(
-        deepcopy(launch.task), launch.settings, [*plugins, _SaveAt(at)], run_folder=folder, resume_from=begin
+        deepcopy(launch.task),
+        launch.settings,
+        [*plugins, _SaveAt(at)],
+        run_folder=folder,
+        resume_from=begin,
+        changed_data=launch.changed_data,
     )
     try:
         return engine.fit().step

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         write_run,
     )
     from trainer.runs.listing import RunEntry, entry_of, is_alive
+    from trainer.runs.split_rows import split_rows
     from trainer.runs.values import metric_text
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "record_of",
     "remove_checkpoint",
     "remove_folder",
+    "split_rows",
     "this_process",
     "write_run",
 ]
@@ -67,6 +69,7 @@ __getattr__, __dir__ = exports(
             "write_run",
         ),
         "trainer.runs.listing": ("RunEntry", "entry_of", "is_alive"),
+        "trainer.runs.split_rows": ("split_rows",),
         "trainer.runs.values": ("metric_text",),
     },
 )

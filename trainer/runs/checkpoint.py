@@ -27,7 +27,7 @@ from trainer.reading import DEEPEST, Unreadable, checked, is_deep, read_json
 from trainer.runs import archive
 from trainer.runs.schemas import Manifest, State
 
-SCHEMA = 3
+SCHEMA = 4
 """Version 2 renamed parts of the state of two built-in plugins; version 3 has the losses of kept outputs."""
 FOLDER = "checkpoints"
 ABANDONED = "abandoned"

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from trainer.config.settings import read_config
+from trainer.data.fingerprint import Fingerprint
 from trainer.reading import Unreadable, checked, read_json
 from trainer.runs import folder
 from trainer.runs.listing import RunEntry
 from trainer.runs.schemas import PluginEntry
+
+JUDGED = ("validation", "test")
+"""The splits that runs are judged on."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,22 @@ def contents(entry: RunEntry) -> Contents:
     # A plugin without options is a difference too.
     settings |= {f"plugins.{name}": "used" for name, options in plugins.items() if not options}
     return Contents(entry, settings, {**entry.record.get("versions", {}), **_plugin_versions(entry)}, entry.metrics)
+
+
+def judged_elsewhere(told: Sequence[Contents]) -> dict[str, list[str]]:
+    """The runs whose metrics of a split are of other rows than those of the first run that has them, by the split.
+
+    Their names; a split is left out if all rows are the same, as far as the runs have recorded them.
+    """
+    found: dict[str, list[str]] = {}
+    for split in JUDGED:
+        having = [each for each in told if any(name.startswith(f"{split}/") for name in each.metrics)]
+        prints = [(each.entry.name, Fingerprint.from_json(each.entry.record.get("data"))) for each in having]
+        known = [(name, each) for name, each in prints if each is not None and split in each.splits]
+        others = [name for name, each in known[1:] if known[0][1].has_same_rows(each, split) is False]
+        if others:
+            found[split] = [known[0][0], *others]
+    return found
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -30,6 +30,7 @@ from trainer.config import options
 from trainer.errors import TrainerError, UsageError, listed
 from trainer.runs import checkpoint, names
 from trainer.runs.schemas import RUN_SCHEMA
+from trainer.runs.split_rows import write_split_rows
 
 if TYPE_CHECKING:
     from trainer.run import Run
@@ -87,6 +88,7 @@ def create(folder: Path, config: Mapping[str, Any], run: Run) -> None:
             write_atomic(new / CONFIG, tomli_w.dumps(config))
             write_json(new / PLUGINS, plugins_of(run))
             write_run(new, run)
+            write_split_rows(new, run.fingerprint)
             lock(folder, new)
     except BaseException as error:
         run.folder = None
@@ -121,6 +123,7 @@ def open_again(folder: Path, config: Mapping[str, Any], run: Run, resume_from: C
         write_atomic(folder / CONFIG, tomli_w.dumps(config))
         write_json(folder / PLUGINS, plugins_of(run))
         write_run(folder, run)
+        write_split_rows(folder, run.fingerprint)
     except OSError as error:
         raise UsageError(f"the run's folder {folder} cannot be written: {error.strerror or error}") from error
 
@@ -256,6 +259,7 @@ def record_of(run: Run) -> dict[str, Any]:
         "computing": {"onednn": run.settings.onednn, "threads": run.settings.threads},
         "processes": run.processes.size,
         "files": {option: [asdict(file) for file in files] for option, files in run.files.items()},
+        "data": None if run.fingerprint is None else run.fingerprint.to_json(),
         "versions": versions(),
     }
 

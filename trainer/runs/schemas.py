@@ -66,6 +66,23 @@ class _FileRows(_Part):
     rows: Count
 
 
+class _Table(_Part):
+    rows: Count
+    columns: dict[str, str]
+
+
+class _SplitRows(_Part):
+    table: str
+    rows: Count
+    checksum: str | None
+
+
+class _Data(_Part):
+    version: Count
+    tables: dict[str, _Table]
+    splits: dict[str, _SplitRows]
+
+
 class RunRecord(_Part):
     """`run.json`."""
 
@@ -91,6 +108,7 @@ class RunRecord(_Part):
     computing: dict[str, Any] = {}
     processes: Count = 1
     files: dict[str, list[_FileRows]] = {}
+    data: _Data | None = None
     versions: dict[str, str] = {}
 
 
@@ -195,6 +213,7 @@ class State(_Part):
     run: _Run
     rows: Count | None
     split_version: Count | None
+    data: _Data | None
     loss: _Loss
     evaluation: _Evaluation | None
     parameters: dict[str, Stored]

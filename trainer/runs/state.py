@@ -18,6 +18,7 @@ import numpy as np
 from trainer.errors import PluginError, UsageError
 from trainer.evaluation import Evaluation
 from trainer.events import Plugin
+from trainer.runs.changed_data import ChangedData, check_rows
 
 if TYPE_CHECKING:
     from trainer.engine_state import EngineState
@@ -47,6 +48,7 @@ def capture(run: Run, state: EngineState) -> dict[str, Any]:
         },
         "rows": run.train.rows,
         "split_version": state.split_version,
+        "data": None if run.fingerprint is None else run.fingerprint.to_json(),
         "evaluation": _last_evaluation(run),
         "loss": state.step.loss.state_dict(),
         "parameters": parameters.copy(),
@@ -205,26 +207,16 @@ def _fill(held: Any, saved: Any) -> None:
 # ---- checks ---------------------------------------------------------------------------------------------------------
 
 
-def check(run: Run, engine_state: EngineState, state: Mapping[str, Any]) -> None:
+def check(
+    run: Run, engine_state: EngineState, state: Mapping[str, Any], *, changed_data: ChangedData = "refuse"
+) -> None:
     """Raises UsageError if the data, the net or the optimizer are not those of the state.
 
     Only shapes of arrays are looked at, so they need not have been read yet. Changes of the parameters' settings are
     made again, since the groups of the optimizer's states depend on them.
     """
     parameters = engine_state.step.parameters
-    if state["split_version"] != engine_state.split_version:
-        raise UsageError(
-            "this version of the program divides the rows into training, validation and test rows in another way: "
-            "the run would train on rows that it was evaluated on",
-            where="the checkpoint",
-            fix="Start a new run, or resume with the version of gluon-trainer that began this one.",
-        )
-    if state["rows"] != run.train.rows:
-        raise UsageError(
-            f"there are {run.train.rows} training rows, but the checkpoint was written with {state['rows']}",
-            where="the checkpoint",
-            fix="Give the run the data that it was started with.",
-        )
+    check_rows(run, engine_state.split_version, state, changed_data=changed_data)
     saved = state["parameters"]
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.named.items()}
     if {name: value.shape for name, value in saved.items()} != shapes:

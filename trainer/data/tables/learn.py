@@ -48,6 +48,8 @@ class Wanted:
     numeric: Sequence[str] = ()
     sample_weight: str | None = None
     standardize: bool = True
+    apart: Sequence[str] = ()
+    """Columns that say which split a row is in, and are learned from only if `features` names them."""
 
     def chosen(self, known: Sequence[str], *, where: str, left_out: Sequence[str] = ()) -> list[str]:
         """The columns to learn from. Raises UsageError for a name that is not one of the `known`.
@@ -71,6 +73,7 @@ class Wanted:
             if taken in self.features:
                 raise UsageError(f"{taken!r} is the {what} column", where="--features", fix="Remove it.")
         others = {*self.ignore, self.label, self.sample_weight}
+        others |= set() if self.features else {*self.apart}
         chosen = [name for name in dict.fromkeys(self.features or known) if name not in others]
         if not chosen:
             raise UsageError("no column is left to learn from", where=where, fix=f"Columns: {listed(known)}.")

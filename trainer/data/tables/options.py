@@ -53,6 +53,18 @@ class TableOptions:
     validation_split: Annotated[Fraction, Field(description="The fraction of the rows kept for validation.")] = 0.2
     test_data: Annotated[Paths, Field(description="Test files, instead of a split.")] = ()
     test_split: Annotated[Fraction, Field(description="The fraction of the rows kept for the test.")] = 0.2
+    group: Annotated[
+        str | None, Field(description="A column whose groups stay together: all rows of one are in the same split.")
+    ] = None
+    time: Annotated[
+        str | None, Field(description="A column by which the newest rows are kept for validation and test.")
+    ] = None
+    time_gap: Annotated[
+        str | None, Field(description="How much older the rows before a split by time are, such as P7D or '7 days'.")
+    ] = None
+    split: Annotated[
+        str | None, Field(description="A column that says train, validation or test; the fractions are not used.")
+    ] = None
     standardize: Annotated[bool, Field(description="Scale a table's numbers to mean 0, deviation 1.")] = True
     drop_unlabelled: Annotated[bool, Field(description="Leave out rows whose label is missing.")] = False
     sample_weight: Annotated[str | None, Field(description="A column with the weights of the rows.")] = None

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.tables.division import NAMES, check_split_options, split_columns
 from trainer.data.tables.kinds import IN_TIME, ORDERED, Column
 from trainer.data.tables.learn import Wanted, learn_column
 from trainer.data.tables.reading import located, whole
 from trainer.data.tables.schema import check_column
 from trainer.data.tables.sources import short, where_of
-from trainer.data.tables.splits import NAMES, divide, reading, wanted_of
+from trainer.data.tables.splits import divide, reading, wanted_of
 from trainer.data.tables.suspicions import LabelClasses, Part, suspicions, suspicions_of_refused
 from trainer.data.tables.values import Indices, cleaned, column_of, distinct, is_text, rows_of_the_table
 from trainer.errors import UsageError
@@ -37,7 +38,8 @@ class ColumnView:
 
     name: str
     kind: str
-    """The kind of the column; `label`, `weight`, `ignored`, or `refused` if a run would end with an error."""
+    """The kind of the column; `label`, `weight`, `group`, `time`, `split`, `ignored`, or `refused` if a run would end
+    with an error."""
     missing: Mapping[str, int] = field(default_factory=dict)
     """The missing values of each split."""
     distinct: int | None = None
@@ -105,7 +107,9 @@ def look(options: TableOptions, *, seed: int) -> Overview:
         names, untyped, notes = list(stream.names), stream.untyped, list(stream.notes)
         chosen = wanted.chosen(names, where=where, left_out=stream.left_out)
         targets = [name for name in (options.label, options.sample_weight) if name is not None]
-        table = whole(stream, [*chosen, *targets])
+        check_split_options(options, names, where=where)
+        dividing = {name: option for option, name in split_columns(options).items()}
+        table = whole(stream, list(dict.fromkeys([*chosen, *targets, *dividing])))
     with located(stream):
         told, splits = _splits(options, wanted, table, stream, seed=seed, notes=notes)
     splits |= dict(_files(options, [*chosen, *targets], notes))
@@ -118,6 +122,8 @@ def look(options: TableOptions, *, seed: int) -> Overview:
             view = _describe(name, splits, wanted, classes, untyped=untyped, notes=notes)
         elif name in targets:
             view = _target(name, kinds[name], train, splits)
+        elif name in dividing:
+            view = _target(name, dividing[name], train, splits)
         else:
             view = ColumnView(name, "ignored")
         views.append(view)
@@ -208,9 +214,10 @@ def _part(column: Column, split: _Split) -> Part:
 
 
 def _target(name: str, kind: str, train: _Split, splits: Mapping[str, _Split]) -> ColumnView:
-    """The label or the weight."""
+    """The label, the weight, or what decides on the splits, which a file of one split need not have."""
     count, commonest = _texts(train.values(name))
-    missing = {split: _missing(each.values(name)) for split, each in splits.items()}
+    within = {split: each for split, each in splits.items() if name in each.table.column_names}
+    missing = {split: _missing(each.values(name)) for split, each in within.items()}
     return ColumnView(name, kind, missing, count, commonest=commonest)
 
 

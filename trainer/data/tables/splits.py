@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trainer.data.stratified import SPLIT_VERSION, TooFewRows, stratified_split
+from trainer.data.fingerprint import Fingerprint, SplitRows, TableFingerprint
+from trainer.data.stratified import SPLIT_VERSION
+from trainer.data.tables.checksums import fingerprint_of
+from trainer.data.tables.division import NAMES, check_split_options, divided, split_columns
 from trainer.data.tables.learn import Wanted, learn_schema, learn_target
 from trainer.data.tables.reading import located, open_stream, whole
 from trainer.data.tables.schema import Rows, Schema, check_present
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
     from trainer.data.tables.options import TableOptions
     from trainer.data.tables.stream import FileRows, TableStream
-
-NAMES = {"train": "training", "validation": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class TableSplits:
     """What the user should know about how the table was understood, a line each."""
     files: Mapping[str, Sequence[FileRows]] = field(default_factory=dict)
     """The files that were read, for `trainer.Splits`."""
+    fingerprint: Fingerprint | None = None
+    """What identifies the tables and the rows of each split, for `trainer.Splits`."""
 
 
 def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
@@ -61,25 +63,31 @@ def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
             raise UsageError("no label column is given", where="--label", fix=f"Columns: {listed(names)}.")
         wanted = wanted_of(options)
         targets = [options.label, *([] if options.sample_weight is None else [options.sample_weight])]
+        check_split_options(options, names, where=where)
+        chosen = wanted.chosen(names, where=where, left_out=stream.left_out)
         # The columns that are ignored are not read: whatever is wrong with them does not matter.
-        table = whole(stream, [*wanted.chosen(names, where=where, left_out=stream.left_out), *targets])
+        table = whole(stream, list(dict.fromkeys([*chosen, *targets, *split_columns(options).values()])))
     with located(stream):
         target, parts = divide(options, wanted, table, seed=seed, untyped=untyped, where=where, notes=notes)
-        # What is left out was not read.
-        wanted = replace(wanted, features=(), ignore=())
+        # What is left out was not read, or only for the splits.
+        wanted = replace(wanted, features=tuple(chosen), ignore=())
         learned = learn_schema(table, wanted, untyped=untyped, where=where, rows=parts["train"], target=target)
     schema = learned.schema
     others = {"validation": options.validation_data, "test": options.test_data}
     files = {"data": stream.files}
     rows: dict[str, Rows | None] = {}
+    tables = {"data": fingerprint_of(table)}
+    used: dict[str, SplitRows] = {}
     for split, name in NAMES.items():
         given = others.get(split)
         if given:
-            rows[split], files[f"{split}-data"], more = _of_file(given, schema, options, split)
+            option = f"{split}-data"
+            rows[split], files[option], more, tables[option], used[split] = _of_file(given, schema, options, split)
             notes += [f"{short(given)}: {note}" for note in more if note not in notes]
         elif split in parts:
             with located(stream):
                 rows[split] = _encoded(schema, table, f"the {name} rows of {where}", split, parts[split])
+            used[split] = SplitRows.of("data", parts[split])
         else:
             rows[split] = None
     train = rows["train"]
@@ -95,6 +103,7 @@ def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
         SPLIT_VERSION if len(parts) > 1 else None,
         (*notes, *learned.notes),
         files,
+        Fingerprint(tables, used),
     )
 
 
@@ -110,6 +119,7 @@ def wanted_of(options: TableOptions) -> Wanted:
         numeric=options.numeric,
         sample_weight=options.sample_weight,
         standardize=options.standardize,
+        apart=tuple(name for option, name in split_columns(options).items() if option != "time"),
     )
 
 
@@ -137,8 +147,8 @@ def _labelled(table: pa.Table, label: str, notes: list[str]) -> Indices | None:
 
 def _of_file(
     given: Given, schema: Schema, options: TableOptions, split: str
-) -> tuple[Rows, Sequence[FileRows], Sequence[str]]:
-    """The rows of validation or test files, of which the schema's columns are read, the files, and notes."""
+) -> tuple[Rows, Sequence[FileRows], Sequence[str], TableFingerprint, SplitRows]:
+    """The rows of validation or test files, of which the schema's columns are read, the files, notes, and their data."""
     where = where_of(given)
     with reading(given, options.delimiter) as stream:
         check_present(schema, stream.names, where=where)
@@ -149,7 +159,10 @@ def _of_file(
         drops = options.drop_unlabelled and schema.label in table.column_names
         with located(stream):
             rows = _labelled(table, schema.label, notes) if drops else None
-            return _encoded(schema, table, where, split, rows), stream.files, notes
+            name = f"{split}-data"
+            used = SplitRows(name, table.num_rows) if rows is None else SplitRows.of(name, rows)
+            encoded = _encoded(schema, table, where, split, rows)
+        return encoded, stream.files, notes, fingerprint_of(table), used
 
 
 def _encoded(schema: Schema, table: pa.Table, where: str, split: str, indices: Indices | None = None) -> Rows:
@@ -179,45 +192,9 @@ def divide(
     """
     kept = _labelled(table, wanted.label, notes) if options.drop_unlabelled else None
     target = learn_target(table, wanted, untyped=untyped, where=where, rows=kept)
-    parts = _cut(options, seed, target, target.encode(wanted.label, column_of(table, wanted.label, kept), where=where))
+    labels = target.encode(wanted.label, column_of(table, wanted.label, kept), where=where)
+    parts = divided(options, seed, target, labels, table, kept, untyped=untyped, where=where, notes=notes)
     return target, parts if kept is None else {split: kept[part] for split, part in parts.items()}
-
-
-def _cut(options: TableOptions, seed: int, target: Target, labels: NDArray[np.float32]) -> dict[str, Indices]:
-    """The rows of each split, in the file's order."""
-    wanted = {
-        "validation": 0.0 if options.validation_data else options.validation_split,
-        "test": 0.0 if options.test_data else options.test_split,
-    }
-    for split, fraction in wanted.items():
-        if not 0 <= fraction < 1:
-            raise UsageError(
-                f"{fraction:g} is not a fraction", where=f"--{split}-split", fix="Use a number ≥ 0 and < 1."
-            )
-    if sum(wanted.values()) >= 1:
-        raise UsageError(
-            f"validation ({wanted['validation']:g}) and test ({wanted['test']:g}) leave no rows to train on",
-            where="--validation-split, --test-split",
-            fix="Their sum has to be < 1.",
-        )
-    left: Indices = np.arange(len(labels))
-    parts: dict[str, Indices] = {}
-    for split, fraction in wanted.items():
-        if fraction:
-            size = round(fraction * len(labels))
-            left, parts[split] = _split_off(left, size, target, labels, seed, split, where=where_of(options.data))
-    return {"train": left, **parts}
-
-
-def _split_off(  # noqa: PLR0917
-    rows: Indices, size: int, target: Target, labels: NDArray[np.float32], seed: int, split: str, *, where: str
-) -> tuple[Indices, Indices]:
-    """Splits off `size` rows by the seed, in equal shares of the target's strata; returns the others and those."""
-    try:
-        chosen = stratified_split(target.strata(labels[rows]), size, seed, f"{split} split")
-    except TooFewRows as error:
-        raise target.too_few(labels, labels[rows], split, size, where=where) from error
-    return np.delete(rows, chosen), rows[chosen]
 
 
 def describe(splits: TableSplits) -> list[str]:
