@@ -24,8 +24,8 @@ def grouped_split(
     `groups` and `classes` are numbers (rows,); `shares` are the parts' shares of all rows and sum to 1; the first part
     is the one to train on. Large groups are placed before small ones, each where the squared deviation from the shares
     of rows and of classes, relative to the part's size, grows least; the order among groups of about the same size is
-    random, by the seed. If possible, every part has rows of every class, and the first part always does. Raises
-    TooFewRows if there are fewer groups than parts.
+    random, by the seed. No part is empty; if the groups allow it, every part has rows of every class, before all the
+    first one. Raises TooFewRows if there are fewer groups than parts.
     """
     _, group = np.unique(groups, return_inverse=True)
     _, class_ = np.unique(classes, return_inverse=True)
@@ -129,26 +129,34 @@ class _Placing:
         return math.fsum(terms) / self._shares[number]
 
     def complete(self, drawn: NDArray[np.uint64]) -> None:
-        """Moves the smallest groups that give a part a class which it lacks; the first part takes even the last one."""
+        """Moves the smallest groups that bring a class to a part which has none of it, and a group to an empty part.
+
+        The first part takes even the only group of a class; the others take what another part can spare.
+        """
         counts, parts, owners = self._counts, len(self._shares), self._counts.owners()
         by_class = np.lexsort((drawn[owners], counts.sizes[owners], counts.classes))
         bounds = np.searchsorted(counts.classes[by_class], np.arange(counts.number + 1))
-        present = np.zeros((parts, counts.number + 1), np.int64)
+        present = np.zeros((parts, counts.number), np.int64)
         np.add.at(present, (self.part[owners], counts.classes), 1)
-        present[:, counts.number] = np.bincount(self.part, minlength=parts)
-        every = np.lexsort((drawn, counts.sizes))
-        for number in (*range(1, parts), 0):
+
+        def move(groups: Integers, number: int, *, spare: bool) -> bool:
+            """Moves the first of the groups; with `spare`, the first one whose classes its part also has of others."""
+            for group in groups.tolist():
+                classes, before = [each for each, _ in counts.of_group(group)], self.part[group]
+                if before != number and (not spare or present[before, classes].min() > 1):
+                    present[before, classes] -= 1
+                    present[number, classes] += 1
+                    self.part[group] = number
+                    return True
+            return False
+
+        for number in range(parts):
             for class_ in np.flatnonzero(present[number] == 0).tolist():
-                if present[number, class_]:
-                    # A group that was moved for another class brought it.
-                    continue
-                known = owners[by_class[bounds[class_] : bounds[class_ + 1]]] if class_ < counts.number else every
-                for group in known.tolist():
-                    classes = [*(each for each, _ in counts.of_group(group)), counts.number]
-                    before = self.part[group]
-                    spare = present[before, classes].min() > 1
-                    if spare or (number == 0 and class_ < counts.number and present[before, counts.number] > 1):
-                        present[before, classes] -= 1
-                        present[number, classes] += 1
-                        self.part[group] = number
-                        break
+                if not present[number, class_]:  # unless a group that was moved for another class has brought it
+                    move(owners[by_class[bounds[class_] : bounds[class_ + 1]]], number, spare=number > 0)
+        smallest = np.lexsort((drawn, counts.sizes))
+        for number in np.flatnonzero(np.bincount(self.part, minlength=parts) == 0).tolist():
+            several = np.bincount(self.part, minlength=parts) > 1
+            groups = smallest[several[self.part[smallest]]]
+            if not move(groups, number, spare=True):
+                move(groups, number, spare=False)

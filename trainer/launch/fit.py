@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import trainer.environment  # noqa: F401  a plain `import mxnet` works after the import of `fit`
 from trainer.config.settings import kebab
@@ -43,6 +43,7 @@ def fit(
     optimizer: str | Mapping[str, Any] = "adam",
     learning_rate: float | None = None,
     resume: str | Path | Run | None = None,
+    changed_data: Literal["refuse", "ok"] = "refuse",
     plugins: Sequence[str | Plugin] = (),
     without: Sequence[str] = (),
     config: str | Path | Sequence[str | Path] | None = None,
@@ -71,7 +72,8 @@ def fit(
     (X, y) or (X, y, weights) of arrays (rows, …), `Arrays`, a Gluon `DataLoader`, or an iterable of batches that can be
     iterated again; X is a tuple for several inputs, and a `validation` between 0 and 1 is a part of the training rows.
     `loss` is a name, a Gluon loss or a function of (outputs, labels) that gives one value per row; `metrics` are names,
-    metrics, or `mx.metric.EvalMetric`s. `resume` continues a run in its folder. Weights that the net has are kept;
+    metrics, or `mx.metric.EvalMetric`s. `resume` continues a run in its folder, with the same data unless
+    `changed_data` is `ok`. Weights that the net has are kept;
     others are drawn from the seed. A default plugin's name with False leaves it out.
 
     `plugins` adds to the suggested ones, by name or as instances; `without` leaves some of them out. `config` is a file

@@ -23,7 +23,7 @@ from trainer.runs import folder
 from trainer.runs.find import find_run
 from trainer.runs.names import DEFAULT_RUNS
 
-OWN = ("train", "validation", "loss", "metrics", "resume")
+OWN = ("train", "validation", "loss", "metrics", "resume", "changed_data")
 """Keywords with a meaning for a bare net only; for a task they are its options."""
 NEW_ENDS = ("epochs", "steps", "devices")
 """Arguments that a resumed run may be given again."""
@@ -55,7 +55,10 @@ def prepare_net(net: Any, request: Request) -> Launch:
                     where="fit",
                     fix="Leave it out.",
                 )
-        return _resumed(task, own["resume"], values, replace(request, without=[*request.without, *left_out]))
+        request = replace(request, without=[*request.without, *left_out])
+        return _resumed(task, own["resume"], values, request, changed_data=own["changed_data"] or "refuse")
+    if own["changed_data"] is not None:
+        raise UsageError("changed_data= is about a resumed run", where="fit", fix="Add resume=, or leave it out.")
     if request.name is not None and request.runs_dir is None:
         raise UsageError("name= needs a folder for runs", where="fit", fix="Add runs_dir='runs'.")
     named = {registry.name_of(each) if isinstance(each, Plugin) else each for each in request.plugins}
@@ -126,7 +129,7 @@ def _check_options(values: Mapping[str, Any]) -> None:
             raise UsageError(f"fit has no option {key!r} for a net", fix=hint)
 
 
-def _resumed(task: NetTask, run: Any, values: Mapping[str, Any], request: Request) -> Launch:
+def _resumed(task: NetTask, run: Any, values: Mapping[str, Any], request: Request, *, changed_data: str) -> Launch:
     """Continues a run of the same net. Raises UsageError if the arguments differ from those of the run."""
     if not isinstance(run, (str, Path)):
         run = getattr(run, "folder", None)
@@ -149,6 +152,7 @@ def _resumed(task: NetTask, run: Any, values: Mapping[str, Any], request: Reques
         plugins=[each for each in request.plugins if isinstance(each, Plugin)],
         without=[each for each in request.without if each in used],
         runs_dir=runs_dir,
+        changed_data=changed_data,
     )
 
 

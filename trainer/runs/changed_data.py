@@ -57,3 +57,14 @@ def check_rows(run: Run, split_version: int | None, state: Mapping[str, Any], *,
             where="the checkpoint",
             fix="Give the run the data that it was started with.",
         )
+
+
+def check_room(saved: Mapping[str, Any], batches: int | None) -> None:
+    """Raises UsageError for a position within an epoch that an epoch of the new data does not have."""
+    within = saved["step_in_epoch"]
+    if saved["within_epoch"] and batches is not None and within > batches:
+        raise UsageError(
+            f"it is at step {within} of an epoch, and with the new data an epoch has {batches}",
+            where="the checkpoint",
+            fix="Resume from the end of an epoch with --from.",
+        )

@@ -18,7 +18,7 @@ import numpy as np
 from trainer.errors import PluginError, UsageError
 from trainer.evaluation import Evaluation
 from trainer.events import Plugin
-from trainer.runs.changed_data import ChangedData, check_rows
+from trainer.runs.changed_data import ChangedData, check_room, check_rows
 
 if TYPE_CHECKING:
     from trainer.engine_state import EngineState
@@ -239,7 +239,7 @@ def check(
         )
 
     _check_optimizer(run, parameters, state["optimizer"])
-    _check_position(run, state["run"])
+    _check_position(run, state["run"], changed_data)
     sums, contexts = state["loss"]["sums"], state["loss"]["contexts"]
     if len(sums) != len(contexts) or any(len(held.shape) != 1 or held.dtype.kind != "f" for held in sums):
         raise _damaged("the sums of the loss are not one array of numbers for each context")
@@ -267,11 +267,14 @@ def _check_optimizer(run: Run, parameters: Parameters, saved: Mapping[str, Any])
         raise _damaged("the optimizer's states do not have the shapes of the net's parameters")
 
 
-def _check_position(run: Run, saved: Mapping[str, Any]) -> None:
+def _check_position(run: Run, saved: Mapping[str, Any], changed_data: ChangedData) -> None:
     """The position is one that the data have, and the generator was seeded within the steps before it."""
     within, at = saved["step_in_epoch"], saved["seeded_at"]
     # Unknown for a DataLoader that does not say.
     batches = run.train.batches_per_epoch
+    if changed_data == "ok":
+        check_room(saved, batches)
+        batches = None
     if within > min(saved["step"], batches or within) or (saved["within_epoch"] and not saved["epoch"]):
         raise _damaged(f"it is at step {within} of an epoch with {batches}")
     if saved["within_epoch"] and at is not None and not 0 <= saved["step"] - at < within:

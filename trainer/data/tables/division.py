@@ -151,12 +151,12 @@ def _as_told(options: TableOptions, name: str, values: pa.ChunkedArray, *, where
     wrong = np.flatnonzero(numbers < 0)
     if len(wrong):
         text = texts[places[wrong[0]]]
-        several = f"{len(wrong)} of {len(values)} values in column {name!r} are not splits, the first"
+        what = f"{len(wrong)} of {len(values)} values in column {name!r} {'is' if len(wrong) == 1 else 'are'} not"
         raise UsageError(
-            f"{several if len(wrong) > 1 else f'a value in column {name!r} is not a split'}, {_shown(text)}",
+            f"{what} train, validation or test, the first {'missing' if text is None else repr(text)}",
             where=where,
             row=int(wrong[0]) + 1,
-            fix="Write train, validation (or valid, val, dev) or test in every row.",
+            fix="Write one of them in every row; valid, val and dev stand for validation.",
         )
     parts = {split: np.flatnonzero(numbers == number) for number, split in enumerate(NAMES)}
     if not len(parts["train"]):
@@ -169,10 +169,6 @@ def _as_told(options: TableOptions, name: str, values: pa.ChunkedArray, *, where
                 fix=f"Leave out --{split}-data, or those rows.",
             )
     return {split: rows for split, rows in parts.items() if len(rows)}
-
-
-def _shown(text: str | None) -> str:
-    return "which is missing," if text is None else repr(text)
 
 
 # ---- by group --------------------------------------------------------------------------------------------------------
