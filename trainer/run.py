@@ -73,7 +73,7 @@ class Run(Guarded):
     """Seconds since 1970, UTC."""
     ended: float | None = None
     resumed: bool = False
-    """Whether it continues from a checkpoint: plugins' states are loaded before `setup`, which cuts their files back."""
+    """Whether it continues from a checkpoint: plugins' states are loaded before `setup`, which cuts files back."""
 
     epoch: int = 0
     """The number of the current epoch, from 1; 0 before the first."""

@@ -12,10 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packages import environment
 
-from trainer.runs import checkpoint
+from trainer.runs import checkpoint, split_rows
 from trainer.runs.state import differences
 
 KILLING = str(Path(__file__).parents[1] / "support" / "killing")
@@ -344,6 +345,27 @@ def test_a_run_without_a_checkpoint_starts_over_in_its_folder(command):
     assert code == 0
     assert out.splitlines()[0] == "there is no checkpoint, so the run starts from the beginning"
     assert logged_metrics(path.parent) == before
+
+
+def test_a_table_that_has_changed_is_refused_with_what_changed_unless_it_is_accepted(command, tmp_path):
+    table = tmp_path / "t.csv"
+    rows = [f"{number % 7},{number % 5},{int(number % 7 > number % 5)}" for number in range(80)]
+    table.write_text("\n".join(["a,b,y", *rows]))
+    options = ["--data", table, "--label", "y", "--group", "a", "--test-split", "0", "--epochs", "1"]
+    code, _, err = command("run", "logreg", "--name", "run", *options, "--plugin", "checkpoint")
+    assert (code, err) == (0, "")
+    held_out = split_rows("runs/logreg/run")["validation"].numbers
+    groups = {row.split(",")[0] for row in np.array(rows)[held_out]}
+    assert sorted(held_out) == [number for number, row in enumerate(rows) if row.split(",")[0] in groups]
+    table.write_text("\n".join(["a,b,y", "9,1,1", *rows[1:]]))
+    code, _, err = command("resume", "run", "--epochs", "2")
+    assert code == 2
+    assert err.startswith("error: the run's data: the data have changed: data: the values differ in")
+    assert "--changed-data ok" in err
+    code, out, err = command("resume", "run", "--epochs", "2", "--changed-data", "ok")
+    assert code == 0, err
+    assert "finished after 2 epochs" in out
+    assert command("resume", "run", "--changed-data", "yes")[2].startswith("error: --changed-data: 'yes' is neither")
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,20 @@ def test_compare_shows_what_differs_and_marks_the_best(command, three):
     assert three_of_them[0].split() == ["logreg/a", "logreg/b", "logreg/c"]
 
 
+def test_compare_says_which_runs_were_judged_on_other_rows(command, three):
+    assert "judged on" not in command("runs", "compare", "a", "b", "c")[1]
+    record = json.loads((three["b"] / "run.json").read_text())["data"]
+    record["tables"]["validation"]["columns"]["y"] = "0" * 16
+    change(three["b"], data=record)
+    out = command("runs", "compare", "a", "b", "c")[1]
+    assert out.splitlines()[-1] == "judged on other validation rows than logreg/a: logreg/b"
+    told = json.loads(command("runs", "compare", "a", "b", "c", "--json")[1])
+    assert told["other_rows"] == {"validation": ["logreg/a", "logreg/b"]}
+    # Nothing is said of a run that has not recorded its data.
+    change(three["b"], data=None)
+    assert "judged on" not in command("runs", "compare", "a", "b", "c")[1]
+
+
 def test_one_run_alone_cannot_be_compared_and_a_stranger_is_named(command, three):
     assert "there is only one run to compare" in command("runs", "compare", "a")[2]
     assert "there is no run 'x'" in command("runs", "compare", "a", "x")[2]

@@ -13,7 +13,7 @@ from trainer.data.arrays import fingerprint_of_arrays
 from trainer.data.checksum import WORDS, Checksum, checksum_of
 from trainer.data.fingerprint import Fingerprint, SplitRows, TableFingerprint
 from trainer.data.tables.checksums import fingerprint_of
-from trainer.runs.split_rows import SPLITS, split_rows, write_split_rows
+from trainer.runs.splits_file import SPLITS, split_rows, write_split_rows
 
 
 @settings(deadline=None, max_examples=50)

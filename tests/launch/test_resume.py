@@ -257,6 +257,59 @@ def test_a_run_whose_rows_were_divided_in_another_way_is_not_resumed(tmp_path):
             engine(Cut(train_rows=8), folder=folder, resume_from=saved)
 
 
+class Other(Tiny):
+    """Rows of which one value can be changed."""
+
+    change: float = 0.0
+
+    def splits(self, run):
+        made = super().splits(run)
+        made.train.features[2, 1] += self.change
+        return made
+
+
+@pytest.fixture
+def other():
+    yield Other
+    Other.change = 0.0
+
+
+def test_other_data_are_refused_by_name_unless_they_are_accepted(tmp_path, other, caplog):
+    folder = tmp_path / "run"
+    with pytest.raises(PluginError):
+        engine(other(train_rows=8), KillAt(3), folder=folder).fit()
+    saved = checkpoint.complete_checkpoints(folder)[0]
+    recorded = json.loads((folder / "run.json").read_text())["data"]
+    assert recorded["tables"]["train"]["rows"] == 8
+    engine(other(train_rows=8), folder=folder, resume_from=saved)
+    other.change = 1e-6
+    changed = r"the data have changed: train: the values differ in the column X\."
+    with pytest.raises(UsageError, match=changed):
+        engine(other(train_rows=8), folder=folder, resume_from=saved)
+    with pytest.raises(UsageError, match=changed):
+        engine(other(train_rows=8), folder=folder, start_over=True)
+    run = engine(other(train_rows=8), folder=folder, resume_from=saved, changed_data="ok").fit()
+    assert run.status == "finished"
+    assert "the run continues with the new ones" in caplog.text
+    assert json.loads((folder / "run.json").read_text())["data"] != recorded
+
+
+def test_with_more_or_fewer_rows_a_run_continues_at_the_end_of_an_epoch(tmp_path):
+    def killed_after(step, *, after_epoch):
+        folder = tmp_path / f"run-{step}"
+        with pytest.raises(PluginError):
+            engine(Tiny(train_rows=8), KillAt(step, after_epoch=after_epoch), folder=folder, batch_size=2).fit()
+        return {"folder": folder, "resume_from": checkpoint.complete_checkpoints(folder)[0], "batch_size": 2}
+
+    at_the_end = killed_after(4, after_epoch=True)
+    with pytest.raises(UsageError, match="train: it has 4 rows, and had 8"):
+        engine(Tiny(train_rows=4), **at_the_end)
+    assert engine(Tiny(train_rows=4), **at_the_end, changed_data="ok").fit().step == 4 + 2
+    within = killed_after(3, after_epoch=False)
+    with pytest.raises(UsageError, match=r"at step 3 of an epoch, and with the new data an epoch has 2.*--from"):
+        engine(Tiny(train_rows=4), **within, changed_data="ok")
+
+
 def test_saving_does_not_change_training(tmp_path):
     quiet, saved = AtTheEnd(), AtTheEnd()
     saving = plugin(batch_end=lambda run: run.save("always"))

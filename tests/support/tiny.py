@@ -22,10 +22,19 @@ def engine(
     folder: Any = None,
     compiled: bool = True,
     resume_from: Any = None,
+    start_over: bool = False,
+    changed_data: Any = "refuse",
     **values: Any,
 ) -> Engine:
     return Engine(
-        task or Tiny(), settings(**values), plugins, run_folder=folder, compiled=compiled, resume_from=resume_from
+        task or Tiny(),
+        settings(**values),
+        plugins,
+        run_folder=folder,
+        compiled=compiled,
+        resume_from=resume_from,
+        start_over=start_over,
+        changed_data=changed_data,
     )
 
 

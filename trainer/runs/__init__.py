@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         write_run,
     )
     from trainer.runs.listing import RunEntry, entry_of, is_alive
-    from trainer.runs.split_rows import split_rows
+    from trainer.runs.splits_file import split_rows
     from trainer.runs.values import metric_text
 
 __all__ = [
@@ -69,7 +69,7 @@ __getattr__, __dir__ = exports(
             "write_run",
         ),
         "trainer.runs.listing": ("RunEntry", "entry_of", "is_alive"),
-        "trainer.runs.split_rows": ("split_rows",),
+        "trainer.runs.splits_file": ("split_rows",),
         "trainer.runs.values": ("metric_text",),
     },
 )

@@ -30,7 +30,7 @@ from trainer.config import options
 from trainer.errors import TrainerError, UsageError, listed
 from trainer.runs import checkpoint, names
 from trainer.runs.schemas import RUN_SCHEMA
-from trainer.runs.split_rows import write_split_rows
+from trainer.runs.splits_file import write_split_rows
 
 if TYPE_CHECKING:
     from trainer.run import Run

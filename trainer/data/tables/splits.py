@@ -148,7 +148,7 @@ def _labelled(table: pa.Table, label: str, notes: list[str]) -> Indices | None:
 def _of_file(
     given: Given, schema: Schema, options: TableOptions, split: str
 ) -> tuple[Rows, Sequence[FileRows], Sequence[str], TableFingerprint, SplitRows]:
-    """The rows of validation or test files, of which the schema's columns are read, the files, notes, and their data."""
+    """The rows of validation or test files, of which the schema's columns are read, the files, notes, and data."""
     where = where_of(given)
     with reading(given, options.delimiter) as stream:
         check_present(schema, stream.names, where=where)
