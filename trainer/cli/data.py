@@ -41,7 +41,7 @@ def _show_command() -> Any:
     """The command with the options of every task that learns from tables."""
     from trainer.cli.flags import option_flag
     from trainer.config.options import options_of
-    from trainer.data.tables.options import TableOptions
+    from trainer.data.tables.options import AnyTable
 
     def show(**given: Any) -> None:
         _show(**given)
@@ -53,7 +53,7 @@ def _show_command() -> Any:
         _parameter("files", Annotated[list[str], files]),
         *(
             option_flag(option, "Options of a table")
-            for option in options_of(TableOptions)
+            for option in options_of(AnyTable)
             if option.field not in NOT_OPTIONS
         ),
         _parameter("seed", Annotated[int, seed], 0),
@@ -78,15 +78,15 @@ def _show(files: list[str], seed: int, as_json: bool, **given: Any) -> None:
     from trainer.cli.data_text import described
     from trainer.cli.flags import once
     from trainer.config.options import options_of
-    from trainer.data.tables.options import TableOptions
+    from trainer.data.tables.options import AnyTable
     from trainer.data.tables.overview import look
 
     values = {
         option.field: option.parse(once(given[option.field]), where="--")
-        for option in options_of(TableOptions)
+        for option in options_of(AnyTable)
         if given.get(option.field) not in (None, [])
     }
-    overview = look(TableOptions(data=tuple(map(Path, files)), **values), seed=seed)
+    overview = look(AnyTable(data=tuple(map(Path, files)), **values), seed=seed)
     if as_json:
         say(json.dumps(overview.to_json(), indent=2, ensure_ascii=False), block=True)
         return

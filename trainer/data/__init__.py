@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from trainer.data.stratified import SPLIT_VERSION, TooFewRows, stratified_split
     from trainer.data.tables.kinds import Category, Column, Date, Duration, Flag, Number, TimeOfDay
     from trainer.data.tables.kinds.base import Scale
-    from trainer.data.tables.options import TableOptions
+    from trainer.data.tables.options import ClassOptions, TableOptions
     from trainer.data.tables.reading import open_stream
     from trainer.data.tables.schema import Rows, Schema
     from trainer.data.tables.splits import TableSplits, describe, load_splits
     from trainer.data.tables.stream import FileRows, TableStream
-    from trainer.data.tables.targets import Classes
+    from trainer.data.tables.targets import Classes, Quantity
     from trainer.reading import read_text
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Batch",
     "Batches",
     "Category",
+    "ClassOptions",
     "Classes",
     "Column",
     "Date",
@@ -33,6 +34,7 @@ __all__ = [
     "Fingerprint",
     "Flag",
     "Number",
+    "Quantity",
     "Rows",
     "Scale",
     "Schema",
@@ -68,12 +70,12 @@ __getattr__, __dir__ = exports(
             "TimeOfDay",
         ),
         "trainer.data.tables.kinds.base": ("Scale",),
-        "trainer.data.tables.options": ("TableOptions",),
+        "trainer.data.tables.options": ("ClassOptions", "TableOptions"),
         "trainer.data.tables.schema": ("Rows", "Schema"),
         "trainer.data.tables.splits": ("TableSplits", "describe", "load_splits"),
         "trainer.data.tables.reading": ("open_stream",),
         "trainer.data.tables.stream": ("FileRows", "TableStream"),
-        "trainer.data.tables.targets": ("Classes",),
+        "trainer.data.tables.targets": ("Classes", "Quantity"),
         "trainer.reading": ("read_text",),
     },
 )

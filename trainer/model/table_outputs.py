@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.tables.schema import Schema
+from trainer.data.tables.targets import Classes, Quantity
 
-PROBABILITY, CLASS = "probability", "class"
+PROBABILITY, CLASS, PREDICTION = "probability", "class", "prediction"
 
 
 class TableOutputs(Protocol):
@@ -26,9 +27,43 @@ class TableOutputs(Protocol):
         """The model card's entries about them."""
 
 
-def outputs_of(schema: Schema) -> TableOutputs:
-    """The outputs of the schema's kind of target."""
-    return TwoClasses(schema) if schema.target.is_binary else SeveralClasses(schema)
+def outputs_of(schema: Schema, quantiles: Sequence[float] = ()) -> TableOutputs:
+    """The outputs of the schema's kind of target; `quantiles` are those of a number that are predicted."""
+    target = schema.target
+    if isinstance(target, Quantity):
+        return Numbers(schema, quantiles)
+    return TwoClasses(schema, target) if target.is_binary else SeveralClasses(schema, target)
+
+
+def quantile_names(quantiles: Sequence[float]) -> tuple[str, ...]:
+    """The columns of the predictions of a number, `prediction/0.9` for a quantile."""
+    return tuple(f"{PREDICTION}/{quantile!r}" for quantile in quantiles) or (PREDICTION,)
+
+
+class Numbers:
+    """`prediction`, or `prediction/0.1` for each quantile, in the unit of the training table."""
+
+    def __init__(self, schema: Schema, quantiles: Sequence[float]) -> None:
+        self._label = schema.label
+        self._quantiles = list(quantiles)
+        self.names = quantile_names(quantiles)
+
+    def columns(self, predictions: NDArray[Any], threshold: float | None) -> dict[str, Any]:
+        """The numbers as they are."""
+        import pyarrow as pa
+
+        each = predictions.reshape(-1, len(self.names)).T
+        return {name: pa.array(np.ascontiguousarray(column)) for name, column in zip(self.names, each, strict=True)}
+
+    def card(self) -> Mapping[str, Any]:
+        """What is predicted."""
+        if not self._quantiles:
+            return {"predicts": f"the number {self._label}"}
+        listed = ", ".join(map(repr, self._quantiles))
+        return {
+            "predicts": f"the {'quantile' if len(self._quantiles) == 1 else 'quantiles'} {listed} of {self._label}",
+            "quantiles": self._quantiles,
+        }
 
 
 class TwoClasses:
@@ -36,9 +71,9 @@ class TwoClasses:
 
     names: tuple[str, ...] = (PROBABILITY, CLASS)
 
-    def __init__(self, schema: Schema) -> None:
-        self._label, self._target = schema.label, schema.target
-        self._classes = _as_written(schema)
+    def __init__(self, schema: Schema, target: Classes) -> None:
+        self._label, self._target = schema.label, target
+        self._classes = _as_written(target)
 
     def columns(self, predictions: NDArray[Any], threshold: float | None) -> dict[str, Any]:
         """Without a threshold there is no `class`."""
@@ -65,10 +100,10 @@ class TwoClasses:
 class SeveralClasses:
     """`probability/NAME` of each class, and the most probable `class` as written in the training table."""
 
-    def __init__(self, schema: Schema) -> None:
-        self._label, self._target = schema.label, schema.target
-        self._classes = _as_written(schema)
-        self.names = (*(f"{PROBABILITY}/{name}" for name in schema.target.names), CLASS)
+    def __init__(self, schema: Schema, target: Classes) -> None:
+        self._label, self._target = schema.label, target
+        self._classes = _as_written(target)
+        self.names = (*(f"{PROBABILITY}/{name}" for name in target.names), CLASS)
 
     def columns(self, predictions: NDArray[Any], threshold: float | None) -> dict[str, Any]:
         """Of equally probable classes, the first; a row without a probability, such as NaN, has no class."""
@@ -88,9 +123,9 @@ class SeveralClasses:
         }
 
 
-def _as_written(schema: Schema) -> list[Any]:
+def _as_written(target: Classes) -> list[Any]:
     """The classes as integers if all are, otherwise as text."""
-    names = schema.target.names
+    names = target.names
     return list(map(int, names)) if all(map(_is_whole, names)) else list(names)
 
 

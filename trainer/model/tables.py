@@ -1,8 +1,9 @@
-"""Models of tables: rows of a table in, probabilities and classes out."""
+"""Models of tables: rows of a table in; probabilities and classes, or numbers, out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,11 +29,12 @@ ROWS_IN_CACHE = 1024
 
 
 class TableModel(ModelInterface):
-    """Encodes table rows with the schema of the training rows; returns probabilities and the class.
+    """Encodes table rows with the schema of the training rows; returns probabilities and the class, or numbers.
 
-    Two classes: `probability` of class 1, and `class`; more: `probability/NAME` of each, and `class`. `weight_mean` is
-    the mean that the run divided its weights by, `delimiter` what its user gave for CSV files; `drop_unlabelled` leaves
-    out rows without a label when the model is evaluated.
+    Two classes: `probability` of class 1, and `class`; more: `probability/NAME` of each, and `class`. A number:
+    `prediction`, or `prediction/Q` for each of the `quantiles`. `weight_mean` is the mean that the run divided its
+    weights by, `delimiter` what its user gave for CSV files; `drop_unlabelled` leaves out rows without a label when the
+    model is evaluated.
     """
 
     def __init__(
@@ -42,9 +44,10 @@ class TableModel(ModelInterface):
         weight_mean: float = 1.0,
         delimiter: str | None = None,
         drop_unlabelled: bool = False,
+        quantiles: Sequence[float] = (),
     ) -> None:
         self.schema = schema
-        self.outputs = outputs_of(schema)
+        self.outputs = outputs_of(schema, quantiles)
         self.drop_unlabelled = drop_unlabelled
         self._weight_mean = weight_mean
         self._delimiter = delimiter
@@ -60,6 +63,7 @@ class TableModel(ModelInterface):
         weight_mean: float = 1.0,
         delimiter: str | None = None,
         drop_unlabelled: bool = False,
+        quantiles: Sequence[float] = (),
     ) -> dict[str, Any]:
         """The JSON value for `from_info`, which `model.json` stores."""
         return {
@@ -67,6 +71,7 @@ class TableModel(ModelInterface):
             "weight_mean": weight_mean,
             "delimiter": delimiter,
             "drop_unlabelled": drop_unlabelled,
+            "quantiles": list(quantiles),
         }
 
     @classmethod
@@ -81,8 +86,16 @@ class TableModel(ModelInterface):
         drops = info.get("drop_unlabelled", False)
         if not isinstance(drops, bool):
             raise UsageError(f"drop_unlabelled is {drops!r}, not true or false")
-        schema = Schema.from_json(info.get("table"))
-        return cls(schema, weight_mean=float(mean), delimiter=delimiter, drop_unlabelled=drops)
+        quantiles = info.get("quantiles", [])
+        if not isinstance(quantiles, list) or not _are_quantiles(quantiles):
+            raise UsageError(f"quantiles is {quantiles!r}, not rising numbers between 0 and 1")
+        return cls(
+            Schema.from_json(info.get("table")),
+            weight_mean=float(mean),
+            delimiter=delimiter,
+            drop_unlabelled=drops,
+            quantiles=quantiles,
+        )
 
     def open(self, source: Given, *, keep: Sequence[str] | None, judged: bool) -> RowSource:
         """The rows of tables in files, or of CSV on standard input; columns may be in any order."""
@@ -176,7 +189,7 @@ class TableModel(ModelInterface):
             )
 
     def columns(self, predictions: NDArray[Any], threshold: float | None) -> dict[str, Any]:
-        """Probabilities and `class`, as written in the training table: 1 above the threshold, or the likeliest."""
+        """Probabilities and `class`, as in the training table (1 above the threshold, or the likeliest); or numbers."""
         return self.outputs.columns(predictions, threshold)
 
     def card(self) -> Mapping[str, Any]:
@@ -195,6 +208,11 @@ class TableModel(ModelInterface):
         if len(numbers) < len(known):
             return None
         return np.array([column.mean for column in numbers]), np.array([column.deviation for column in numbers])
+
+
+def _are_quantiles(found: Sequence[Any]) -> bool:
+    numbers = all(isinstance(each, float) and 0 < each < 1 for each in found)
+    return numbers and all(low < high for low, high in pairwise(found))
 
 
 def _within_float32(numbers: NDArray[np.float64]) -> bool:

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import trainer.number_losses as numbers
+import trainer.step.number_forms as forms
 from trainer.mxnet import Array, gluon, mx
 
 Floats = NDArray[np.floating[Any]]
@@ -48,7 +50,7 @@ class ClosedForm:
 
 @dataclass(frozen=True)
 class _Known:
-    """One class of Gluon's losses."""
+    """One class of losses."""
 
     gradient: Callable[[Any, Any, Any, int], Any]
     """The gradient per element, a symbol from loss, output, label and the number of columns."""
@@ -66,7 +68,7 @@ class _Known:
 def closed_form(loss: Any, output: Any, label: Any, weights: Any | None, columns: int) -> ClosedForm | None:
     """The closed form of a loss, or None if there is none. `columns` are the outputs per row; `weights` is (rows, 1).
 
-    Only instances of Gluon's own classes qualify: a subclass may compute anything.
+    Only instances of Gluon's own classes and of `trainer.number_losses` qualify: a subclass may compute anything.
     """
     known = _KNOWN.get(type(loss))
     if known is None or not _is_plain(loss):
@@ -299,5 +301,10 @@ _KNOWN: Mapping[type, _Known] = MappingProxyType(
         gluon.loss.SoftmaxCrossEntropyLoss: _Known(
             _softmax_minus_class, _of_classes, _host_softmax_minus_class, is_mean=False
         ),
+        numbers.SquaredLoss: _Known(forms.difference, forms.squares, forms.host_difference),
+        numbers.AbsoluteLoss: _Known(forms.sign, forms.absolutes, forms.host_sign),
+        numbers.HuberLoss: _Known(forms.clipped, forms.hubers, forms.host_clipped),
+        numbers.QuantileLoss: _Known(forms.pinball, forms.pinballs, forms.host_pinball),
+        numbers.PoissonLoss: _Known(forms.excess, forms.deviances, forms.host_excess),
     }
 )

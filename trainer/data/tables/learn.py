@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Literal
 from trainer.data.tables.kinds import IN_TIME, Category, Column, Flag, Number
 from trainer.data.tables.kinds.base import all_missing
 from trainer.data.tables.notations import MOSTLY, DistinctTexts, are_plain_numbers, refuse_notations
+from trainer.data.tables.options import TargetKind
 from trainer.data.tables.schema import Schema, check_column
-from trainer.data.tables.targets import Classes, Target
+from trainer.data.tables.targets import Classes, Quantity, Target
+from trainer.data.tables.targets.classes import holds_quantities
 from trainer.data.tables.values import (
     Indices,
     are_numbers,
@@ -40,8 +42,10 @@ class Wanted:
     label: str
     """Empty if there is none, which is enough to look at a table."""
     positive_class: str | None = None
+    target: TargetKind = "classes"
     for_numbers: str = ""
-    """What to use instead if the label column holds numbers."""
+    """What to use instead if the label column holds numbers, and for classes."""
+    for_classes: str = ""
     features: Sequence[str] = ()
     ignore: Sequence[str] = ()
     categorical: Sequence[str] = ()
@@ -96,14 +100,28 @@ def learn_target(
     Raises UsageError for labels that the task cannot learn. The other arguments are those of `learn_schema`.
     """
     numbers: Literal["classes", "text", "refused"] = "text" if untyped else "refused"
+    if wanted.label in wanted.categorical:
+        numbers = "classes"
+    values, kind = column_of(table, wanted.label, rows), wanted.target
+    if kind == "any":
+        is_number = wanted.positive_class is None and holds_quantities(values, numbers)
+        kind = "number" if is_number else "classes"
     with rows_of_the_table(rows):
-        return Classes.learn(
+        if kind == "classes":
+            return Classes.learn(
+                wanted.label,
+                values,
+                wanted.positive_class,
+                where=where,
+                numbers=numbers,
+                for_numbers=wanted.for_numbers,
+            )
+        return Quantity.learn(
             wanted.label,
-            column_of(table, wanted.label, rows),
-            wanted.positive_class,
+            values,
+            non_negative=kind == "non-negative number",
             where=where,
-            numbers="classes" if wanted.label in wanted.categorical else numbers,
-            for_numbers=wanted.for_numbers,
+            for_classes=wanted.for_classes,
         )
 
 
@@ -118,9 +136,9 @@ def learn_schema(
 ) -> Learned:
     """Learns from the training rows only: the whole table, or its `rows` (n,), counted from 0.
 
-    `target` is what the label column is, if that is known. `untyped` says that the table was read as text, so that
-    numbers among it are numbers. Raises UsageError for options and values that cannot be used; row numbers in messages
-    are the table's, from 1.
+    `target` is what the label column is, if that is known; otherwise it is learned from the same rows. `untyped` says
+    that the table was read as text, so that numbers among it are numbers. Raises UsageError for options and values that
+    cannot be used; row numbers in messages are the table's, from 1.
     """
     chosen = wanted.chosen(table.column_names, where=where)
     notes: list[str] = []
@@ -130,7 +148,11 @@ def learn_schema(
             learn_column(name, column_of(table, name, rows), wanted, untyped=untyped, where=where, notes=notes)
             for name in chosen
         )
-    target = target or learn_target(table, wanted, untyped=untyped, where=where, rows=rows)
+    if target is None:
+        target = learn_target(table, wanted, untyped=untyped, where=where, rows=rows)
+        values = column_of(table, wanted.label, rows)
+        with rows_of_the_table(rows):
+            target = target.fitted(wanted.label, target.encode(wanted.label, values, where=where), where=where)
     return Learned(Schema(columns, wanted.label, target, wanted.sample_weight), notes)
 
 

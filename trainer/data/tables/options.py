@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -26,6 +26,8 @@ def _as_paths(value: object) -> object:
 
 Paths = Annotated[tuple[Path, ...], BeforeValidator(_as_paths)]
 Delimiter = Annotated[str, BeforeValidator(_delimiter)]
+TargetKind = Literal["classes", "number", "non-negative number", "any"]
+"""What a label column is taken for; `any`: many different numbers are a number to predict, all else is classes."""
 
 
 @dataclass
@@ -34,12 +36,11 @@ class TableOptions:
 
     for_numbers: ClassVar[str] = ""
     """For a task that learns classes: what learns numbers instead, which a message about such a label names."""
+    for_classes: ClassVar[str] = ""
+    """For a task that learns a number: what learns classes instead."""
 
     data: Annotated[Paths, Field(description="The table: files, folders or patterns.")] = ()
     label: Annotated[str | None, Field(description="The column to predict.")] = None
-    positive_class: Annotated[
-        str | None, Field(description="The label value that counts as 1; all others count as 0.")
-    ] = None
     features: Annotated[tuple[str, ...], Field(description="Columns to learn from; all others are ignored.")] = ()
     ignore: Annotated[tuple[str, ...], Field(description="Columns to ignore.")] = ()
     categorical: Annotated[
@@ -73,3 +74,25 @@ class TableOptions:
         for field in ("data", "validation_data", "test_data"):
             given: Any = _as_paths(getattr(self, field))
             setattr(self, field, tuple(map(Path, given)))
+
+    def target_kind(self) -> TargetKind:
+        """What the label column is taken for."""
+        return "classes"
+
+
+@dataclass
+class ClassOptions(TableOptions):
+    """The options of a table whose label column may be classes."""
+
+    positive_class: Annotated[
+        str | None, Field(description="The label value that counts as 1; all others count as 0.")
+    ] = None
+
+
+@dataclass
+class AnyTable(ClassOptions):
+    """The options of a table whose label column may be classes or a number."""
+
+    def target_kind(self) -> TargetKind:
+        """Many different numbers are a number to predict; all else is classes."""
+        return "any"

@@ -14,18 +14,18 @@ from trainer.data.stratified import SPLIT_VERSION
 from trainer.data.tables.checksums import fingerprint_of
 from trainer.data.tables.division import NAMES, check_split_options, divided, split_columns
 from trainer.data.tables.learn import Wanted, learn_schema, learn_target
+from trainer.data.tables.options import ClassOptions, TableOptions
 from trainer.data.tables.reading import located, open_stream, whole
 from trainer.data.tables.schema import Rows, Schema, check_present
 from trainer.data.tables.sources import Given, short, where_of
 from trainer.data.tables.targets import Target
 from trainer.data.tables.targets.base import is_missing
-from trainer.data.tables.values import Indices, column_of
+from trainer.data.tables.values import Indices, column_of, rows_of_the_table
 from trainer.errors import UsageError, listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from trainer.data.tables.options import TableOptions
     from trainer.data.tables.stream import FileRows, TableStream
 
 
@@ -51,7 +51,7 @@ class TableSplits:
 
 
 def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
-    """Reads the table, splits it stratified by class, learns the schema from the training rows, and encodes.
+    """Reads the table, splits it (classes in equal shares), learns the schema from the training rows, and encodes.
 
     Raises UsageError like `read_table` and `Schema`, and if there are too few rows to split or a split has only one
     class, on which a model cannot be evaluated.
@@ -111,8 +111,10 @@ def wanted_of(options: TableOptions) -> Wanted:
     """What the options say about the columns."""
     return Wanted(
         label=options.label or "",
-        positive_class=options.positive_class,
+        positive_class=options.positive_class if isinstance(options, ClassOptions) else None,
+        target=options.target_kind(),
         for_numbers=options.for_numbers,
+        for_classes=options.for_classes,
         features=options.features,
         ignore=options.ignore,
         categorical=options.categorical,
@@ -187,13 +189,15 @@ def divide(
 ) -> tuple[Target, dict[str, Indices]]:
     """What the label column is, and the rows of each split, in the file's order, without those that are left out.
 
-    The classes come from the whole file: the stratified split needs them, and nothing is estimated from them. `notes`
-    are added to.
+    Classes come from the whole file: the stratified split needs them, and nothing is estimated from them. The mean and
+    the deviation of a number come from the training rows. `notes` are added to.
     """
     kept = _labelled(table, wanted.label, notes) if options.drop_unlabelled else None
     target = learn_target(table, wanted, untyped=untyped, where=where, rows=kept)
-    labels = target.encode(wanted.label, column_of(table, wanted.label, kept), where=where)
+    with rows_of_the_table(kept):
+        labels = target.encode(wanted.label, column_of(table, wanted.label, kept), where=where)
     parts = divided(options, seed, target, labels, table, kept, untyped=untyped, where=where, notes=notes)
+    target = target.fitted(wanted.label, labels[parts["train"]], where=where)
     return target, parts if kept is None else {split: kept[part] for split, part in parts.items()}
 
 

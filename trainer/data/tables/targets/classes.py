@@ -96,6 +96,10 @@ class Classes:
             return cls((others[0], classes[place]), form)
         return cls((f"not {classes[place]}", classes[place]), form, rest=others)
 
+    def fitted(self, name: str, labels: NDArray[np.float32], *, where: str) -> Classes:
+        """The same: nothing about classes is estimated from the training labels, (rows,)."""
+        return self
+
     @property
     def is_binary(self) -> bool:
         """Whether there are two classes: the second is the positive one."""
@@ -220,6 +224,11 @@ def in_order(classes: Sequence[str]) -> list[str]:
         return sorted(classes)
     # The text breaks ties such as 1 and 01, so that the order of the rows does not matter.
     return sorted(classes, key=lambda value: (numbers[value], value))
+
+
+def holds_quantities(values: pa.ChunkedArray, numbers: str) -> bool:
+    """Whether the values are numbers, more different ones than classes have; `numbers` is that of `Classes.learn`."""
+    return _are_refused(values, numbers) and len(distinct(values)[1]) > MOST_NUMBERS
 
 
 def _are_refused(values: pa.ChunkedArray, numbers: str) -> bool:

@@ -1,0 +1,181 @@
+"""A quantity: the labels are numbers to predict, in the unit that they have in the table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.tables.targets.base import missing_label
+from trainer.data.tables.values import are_numbers, cleaned, is_number, is_text, numbers_of, reads_as_numbers
+from trainer.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LARGEST = float(np.finfo(np.float32).max)
+COARSEST = 0.01
+"""The deviations of the labels that lie between two neighbouring 32-bit numbers, at most."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """The labels as they are, with the mean and the deviation of those of the training rows."""
+
+    mean: float = 0.0
+    deviation: float = 1.0
+    non_negative: bool = False
+    """Whether a negative label is refused, as for counts and rates."""
+    kind: Literal["number"] = "number"
+
+    @classmethod
+    def learn(
+        cls, name: str, values: pa.ChunkedArray, *, non_negative: bool, where: str, for_classes: str = ""
+    ) -> Quantity:
+        """A quantity whose mean and deviation are not known yet.
+
+        `for_classes` is what learns text instead. Raises UsageError for a column of text, dates or anything else that
+        is not numbers.
+        """
+        other = f" To tell its values apart as classes: {for_classes}." if for_classes else ""
+        stray = _stray_texts(values)
+        if 2 * len(stray) >= max(1, len(values) - cleaned(values).null_count if is_text(values) else 1):
+            row, text = stray[0]
+            raise UsageError(
+                f"the label column {name!r} holds text, such as {text!r}",
+                where=where,
+                row=row + 1,
+                fix=f"Name a column of numbers with --label.{other}",
+            )
+        if not (is_text(values) or is_number(values.type)):
+            raise UsageError(
+                f"the label column {name!r} holds {_named(values.type)}, not numbers",
+                where=where,
+                fix=f"Name a column of numbers with --label, or convert it.{other}",
+            )
+        return cls(non_negative=non_negative)
+
+    @property
+    def is_binary(self) -> bool:
+        """False: there are no classes."""
+        return False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Empty: there are no classes."""
+        return ()
+
+    def fitted(self, name: str, labels: NDArray[np.float32], *, where: str) -> Quantity:
+        """With the mean and the deviation of the training labels, (rows,).
+
+        Raises UsageError for labels that are all equal, or that 32-bit numbers cannot tell apart.
+        """
+        wide = labels.astype(np.float64)
+        low, high = float(wide.min()), float(wide.max())
+        if low == high:
+            raise UsageError(
+                f"the label column {name!r} has one value in the {len(labels)} training rows: {low:.7g}",
+                where=where,
+                fix="There is nothing to learn; name another column with --label, or give more rows.",
+            )
+        mean, deviation = float(wide.mean()), float(wide.std())
+        step = float(np.spacing(np.float32(max(abs(low), abs(high)))))
+        if not math.isfinite(deviation) or step > COARSEST * deviation:
+            raise UsageError(
+                f"the labels in column {name!r}, {low:.10g} to {high:.10g}, are too close together for 32-bit numbers",
+                where=where,
+                fix=f"Subtract a constant from them, such as {mean:.6g}.",
+            )
+        return replace(self, mean=mean, deviation=deviation)
+
+    def encode(self, name: str, values: pa.ChunkedArray, *, where: str) -> NDArray[np.float32]:
+        """The numbers as float32 (rows,). Raises UsageError for text, and for a label that is missing or refused."""
+        stray = _stray_texts(values)
+        if stray:
+            row, text = stray[0]
+            raise UsageError(
+                f"the label in column {name!r} is {text!r}, not a number",
+                row=row + 1,
+                where=where,
+                fix="Correct it; a label that is not known is empty, and --drop-unlabelled leaves its row out.",
+            )
+        numbers = numbers_of(name, values, where=where)
+        missing = np.isnan(numbers)
+        if missing.any():
+            raise missing_label(name, missing, where=where)
+        if self.non_negative and (numbers < 0).any():
+            row = int(np.flatnonzero(numbers < 0)[0])
+            raise UsageError(
+                f"the label in column {name!r} is {numbers[row]:g}, and counts and rates are not negative",
+                row=row + 1,
+                where=where,
+                fix="Correct it, or choose a loss for any number.",
+            )
+        if (np.abs(numbers) > LARGEST).any():
+            raise UsageError(
+                f"the label in column {name!r} is too large for a 32-bit number",
+                row=int(np.flatnonzero(np.abs(numbers) > LARGEST)[0]) + 1,
+                where=where,
+                fix="Scale the column down, or correct the value.",
+            )
+        return numbers.astype(np.float32)
+
+    def strata(self, labels: NDArray[np.float32]) -> NDArray[np.int64]:
+        """One group: rows are divided at random."""
+        return np.zeros(len(labels), np.int64)
+
+    def check_rows(
+        self, labels: NDArray[np.float32], weights: NDArray[np.float32] | None, split: str, *, where: str
+    ) -> None:
+        """Raises UsageError if a split has no rows."""
+        if not len(labels):
+            raise UsageError(f"there are no rows for the {split} split", where=where)
+
+    def too_few(
+        self, labels: NDArray[np.float32], left: NDArray[np.float32], split: str, size: int, *, where: str
+    ) -> UsageError:
+        """The error for `size` of the rows that are `left` that cannot be split off."""
+        return UsageError(
+            f"{size} of {len(left)} rows cannot be split off for the {split} split: both sides need at least one",
+            where=where,
+            fix=f"Change --{split}-split (0 for none), or name a file with --{split}-data.",
+        )
+
+    def describe(self, name: str) -> str:
+        """How the label column is understood, in a line."""
+        kind = "a number ≥ 0" if self.non_negative else "a number"
+        return f"{name}: {kind}, mean {self.mean:.5g} and deviation {self.deviation:.5g} in the training rows"
+
+    def summary(self, labels: NDArray[np.float32]) -> str:
+        """What a split's labels are like, in a few words."""
+        return f"{labels.min():.5g} to {labels.max():.5g}"
+
+    def check(self) -> str | None:
+        """What is wrong with values that were read from a file, or None."""
+        usable = math.isfinite(self.mean) and math.isfinite(self.deviation) and self.deviation > 0
+        return None if usable else "its target has no usable mean and deviation"
+
+
+def _stray_texts(values: pa.ChunkedArray) -> list[tuple[int, str]]:
+    """The row numbers, from 0, and the texts that are neither numbers nor missing."""
+    if not is_text(values) or are_numbers(values):
+        return []
+    text = cleaned(values)
+    wrong = ~reads_as_numbers(values) & ~text.is_null().to_numpy(zero_copy_only=False)
+    return [(int(row), text[int(row)].as_py()) for row in np.flatnonzero(wrong)]
+
+
+def _named(kind: object) -> str:
+    """An Arrow type in words, if it is a common one."""
+    import pyarrow as pa
+
+    words = (
+        (pa.types.is_boolean, "true and false"),
+        (pa.types.is_date, "dates"),
+        (pa.types.is_timestamp, "dates"),
+        (pa.types.is_null, "nothing"),
+    )
+    return next((word for check, word in words if check(kind)), str(kind))
