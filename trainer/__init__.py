@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trainer.model.interface import ModelInterface
     from trainer.model.load import load_model
     from trainer.model.model import Model
+    from trainer.number_losses import NumberLoss
     from trainer.processes.single import Processes
     from trainer.requests import Decision
     from trainer.run import Run
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from trainer.step.after_update import UpdatedWeight
     from trainer.step.groups import Gradients
     from trainer.step.guard import Guard
-    from trainer.task import Defaults, Splits, Task
+    from trainer.task import Defaults, Numbers, Splits, Task
 
 __all__ = [
     "API_VERSION",
@@ -42,6 +43,8 @@ __all__ = [
     "Interrupted",
     "Model",
     "ModelInterface",
+    "NumberLoss",
+    "Numbers",
     "Phase",
     "Plugin",
     "PluginError",
@@ -73,6 +76,7 @@ __getattr__, __dir__ = exports(
         "trainer.model.interface": ("ModelInterface",),
         "trainer.model.load": ("load_model",),
         "trainer.model.model": ("Model",),
+        "trainer.number_losses": ("NumberLoss",),
         "trainer.processes.single": ("Processes",),
         "trainer.requests": ("Decision",),
         "trainer.run": ("Run",),
@@ -80,6 +84,6 @@ __getattr__, __dir__ = exports(
         "trainer.step.after_update": ("UpdatedWeight",),
         "trainer.step.groups": ("Gradients",),
         "trainer.step.guard": ("Guard",),
-        "trainer.task": ("Defaults", "Splits", "Task"),
+        "trainer.task": ("Defaults", "Numbers", "Splits", "Task"),
     },
 )

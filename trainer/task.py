@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,6 +54,19 @@ class Defaults:
     seed: int = 0
     plugins: Sequence[str] = ()
     """The plugins that a run uses by default."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a task predicts if it is numbers and not classes."""
+
+    quantiles: Sequence[float] = ()
+    """The quantile of each column of the predictions, (rows, quantiles); empty if they are one number, (rows,)."""
+    offset: float = 0.0
+    scale: float = 1.0
+    """They lead from the net's output to the label's unit: a prediction is offset + scale × output."""
+    link: Literal["identity", "log"] = "identity"
+    """`log`: a prediction is scale × exp(output), and there is no offset."""
 
 
 class Task:
@@ -161,6 +174,10 @@ class Task:
     def class_names(self) -> Sequence[str]:
         """The names of the classes, in the order of the net's outputs; called after `splits`."""
         return ()
+
+    def numbers(self) -> Numbers | None:
+        """What the predictions are if they are numbers; None for classes. Called after `splits`."""
+        return None
 
     def pictures(self, inputs: NDArray[Any]) -> NDArray[Any] | None:
         """Inputs of the net, (rows, …), as images, (rows, height, width, 3) of uint8; None if they are not images."""

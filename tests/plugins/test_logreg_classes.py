@@ -104,7 +104,7 @@ def test_balanced_classes_have_the_same_sum_of_weights(labels, given_weights):
     labels = [0, 1, 2, 3, *labels]
     own = None if given_weights is None else np.array(given_weights[: len(labels)], np.float32)
     task = LogisticRegression(class_weight="balanced")
-    task._adopt(Schema((Number("a"),), "y", Classes(("0", "1", "2", "3"), "number")))
+    task.adopt(Schema((Number("a"),), "y", Classes(("0", "1", "2", "3"), "number")))
     (arrays,) = task._weighted(Rows(np.ones((len(labels), 1), np.float32), np.array(labels, np.float32), own, {}))
     sums = np.bincount(labels, weights=arrays.weights.ravel())
     np.testing.assert_allclose(sums, sums[0], rtol=1e-4)

@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from trainer.metrics.evalmetric import EvalMetricAdapter, as_metric
     from trainer.metrics.multiclass import MulticlassClassification
     from trainer.metrics.names import metrics_for
-    from trainer.metrics.regression import Regression
+    from trainer.metrics.quantiles import OfColumn, Quantiles
+    from trainer.metrics.regression import MedianAbsoluteError, PoissonDeviance, Regression
 
 __all__ = [
     "BinaryClassification",
     "EvalMetricAdapter",
+    "MedianAbsoluteError",
     "Metric",
     "MulticlassClassification",
+    "OfColumn",
+    "PoissonDeviance",
+    "Quantiles",
     "Ranked",
     "Regression",
     "as_metric",
@@ -47,6 +52,7 @@ __getattr__, __dir__ = exports(
         "trainer.metrics.evalmetric": ("EvalMetricAdapter", "as_metric"),
         "trainer.metrics.multiclass": ("MulticlassClassification",),
         "trainer.metrics.names": ("metrics_for",),
-        "trainer.metrics.regression": ("Regression",),
+        "trainer.metrics.quantiles": ("OfColumn", "Quantiles"),
+        "trainer.metrics.regression": ("MedianAbsoluteError", "PoissonDeviance", "Regression"),
     },
 )

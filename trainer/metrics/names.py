@@ -16,7 +16,7 @@ from trainer.metrics.base import Direction, Metric
 from trainer.metrics.binary import BinaryClassification
 from trainer.metrics.evalmetric import as_metric
 from trainer.metrics.multiclass import MulticlassClassification
-from trainer.metrics.regression import Regression
+from trainer.metrics.regression import MedianAbsoluteError, PoissonDeviance, Regression
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,8 @@ SHORT = {"mae": "mean-absolute-error", "rmse": "root-mean-squared-error", "mse":
 _BINARY = (*BinaryClassification.directions, "true-positives", "false-positives", "true-negatives", "false-negatives")
 _CLASSES = ("accuracy", "macro-f1", "top-5-accuracy", "log-loss", "roc-auc")
 _REGRESSION = (*Regression.directions, "mean-squared-error")
+_SINGLE = {"median-absolute-error": MedianAbsoluteError, "poisson-deviance": PoissonDeviance}
+"""Metrics of numbers with one value."""
 _TOP_K = re.compile(r"top-([1-9]\d*)-accuracy")
 
 
@@ -161,7 +163,9 @@ def metrics_for(loss: Any, names: Sequence[str] = ()) -> list[Metric]:
     for given in names:
         name = SHORT.get(given, given)
         family = _family(name, kind)
-        if family:
+        if name in _SINGLE and kind.labels in ("numbers", "unknown"):
+            made.append(_SINGLE[name]())
+        elif family:
             families.setdefault(family, []).append(name)
         else:
             made.append(_installed(name, kind))
@@ -175,8 +179,8 @@ def names_for(kind: LossKind) -> list[str]:
         "distribution": [*_CLASSES],
         "binary": [*_BINARY],
         "signed": ["accuracy"] if kind.outputs == "score" else [*_BINARY],
-        "numbers": [*_REGRESSION, *SHORT],
-        "unknown": ["accuracy", "macro-f1", "top-5-accuracy", *_REGRESSION, *SHORT],
+        "numbers": [*_REGRESSION, *_SINGLE, *SHORT],
+        "unknown": ["accuracy", "macro-f1", "top-5-accuracy", *_REGRESSION, *_SINGLE, *SHORT],
     }[kind.labels]
     return [*own, *(entry.name for entry in registry.installed(registry.METRICS))]
 
@@ -229,7 +233,7 @@ def _installed(name: str, kind: LossKind) -> Metric:
     """A metric of another package. Raises UsageError if there is none of that name, or it cannot be made."""
     known = names_for(kind)
     if not any(entry.name == name for entry in registry.installed(registry.METRICS)):
-        every = {*_BINARY, *_REGRESSION, *_CLASSES}
+        every = {*_BINARY, *_REGRESSION, *_SINGLE, *_CLASSES}
         what = f"there is no metric {name!r}"
         if name in every or _TOP_K.fullmatch(name):
             what = f"the metric {name!r} does not go with the loss {kind.name}"

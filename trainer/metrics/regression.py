@@ -92,3 +92,114 @@ class Regression(Metric):
 
     def add_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         self._merge(state["sums"].tolist())
+
+
+class MedianAbsoluteError(Metric):
+    """`median-absolute-error` of predictions and labels (rows,), like scikit-learn's; it keeps an error per row.
+
+    The median of an even number of rows is the mean of the middle two. A row of weight 2 counts like two rows.
+    """
+
+    directions: ClassVar[Mapping[str, Direction]] = {"median-absolute-error": "min"}
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._parts: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+
+    def update(self, predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None) -> None:
+        """Adds a batch: predictions and labels (rows,), weights (rows,) or None. Raises UsageError for other shapes."""
+        predicted, actual, own = rows_of(predictions, labels, weights)
+        with np.errstate(invalid="ignore"):
+            self._parts.append((np.abs(predicted[:, 0] - actual), own))
+
+    def _joined(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        empty = np.empty(0)
+        errors, weights = zip(*self._parts, strict=True) if self._parts else ((empty,), (empty,))
+        self._parts = [(np.concatenate(errors), np.concatenate(weights))]
+        return self._parts[0]
+
+    def compute(self) -> dict[str, float]:
+        errors, weights = self._joined()
+        return {"median-absolute-error": _median(errors, weights)}
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """`errors` and `weights`, both (rows,)."""
+        errors, weights = self._joined()
+        return {"errors": errors, "weights": weights}
+
+    def add_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        self._parts.append((state["errors"], state["weights"]))
+
+
+class PoissonDeviance(Metric):
+    """`poisson-deviance`, the mean of 2 × (y log(y / m) - y + m) over labels y ≥ 0 and predicted means m > 0.
+
+    Predictions and labels are (rows,), as in scikit-learn's `mean_poisson_deviance`. It is infinite if a predicted mean
+    of 0 meets a label above 0, and NaN for a negative one.
+    """
+
+    directions: ClassVar[Mapping[str, Direction]] = {"poisson-deviance": "min"}
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._total = self._weight = 0.0
+
+    def update(self, predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None) -> None:
+        """Adds a batch: predictions and labels (rows,), weights (rows,) or None. Raises UsageError for other shapes."""
+        predicted, actual, own = rows_of(predictions, labels, weights)
+        mean, is_zero = predicted[:, 0], actual == 0
+        with np.errstate(all="ignore"):
+            ratio = np.where(is_zero, 1.0, actual) / mean
+            deviances = 2 * np.where(is_zero, mean, actual * np.log(ratio) - actual + mean)
+            deviances[(mean < 0) | (actual < 0)] = np.nan
+            self._total += float(own @ deviances)
+        self._weight += float(own.sum())
+
+    def compute(self) -> dict[str, float]:
+        return {"poisson-deviance": self._total / self._weight if self._weight else float("nan")}
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """`sums` (2,): deviances and weights."""
+        return {"sums": np.array([self._total, self._weight])}
+
+    def add_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        total, weight = state["sums"].tolist()
+        self._total, self._weight = self._total + total, self._weight + weight
+
+
+def rows_of(
+    predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None, *, columns: int = 1
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Predictions (rows, columns), labels (rows,) and weights (rows,) as float64, without the rows of weight 0.
+
+    Raises UsageError for other shapes.
+    """
+    rows = labels.size
+    if predictions.size != rows * columns or (weights is not None and weights.size != rows):
+        weighted = "" if weights is None else f", weights {weights.shape}"
+        raise UsageError(
+            f"predictions have shape {predictions.shape}, labels {labels.shape}{weighted}", where="regression metrics"
+        )
+    predicted = np.asarray(predictions, np.float64).reshape(rows, columns)
+    actual = np.asarray(labels, np.float64).ravel()
+    own = np.ones(rows) if weights is None else np.asarray(weights, np.float64).ravel()
+    counted = own > 0
+    return (predicted, actual, own) if counted.all() else (predicted[counted], actual[counted], own[counted])
+
+
+def _median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    """The weighted median; the mean of two values if half the weight is on either side. NaN without values."""
+    if not len(values) or np.isnan(values).any():
+        return float("nan")
+    if (weights == weights[0]).all():
+        return float(np.median(values))
+    order = np.argsort(values, kind="stable")
+    values, sums = values[order], np.cumsum(weights[order])
+    half = sums[-1] / 2
+    low = int(np.searchsorted(sums, half * (1 - 1e-12)))
+    high = int(np.searchsorted(sums, half * (1 + 1e-12), side="right"))
+    return float((values[low] + values[min(high, len(values) - 1)]) / 2)

@@ -21,7 +21,7 @@ from trainer.nets.checks import check_loss, check_outputs
 from trainer.nets.interface import NetInterface
 from trainer.nets.naming import NET
 from trainer.nets.splits import Rows, split_off
-from trainer.task import Defaults, Splits, Task
+from trainer.task import Defaults, Numbers, Splits, Task
 
 if TYPE_CHECKING:
     from trainer.mxnet import Array
@@ -193,6 +193,9 @@ class NetTask(Task):
 
     def feature_names(self) -> Sequence[str]:
         return self._features
+
+    def numbers(self) -> Numbers | None:
+        return Numbers() if self.labels == "numbers" and self._single else None
 
     def _made_metrics(self) -> list[Metric]:
         if self.given_metrics is None:

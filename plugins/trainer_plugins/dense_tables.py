@@ -1,0 +1,211 @@
+"""What tasks on tables share: nets of dense layers, the splits of a table as arrays, and the model of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from trainer import Arrays, Run, Splits, Task, UsageError
+from trainer.data import TableOptions
+
+if TYPE_CHECKING:
+    from trainer import ModelInterface
+    from trainer.data import Rows, Schema
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+COLUMNS = 10
+"""Columns of generated data."""
+HARMLESS = ("validation_split", "test_split", "standardize")
+"""Options of a table that have a default."""
+
+
+@dataclass
+class DenseTables(TableOptions, Task):
+    """A task that learns from a table, or from generated rows without --data, with a net of dense layers."""
+
+    hidden: Annotated[tuple[Positive, ...], Field(description="Neurons per hidden layer; empty: no hidden layer.")] = (
+        10,
+        10,
+        10,
+    )
+    activation: Annotated[
+        Literal["relu", "sigmoid", "tanh", "softrelu", "softsign"],
+        Field(description="The activation after each hidden layer."),
+    ] = "relu"
+    dropout: Annotated[Fraction, Field(description="The fraction of each hidden layer that training drops.")] = 0.0
+    train_rows: Annotated[Positive, Field(description="Rows of generated training data.")] = 1000
+    validation_rows: Annotated[Positive, Field(description="Rows of generated validation data.")] = 100
+
+    evaluation_batch_size = 4096
+
+    def check(self) -> None:
+        """Refuses options of a table without one."""
+        if self.data:
+            return
+        for option in [*(field.name for field in fields(TableOptions)), "positive_class"]:
+            if option not in HARMLESS and getattr(self, option, None):
+                flag = f"--{option.replace('_', '-')}"
+                raise UsageError("it needs a table", where=flag, fix=f"Add --data FILE, or leave {flag} out.")
+
+    # ---- data --------------------------------------------------------------------------------------------------------
+
+    def splits(self, run: Run) -> Splits:
+        """The table's splits, or generated ones; weights are scaled to a mean of 1 over the training rows."""
+        if not self.data:
+            return Splits(*self._weighted(*self.generated(run.settings.seed)))
+        from trainer.data import describe, load_splits
+
+        table = load_splits(self, seed=run.settings.seed)
+        self._lines, self._notes = describe(table), table.notes
+        self.adopt(table.schema)
+        splits = self._weighted(table.train, table.validation, table.test)
+        version, files = table.split_version, table.files
+        return Splits(*splits, split_version=version, files=files, fingerprint=table.fingerprint)
+
+    def generated(self, seed: int) -> Sequence[Rows]:
+        """Training and validation rows without a table, drawn from a seed; calls `adopt` and sets `_lines`."""
+        raise NotImplementedError
+
+    def adopt(self, schema: Schema) -> None:
+        """Takes over what was learned of the table. Raises UsageError if options do not fit it."""
+        self._schema = schema
+
+    def row_weights(self, train: Rows) -> NDArray[np.float32] | None:
+        """What the weights of the training rows, (rows,), are multiplied with in the loss; None for nothing."""
+        return None
+
+    def _weighted(self, train: Rows, *others: Rows | None) -> list[Arrays | None]:
+        """The splits as arrays with the weights of the rows; for training, multiplied by `row_weights`.
+
+        Dividing by the mean over the training rows keeps the meaning of the learning rate.
+        """
+        self._weight_mean = 1.0
+        further = self.row_weights(train)
+        if further is None and train.weights is None:
+            return [None if rows is None else Arrays(rows.features, labels_of(rows)) for rows in (train, *others)]
+        arrays: list[Arrays | None] = []
+        if train.weights is not None:
+            self._weight_mean = float(train.weights.mean(dtype=np.float64))
+        for rows in (train, *others):
+            if rows is None:
+                arrays.append(None)
+                continue
+            weights = np.ones(len(labels_of(rows)), np.float32) if rows.weights is None else rows.weights
+            mean = self._weight_mean
+            if rows is train and further is not None:
+                weights = weights * further
+                mean = float(weights.mean(dtype=np.float64))
+            # One column, like the loss of a row, since the loss multiplies the two.
+            arrays.append(Arrays(rows.features, labels_of(rows), (weights / mean).astype(np.float32).reshape(-1, 1)))
+        return arrays
+
+    # ---- the net -----------------------------------------------------------------------------------------------------
+
+    def outputs(self) -> int:
+        """The neurons of the last layer."""
+        return 1
+
+    def net(self) -> Any:
+        """Dense layers, each with activation and dropout, then a dense layer of the outputs."""
+        from trainer.mxnet import gluon
+
+        net = gluon.nn.HybridSequential()
+        for units in self.hidden:
+            net.add(gluon.nn.Dense(units, activation=self.activation))
+            if self.dropout:
+                net.add(gluon.nn.Dropout(self.dropout))
+        net.add(gluon.nn.Dense(self.outputs()))
+        return net
+
+    def work(self, batch_size: int) -> float:
+        """The multiplications of the dense layers. Each column of a table counts once, however it is encoded."""
+        widths = [self._columns(), *self.hidden, 1]
+        return float(batch_size * sum(before * after for before, after in pairwise(widths)))
+
+    def work_layers(self) -> int:
+        """The dense layers."""
+        return len(self.hidden) + 1
+
+    def _columns(self) -> int:
+        if not self.data:
+            return COLUMNS
+        if self.features:
+            return len(self.features)
+        from trainer.data import open_stream
+
+        with closing(open_stream(self.data, delimiter=self.delimiter)) as table:
+            # Without the ignored columns and the label.
+            return max(1, len({*table.names} - {*self.ignore, self.label}))
+
+    # ---- the model ---------------------------------------------------------------------------------------------------
+
+    def quantiles_predicted(self) -> Sequence[float]:
+        """The quantiles that the model predicts; empty for anything else."""
+        return ()
+
+    def model_info(self) -> Mapping[str, Any]:
+        """What was learned of the table; empty for a derived class with rows from elsewhere."""
+        from trainer.model import TableModel
+
+        schema = self.schema
+        if schema is None:
+            return {}
+        return TableModel.info(
+            schema,
+            weight_mean=self._weight_mean,
+            delimiter=self.delimiter,
+            drop_unlabelled=self.drop_unlabelled,
+            quantiles=self.quantiles_predicted(),
+        )
+
+    def model_interface(self, info: Mapping[str, Any]) -> ModelInterface:
+        """Takes tables with the training columns; gives the columns of the predictions."""
+        from trainer.model import TableModel
+
+        if not info:
+            return super().model_interface(info)
+        interface = TableModel.from_info(info)
+        self.adopt(interface.schema)
+        return interface
+
+    # ---- what is known of the table ----------------------------------------------------------------------------------
+
+    @property
+    def schema(self) -> Schema | None:
+        """What was learned of the table; None before `splits`."""
+        return getattr(self, "_schema", None)
+
+    def feature_names(self) -> Sequence[str]:
+        """The table's encoded columns, one per category of a text column."""
+        return () if self.schema is None else self.schema.feature_names
+
+    def feature_columns(self) -> Sequence[str]:
+        """The column of each feature."""
+        columns = () if self.schema is None else self.schema.columns
+        return [column.name for column in columns for _ in column.feature_names]
+
+    def class_names(self) -> Sequence[str]:
+        """The labels of the table; empty for a number."""
+        return () if self.schema is None else self.schema.target.names
+
+    def describe(self) -> Sequence[str]:
+        """What was read, and how the labels were understood."""
+        return self._lines
+
+    def notes(self) -> Sequence[str]:
+        """What the table's reader had to decide."""
+        return getattr(self, "_notes", ())
+
+
+def labels_of(rows: Rows) -> NDArray[np.float32]:
+    """The labels of rows that were read with their label column."""
+    assert rows.labels is not None  # noqa: S101  splits are read with their label column
+    return rows.labels
