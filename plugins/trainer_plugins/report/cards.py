@@ -38,9 +38,16 @@ def cards(document: Document) -> list[Card]:
 
 
 def base_rate(name: str, splits: Mapping[str, Any]) -> str:
-    """What a metric is for a net that has learned nothing but the classes' shares; empty if that is not known."""
+    """What a metric is for a net that has learned nothing but the labels' distribution; empty if that is not known."""
     split, _, last = name.partition("/")
     found = splits.get(split) or {}
+    if "numbers" in found:
+        numbers = found["numbers"]
+        return {
+            "r2": "the mean alone: 0",
+            "root-mean-squared-error": f"the mean alone: {numbers['deviation']:.4g}",
+            "mean-absolute-error": f"the median alone: {numbers['absolute']:.4g}",
+        }.get(last, "")
     if "binary" in found:
         positive = float(found["binary"]["positive_share"])
         largest = max(positive, 1 - positive)

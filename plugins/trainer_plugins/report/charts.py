@@ -46,11 +46,11 @@ def confusion_charts(curves: BinaryCurves, names: Sequence[str] = ()) -> dict[st
 def class_charts(curves: ClassCurves, names: Sequence[str] = ()) -> dict[str, Figure]:
     """ROC, precision and recall of each class against the rest, calibration and probabilities of the predictions."""
     lines = [_class(names, number, 14) for number in curves.classes]
-    receiver, axes = _axes("false-positive rate", "recall (true-positive rate)")
+    receiver, axes = new_axes("false-positive rate", "recall (true-positive rate)")
     for name, curve, area in zip(lines, curves.roc, curves.roc_auc, strict=True):
         axes.plot(curve["false-positive-rate"], curve["recall"], label=f"{name} {area:.3f}")
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="chance")
-    tradeoff, axes = _axes("recall", "precision")
+    tradeoff, axes = new_axes("recall", "precision")
     for name, curve, average in zip(lines, curves.precision_recall, curves.average_precision, strict=True):
         axes.step(curve["recall"], curve["precision"], where="post", label=f"{name} {average:.3f}")
     for figure in (receiver, tradeoff):
@@ -65,7 +65,7 @@ def class_charts(curves: ClassCurves, names: Sequence[str] = ()) -> dict[str, Fi
 
 def roc(curves: BinaryCurves) -> Figure:
     """Recall against the false-positive rate, with the area under it."""
-    figure, axes = _axes("false-positive rate", "recall (true-positive rate)")
+    figure, axes = new_axes("false-positive rate", "recall (true-positive rate)")
     axes.plot(curves.roc["false-positive-rate"], curves.roc["recall"], label=f"area {curves.roc_auc:.4f}")
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="chance")
     axes.legend(loc="lower right")
@@ -74,7 +74,7 @@ def roc(curves: BinaryCurves) -> Figure:
 
 def precision_recall(curves: BinaryCurves) -> Figure:
     """Precision against recall, with the average precision."""
-    figure, axes = _axes("recall", "precision")
+    figure, axes = new_axes("recall", "precision")
     axes.step(
         curves.precision_recall["recall"],
         curves.precision_recall["precision"],
@@ -92,7 +92,7 @@ def calibration(curves: BinaryCurves, names: Sequence[str] = ()) -> Figure:
 
 
 def _reliability(found: Mapping[str, list[float]], x: str, y: str) -> Figure:
-    figure, axes = _axes(x, y)
+    figure, axes = new_axes(x, y)
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
     axes.plot(found["mean"], found["rate"], marker="o", label="the net")
     centers = (np.arange(BINS) + 0.5) / BINS
@@ -108,7 +108,7 @@ def histogram(curves: BinaryCurves, names: Sequence[str] = ()) -> Figure:
 
 
 def _histogram(scores: Mapping[str, list[float]], x: str, y: str, labels: Sequence[str]) -> Figure:
-    figure, axes = _axes(x, y, limits=False)
+    figure, axes = new_axes(x, y, limits=False)
     edges = np.arange(SCORE_BINS) / SCORE_BINS
     for number, counts in scores.items():
         shares = np.array(counts) / max(sum(counts), 1e-12)
@@ -127,7 +127,7 @@ def _histogram(scores: Mapping[str, list[float]], x: str, y: str, labels: Sequen
 
 def threshold_curve(curves: BinaryCurves) -> Figure:
     """Precision, recall and F1 against the threshold, with the named thresholds marked."""
-    figure, axes = _axes("threshold", "")
+    figure, axes = new_axes("threshold", "")
     for name, label in (("precision", "precision"), ("recall", "recall"), ("f1", "F1")):
         axes.plot(curves.threshold["threshold"], curves.threshold[name], label=label)
     for (name, entry), style in zip(curves.confusion.items(), ("--", ":", "-."), strict=False):
@@ -139,7 +139,7 @@ def threshold_curve(curves: BinaryCurves) -> Figure:
 
 def confusion(counts: NDArray[Any], title: str = "", names: Sequence[str] = ()) -> Figure:
     """A confusion matrix, (classes, classes): rows are the actual classes, columns the predicted ones."""
-    figure, axes = _axes("predicted", "actual", limits=False)
+    figure, axes = new_axes("predicted", "actual", limits=False)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-12)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_title(title)
@@ -192,7 +192,7 @@ def series(
     """A run's metrics by epoch: a line of points (epoch, value) for each name, with a dot at its `best` point."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = _axes("epoch", "", limits=False)
+    figure, axes = new_axes("epoch", "", limits=False)
     for (name, points), top in zip_longest(lines.items(), best):
         kept = points if len(points) <= POINTS else [points[at] for at in _spread(len(points))]
         marker = "o" if len(kept) == 1 else ""
@@ -207,7 +207,7 @@ def series(
 
 def weights(names: Sequence[str], values: Sequence[float]) -> Figure:
     """One bar per feature, the first on top."""
-    figure, axes = _axes("weight", "", limits=False, height=1.0 + 0.25 * len(names))
+    figure, axes = new_axes("weight", "", limits=False, height=1.0 + 0.25 * len(names))
     axes.barh(range(len(names)), values)
     axes.set_yticks(range(len(names)), [_plain_text(_shortened(name)) for name in names])
     axes.invert_yaxis()
@@ -226,7 +226,8 @@ def png(figure: Figure) -> tuple[bytes, int, int]:
     return file.getvalue(), width, height
 
 
-def _axes(x: str, y: str, *, limits: bool = True, height: float = 4) -> tuple[Figure, Axes]:
+def new_axes(x: str, y: str, *, limits: bool = True, height: float = 4) -> tuple[Figure, Axes]:
+    """A figure with axes of these names; `limits` makes both go from 0 to 1."""
     from matplotlib.figure import Figure
 
     # Figure, not pyplot: no global state, and no display needed.

@@ -18,6 +18,7 @@ from trainer.metrics import Ranked, binary_metrics_at
 from trainer_plugins.report.class_curves import class_curves
 from trainer_plugins.report.classes import by_class
 from trainer_plugins.report.mistakes import worst_mistakes
+from trainer_plugins.report.numbers import number_curves, number_rows
 from trainer_plugins.report.points import Vector, calibration, histogram, plain, reduced
 
 MAX_CLASSES = 50
@@ -115,6 +116,8 @@ def named_thresholds(run: Run) -> dict[str, float]:
 def class_rows(run: Run) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any] | None] | None:
     """Predictions (rows, classes), class numbers and weights of the newest evaluation; None without classes."""
     evaluation = run.evaluation
+    if run.task.numbers() is not None:
+        return None
     if evaluation is None or evaluation.predictions.ndim != 2 or evaluation.predictions.shape[1] < 2:
         return None
     labels = evaluation.labels
@@ -126,10 +129,15 @@ def class_rows(run: Run) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any] 
 
 
 def of_newest(run: Run, mistakes: int = 0) -> dict[str, Any]:
-    """The newest evaluation's numbers to draw, as JSON values: `binary`, those of several classes, or neither.
+    """The newest evaluation's numbers to draw, as JSON values: `binary`, those of several classes, `numbers`, or none.
 
     `mistakes` is the number of wrongly classified images to keep.
     """
+    numbers = number_rows(run)
+    if numbers is not None:
+        predictions, labels, weights, known = numbers
+        found = number_curves(predictions, labels, weights, list(known.quantiles))
+        return {} if found is None else {"numbers": asdict(found)}
     names = list(run.task.class_names())
     rows = binary_rows(run)
     if rows is not None:

@@ -16,6 +16,7 @@ from trainer_plugins.report.classes import MATRIX_CLASSES, ROWS, confused_in, ro
 from trainer_plugins.report.curves import BinaryCurves
 from trainer_plugins.report.document import Document, finite
 from trainer_plugins.report.metric_charts import best_epoch, metric_charts, shown_name
+from trainer_plugins.report.numbers import NumberCurves
 from trainer_plugins.report.weights import shown_weights
 
 TITLES = {
@@ -100,6 +101,8 @@ def _split(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
             Matrix(f"Confusion matrix at the {kind} threshold, {each['threshold']:.4g}", classes, each["counts"])
             for kind, each in curves.confusion.items()
         ]
+    elif "numbers" in found:
+        charts = list(_number_charts(name, NumberCurves(**found["numbers"])))
     elif "by_class" in found:
         names = found.get("names") or [str(number) for number in range(len(found["by_class"]["support"]))]
         if "classes" in found and len(names) <= MATRIX_CLASSES:
@@ -132,6 +135,14 @@ def _class_charts(split: str, curves: ClassCurves, names: Sequence[str]) -> Iter
     for kind, figure in class_charts(curves, names).items():
         title, caption = CLASS_TITLES[kind]
         yield chart(f"{split}-{kind}", title, caption.replace("{few}", few), figure)
+
+
+def _number_charts(split: str, curves: NumberCurves) -> Iterator[Chart]:
+    """The charts of a predicted number."""
+    from trainer_plugins.report.number_charts import caption_of, number_charts
+
+    for kind, figure in number_charts(curves).items():
+        yield chart(f"{split}-{kind}", *caption_of(kind, curves), figure)
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------

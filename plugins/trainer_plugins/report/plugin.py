@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from trainer import Phase, Plugin, Run
+from trainer import Numbers, Phase, Plugin, Run
 from trainer.atomic import shown, write_atomic
 from trainer_plugins.report.curves import of_newest
 from trainer_plugins.report.document import DATA, HTML, LOG, SCHEMA, of_run, read_data
@@ -123,6 +124,11 @@ def _linear_weights(run: Run) -> dict[str, Any] | None:
         return None
     biases = None if bias is None or not np.isfinite(bias).all() else bias.astype(float).ravel().tolist()
     values = weight.astype(float).tolist()
+    numbers = run.task.numbers()
+    if numbers is not None:
+        return _of_number(numbers, names, list(run.task.feature_columns()) or names, values[0], biases) | {
+            "standardized": bool(getattr(run.task, "standardize", False))
+        }
     return {
         "names": names,
         "columns": list(run.task.feature_columns()) or names,
@@ -130,6 +136,19 @@ def _linear_weights(run: Run) -> dict[str, Any] | None:
         "bias": biases[0] if biases and outputs == 1 else biases,
         "standardized": bool(getattr(run.task, "standardize", False)),
     }
+
+
+def _of_number(
+    numbers: Numbers, names: list[str], columns: list[str], values: list[float], biases: list[float] | None
+) -> dict[str, Any]:
+    """The weights of a net that predicts one number, in the number's unit; for a log link, of its logarithm."""
+    bias = None if biases is None else biases[0]
+    if numbers.link == "identity":
+        values = [value * numbers.scale for value in values]
+        bias = None if bias is None else bias * numbers.scale + numbers.offset
+    elif bias is not None:
+        bias += math.log(numbers.scale)
+    return {"names": names, "columns": columns, "values": values, "bias": bias, "link": numbers.link}
 
 
 def _finite(history: list[dict[str, float]]) -> list[Mapping[str, float | None]]:

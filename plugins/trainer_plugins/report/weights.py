@@ -33,6 +33,9 @@ def shown_weights(document: Document) -> dict[str, Any] | None:
         "bias": found["bias"] if found.get("bias") is None and not shift else (found["bias"] or 0.0) + shift,
         "grouped": len(set(found["columns"])) < len(found["columns"]),
         "standardized": bool(found.get("standardized")),
+        "said": {"identity": "its prediction", "log": "the logarithm of its prediction"}.get(
+            found.get("link", ""), "its output"
+        ),
         "by_class": None,
     }
 

@@ -17,6 +17,7 @@ from trainer.config import as_text, to_toml
 from trainer.runs import CONFIG
 from trainer_plugins.report.class_curves import ClassCurves
 from trainer_plugins.report.curves import BinaryCurves, binary_rows, class_rows, of_newest
+from trainer_plugins.report.numbers import NumberCurves
 from trainer_plugins.tensorboard.events import EventFile
 from trainer_plugins.tensorboard.samples import Samples
 
@@ -43,7 +44,7 @@ class TensorBoard(Plugin):
         int, Field(ge=0, description="Epochs between histograms of weights and gradients; 0 for none.")
     ] = 0
     figures: Annotated[
-        int, Field(ge=0, description="Epochs between charts (ROC, calibration, confusion, thresholds); 0 for none.")
+        int, Field(ge=0, description="Epochs between charts (ROC, calibration, confusion, residuals); 0 for none.")
     ] = 0
     images: Annotated[
         int,
@@ -226,6 +227,12 @@ def _charts(run: Run) -> Iterator[tuple[str, Figure]]:
     if "binary" in found:
         curves = BinaryCurves(**found["binary"])
         drawn = charts.binary_charts(curves, found["names"]) | charts.confusion_charts(curves, found["names"])
+        yield from ((f"validation/{name}", figure) for name, figure in drawn.items())
+        return
+    if "numbers" in found:
+        from trainer_plugins.report.number_charts import number_charts
+
+        drawn = number_charts(NumberCurves(**found["numbers"]))
         yield from ((f"validation/{name}", figure) for name, figure in drawn.items())
         return
     if "class_curves" in found:
