@@ -228,7 +228,6 @@ def test_a_value_of_another_split_that_a_run_would_refuse_is_named(tmp_path):
         (["t.csv", "u.csv"], "error: u.csv: its columns are not those of t.csv: it lacks age, job, seen, member"),
         (["none.csv"], "error: none.csv: there is no such file"),
         (["t.csv", "--label", "z"], "error: t.csv: there is no column 'z' for --label"),
-        (["t.csv", "--label", "age"], "error: t.csv: the label column 'age' holds numbers, 42 different ones"),
         (["t.csv", "--label", "y", "--validation-split", "2"], "error: --validation-split"),
         (["t.csv", "--label", "y", "--test-data", "u.csv"], "there is no column 'age' for --test-data"),
         (["t.csv", "--delimiter", "ab"], "error: --delimiter"),
@@ -254,3 +253,15 @@ def test_several_classes_are_shown_without_the_rows_that_have_no_label(tmp_path)
     assert [len(splits.train.labels), len(splits.validation.labels)] == [22, 7]
     assert shown.label == "y: 3 classes, 'x', 'y', 'z'"
     assert list(shown.notes) == list(splits.notes) == ["12 of 48 rows have no label in column y and are left out"]
+
+
+def test_a_label_of_many_numbers_is_shown_as_a_number_to_predict(command, tmp_path):
+    written(tmp_path / "t.csv", table())
+    code, out, _ = command("data", "show", "t.csv", "--label", "age")
+    assert code == 0
+    assert "age: a number, mean " in out
+    code, out, _ = command("data", "show", "t.csv", "--label", "age", "--categorical", "age", "--validation-split", "0",
+                           "--test-split", "0")  # fmt: skip
+    assert code == 0
+    assert "age: " in out
+    assert " classes, " in out

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
+from trainer import NumberLoss
 from trainer.data.batches import Batch, Shard
 from trainer.mxnet import gluon, mx
 from trainer.step import make_step
@@ -60,6 +61,11 @@ LOSSES = {
     "classes": gluon.loss.SoftmaxCELoss,
     "shares": lambda: gluon.loss.SoftmaxCELoss(sparse_label=False),
     "with a weight": lambda: gluon.loss.L2Loss(weight=3.0),
+    "number squared": lambda: NumberLoss.of("squared", offset=0.4, scale=0.3),
+    "number absolute": lambda: NumberLoss.of("absolute", offset=0.4, scale=0.3),
+    "number huber": lambda: NumberLoss.of("huber", offset=0.4, scale=0.3, delta=0.2),
+    "quantile": lambda: NumberLoss.of("quantile", offset=0.4, scale=0.3, quantiles=(0.2, 0.7)),
+    "number poisson": lambda: NumberLoss.of("poisson", scale=0.3),
 }
 OPTIMIZERS = {
     "sgd": {"learning_rate": 0.1},
@@ -95,7 +101,7 @@ def batches(loss, count=6, *, weighted=False, contexts=1):
     for number in range(count):
         x = generator.standard_normal((ROWS - number % 2, WIDTH)).astype(np.float32)
         label = generator.integers(0, 2, len(x)).astype(np.float32)
-        if loss not in ("classes",):
+        if loss not in ("classes", "quantile"):
             label = generator.random((len(x), 2)).astype(np.float32)
         weight = generator.random((len(x), 1)).astype(np.float32) if weighted else None
         parts = np.array_split(np.arange(len(x)), contexts)

@@ -79,7 +79,8 @@ class Quantity:
             raise UsageError(
                 f"the label column {name!r} has one value in the {len(labels)} training rows: {low:.7g}",
                 where=where,
-                fix="There is nothing to learn; name another column with --label, or give more rows.",
+                fix="Name another column with --label, or give more rows. If its numbers differ in later digits than "
+                "the seventh, subtract a constant from them.",
             )
         mean, deviation = float(wide.mean()), float(wide.std())
         step = float(np.spacing(np.float32(max(abs(low), abs(high)))))
