@@ -13,12 +13,17 @@ from trainer.evaluation import Rows
 from trainer.metrics import (
     BinaryClassification,
     EvalMetricAdapter,
+    MedianAbsoluteError,
     MulticlassClassification,
+    OfColumn,
+    PoissonDeviance,
+    Quantiles,
     Regression,
     as_metric,
     average_precision,
     binary_metrics_at,
     direction_of,
+    metrics_for,
     roc_auc,
 )
 
@@ -604,3 +609,78 @@ def test_a_metric_of_a_class_has_a_direction_whatever_the_class_is_called():
     assert direction_of("validation/recall/loss", [metric]) == direction_of("test/precision/a/b", [metric]) == "max"
     assert direction_of("validation/loss", [metric]) == "min"
     assert direction_of("validation/recall/x", [metric]) is None
+
+
+# ---- numbers: medians, quantiles, counts -----------------------------------------------------------------------------
+
+NUMBER_METRICS = {
+    "median-absolute-error": MedianAbsoluteError,
+    "poisson-deviance": PoissonDeviance,
+    "pinball-loss": lambda: Quantiles((0.1, 0.8)),
+}
+
+
+def numbers_of(name, rows, seed):
+    generator = np.random.default_rng(seed)
+    labels = generator.poisson(3, rows).astype(np.float32)
+    shape = (rows, 2) if name == "pinball-loss" else (rows,)
+    return generator.uniform(0.1, 9, shape).astype(np.float32), labels, generator.integers(0, 4, rows).astype(float)
+
+
+@pytest.mark.parametrize("name", NUMBER_METRICS)
+@given(st.integers(2, 30), st.integers(0, 99), st.integers(0, 30), st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_metrics_of_numbers_are_scikit_learns_in_any_pieces(name, rows, seed, cut, weighted):
+    predictions, labels, weights = numbers_of(name, rows, seed)
+    weights[0] = 1
+    pieces = [slice(None, cut), slice(cut, None)]
+    one, other = NUMBER_METRICS[name](), NUMBER_METRICS[name]()
+    for metric, piece in zip((one, other), pieces, strict=True):
+        metric.update(predictions[piece], labels[piece], weights[piece] if weighted else None)
+    one.add_state(other.state())
+    repeated = np.repeat(np.arange(rows), weights.astype(int)) if weighted else np.arange(rows)
+    p, y = predictions[repeated].astype(float), labels[repeated].astype(float)
+    found = one.compute()
+    if name == "pinball-loss":
+        both = [sk.mean_pinball_loss(y, p[:, column], alpha=alpha) for column, alpha in enumerate((0.1, 0.8))]
+        expected = {
+            "pinball-loss": np.mean(both),
+            **dict(zip(("pinball-loss/0.1", "pinball-loss/0.8"), both, strict=True)),
+            **{f"coverage/{alpha}": (y <= p[:, column]).mean() for column, alpha in enumerate((0.1, 0.8))},
+        }
+    elif name == "poisson-deviance":
+        expected = {name: sk.mean_poisson_deviance(y, p)}
+    else:
+        expected = {name: sk.median_absolute_error(y, p)}
+    assert found == pytest.approx(expected, rel=1e-9)
+    assert set(one.directions) == {each for each in expected if "coverage" not in each}
+
+
+@pytest.mark.parametrize("name", NUMBER_METRICS)
+def test_metrics_of_numbers_without_rows_are_undefined_and_other_shapes_refused(name):
+    metric = NUMBER_METRICS[name]()
+    assert all(np.isnan(value) for value in metric.compute().values())
+    with pytest.raises(UsageError, match="regression metrics: predictions have shape"):
+        metric.update(np.ones((3, 5)), np.ones(3), None)
+
+
+def test_a_mean_of_zero_for_a_label_above_it_is_infinitely_wrong():
+    metric = PoissonDeviance()
+    metric.update(np.array([0.0, 1.0]), np.array([2.0, 0.0]), None)
+    assert metric.compute()["poisson-deviance"] == float("inf")
+    metric.update(np.array([-1.0]), np.array([1.0]), None)
+    assert np.isnan(metric.compute()["poisson-deviance"])
+
+
+def test_a_metric_of_one_column_of_the_predictions():
+    metric = OfColumn(Regression(), 1)
+    metric.update(np.array([[9.0, 1.0], [9.0, 3.0]]), np.array([1.0, 2.0]), None)
+    assert metric.compute()["mean-absolute-error"] == 0.5
+    assert metric.directions["r2"] == "max"
+
+
+def test_metrics_of_numbers_have_names():
+    found = metrics_for("l2", ["median-absolute-error", "poisson-deviance", "mae"])
+    assert {name for metric in found for name in metric.compute()} == {
+        "median-absolute-error", "poisson-deviance", "mean-absolute-error"
+    }  # fmt: skip

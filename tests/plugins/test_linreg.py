@@ -1,7 +1,6 @@
 """linreg: a number to predict, in its unit, and all that uses the model."""
 
 import json
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -43,15 +42,6 @@ def counts(folder):
 def scaled(path, **options):
     splits = load_splits(_Number(path, "y", validation_split=0, test_split=0, **options), seed=0)
     return splits.train
-
-
-@dataclass
-class Small(LinearRegression):
-    """Quantiles of few rows."""
-
-    objective: str = "quantile"
-    train_rows: int = 40
-    validation_rows: int = 10
 
 
 class _Number(TableOptions):
@@ -265,7 +255,7 @@ def test_a_resumed_run_equals_one_without_a_break(run, tmp_path):
 def test_the_task_keeps_its_contract():
     from trainer.testing import check_task
 
-    check_task(Small, batch_size=8)
+    check_task(lambda: LinearRegression(objective="quantile", train_rows=40, validation_rows=10), batch_size=8)
 
 
 # ---- plugins ---------------------------------------------------------------------------------------------------------
