@@ -51,6 +51,9 @@ def tables_and_runs(tmp_path_factory):
     ]
     (folder / "adult.csv").write_text("\n".join(["a,b,c,d,income", *rows]))
     _to_parquet(folder / "adult.csv")
+    prices = [f"{row[0]},{row[1]},{100_000 * abs(row[2])},1" for row in features]
+    (folder / "houses.csv").write_text("\n".join(["a,b,price,exposure", *prices]))
+    (folder / "claims.csv").write_text("\n".join(["a,b,rate,exposure", *prices]))
     _write_generated(folder / "new.csv", folder / "test.csv")
     _make_run(folder / "runs")
     return folder
