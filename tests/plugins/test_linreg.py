@@ -193,14 +193,14 @@ def test_the_model_predicts_in_the_labels_unit(run, model, tmp_path):
     from trainer.model.evaluate import evaluate_file
     from trainer.model.predict import predict_file
 
-    table = pyarrow.csv.read_csv(run.task.data)
+    table = pyarrow.csv.read_csv(run.task.data[0])
     found = model.predict(table)
     assert found.column_names == ["prediction"]
-    predict_file(model, str(run.task.data), str(tmp_path / "p.csv"), keep=["y"])
+    predict_file(model, str(run.task.data[0]), str(tmp_path / "p.csv"), keep=["y"])
     written_table = pyarrow.csv.read_csv(tmp_path / "p.csv")
     assert written_table.column_names == ["y", "prediction"]
     np.testing.assert_allclose(written_table["prediction"], found["prediction"], rtol=1e-6)
-    judged = evaluate_file(model, str(run.task.data), bootstrap=5)
+    judged = evaluate_file(model, str(run.task.data[0]), bootstrap=5)
     y, predicted = table["y"].to_numpy(), found["prediction"].to_numpy()
     assert judged.metrics["given"]["r2"] == pytest.approx(sk.r2_score(y, predicted), rel=1e-5)
     assert judged.metrics["given"]["loss"] == pytest.approx(sk.mean_squared_error(y, predicted), rel=1e-4)
@@ -241,6 +241,33 @@ def test_onnx_has_the_unit_inside(objective, run, quantiles, tmp_path):
     expected = model.predict(rows)
     for number, name in enumerate(expected.column_names):
         np.testing.assert_allclose(found[:, number], expected[name].to_numpy(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("objective", ["squared", "poisson"])
+def test_coefficients_are_in_the_units_of_the_table(objective, run, tmp_path):
+    from trainer.model.coefficients import linear_of
+
+    own, path = run, run.task.data
+    if objective == "poisson":
+        path, _, _ = counts(tmp_path)
+        own = fit("linreg", data=path, label="y", objective="poisson", hidden="", epochs=1, runs_dir=tmp_path,
+                  without=["progress", "report", "tensorboard"])  # fmt: skip
+    model = load_model(own.folder)
+    found = linear_of(model)
+    table = pyarrow.csv.read_csv(path if objective == "poisson" else path[0])
+    sums = found.intercepts[0] + sum(each.values[0] * table[each.feature].to_numpy() for each in found.coefficients)
+    expected = model.predict(table)["prediction"].to_numpy()
+    np.testing.assert_allclose(np.exp(sums) if objective == "poisson" else sums, expected, rtol=1e-4)
+    assert found.quantity == ("logarithm" if objective == "poisson" else "value")
+
+
+def test_several_quantiles_have_no_coefficients(tmp_path):
+    from trainer.model.coefficients import linear_of
+
+    own = fit("linreg", objective="quantile", hidden="", epochs=1, runs_dir=tmp_path,
+              without=["progress", "report", "tensorboard"])  # fmt: skip
+    with pytest.raises(UsageError, match="3 quantiles, of which only the lowest is linear"):
+        linear_of(load_model(own.folder))
 
 
 def test_a_resumed_run_equals_one_without_a_break(run, tmp_path):

@@ -42,7 +42,12 @@ def coefficients(
 def _lines(linear: Linear) -> Iterator[str]:
     several = len(linear.outputs) > 1
     of = "each class" if several else repr(linear.outputs[0])
-    yield safe(f"log odds of {of}{' up to a constant' if several else ''} = intercept + the sum of coefficient × value")
+    what = {
+        "log odds": f"log odds of {of}{' up to a constant' if several else ''}",
+        "value": linear.outputs[0],
+        "logarithm": f"log of {linear.outputs[0]}",
+    }[linear.quantity]
+    yield safe(f"{what} = intercept + the sum of coefficient × value")
     yield ""
     heads = list(linear.outputs) if several else ["coefficient"]
     shows_deviation = not several and any(each.per_deviation for each in linear.coefficients)

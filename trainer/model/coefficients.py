@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,14 +37,17 @@ class Linear:
     """A linear model: each output is its intercept plus the sum of coefficient × input over the inputs."""
 
     outputs: tuple[str, ...]
-    """The classes whose log odds the outputs are: for two classes, the second; for more, each, up to a constant."""
+    """What the outputs are about: of two classes the second, of more each, or what is predicted of a number."""
     intercepts: tuple[float, ...]
     coefficients: tuple[Coefficient, ...]
+    quantity: Literal["log odds", "value", "logarithm"] = "log odds"
+    """What an output is: the log odds of a class (of several, up to a constant), a number, or its logarithm."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value with everything by name."""
         return {
             "outputs": list(self.outputs),
+            "quantity": self.quantity,
             "intercept": _by_name(self.outputs, self.intercepts),
             "coefficients": [
                 {
@@ -64,7 +67,21 @@ def linear_of(model: Model) -> Linear:
     if not isinstance(interface, TableModel):
         raise UsageError("its inputs are not the columns of a table, so it has no coefficients by column", where=where)
     weight, bias = _dense(model, where)
-    schema = interface.schema
+    schema, numbers = interface.schema, model.task.numbers()
+    outputs = schema.target.names[1:] if schema.target.is_binary else schema.target.names
+    quantity: Literal["log odds", "value", "logarithm"] = "log odds"
+    if numbers is not None:
+        if len(weight) > 1:
+            raise UsageError(
+                f"it predicts {len(weight)} quantiles, of which only the lowest is linear in the columns",
+                where=where,
+                fix="Train a model of one quantile.",
+            )
+        outputs, quantity = interface.outputs.names, "value" if numbers.link == "identity" else "logarithm"
+        if numbers.link == "identity":
+            weight, bias = weight * numbers.scale, bias * numbers.scale + numbers.offset
+        else:
+            bias = bias + np.log(numbers.scale)
     scales = [scale for column in schema.columns for scale in column.scales]
     columns = [column.name for column in schema.columns for _ in column.feature_names]
     means, deviations = (np.array([getattr(scale, name) for scale in scales]) for name in ("mean", "deviation"))
@@ -73,7 +90,7 @@ def linear_of(model: Model) -> Linear:
     intercepts = bias - values @ means
     is_scaled = (means != 0) | (deviations != 1)
     return Linear(
-        schema.target.names[1:] if schema.target.is_binary else schema.target.names,
+        outputs,
         tuple(intercepts.tolist()),
         tuple(
             Coefficient(
@@ -84,6 +101,7 @@ def linear_of(model: Model) -> Linear:
             )
             for place, feature in enumerate(schema.feature_names)
         ),
+        quantity,
     )
 
 
