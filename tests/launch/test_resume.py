@@ -408,7 +408,7 @@ def test_a_plugin_that_does_not_take_its_state_back_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("task", "values", "message"),
     [
-        (Tiny(train_rows=6), {}, "there are 6 training rows, but the checkpoint was written with 8"),
+        (Tiny(train_rows=6), {}, "train: it has 6 rows, and had 8"),
         (Tiny(train_rows=8, make_net=lambda: dense(3)), {}, "the net is not the one that was saved: .*weight"),
         (Tiny(train_rows=8), {"optimizer": {"name": "adam"}}, "the optimizer is adam, but its saved states are .* sgd"),
     ],
