@@ -136,7 +136,7 @@ def test_the_metrics_are_scikit_learns(run):
 
 
 def test_predictions_have_the_probability_of_each_class_and_the_likeliest(model, run):
-    table = pyarrow.csv.read_csv(run.task.data)
+    table = pyarrow.csv.read_csv(run.task.data[0])
     found = model.predict(table)
     assert found.column_names == [*(f"probability/{name}" for name in IRIS), "class"]
     probabilities = np.stack([found[name].to_numpy() for name in found.column_names[:3]], axis=1)
@@ -154,11 +154,11 @@ def test_a_file_is_predicted_and_evaluated_like_the_rows_of_the_run(model, run, 
     from trainer.model.evaluate import evaluate_file
     from trainer.model.predict import predict_file
 
-    predict_file(model, str(run.task.data), str(tmp_path / "p.csv"), keep=None)
+    predict_file(model, str(run.task.data[0]), str(tmp_path / "p.csv"), keep=None)
     found = pyarrow.csv.read_csv(tmp_path / "p.csv")
     assert found.column_names[4:] == ["y", *(f"probability/{name}" for name in IRIS), "class"]
     right = np.mean(np.array(found["y"]) == np.array(found["class"]))
-    evaluated = evaluate_file(model, str(run.task.data), bootstrap=5)
+    evaluated = evaluate_file(model, str(run.task.data[0]), bootstrap=5)
     assert evaluated.metrics["given"]["accuracy"] == pytest.approx(right)
     assert evaluated.metrics["given"]["loss"] == pytest.approx(evaluated.metrics["given"]["log-loss"], rel=1e-5)
     assert evaluated.intervals["given"].keys() == evaluated.metrics["given"].keys()
