@@ -33,7 +33,9 @@ class Proximal(Plugin):
     zero is logged as `train/zero-weights` each epoch. It never waits for the device in a step.
     """
 
-    l1: Annotated[Penalty, Field(description="The factor of the sum of the weights' absolute values.")] = 0.0
+    l1: Annotated[
+        Penalty, Field(description="The factor of the sum of the weights' absolute values.", examples=[0.01])
+    ] = 0.0
     l2: Annotated[Penalty, Field(description="The factor of half the sum of the weights' squares.")] = 0.0
     parameters: Annotated[
         tuple[str, ...],

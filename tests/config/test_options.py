@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from trainer import UsageError
-from trainer.config.options import as_text, build, options_of, to_toml
+from trainer.config.options import build, options_of, to_toml
+from trainer.config.text import as_text
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -186,14 +186,14 @@ def _load(run: str, device: str, runs_dir: Path) -> Model:
 
 def _source(data: list[str]) -> str | tuple[str, ...]:
     """What --data names: given once, it may list several; repeated, each is a path."""
-    from trainer.config.options import paths_of
+    from trainer.config.text import paths_of
 
     found = tuple(data) if len(data) > 1 else paths_of(data[0])
     return found[0] if len(found) == 1 else found
 
 
 def _names(keep: list[str] | None) -> list[str]:
-    from trainer.config.options import parts_of
+    from trainer.config.text import parts_of
 
     # Given once, it may list several; repeated, each is a name, which may have a comma.
     names = keep or []

@@ -52,8 +52,9 @@ def notes_of(option: Option) -> str:
 def example_of(entry: registry.Installed, found: list[Option]) -> str:
     """A command that uses a plugin or a task, with one of its options if it has any."""
     # A required option is the best example; an option without a default value would say nothing.
-    shown = next((each for each in found if each.required), next((each for each in found if each.default_text), None))
-    value = "VALUE" if shown is None or shown.required else shown.default_text
+    required = next((each for each in found if each.required), None)
+    shown = required or next((each for each in found if each.example or each.default_text), None)
+    value = "VALUE" if shown is None or shown.required else shown.example or shown.default_text
     if entry.group == registry.TASKS:
         flag = "" if shown is None else f" --{shown.name} {value}" if not shown.is_switch else f" --{shown.name}"
         return f"trainer run {entry.name}{flag}"

@@ -16,6 +16,7 @@ from trainer.cli.flags import flag, once, option_flag
 from trainer.cli.help import markup
 from trainer.config import options
 from trainer.config.settings import Settings, kebab
+from trainer.config.text import as_text
 from trainer.cpu import Computing
 from trainer.launch.prepare import Request, prepare_run
 from trainer.requests import Decision
@@ -129,7 +130,7 @@ def _setting(field: str, metavar: str, help_text: str | None, default: Any) -> i
         f"--{kebab(field)}",
         str,
         help_text=help_text or "",
-        default=options.as_text(default),
+        default=as_text(default),
         metavar=metavar,
         panel=COMMON,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.cli.table import aligned
-from trainer.config.options import as_text
+from trainer.config.text import as_text
 from trainer.runs.comparison import Contents, plugins_in
 from trainer.runs.listing import RunEntry, direction_in
 from trainer.runs.values import metric_text

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from trainer._lazy import exports
 
 if TYPE_CHECKING:
-    from trainer.config.options import as_text, to_toml
+    from trainer.config.options import to_toml
     from trainer.config.settings import OptimizerSettings, Settings, full_name
+    from trainer.config.text import as_text
 
 __all__ = [
     "OptimizerSettings",
@@ -21,7 +22,8 @@ __all__ = [
 __getattr__, __dir__ = exports(
     __name__,
     {
-        "trainer.config.options": ("as_text", "to_toml"),
+        "trainer.config.options": ("to_toml",),
+        "trainer.config.text": ("as_text",),
         "trainer.config.settings": ("OptimizerSettings", "Settings", "full_name"),
     },
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
 import re
@@ -20,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from trainer.config.given import Given, Origin, joined
 from trainer.config.settings import kebab, usage_error
+from trainer.config.text import absolute, as_text, parts_of, paths_of
 from trainer.errors import UsageError, choose_from
 
 T = TypeVar("T")
@@ -34,6 +34,8 @@ class Option:
     default: Any
     help: str
     required: bool
+    example: str = ""
+    """A value for an example, if the default would make none."""
 
     @property
     def name(self) -> str:
@@ -119,8 +121,8 @@ class Option:
                 raise UsageError(f"its value does not fit: {error.errors()[0]['msg']}", where=place) from None
             raise usage_error(error, known=[], where=place) from error
         if isinstance(parsed, (tuple, list)):
-            return type(parsed)(_absolute(part, base) for part in parsed)
-        return _absolute(parsed, base)
+            return type(parsed)(absolute(part, base) for part in parsed)
+        return absolute(parsed, base)
 
     def _from_text(self, text: str, base: Path | None) -> Any:
         """The value of a flag's text, if pydantic would not understand the text itself."""
@@ -131,37 +133,6 @@ class Option:
         # Pydantic does not convert the words of a choice, so a number among them has to be a number here.
         words = [word for m in self.members if typing.get_origin(m) is typing.Literal for word in typing.get_args(m)]
         return next((word for word in words if as_text(word) == text), text)
-
-
-def _absolute(value: Any, base: Path | None) -> Any:
-    return Path(base or Path.cwd(), value.expanduser()) if isinstance(value, Path) else value
-
-
-def parts_of(text: str) -> tuple[str, ...]:
-    """The parts of a list as it is written on the command line: `a,b`, and `"a,b",c` for one with a comma."""
-    rows = list(csv.reader([text], skipinitialspace=True))
-    return tuple(part.strip() for row in rows for part in row if part.strip())
-
-
-def paths_of(text: str, base: Path | None = None) -> tuple[str, ...]:
-    """The paths of a list as it is written on the command line; a path that exists may have commas."""
-    # A text that cannot be a path at all does not exist either.
-    exists = text.strip() and os.path.exists(_absolute(Path(text), base))  # noqa: PTH110
-    return (text,) if exists else parts_of(text)
-
-
-def as_part(text: str) -> str:
-    """A part of a list, in quotes if it has a comma or a quote."""
-    return '"' + text.replace('"', '""') + '"' if "," in text or '"' in text else text
-
-
-def as_text(value: Any) -> str:
-    """A value as the text of a flag."""
-    if value is None:
-        return ""
-    if isinstance(value, (tuple, list)):
-        return ",".join(as_part(as_text(each)) for each in value)
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _type_name(member: Any) -> str:
@@ -202,9 +173,9 @@ def _options_of(cls: Any) -> tuple[Option, ...]:
         what, where = f"the type of an option cannot be read: {error}", f"{cls.__module__}.{cls.__name__}"
         raise UsageError(what, where=where) from error
     return tuple(
-        Option(field.name, hints[field.name], _default(field), _help(hints[field.name]), _required(field))
-        for field in dataclasses.fields(cls)
-        if field.init and _can_be_written(hints[field.name])
+        Option(field.name, kind, _default(field), _help(kind), _required(field), _example(kind))
+        for field, kind in ((field, hints[field.name]) for field in dataclasses.fields(cls))
+        if field.init and _can_be_written(kind)
     )
 
 
@@ -261,6 +232,12 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return None if field.default is dataclasses.MISSING else field.default
+
+
+def _example(annotation: Any) -> str:
+    """The value that an example shows, from `Field(examples=[…])`; empty without one."""
+    found = next((m.examples for m in _metadata(annotation) if getattr(m, "examples", None)), [""])
+    return as_text(found[0])
 
 
 def _help(annotation: Any) -> str:

@@ -20,6 +20,7 @@ from trainer.catalog.class_check import check_class
 from trainer.config import options
 from trainer.config.options import Option
 from trainer.config.settings import kebab, read_config
+from trainer.config.text import as_text
 from trainer.errors import TrainerError, UsageError, first_line
 
 
@@ -176,7 +177,7 @@ def _samples(option: Option, value: Any) -> list[Any]:
 
 
 def _check_flag(option: Option, value: Any) -> None:
-    text = options.as_text(value)
+    text = as_text(value)
     try:
         parsed = option.parse(text, where="--set ")
     except UsageError as error:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from trainer.config.options import as_part
+from trainer.config.text import as_part
 from trainer.data.tables.kinds import Column
 from trainer.data.tables.targets import Target
 from trainer.data.tables.values import (
