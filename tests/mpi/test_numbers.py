@@ -27,9 +27,10 @@ def test_three_processes_equal_one(alone, tmp_path):
         # Step, reason and status of the end: requests came at the same step, for the same reason.
         assert one["stopped"] == several["stopped"], name
         assert one["threshold"] == pytest.approx(several["threshold"], abs=1e-6), name
-        assert one["metrics"] == pytest.approx(several["metrics"], rel=1e-5, abs=1e-6), name
+        # The loss of a broken step is NaN in all of them.
+        assert one["metrics"] == pytest.approx(several["metrics"], rel=1e-5, abs=1e-6, nan_ok=True), name
         for entry, other in zip(one["history"], several["history"], strict=True):
-            assert entry == pytest.approx(other, rel=1e-5, abs=1e-6), name
+            assert entry == pytest.approx(other, rel=1e-5, abs=1e-6, nan_ok=True), name
         for key, values in one["arrays"].items():
             # Norms and losses are of a size of their own; weights and predictions are of the size of one.
             tolerance = 3e-5 if key in ("norms", "losses") else 1e-6
