@@ -43,6 +43,7 @@ class Proximal(Plugin):
     ] = ("*weight",)
 
     phase = Phase.TRANSFORM
+    logs = ("train/zero-weights",)
 
     def __post_init__(self) -> None:
         """Checks that there is a penalty."""
@@ -51,11 +52,11 @@ class Proximal(Plugin):
         self._steps: list[tuple[UpdatedWeight, _Step]] = []
         self._seen: Sequence[UpdatedWeight] = ()
 
-    @property
-    def logs(self) -> tuple[str, ...]:
-        """One value; that of `proximal@NAME` ends in the name."""
-        _, at, own = self.name.partition("@")
-        return (f"train/zero-weights{at and '/'}{own}",)
+    def __setattr__(self, name: str, value: object) -> None:
+        """Its value has a name of its own if the plugin has one, as `proximal@NAME`."""
+        super().__setattr__(name, value)
+        if name == "name" and isinstance(value, str) and "@" in value:
+            super().__setattr__("logs", (f"train/zero-weights/{value.partition('@')[2]}",))
 
     def on_setup(self, run: Run) -> None:
         """Refuses what would not be the documented objective. Raises UsageError."""

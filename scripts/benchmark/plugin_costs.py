@@ -20,7 +20,7 @@ from trainer import Plugin, Run, fit
 from trainer.catalog import registry
 
 NONE = "no plugins"
-NEEDED = {"gradient-clipping": {"norm": 1.0}}
+NEEDED = {"gradient-clipping": {"norm": 1.0}, "proximal": {"l1": 0.001}}
 """Options for plugins that do nothing without them."""
 NOT_HERE = {"cutmix", "mixed-precision"}
 """Plugins that do not work with this net: they need images, or oneDNN."""

@@ -165,7 +165,10 @@ def test_no_help_imports_mxnet(arguments):
         ("--bogus", "No such option: --bogus. See trainer --help."),
         ("plugins show", "Missing argument"),
         ("plugins show progres", "there is no plugin or task 'progres'. Installed: "),
-        ("run logrge", "there is no task 'logrge'. Installed: image-classification, logreg. Did you mean 'logreg'?"),
+        (
+            "run logrge",
+            "there is no task 'logrge'. Installed: image-classification, linreg, logreg. Did you mean 'logreg'?",
+        ),
         ("run logrge --help", "there is no task 'logrge'."),
         ("run logreg --epoch 3", "No such option: --epoch"),
         ("run logreg extra", "unexpected extra argument"),

@@ -51,7 +51,7 @@ def place(tmp_path_factory):
 OFFERED = [
     (["che"], {"check-devices"}),
     (["rep"], {"report"}),
-    (["run", ""], {"logreg", "image-classification"}),
+    (["run", ""], {"linreg", "logreg", "image-classification"}),
     (["tune", "log"], {"logreg"}),
     (["run", "logreg", "--plugin", "early"], {"early-stopping"}),
     (["run", "logreg", "--no-plugin", "check"], {"checkpoint"}),
@@ -62,7 +62,7 @@ OFFERED = [
     (["runs", "compare", "first", "s"], {"second"}),
     (["runs", "remove", "runs/logreg/"], {"runs/logreg/first", "runs/logreg/second"}),
     (["runs", "list", "--sort", "validation/roc"], {"validation/roc-auc"}),
-    (["runs", "list", "--task", ""], {"logreg", "image-classification"}),
+    (["runs", "list", "--task", ""], {"linreg", "logreg", "image-classification"}),
 ]
 
 

@@ -39,7 +39,7 @@ def test_the_only_task_need_not_be_named(command, monkeypatch):
 def test_of_several_tasks_one_has_to_be_named(command):
     code, out, err = command("check-devices", "--devices", "cpu:0,1", "--steps", "3")
     assert (code, out) == (2, "")
-    assert "no task was named. Name one of: image-classification, logreg." in err
+    assert "no task was named. Name one of: image-classification, linreg, logreg." in err
 
 
 def test_dropout_is_told_as_the_reason_for_a_difference(command):

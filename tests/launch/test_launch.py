@@ -296,7 +296,7 @@ def test_a_mistake_in_set_is_told_with_the_likely_key(entry, complaint):
 @pytest.mark.parametrize(
     ("more", "complaint"),
     [
-        ({"task": "tyo"}, "there is no task 'tyo'. Installed: toy, image-classification, logreg"),
+        ({"task": "tyo"}, "there is no task 'tyo'. Installed: toy, image-classification, linreg, logreg"),
         ({"options": {"sise": "3"}}, "toy has no option 'sise'. Did you mean 'size'?"),
         ({"options": {"size": "x"}}, "--size: 'x' does not fit: it should be a valid integer"),
         ({"options": {"epochs": "0"}}, "--epochs: '0' does not fit: it should be greater than or equal to 1"),

@@ -121,7 +121,7 @@ class SeveralClasses(LogisticRegression):
     """Weighted rows of three classes."""
 
     def splits(self, run: Run) -> Splits:
-        self._adopt(Schema((Number("a"), Number("b")), "y", Classes(("x", "y", "z"))))
+        self.adopt(Schema((Number("a"), Number("b")), "y", Classes(("x", "y", "z"))))
         generator = np.random.default_rng(4)
         parts = [
             Rows(

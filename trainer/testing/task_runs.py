@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.errors import listed
+from trainer.errors import UsageError, listed
 from trainer.runs.state import differences
 from trainer.testing.checks import BrokenPromiseError
 from trainer.testing.task_subject import STEPS, Subject
@@ -102,7 +102,11 @@ def a_resumed_run_equals_an_uninterrupted_one(subject: Subject) -> None:
         if newest(cut) is None:
             raise BrokenPromiseError(f"no checkpoint could be written at step {middle}")
         launch = subject.launch()
-        again = train(launch.task, launch.settings, [], run_folder=cut, resume=True).survived("in a resumed run")
+        try:
+            again = train(launch.task, launch.settings, [], run_folder=cut, resume=True).survived("in a resumed run")
+        except UsageError as error:
+            # Such as other rows than before.
+            raise BrokenPromiseError(f"a run killed at step {middle} and resumed is refused: {error}") from error
     found = differences(straight.state, again.state)
     if found:
         raise BrokenPromiseError(
