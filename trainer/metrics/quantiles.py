@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from trainer.errors import UsageError
 from trainer.metrics.base import Direction, Metric
+from trainer.metrics.names import Around
 from trainer.metrics.regression import rows_of
 
 
@@ -68,30 +69,13 @@ class Quantiles(Metric):
         self._weight += float(state["weight"][0])
 
 
-class OfColumn(Metric):
+class OfColumn(Around):
     """Another metric of one column of the predictions, such as that of the median among several quantiles."""
 
     def __init__(self, metric: Metric, column: int) -> None:
-        self._metric, self._column = metric, column
-
-    @property
-    def directions(self) -> Mapping[str, Direction]:  # type: ignore[override]
-        """Those of the other metric."""
-        return self._metric.directions
-
-    def reset(self) -> None:
-        self._metric.reset()
+        super().__init__(metric)
+        self._column = column
 
     def update(self, predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None) -> None:
         """Adds a batch: predictions (rows, columns)."""
-        self._metric.update(predictions[:, self._column], labels, weights)
-
-    def compute(self) -> dict[str, float]:
-        return self._metric.compute()
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """The other metric's."""
-        return self._metric.state()
-
-    def add_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        self._metric.add_state(state)
+        super().update(predictions[:, self._column], labels, weights)
