@@ -162,13 +162,8 @@ def times_of(name: str, values: pa.ChunkedArray, *, where: str) -> Times:
         short = compute.replace_substring_regex(text, r"(\.\d{6})\d+", r"\1")
         on_a_day = compute.binary_join_element_wise("1970-01-01", short, " ")
         return _micros(name, compute.cast(on_a_day, pa.timestamp("us")), where=where)
-    if pa.types.is_null(values.type):
-        return _all_missing(len(values))
-    if not pa.types.is_time(values.type):
-        raise UsageError(
-            f"column {name!r} holds {values.type}, not times of day", where=where, fix="Write times as 08:30:00."
-        )
-    return _micros(name, values, where=where)
+    is_time = pa.types.is_time(values.type)
+    return _typed(name, values, "times of day", is_kind=is_time, where=where, fix="Write times as 08:30:00.")
 
 
 def durations_of(name: str, values: pa.ChunkedArray, *, where: str) -> Times:
@@ -181,12 +176,18 @@ def durations_of(name: str, values: pa.ChunkedArray, *, where: str) -> Times:
         what = f"in the column {name!r} of durations"
         _first(name, text, wrong, what, where=where, fix="Write PT1H30M or 0 days 01:30:00")
         return Times(_durations_of_text(text), _nulls(text))
+    is_duration = pa.types.is_duration(values.type)
+    return _typed(name, values, "durations", is_kind=is_duration, where=where, fix="Write durations as PT1H30M.")
+
+
+def _typed(name: str, values: pa.ChunkedArray, what: str, *, is_kind: bool, where: str, fix: str) -> Times:
+    """The microseconds of a column that is not text. Raises UsageError unless its type is that of the kind."""
+    import pyarrow as pa
+
     if pa.types.is_null(values.type):
         return _all_missing(len(values))
-    if not pa.types.is_duration(values.type):
-        raise UsageError(
-            f"column {name!r} holds {values.type}, not durations", where=where, fix="Write durations as PT1H30M."
-        )
+    if not is_kind:
+        raise UsageError(f"column {name!r} holds {values.type}, not {what}", where=where, fix=fix)
     return _micros(name, values, where=where)
 
 
