@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import sys
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, overload
@@ -50,6 +51,18 @@ class FunctionPlugin(Plugin):
     def __repr__(self) -> str:
         return f"<on.{self.event} {self.name}>"
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """By its name if the function's name stands for the plugin, as below a decorator; otherwise by its parts.
+
+        Another process knows no names of `__main__`.
+        """
+        name = getattr(self.function, "__qualname__", "")
+        if self.__module__ != "__main__" and getattr(sys.modules.get(self.__module__), name, None) is self:
+            return str(name)
+        every = self.every if self.every > 1 else None
+        parts = (self.event, self.function, every, self.once, self.name, self.phase)
+        return _made, parts, {"on_error": self.on_error}
+
     def fire(self, run: Run) -> None:
         """Calls the function if `every` and `once` allow it."""
         count = run.step if self.event in BY_STEP else run.epoch
@@ -60,6 +73,14 @@ class FunctionPlugin(Plugin):
                 return
             self._called_in = weakref.ref(run)
         self.function(run)
+
+
+def _made(  # noqa: PLR0917  pickle gives them by place
+    event: str, function: Function, every: int | None, once: bool, name: str, phase: Phase
+) -> FunctionPlugin:
+    """The plugin again, as `on` made it."""
+    made: Event = getattr(on, event)
+    return made(function, every=every, once=once, name=name, phase=phase)
 
 
 class Event:

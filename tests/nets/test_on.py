@@ -1,7 +1,11 @@
 """`on`: functions as plugins."""
 
+import copy
 import inspect
+import pickle
 import re
+import sys
+from types import SimpleNamespace
 
 import pytest
 from tiny import Tiny, engine
@@ -70,3 +74,23 @@ def test_a_phase_gives_the_function_its_turn():
 def test_a_mistake_is_said_at_once(make, message):
     with pytest.raises(UsageError, match=message):
         make()
+
+
+def say(run):
+    """A function with a name of its own."""
+
+
+@on.epoch_end(every=2)
+def said(run):
+    """A function whose name stands for the plugin."""
+
+
+def test_it_can_be_pickled_and_copied(monkeypatch):
+    # pytest's way of importing leaves the module out.
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(say=say, said=said))
+    plugin = on.batch_end(say, every=3, once=True, name="told", phase=Phase.SAVE)
+    plugin.on_error = "disable"
+    for made in (pickle.loads(pickle.dumps(plugin)), copy.deepcopy(plugin)):
+        assert (made.event, made.function, made.every, made.once) == ("batch_end", say, 3, True)
+        assert (made.name, made.phase, made.on_error) == ("told", Phase.SAVE, "disable")
+    assert pickle.loads(pickle.dumps(said)) is said
