@@ -45,6 +45,7 @@ MODULES = (
     "trainer.mxnet",
     "trainer.runs",
     "trainer.seeds",
+    "trainer.sklearn",
     "trainer.testing",
 )
 """The modules that plugins and tasks import from; the names in their `__all__` are public."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -43,6 +43,9 @@ class DenseTables(TableOptions, Task):
     dropout: Annotated[Fraction, Field(description="The fraction of each hidden layer that training drops.")] = 0.0
     train_rows: Annotated[Positive, Field(description="Rows of generated training data.")] = 1000
     validation_rows: Annotated[Positive, Field(description="Rows of generated validation data.")] = 100
+
+    network: Callable[..., Any] | None = None
+    """A function that gives the net in place of the dense layers; its parameter `outputs` says how many it needs."""
 
     evaluation_batch_size = 4096
 
@@ -114,7 +117,11 @@ class DenseTables(TableOptions, Task):
         return 1
 
     def net(self) -> Any:
-        """Dense layers, each with activation and dropout, then a dense layer of the outputs."""
+        """Dense layers, each with activation and dropout, then one of the outputs; or the caller's own net."""
+        if self.network is not None:
+            from trainer_plugins.own_net import own_net
+
+            return own_net(self.network, outputs=self.outputs(), features=len(self.feature_names()))
         from trainer.mxnet import gluon
 
         net = gluon.nn.HybridSequential()

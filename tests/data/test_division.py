@@ -203,7 +203,7 @@ def test_a_split_that_has_a_file_of_its_own_is_not_cut_off(tmp_path):
     splits = load_splits(options(tmp_path, table(), time="day", validation_data=other), seed=0)
     assert (len(splits.train_rows), splits.validation_rows, len(splits.test_rows)) == (96, None, 24)
     words = table().append_column("part", pa.array(["train", "val"] * 60))
-    with pytest.raises(UsageError, match="has 60 validation rows, and a file is given too"):
+    with pytest.raises(UsageError, match="has 60 validation rows, and a table of its own is given too"):
         load_splits(options(tmp_path, words, split="part", validation_data=other), seed=0)
 
 

@@ -27,7 +27,7 @@ COMMANDS = "trainer.commands"
 METRICS = "trainer.metrics"
 """Functions without arguments, or classes, that give a metric; see `trainer.metrics.metrics_for`."""
 DEFAULTS = "trainer.defaults"
-"""What `fit` uses for a bare net; only ours are read."""
+"""What `fit` uses for a bare net, and `trainer.sklearn`; only ours are read."""
 KINDS = {**WORDS, COMMANDS: "command", METRICS: "metric", DEFAULTS: "default"}
 BASES: dict[str, type] = {PLUGINS: Plugin, TASKS: Task}
 OURS = "gluon-trainer"
@@ -215,6 +215,12 @@ def imported(entry: Installed) -> Any:
             where=str(entry),
             fix=f"Fix or uninstall {entry.distribution}.",
         ) from error
+
+
+def our_default(name: str) -> Any:
+    """The object of our own entry point of that name in the group of defaults; None if it is not installed."""
+    entry = next((each for each in installed(DEFAULTS) if each.is_ours and each.name == name), None)
+    return None if entry is None else imported(entry)
 
 
 def split_name(instance: str) -> tuple[str, str]:

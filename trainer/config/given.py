@@ -52,3 +52,20 @@ class Given:
 def joined(place: str, name: str) -> str:
     """The place of an option within the place of several: `--` and `size` → `--size`."""
     return f"{place}{name}" if place.endswith(("-", ".", " ")) or not place else f"{place}: {name}"
+
+
+class PythonOnly:
+    """The base class of an alternative of an option's type that only Python can give, such as a table in memory.
+
+    The other alternatives of the type are what a flag or a file can hold.
+    """
+
+    @classmethod
+    def of_text(cls, text: str) -> PythonOnly | None:
+        """What stands for a value that a run's files only name; None for a text of another meaning."""
+        raise NotImplementedError
+
+
+def can_be_typed(member: Any) -> bool:
+    """Whether help texts name an alternative of an option's type: not None, nor what only Python can give."""
+    return member is not type(None) and not (isinstance(member, type) and issubclass(member, PythonOnly))

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from trainer.config.given import Given, Origin, joined
+from trainer.config.given import Given, Origin, PythonOnly, can_be_typed, joined
 from trainer.config.settings import kebab, usage_error
 from trainer.config.text import absolute, as_text, parts_of, paths_of
 from trainer.errors import UsageError, choose_from
@@ -79,7 +79,7 @@ class Option:
     @property
     def type_name(self) -> str:
         """The type in a word, for help texts: `integer`, `number`, `text`, `path`, `secret`, `a|b`, `integer,…`."""
-        return "|".join(_type_name(member) for member in self.members if member is not types.NoneType)
+        return "|".join(_type_name(member) for member in self.members if can_be_typed(member))
 
     @property
     def constraints(self) -> str:
@@ -120,6 +120,8 @@ class Option:
                 # The value, which pydantic's error holds, must not be shown.
                 raise UsageError(f"its value does not fit: {error.errors()[0]['msg']}", where=place) from None
             raise usage_error(error, known=[], where=place) from error
+        except UsageError as error:
+            raise UsageError(error.what, where=joined(where, self.name), fix=error.fix) from error
         if isinstance(parsed, (tuple, list)):
             return type(parsed)(absolute(part, base) for part in parsed)
         return absolute(parsed, base)
@@ -128,6 +130,10 @@ class Option:
         """The value of a flag's text, if pydantic would not understand the text itself."""
         if types.NoneType in self.members and (text == "" or (text.lower() == "none" and str not in self.members)):
             return None
+        for member in self.members:
+            named = member.of_text(text) if isinstance(member, type) and issubclass(member, PythonOnly) else None
+            if named is not None:
+                return named
         if self.is_list:
             return paths_of(text, base) if self.type_name.startswith("path") else parts_of(text)
         # Pydantic does not convert the words of a choice, so a number among them has to be a number here.
@@ -220,7 +226,7 @@ def _can_be_written(annotation: Any) -> bool:
         return True
     if origin in (typing.Union, types.UnionType, tuple, list, dict):
         return all(_can_be_written(part) for part in inner if part is not Ellipsis)
-    plain = (int, float, str, bool, types.NoneType, Path, Enum, SecretStr)
+    plain = (int, float, str, bool, types.NoneType, Path, Enum, SecretStr, PythonOnly)
     return isinstance(annotation, type) and issubclass(annotation, plain)
 
 

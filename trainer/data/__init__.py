@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from trainer.data.batches import Batch, Batches, Shard, split_rows
     from trainer.data.fingerprint import Fingerprint, SplitRows, TableFingerprint
     from trainer.data.stratified import SPLIT_VERSION, TooFewRows, stratified_split
+    from trainer.data.tables.frame import Frame
     from trainer.data.tables.kinds import Category, Column, Date, Duration, Flag, Number, TimeOfDay
     from trainer.data.tables.kinds.base import Scale
     from trainer.data.tables.options import ClassOptions, TableOptions
@@ -33,6 +34,7 @@ __all__ = [
     "FileRows",
     "Fingerprint",
     "Flag",
+    "Frame",
     "Number",
     "Quantity",
     "Rows",
@@ -60,6 +62,7 @@ __getattr__, __dir__ = exports(
         "trainer.data.batches": ("Batch", "Batches", "Shard", "split_rows"),
         "trainer.data.fingerprint": ("Fingerprint", "SplitRows", "TableFingerprint"),
         "trainer.data.stratified": ("SPLIT_VERSION", "TooFewRows", "stratified_split"),
+        "trainer.data.tables.frame": ("Frame",),
         "trainer.data.tables.kinds": (
             "Category",
             "Column",

@@ -39,6 +39,7 @@ def prepare_resume(
     plugins: Sequence[Plugin] = (),
     without: Sequence[str] = (),
     sets: Sequence[str] = (),
+    tables: Mapping[str, Any] | None = None,
     runs_dir: Path = DEFAULT_RUNS,
     changed_data: str = "refuse",
     to_verify: bool = False,
@@ -46,9 +47,10 @@ def prepare_resume(
     """The launch that resumes a run: its own configuration, with a new end or other devices if they are given.
 
     `run` is the run's folder, or its name in `runs_dir`. A run without a checkpoint starts over in its folder, unless
-    it has finished. `changed_data` is `ok` to accept other data than those that it was started with. `to_verify` also
-    accepts a run that has ended, which is then not changed. Raises UsageError for a run that cannot be resumed, and
-    FolderGone if its folder disappears meanwhile.
+    it has finished. `tables` are options of the task that name its data, in place of the recorded ones. `changed_data`
+    is `ok` to accept other data than those that it was started with. `to_verify` also accepts a run that has ended,
+    which is then not changed. Raises UsageError for a run that cannot be resumed, and FolderGone if its folder
+    disappears meanwhile.
     """
     if changed_data not in ("refuse", "ok"):
         raise UsageError(f"{changed_data!r} is neither ok nor refuse", where="--changed-data", fix="Write ok.")
@@ -58,6 +60,7 @@ def prepare_resume(
         launch = _prepared(
             path,
             options={key: value for key, value in options.items() if value is not None},
+            tables=tables or {},
             from_checkpoint=from_checkpoint,
             task=task,
             plugins=plugins,
@@ -73,6 +76,7 @@ def _prepared(
     path: Path,
     *,
     options: Mapping[str, Any],
+    tables: Mapping[str, Any],
     from_checkpoint: str | Path | None,
     task: Task | None,
     plugins: Sequence[Plugin],
@@ -87,10 +91,17 @@ def _prepared(
         raise UsageError("it does not name a task", where=str(path / folder.CONFIG))
     if name == NET and task is None:
         raise needs_net(path)
+    for table in tables:
+        if not config["task"].get(table):
+            raise UsageError(
+                "the run was trained without it",
+                where=table.replace("-", "_"),
+                fix="Leave it out, or start a new run with fit.",
+            )
     launch = prepare_run(
         Request(
             task or name,
-            options=options,
+            options={**options, **tables},
             plugins=plugins,
             without=[*without, *(known for known in config.get("plugins", {}) if known in instances)],
             sets=sets,
@@ -235,15 +246,20 @@ def resume(
     from_checkpoint: str | Path | None = None,
     task: Task | None = None,
     plugins: Sequence[Plugin] = (),
+    data: Any = None,
+    validation_data: Any = None,
+    test_data: Any = None,
     changed_data: Literal["refuse", "ok"] = "refuse",
 ) -> Run:
     """Resumes a run from its newest complete checkpoint, and returns it when training has ended.
 
     `run` is the run's folder. `epochs` or `steps` set a new end, counted from the start of the run. A task or plugins
-    that were given as instances have to be given again. `from_checkpoint` is the name or the path of one of the run's
-    checkpoints. The result equals that of a run that never stopped, bit for bit. Data that have changed since the run
-    was started are refused, unless `changed_data` is `ok`. Raises as `fit` does.
+    that were given as instances have to be given again, and so do tables in memory, as `data`, `validation_data` and
+    `test_data`. `from_checkpoint` is the name or the path of one of the run's checkpoints. The result equals that of a
+    run that never stopped, bit for bit. Data that have changed since the run was started are refused, unless
+    `changed_data` is `ok`. Raises as `fit` does.
     """
+    tables = {"data": data, "validation-data": validation_data, "test-data": test_data}
     return prepare_resume(
         run,
         epochs=epochs,
@@ -253,5 +269,6 @@ def resume(
         from_checkpoint=from_checkpoint,
         task=task,
         plugins=plugins,
+        tables={name: table for name, table in tables.items() if table is not None},
         changed_data=changed_data,
     ).train()

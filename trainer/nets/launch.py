@@ -88,8 +88,7 @@ def _task(net: Any, own: Mapping[str, Any]) -> NetTask:
 
 def _default_plugins(values: dict[str, Any], *, with_folder: bool) -> tuple[list[str], list[str]]:
     """The default plugins of a net, and those that the call switches off with `NAME=False`."""
-    entry = next((each for each in registry.installed(registry.DEFAULTS) if each.is_ours and each.name == "net"), None)
-    by_folder: Mapping[bool, Sequence[str]] = registry.imported(entry) if entry is not None else {}
+    by_folder: Mapping[bool, Sequence[str]] = registry.our_default("net") or {}
     left_out = []
     for each in by_folder.get(True, ()):
         given = values.pop(each.replace("-", "_"), True)

@@ -164,7 +164,7 @@ def _as_told(options: TableOptions, name: str, values: pa.ChunkedArray, *, where
     for split, file in (("validation", options.validation_data), ("test", options.test_data)):
         if file and len(parts[split]):
             raise UsageError(
-                f"column {name!r} has {len(parts[split])} {split} rows, and a file is given too",
+                f"column {name!r} has {len(parts[split])} {split} rows, and a table of its own is given too",
                 where=f"--{split}-data",
                 fix=f"Leave out --{split}-data, or those rows.",
             )

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.errors import UsageError, first_line, listed
+from trainer.errors import UsageError, first_line, listed, type_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def as_table(data: Any, columns: Sequence[str]) -> pa.Table:
-    """The caller's data as a table. Raises UsageError if it is not one."""
+def as_table(data: Any, columns: Sequence[str] | None = None) -> pa.Table:
+    """The caller's data as a table: a data frame of pandas or polars, what exports an Arrow stream, an Arrow table or
+    batch, a dict of columns, a structured array, or rows of an array with the given `columns`.
+
+    Raises UsageError if it is not one, or if two columns have the same name.
+    """
     import pyarrow as pa
 
     try:
@@ -24,16 +28,12 @@ def as_table(data: Any, columns: Sequence[str]) -> pa.Table:
         if isinstance(data, pa.RecordBatch):
             return pa.Table.from_batches([data])
         if isinstance(data, Mapping):
-            return pa.table({str(name): _as_column(values) for name, values in data.items()})
-        if isinstance(data, np.ndarray) and data.dtype.names:
-            return pa.table({name: _as_column(data[name]) for name in data.dtype.names})
+            return _of_columns(data, data.values())
         if hasattr(data, "asnumpy"):
             data = data.asnumpy()
-        if not isinstance(data, (np.ndarray, list, tuple)) and hasattr(data, "columns"):
-            return pa.table({str(name): _as_column(data[name]) for name in data.columns})
-        if not isinstance(data, (np.ndarray, list, tuple)):
-            raise TypeError(f"a {type(data).__name__} is not a table")
-        return _of_array(np.asarray(data), columns)
+        if isinstance(data, (np.ndarray, list, tuple)):
+            return _of_array(np.asarray(data), columns)
+        return _of_frame(data)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise UsageError(
             f"it is not a table: {first_line(error)}",
@@ -42,10 +42,51 @@ def as_table(data: Any, columns: Sequence[str]) -> pa.Table:
         ) from error
 
 
-def _of_array(array: NDArray[Any], columns: Sequence[str]) -> pa.Table:
+def _of_frame(data: Any) -> pa.Table:
+    """A data frame, or whatever exports an Arrow stream. Raises TypeError for anything else."""
+    import pyarrow as pa
+
+    if hasattr(data, "iloc") and hasattr(data, "columns"):
+        # By place, since two columns may have the same name.
+        return _of_columns(data.columns, (data.iloc[:, place] for place in range(data.shape[1])))
+    if hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
+        # Polars, DuckDB, Ibis and others.
+        return pa.table(data)
+    if hasattr(data, "collect"):
+        raise TypeError(f"{type_of(data)} holds no rows yet: give its collect()")
+    if hasattr(data, "columns"):
+        return _of_columns(data.columns, (data[name] for name in data.columns))
+    raise TypeError(f"{type_of(data)} is not a table")
+
+
+def _of_columns(names: Iterable[Any], columns: Iterable[Any]) -> pa.Table:
+    """A table of columns with their names, as text."""
+    import pyarrow as pa
+
+    arrays = {}
+    for name, values in zip(map(str, names), columns, strict=True):
+        if name in arrays:
+            raise ValueError(f"two columns are named {name!r}")
+        arrays[name] = _as_column(values)
+    lengths = {name: len(values) for name, values in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        shown = listed((f"{name} has {rows}" for name, rows in lengths.items()), 4)
+        raise ValueError(f"its columns have different numbers of rows: {shown}")
+    return pa.table(arrays)
+
+
+def _of_array(array: NDArray[Any], columns: Sequence[str] | None) -> pa.Table:
     """An array with the training columns in their order; NaN is missing."""
     import pyarrow as pa
 
+    if array.dtype.names:
+        return _of_columns(array.dtype.names, (array[name] for name in array.dtype.names))
+    if columns is None:
+        raise UsageError(
+            "an array has no names of columns",
+            where="the data",
+            fix='Give a dict of columns or a data frame: {"age": X[:, 0], …}.',
+        )
     if array.ndim != 2 or array.shape[1] != len(columns):
         raise UsageError(
             f"an array of shape {array.shape} does not have the training table's {len(columns)} columns",

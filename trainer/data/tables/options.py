@@ -8,6 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
+from trainer.data.tables.frame import Frame
+from trainer.data.tables.memory import as_table
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -19,12 +22,18 @@ def _delimiter(value: object) -> object:
     return value
 
 
-def _as_paths(value: object) -> object:
-    """One path as a tuple of one, as Python code gives it; none as an empty one."""
-    return () if value is None else (value,) if isinstance(value, (str, Path)) else value
+def _as_source(value: object) -> object:
+    """One path as a tuple of one, as Python code gives it, none as an empty one; anything else is a table in memory."""
+    if value is None:
+        return ()
+    if isinstance(value, (str, Path)):
+        return (value,)
+    if isinstance(value, (tuple, list)) and (not value or any(isinstance(each, (str, Path)) for each in value)):
+        return value
+    return value if isinstance(value, Frame) else Frame(as_table(value))
 
 
-Paths = Annotated[tuple[Path, ...], BeforeValidator(_as_paths)]
+Table = Annotated[tuple[Path, ...] | Frame, BeforeValidator(_as_source)]
 Delimiter = Annotated[str, BeforeValidator(_delimiter)]
 TargetKind = Literal["classes", "number", "non-negative number", "any"]
 """What a label column is taken for; `any`: many different numbers are a number to predict, all else is classes."""
@@ -32,14 +41,17 @@ TargetKind = Literal["classes", "number", "non-negative number", "any"]
 
 @dataclass
 class TableOptions:
-    """The files and columns, and how to split the rows. Fractions are of all rows of `data`; 0 means no split."""
+    """The files and columns, and how to split the rows. Fractions are of all rows of `data`; 0 means no split.
+
+    In Python, a table in memory can take the place of files: a data frame, an Arrow table, a dict of columns.
+    """
 
     for_numbers: ClassVar[str] = ""
     """For a task that learns classes: what learns numbers instead, which a message about such a label names."""
     for_classes: ClassVar[str] = ""
     """For a task that learns a number: what learns classes instead."""
 
-    data: Annotated[Paths, Field(description="The table: files, folders or patterns.")] = ()
+    data: Annotated[Table, Field(description="The table: files, folders or patterns.")] = ()
     label: Annotated[str | None, Field(description="The column to predict.")] = None
     features: Annotated[tuple[str, ...], Field(description="Columns to learn from; all others are ignored.")] = ()
     ignore: Annotated[tuple[str, ...], Field(description="Columns to ignore.")] = ()
@@ -50,9 +62,9 @@ class TableOptions:
     delimiter: Annotated[
         Delimiter | None, Field(description="What separates the values of a CSV file; found if not given.")
     ] = None
-    validation_data: Annotated[Paths, Field(description="Validation files, instead of a split.")] = ()
+    validation_data: Annotated[Table, Field(description="Validation files, instead of a split.")] = ()
     validation_split: Annotated[Fraction, Field(description="The fraction of the rows kept for validation.")] = 0.2
-    test_data: Annotated[Paths, Field(description="Test files, instead of a split.")] = ()
+    test_data: Annotated[Table, Field(description="Test files, instead of a split.")] = ()
     test_split: Annotated[Fraction, Field(description="The fraction of the rows kept for the test.")] = 0.2
     group: Annotated[
         str | None, Field(description="A column whose groups stay together: all rows of one are in the same split.")
@@ -72,8 +84,8 @@ class TableOptions:
 
     def __post_init__(self) -> None:
         for field in ("data", "validation_data", "test_data"):
-            given: Any = _as_paths(getattr(self, field))
-            setattr(self, field, tuple(map(Path, given)))
+            given: Any = _as_source(getattr(self, field))
+            setattr(self, field, given if isinstance(given, Frame) else tuple(map(Path, given)))
 
     def target_kind(self) -> TargetKind:
         """What the label column is taken for."""

@@ -151,12 +151,12 @@ def _files(options: TableOptions, wanted: Sequence[str], notes: list[str]) -> It
     for split, given in (("validation", options.validation_data), ("test", options.test_data)):
         if not given:
             continue
-        where = where_of(given)
+        where = where_of(given, split)
         with reading(given, options.delimiter) as stream:
             for name in wanted:
                 check_column(name, stream.names, option=f"--{split}-data", where=where)
             table = whole(stream, wanted)
-            notes += [f"{short(given)}: {note}" for note in stream.notes if note not in notes]
+            notes += [f"{short(given, split)}: {note}" for note in stream.notes if note not in notes]
         yield split, _Split(where, table, stream, None)
 
 

@@ -1,4 +1,4 @@
-"""Opens the table in files or on standard input."""
+"""Opens the table in files, on standard input or in memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from trainer.data.tables.arrow_file import ArrowStream
 from trainer.data.tables.csv_file import CsvStream
 from trainer.data.tables.formats import ARROW, CSV, JSON_LINES, Format, check_file, delimiter_of
+from trainer.data.tables.frame import Frame, FrameStream
 from trainer.data.tables.json_lines import JsonLinesStream
 from trainer.data.tables.many import ManyFiles
 from trainer.data.tables.parquet_file import ParquetStream
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def open_stream(source: Given, *, delimiter: str | None = None, usual: str | None = None) -> TableStream:
-    """The table in CSV, JSON lines, Parquet or Arrow files, or the CSV on standard input (`-`).
+def open_stream(source: Given | Frame, *, delimiter: str | None = None, usual: str | None = None) -> TableStream:
+    """The table in CSV, JSON lines, Parquet or Arrow files, the CSV on standard input (`-`), or a table in memory.
 
-    `source` is a file, a folder, a pattern such as `part-*.csv`, or several of them. `delimiter` separates the values
-    of CSV files; without one it is found, and the `usual` one is tried first. Raises UsageError if a file is missing,
-    empty, of another format than its name says, or without a valid header, and if the files do not make one table.
+    `source` is a file, a folder, a pattern such as `part-*.csv`, several of them, or a `Frame`. `delimiter` separates
+    the values of CSV files; without one it is found, and the `usual` one is tried first. Raises UsageError if a file is
+    missing, empty, of another format than its name says, or without a valid header, and if the files do not make one
+    table.
     """
+    if isinstance(source, Frame):
+        return FrameStream(source)
     if named(source) == (STANDARD_INPUT,):
         return CsvStream.of_standard_input(delimiter=delimiter, usual=usual)
     if STANDARD_INPUT in named(source):
@@ -65,7 +69,7 @@ def located(stream: TableStream) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        if error.row is None or len(stream.files) == 1:
+        if error.row is None or len(stream.files) <= 1:
             raise
         where, row = stream.place_of(error.row)
         raise UsageError(error.what, where=where, fix=error.fix, row=row) from error

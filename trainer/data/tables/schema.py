@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,7 +108,7 @@ class Schema:
                 fix="Train the model again." if older else "Update gluon-trainer.",
             )
         try:
-            schema: Schema = TypeAdapter(cls).validate_python({key: value[key] for key in value if key != "version"})
+            schema: Schema = _adapter().validate_python({key: value[key] for key in value if key != "version"})
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
@@ -122,6 +123,12 @@ class Schema:
         if wrong is not None:
             raise UsageError(wrong, where="schema")
         return schema
+
+
+@cache
+def _adapter() -> TypeAdapter[Schema]:
+    """Pydantic's reader, which takes a while to make."""
+    return TypeAdapter(Schema)
 
 
 def check_present(schema: Schema, names: Sequence[str], *, where: str) -> None:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 from urllib.parse import unquote
 
 from trainer.data.tables.formats import FORMATS, Format, check_file, check_name, format_of
+from trainer.data.tables.frame import Frame
 from trainer.errors import UsageError, did_you_mean, listed
 
 Given: TypeAlias = "str | Path | Sequence[str | Path]"
@@ -47,14 +48,16 @@ def named(given: Given) -> tuple[str, ...]:
     return (str(given),) if isinstance(given, (str, Path)) else tuple(map(str, given))
 
 
-def where_of(given: Given) -> str:
-    """What was given, as messages name it."""
+def where_of(given: Given | Frame, split: str = "") -> str:
+    """What was given, for a split if it is named, as messages name it."""
+    if isinstance(given, Frame):
+        return f"the {split} data" if split else "the data"
     return listed(named(given), 2)
 
 
-def short(given: Given) -> str:
-    """What was given, without the folders that it lies in."""
-    return listed((Path(each).name for each in named(given)), 2)
+def short(given: Given | Frame, split: str = "") -> str:
+    """What was given, as notes name it: without the folders that it lies in."""
+    return where_of(given, split) if isinstance(given, Frame) else listed((Path(each).name for each in named(given)), 2)
 
 
 def find_source(given: Given) -> Source:

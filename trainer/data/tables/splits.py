@@ -13,6 +13,7 @@ from trainer.data.fingerprint import Fingerprint, SplitRows, TableFingerprint
 from trainer.data.stratified import SPLIT_VERSION
 from trainer.data.tables.checksums import fingerprint_of
 from trainer.data.tables.division import NAMES, check_split_options, divided, split_columns
+from trainer.data.tables.frame import Frame
 from trainer.data.tables.learn import Wanted, learn_schema, learn_target
 from trainer.data.tables.options import ClassOptions, TableOptions
 from trainer.data.tables.reading import located, open_stream, whole
@@ -83,7 +84,7 @@ def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
         if given:
             option = f"{split}-data"
             rows[split], files[option], more, tables[option], used[split] = _of_file(given, schema, options, split)
-            notes += [f"{short(given)}: {note}" for note in more if note not in notes]
+            notes += [f"{short(given, name)}: {note}" for note in more if note not in notes]
         elif split in parts:
             with located(stream):
                 rows[split] = _encoded(schema, table, f"the {name} rows of {where}", split, parts[split])
@@ -102,7 +103,7 @@ def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
         parts.get("test"),
         SPLIT_VERSION if len(parts) > 1 else None,
         (*notes, *learned.notes),
-        files,
+        {option: found for option, found in files.items() if found},
         Fingerprint(tables, used),
     )
 
@@ -126,8 +127,8 @@ def wanted_of(options: TableOptions) -> Wanted:
 
 
 @contextmanager
-def reading(source: Given, delimiter: str | None) -> Iterator[TableStream]:
-    """The table in one or many files. If its delimiter seems to be another one than the given, errors say so."""
+def reading(source: Given | Frame, delimiter: str | None) -> Iterator[TableStream]:
+    """The table in files or in memory. If its delimiter seems to be another one than the given, errors say so."""
     with closing(open_stream(source, delimiter=delimiter)) as stream:
         try:
             yield stream
@@ -148,10 +149,10 @@ def _labelled(table: pa.Table, label: str, notes: list[str]) -> Indices | None:
 
 
 def _of_file(
-    given: Given, schema: Schema, options: TableOptions, split: str
+    given: Given | Frame, schema: Schema, options: TableOptions, split: str
 ) -> tuple[Rows, Sequence[FileRows], Sequence[str], TableFingerprint, SplitRows]:
-    """The rows of validation or test files, of which the schema's columns are read, the files, notes, and data."""
-    where = where_of(given)
+    """The rows of a validation or test table, of which the schema's columns are read, the files, notes, and data."""
+    where = where_of(given, NAMES[split])
     with reading(given, options.delimiter) as stream:
         check_present(schema, stream.names, where=where)
         wanted = [*(column.name for column in schema.columns), schema.label]
