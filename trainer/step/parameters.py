@@ -19,6 +19,7 @@ from trainer.errors import UsageError
 from trainer.host_memory import wait_for_all
 from trainer.step.after_update import AfterUpdate, UpdatedWeight, updated_weights
 from trainer.step.changes import Held, Watch, part_of, settings_of
+from trainer.step.flat import flattened
 from trainer.step.groups import (
     ELEMENTWISE,
     Gradients,
@@ -227,36 +228,9 @@ class Parameters:
         dense = [name for name, parameter in trained.items() if self.flat and is_dense(parameter)]
         groups = groupby(sorted(dense, key=lambda name: like(trained[name])), key=lambda name: like(trained[name]))
         for _, names in groups:
-            yield self._flattened({name: trained.pop(name) for name in list(names)})
+            yield flattened({name: trained.pop(name) for name in list(names)}, self._contexts)
         for name, parameter in trained.items():
             yield Group((name,), parameter.list_data(), parameter.list_grad(), parameter)
-
-    def _flattened(self, named: Mapping[str, Any]) -> Group:
-        """Moves the parameters into one buffer per context; their arrays become views of it."""
-        from trainer.mxnet import autograd, mx
-
-        members = list(named.values())
-        size, dtype = sum(int(np.prod(member.shape)) for member in members), members[0].dtype
-        group = Group(tuple(named), [], [], members[0])
-        views: dict[str, tuple[list[Array], list[Array]]] = {member.name: ([], []) for member in members}
-        for context in self._contexts:
-            weights, gradients = (mx.nd.zeros(size, ctx=context, dtype=dtype) for _ in range(2))
-            start = 0
-            for member in members:
-                end = start + int(np.prod(member.shape))
-                weight = weights[start:end].reshape(member.shape)
-                member.data(context).copyto(weight)
-                views[member.name][0].append(weight)
-                views[member.name][1].append(gradients[start:end].reshape(member.shape))
-                start = end
-            group.weights.append(weights)
-            group.gradients.append(gradients)
-        for member in members:
-            # Gluon has no public way to set a parameter's arrays. MXNet's version is fixed, and only this and `changes`
-            # write a Parameter's private fields.
-            member._data, member._grad = views[member.name]  # noqa: SLF001
-            autograd.mark_variables(member._data, member._grad, member.grad_req)  # noqa: SLF001
-        return group
 
     def named_gradients(self) -> Iterator[tuple[str, Array]]:
         """Each trained parameter by name, with its gradient on the first context."""
