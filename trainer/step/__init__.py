@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from trainer.host_memory import is_host
 from trainer.step.compiled import CompiledStep
-from trainer.step.groups import Gradients
+from trainer.step.groups import Gradients, updates_rows
 from trainer.step.losses import TrainingLoss
 from trainer.step.micro_batches import MicroBatchStep
 from trainer.step.parameters import Parameters
@@ -73,13 +74,21 @@ def make_step(
     """
     if compiled:
         try:
-            graph = trace(net, loss, sample=sample, weighted=weighted, lean=parts is None)
+            lazy = all(map(is_host, contexts)) and updates_rows(optimizer)
+            graph = trace(net, loss, sample=sample, weighted=weighted, lean=parts is None, lazy=lazy)
         except CannotCompile as reason:
             why = str(reason)
         else:
             if change is not None:
                 graph = change(graph)
-            parameters = Parameters(net, loss, optimizer=optimizer, contexts=contexts, flat=not graph.has_convolution)
+            parameters = Parameters(
+                net,
+                loss,
+                optimizer=optimizer,
+                contexts=contexts,
+                flat=not graph.has_convolution,
+                lookups=graph.lookups,
+            )
             return _in_parts(CompiledStep(graph, parameters, contexts, sample), contexts, parts)
     else:
         why = "requested"

@@ -9,6 +9,7 @@ import numpy as np
 
 from trainer.calls import Call, Executor
 from trainer.step.host import HostBound, bind, plan_for
+from trainer.step.lookups import resized
 from trainer.step.losses import TrainingLoss, check_rows
 from trainer.step.parameters import Parameters
 from trainer.step.symbol import Graph, draws_in_inference, draws_random_numbers
@@ -101,7 +102,7 @@ class CompiledStep:
         for guard in self.parameters.guards:
             guard.before_step()
         self.newest = []
-        for number, shard in enumerate(batch.shards):
+        for number, shard in enumerate(self.look_up(batch)):
             if shard.rows:
                 self.newest.append(self._train(number, shard))
         rows = [shard.rows for shard in batch.shards]
@@ -114,6 +115,10 @@ class CompiledStep:
         self.gradients.rows = batch.rows
         self.gradients.factor = 1.0
         self.gradients.on_host = self.newest[0].on_host
+
+    def look_up(self, batch: Batch) -> Sequence[Shard]:
+        """The batch's shards as `train` takes them."""
+        return self.parameters.look_up(batch.shards, batch.distinct)
 
     def train(self, number: int, shard: Shard) -> tuple[Any, Array]:
         """Computes one shard's gradients on context `number`. Returns outputs and losses, valid until the next call."""
@@ -162,7 +167,7 @@ class CompiledStep:
         if self._layout != self.parameters.layout:
             self._bound = [{} for _ in self._contexts]
             self._layout = self.parameters.layout
-        key = (train, shard.shapes)
+        key = (train, shard.shapes, self.parameters.tables.sizes if train else ())
         kept = self._bound[number]
         bound = kept.get(key)
         if bound is None:
@@ -195,6 +200,12 @@ class CompiledStep:
             gradient = self.parameters.gradient_of(parameter, number) if train else None
             if gradient is not None:
                 gradients[parameter.name] = gradient
+        tables = self.parameters.tables.named if train else {}
+        if tables:
+            symbol = resized(symbol, {name: table.size for name, table in tables.items()})
+        for name, table in tables.items():
+            arrays[name] = table.weights[number][: table.size]
+            gradients[name] = table.gradients[number][: table.size]
         arguments = symbol.list_arguments()
         executor = symbol.bind(
             context,

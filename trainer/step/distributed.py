@@ -88,9 +88,23 @@ class SharedStep:
         with waiting:
             loss = self._loss.own() if rows else 0.0
             total, all_rows = self._network.reduce(loss, rows)
+            self._exchange(has_rows=rows > 0)
         self._loss.settle(total, all_rows)
         self.gradients.rows = all_rows
         self.gradients.factor = 1.0
+
+    def _exchange(self, *, has_rows: bool) -> None:
+        """Sums the gradients of tables. Only rows that some process has used are sent, with their numbers."""
+        tables = self.parameters.tables.all
+        if not tables:
+            return
+        own = [part if has_rows else None for table in tables for part in table.used()]
+        parts = iter(self._processes.gather_rows(own))
+        for table in tables:
+            ids, gradients = next(parts), next(parts)
+            assert ids is not None and gradients is not None  # noqa: S101, PT018  a batch has rows in some process
+            table.join(ids, gradients)
+        self.parameters.follow_tables()
 
     def update(self) -> None:
         self._step.update()
@@ -117,8 +131,9 @@ class Network:
 
         self._processes = processes
         self._measured = measured
-        plain = [group for group in groups if _is_plain(group)]
-        self._others = [group for group in groups if not _is_plain(group)]
+        dense = [group for group in groups if group.table is None]
+        plain = [group for group in dense if _is_plain(group)]
+        self._others = [group for group in dense if not _is_plain(group)]
         self._host = np.zeros(sum(group.weights[0].size for group in plain), np.float32)
         # A view, because from_numpy marks its argument as read-only.
         self._shared = mx.nd.from_numpy(self._host.view(), zero_copy=True) if self._host.size else None

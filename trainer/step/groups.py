@@ -16,6 +16,7 @@ from trainer.step.clipping import Clipping, HostClipping
 
 if TYPE_CHECKING:
     from trainer.mxnet import Array
+    from trainer.step.touched import TouchedRows
 
 
 _Kind = TypeVar("_Kind", Clipping, HostClipping)
@@ -40,6 +41,8 @@ class Group:
     """One per context."""
     first: Any
     """The group's first Gluon parameter; the optimizer reads the multipliers from it."""
+    table: TouchedRows | None = None
+    """Set if only the rows that a batch uses are trained; the gradients are then those of these rows."""
 
 
 @dataclass(slots=True)
@@ -188,3 +191,15 @@ def average(arrays: Sequence[Array], rows: Sequence[int]) -> None:
 def is_dense(parameter: Any) -> bool:
     """Whether neither the parameter nor its gradient is stored sparsely."""
     return bool(parameter._stype == parameter._grad_stype == "default")  # noqa: SLF001  there is no public way to ask
+
+
+def is_table(parameter: Any) -> bool:
+    """Whether the parameter is stored densely as float32 and has a gradient of rows, as `sparse_grad=True` asks for."""
+    kinds = parameter._stype, parameter._grad_stype  # noqa: SLF001  there is no public way to ask
+    return kinds == ("default", "row_sparse") and np.dtype(parameter.dtype) == np.float32
+
+
+def updates_rows(optimizer: Any) -> bool:
+    """Whether rows of a parameter can be updated without the others, and the optimizer is not told to update all."""
+    is_plain = type(optimizer).__module__.startswith("mxnet.") and type(optimizer).__name__.lower() in ELEMENTWISE
+    return is_plain and bool(getattr(optimizer, "lazy_update", True))

@@ -28,6 +28,7 @@ from trainer.step.groups import ELEMENTWISE
 from trainer.step.host import HostBound
 from trainer.step.losses import on_host
 from trainer.step.numpy_net import silent
+from trainer.step.touched import flat_state
 
 if TYPE_CHECKING:
     from trainer.mxnet import Array
@@ -114,8 +115,10 @@ class Guard:
         self._names: list[tuple[int, str, str]] = []
         """For each sum: the array's place in the order in which numbers flow, kind and name."""
         self._checks: dict[Bound, tuple[Executor, Call]] = {}
-        states = [each for state in parameters.states for each in _flat(state)]
-        self._weights = Masked([*(group.weights[0] for group in parameters.groups), *states], self._sound)
+        # With tables the step waits anyway, so an update can be left out.
+        states = [each for state in parameters.states for each in flat_state(state)] if not parameters.tables else []
+        weights = [group.weights[0] for group in parameters.groups] if not parameters.tables else []
+        self._weights = Masked([*weights, *states], self._sound)
         self._measured = Masked([each.list_data()[0] for each in parameters.measured], self._sound)
 
     # ---- called by the step --------------------------------------------------------------------------------------
@@ -138,8 +141,10 @@ class Guard:
 
     @property
     def has_found(self) -> bool:
-        """Whether numpy has computed a step that is not sound, which is known without waiting; it is not updated."""
-        return self._found is not None and self._step.gradients.on_host
+        """Whether a step is not sound and is not to be updated, if that is known without waiting, or waiting is due."""
+        if self._step.gradients.on_host:
+            return self._found is not None
+        return bool(self._parameters.tables) and self.look() is not None
 
     def check(self, note: Any) -> None:
         """Checks the newest step, on the device. `note`, a JSON value, is what `look` returns with an unsound step."""
@@ -301,11 +306,3 @@ def guard_of(step: object, counted: dict[str, Any], *, loss_only: bool) -> Guard
 
 def _type(array: Array) -> str:
     return np.dtype(array.dtype).name
-
-
-def _flat(state: Any) -> Iterator[Array]:
-    if isinstance(state, (list, tuple)):
-        for part in state:
-            yield from _flat(part)
-    elif state is not None:
-        yield state

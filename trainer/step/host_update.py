@@ -26,11 +26,18 @@ class HostUpdate:
 
     def __call__(self, operator: str, attributes: Mapping[str, Any]) -> None:
         """Does what an operator of `UPDATES` does with these attributes."""
-        began = 0 if recorded.calls is None else now()
-        with silent:
-            UPDATES[operator](self._memory, self._held, attributes)
-        if began:
-            recorded.add(f"numpy.{operator}", began)
+        update_on_host(operator, self._memory, self._held, attributes)
+
+
+def update_on_host(
+    operator: str, arrays: Sequence[Floats], held: Sequence[Floats], attributes: Mapping[str, Any]
+) -> None:
+    """As `HostUpdate`, for any memory; `held` are two arrays of the same shape for what lies in between."""
+    began = 0 if recorded.calls is None else now()
+    with silent:
+        UPDATES[operator](arrays, held, attributes)
+    if began:
+        recorded.add(f"numpy.{operator}", began)
 
 
 def _scaled(gradient: Floats, to: Floats, given: Mapping[str, Any]) -> None:
@@ -126,6 +133,48 @@ def _adam(arrays: Sequence[Floats], held: Sequence[Floats], given: Mapping[str, 
     np.subtract(weight, part, weight)
 
 
+def _adagrad(arrays: Sequence[Floats], held: Sequence[Floats], given: Mapping[str, Any]) -> None:
+    """H ← h + g²; w ← w - rate · (g / √(h + ε) + decay · w), as MXNet's class (Duchi et al., 2011)."""
+    (weight, gradient, history), (part, other) = arrays, held
+    rate, decay = _rates(given)
+    _scaled(gradient, part, given)
+    np.multiply(part, part, other)
+    np.add(history, other, history)
+    np.add(history, np.float32(given["epsilon"]), other)
+    np.sqrt(other, other)
+    np.divide(part, other, part)
+    if decay:
+        np.multiply(weight, np.float32(decay), other)
+        np.add(part, other, part)
+    np.multiply(part, np.float32(rate), part)
+    np.subtract(weight, part, weight)
+
+
+def _ftrl(arrays: Sequence[Floats], held: Sequence[Floats], given: Mapping[str, Any]) -> None:
+    """McMahan et al. (2013): z ← z + g - (√(n + g²) - √n) / rate · w; n ← n + g²; w from z and n, 0 if |z| ≤ λ₁."""
+    (weight, gradient, z, n), (part, other) = arrays, held
+    rate, decay = _rates(given)
+    _scaled(gradient, part, given)
+    np.add(z, part, z)
+    np.sqrt(n, other)
+    np.multiply(part, part, part)
+    np.add(n, part, n)
+    np.sqrt(n, part)
+    np.subtract(part, other, other)
+    np.multiply(other, weight, other)
+    np.multiply(other, np.float32(1 / rate), other)
+    np.subtract(z, other, z)
+    # w = -sign(z) · max(|z| - λ₁, 0) / ((β + √n) / rate + decay)
+    np.add(part, np.float32(given["beta"]), part)
+    np.multiply(part, np.float32(1 / rate), part)
+    if decay:
+        np.add(part, np.float32(decay), part)
+    limit = np.float32(given["lamda1"])
+    np.clip(z, -limit, limit, out=other)
+    np.subtract(other, z, other)
+    np.divide(other, part, weight)
+
+
 def _rates(given: Mapping[str, Any]) -> tuple[float, float]:
     if "lrs" in given:
         return given["lrs"][0], given["wds"][0]
@@ -139,4 +188,6 @@ UPDATES: Mapping[str, Update] = {
     "multi_sgd_mom_update": _momentum,
     "nag_mom_update": _nesterov,
     "adam_update": _adam,
+    "adagrad": _adagrad,
+    "ftrl_update": _ftrl,
 }

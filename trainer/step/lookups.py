@@ -41,6 +41,18 @@ def lookups_of(symbol: Any, inputs: Sequence[str], tables: Collection[str]) -> L
     return found if all(net.reads_apart(number, taken) for number in {each.input for each in taken}) else None
 
 
+def resized(symbol: Any, sizes: Mapping[str, int]) -> Any:
+    """The symbol for tables of other sizes, by the names of their parameters, with dense gradients."""
+    from trainer.mxnet import mx
+
+    graph = json.loads(symbol.tojson())
+    for node in graph["nodes"]:
+        table = graph["nodes"][node["inputs"][1][0]]["name"] if node["op"] == "Embedding" else ""
+        if table in sizes:
+            node["attrs"] |= {"input_dim": str(sizes[table]), "sparse_grad": "False"}
+    return mx.sym.load_json(json.dumps(graph))
+
+
 class _Net:
     """The operators of a symbol, and who uses their results."""
 

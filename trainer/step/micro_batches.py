@@ -54,7 +54,7 @@ class MicroBatchStep:
         self._outputs = []
         losses: list[Array] = []
         self._sums.begin()
-        for number, shard in zip(self._on, batch.shards, strict=True):
+        for number, shard in zip(self._on, self._step.look_up(batch), strict=True):
             if shard.rows:
                 outputs, lost = self._step.train(number, shard)
                 self._outputs.append(_kept(outputs))
@@ -107,7 +107,7 @@ class _Sums:
     def add(self, number: int, share: float) -> None:
         """Adds the part that context `number` has computed, with `share` of the batch's rows."""
         gradients = [group.gradients[number] for group in self._parameters.groups]
-        if len(self._gradients) != len(gradients):
+        if [each.shape for each in self._gradients] != [each.shape for each in gradients]:
             self._gradients = [group.gradients[0].copy() for group in self._parameters.groups]
         for place, (total, gradient) in enumerate(zip(self._gradients, gradients, strict=True)):
             if self._is_first:

@@ -8,7 +8,7 @@ parameter as a whole, such as LAMB with its norms, and nets with convolutions ke
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain, groupby
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,23 +19,27 @@ from trainer.errors import UsageError
 from trainer.host_memory import wait_for_all
 from trainer.step.after_update import AfterUpdate, UpdatedWeight, updated_weights
 from trainer.step.changes import Held, Watch, part_of, settings_of
-from trainer.step.flat import flattened
+from trainer.step.flat import alone, groups_of
 from trainer.step.groups import (
     ELEMENTWISE,
     Gradients,
     Group,
     Guarding,
     average,
-    is_dense,
     parameters_of,
     put,
     take_back,
 )
 from trainer.step.refusals import Layers, Numbers, check_settings
+from trainer.step.tables import Tables
+from trainer.step.touched import TouchedRows
 from trainer.step.update import make_update
 
 if TYPE_CHECKING:
+    from trainer.data.batches import Shard
+    from trainer.data.distinct import Distinct
     from trainer.mxnet import Array, Context
+    from trainer.step.lookups import Lookups
 
 MEMBERS = 1_000_000
 """The optimizer's numbers of parameters that are updated on their own start here; those of groups start at 0."""
@@ -48,7 +52,17 @@ class Parameters:
     and a checkpoint needs one set of optimizer states.
     """
 
-    def __init__(self, net: Any, loss: Any, *, optimizer: Any, contexts: Sequence[Context], flat: bool) -> None:
+    def __init__(
+        self,
+        net: Any,
+        loss: Any,
+        *,
+        optimizer: Any,
+        contexts: Sequence[Context],
+        flat: bool,
+        lookups: Lookups | None = None,
+    ) -> None:
+        """`lookups` names the tables of which only the rows that a batch uses are trained."""
         self._contexts = list(contexts)
         self.optimizer = optimizer
         self.named = parameters_of(net, loss)
@@ -58,8 +72,14 @@ class Parameters:
         self.trained = [parameter for parameter in self.all if parameter.grad_req != "null"]
         self.measured = [parameter for parameter in self.all if not parameter._differentiable]  # noqa: SLF001
         """Parameters that a forward pass in training writes, such as BatchNorm's running mean and variance."""
+        self._tables = {
+            name: TouchedRows(name, parameter.list_data(), contexts, lookups[parameter.name])
+            for name, parameter in self.named.items()
+            if lookups is not None and parameter.name in lookups
+        }
+        self.tables = Tables({self.named[name].name: table for name, table in self._tables.items()})
         self.flat = flat and type(optimizer).__name__.lower() in ELEMENTWISE
-        self.groups = list(self._groups())
+        self.groups = list(groups_of(self.named, self._contexts, self._tables, flat=self.flat))
         optimizer.param_dict = {index: group.first for index, group in enumerate(self.groups)}
         self.states = [self._state(index, group) for index, group in enumerate(self.groups)]
         self._updates = [[self._update_of(index)] for index in range(len(self.groups))]
@@ -67,7 +87,8 @@ class Parameters:
         self.guards: list[Guarding] = []
         self.after_update = AfterUpdate(self._updated)
         self.layout = 0
-        """Increases when a parameter is trained for the first time: there are more groups, and executors are stale."""
+        """Increases when there are more groups or other arrays, and executors are stale."""
+        self._rooms = [table.rooms for table in self.tables.all]
         self._built = len(self.groups)
         self._held = {name: Held.of(parameter) for name, parameter in self.named.items()}
         self._split: set[int] = set()
@@ -92,6 +113,8 @@ class Parameters:
 
     def _update_of(self, index: int) -> Callable[[bool], None]:
         group, state = self.groups[index], self.states[index]
+        if group.table is not None:
+            return group.table.updates(self.optimizer, index, state)
         return make_update(self.optimizer, index, group.weights[0], group.gradients[0], state, in_place=self.flat)
 
     # ---- changes while a run trains ----------------------------------------------------------------------------------
@@ -121,9 +144,9 @@ class Parameters:
         self.trained = [parameter for parameter in self.all if parameter.grad_req != "null"]
         self._frozen = [
             gradient
-            for held in self._held.values()
+            for name, held in self._held.items()
             if held.parameter.grad_req == "null"
-            for gradient in held.gradients or ()
+            for gradient in (self._tables[name].gradients if name in self._tables else held.gradients or ())
         ]
         for index, group in enumerate(self.groups):
             settings = {settings_of(self.named[name]) for name in group.names}
@@ -136,7 +159,7 @@ class Parameters:
     def _train_too(self, name: str, held: Held) -> None:
         """Adds a group for a parameter that was not trained so far."""
         assert held.gradients is not None  # noqa: S101  it has just got them
-        group, index = Group((name,), held.weights, held.gradients, held.parameter), len(self.groups)
+        group, index = alone(name, held.parameter, self._tables), len(self.groups)
         self.groups.append(group)
         self.optimizer.param_dict[index] = group.first
         self.states.append(self._state(index, group))
@@ -187,6 +210,22 @@ class Parameters:
         gradients = next(held.gradients for held in self._held.values() if held.parameter is parameter)
         return None if gradients is None else gradients[number]
 
+    def look_up(self, shards: Sequence[Shard], known: Sequence[Distinct] | None = None) -> Sequence[Shard]:
+        """The shards with places in place of the row numbers of tables, whose rows are gathered (`Tables.look_up`)."""
+        if not self.tables:
+            return shards
+        local = self.tables.look_up(shards, known)
+        self.follow_tables()
+        return local
+
+    def follow_tables(self) -> None:
+        """Takes the new arrays of tables that have more rows in a batch than before."""
+        rooms = [table.rooms for table in self.tables.all]
+        if rooms != self._rooms:
+            self._rooms = rooms
+            self.layout += 1
+            self.gradients.arrays[:] = [group.gradients[0] for group in self.groups]
+
     def changes(self) -> dict[str, Any]:
         """What was changed since the step was built, as JSON values; empty if nothing was."""
         settings = {
@@ -218,25 +257,12 @@ class Parameters:
         """Obeys what was replaced in `gradients`. Raises ChangeError for what does not fit."""
         take_back(self.gradients, [group.gradients[0] for group in self.groups])
 
-    # ---- the layout --------------------------------------------------------------------------------------------------
-
-    def _groups(self) -> Iterator[Group]:
-        def like(parameter: Any) -> tuple[str, float, float]:
-            return np.dtype(parameter.dtype).name, float(parameter.lr_mult), float(parameter.wd_mult)
-
-        trained = {name: parameter for name, parameter in self.named.items() if parameter.grad_req != "null"}
-        dense = [name for name, parameter in trained.items() if self.flat and is_dense(parameter)]
-        groups = groupby(sorted(dense, key=lambda name: like(trained[name])), key=lambda name: like(trained[name]))
-        for _, names in groups:
-            yield flattened({name: trained.pop(name) for name in list(names)}, self._contexts)
-        for name, parameter in trained.items():
-            yield Group((name,), parameter.list_data(), parameter.list_grad(), parameter)
-
     def named_gradients(self) -> Iterator[tuple[str, Array]]:
         """Each trained parameter by name, with its gradient on the first context."""
         for name, parameter in self.named.items():
             if parameter.grad_req != "null":
-                yield name, parameter.grad(self._contexts[0])
+                table = self._tables.get(name)
+                yield name, parameter.grad(self._contexts[0]) if table is None else table.sparse_gradient()
 
     def copy(self) -> dict[str, NDArray[Any]]:
         """Every parameter by name, on the host. Waits for the device."""
@@ -310,7 +336,7 @@ class Parameters:
         for guard in self.guards:
             guard.before_update()
         on_host = self.gradients.on_host
-        if on_host:
+        if on_host or self.tables:
             wait_for_all()
             if any(guard.has_found for guard in self.guards):
                 return
@@ -320,5 +346,6 @@ class Parameters:
         for guard in self.guards:
             guard.after_update()
         for group, updates in zip(self.groups, self._updates, strict=True):
-            for weight in group.weights[1:] if updates else ():
+            # A table has written the rows of all contexts.
+            for weight in group.weights[1:] if updates and group.table is None else ():
                 group.weights[0].copyto(weight)

@@ -40,6 +40,10 @@ class RecordedStep:
         self.gradients.rows = batch.rows
         self.gradients.factor = 1.0
 
+    def look_up(self, batch: Batch) -> Sequence[Shard]:
+        """The batch's shards as `train` takes them."""
+        return batch.shards
+
     def train(self, number: int, shard: Shard) -> tuple[Any, Array]:
         """Computes one shard's gradients on context `number`. Returns its outputs and losses."""
         (outputs,), (losses,) = self._train([shard])

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
+
+import numpy as np
 
 from trainer.errors import first_line
 from trainer.mxnet import Array, gluon, mx
 from trainer.step.closed_form import LABEL, OUTPUT, WEIGHT, Lean, closed_form
-from trainer.step.groups import is_dense
+from trainer.step.groups import is_dense, is_table
+from trainer.step.lookups import Lookups, lookups_of
 from trainer.step.losses import column
 
 
@@ -29,6 +33,8 @@ class Graph:
     outputs: int
     lean: Lean | None = None
     """What is bound for training instead of `training` if the loss has a closed form."""
+    lookups: Lookups = field(default_factory=dict)
+    """The tables of which only the rows that a batch uses are trained."""
     arguments: Mapping[str, Callable[[Any], Array]] = field(default_factory=dict)
     """Makes the array on a context for variables of the training symbol that are neither data nor parameters."""
 
@@ -42,10 +48,13 @@ class Graph:
         return _has_operator(self.inference, ("Convolution", "Deconvolution"))
 
 
-def trace(net: Any, loss: Any, *, sample: Sequence[Array], weighted: bool, lean: bool = True) -> Graph:
+def trace(
+    net: Any, loss: Any, *, sample: Sequence[Array], weighted: bool, lean: bool = True, lazy: bool = False
+) -> Graph:
     """The symbols of net and loss; raises CannotCompile if either has no symbolic form.
 
-    `sample` holds one row of each input. `lean=False` leaves a closed form of the loss out.
+    `sample` holds one row of each input. `lean=False` leaves a closed form of the loss out. `lazy` says that device and
+    optimizer can train only the rows of a table that a batch uses, if the net asks for that with `sparse_grad=True`.
     """
     for block, word in ((net, "net"), (loss, "loss")):
         if not isinstance(block, gluon.HybridBlock):
@@ -64,9 +73,12 @@ def trace(net: Any, loss: Any, *, sample: Sequence[Array], weighted: bool, lean:
         raise CannotCompile(f"it cannot be traced ({type(error).__name__}: {first_line(error)})") from error
     if not isinstance(rows, mx.sym.Symbol) or len(rows.list_outputs()) != 1:
         raise CannotCompile("the loss returns more than one output")
-    for parameter in [*net.collect_params().values(), *loss.collect_params().values()]:
-        if not is_dense(parameter):
-            raise CannotCompile(f"the parameter {parameter.name} is sparse")
+    parameters = {**net.collect_params(), **loss.collect_params()}
+    sparse = [name for name, parameter in parameters.items() if not is_dense(parameter)]
+    tables = [name for name in sparse if lazy and is_table(parameters[name])]
+    lookups = lookups_of(mx.sym.Group([rows, *listed]), names, tables) if tables == sparse else None
+    if lookups is None or any(np.dtype(sample[each.input].dtype).kind != "i" for each in chain(*lookups.values())):
+        raise CannotCompile(f"the parameter {sparse[0]} is sparse")
     return Graph(
         # make_loss starts the backward pass with ones; BlockGrad excludes the outputs from it.
         training=mx.sym.Group([mx.sym.make_loss(rows), *[mx.sym.BlockGrad(output) for output in listed]]),
@@ -75,6 +87,7 @@ def trace(net: Any, loss: Any, *, sample: Sequence[Array], weighted: bool, lean:
         label=LABEL,
         weight=WEIGHT if weighted else None,
         outputs=len(listed),
+        lookups=lookups,
         lean=_lean(loss, listed[0], label, weights, shape) if lean and len(listed) == 1 else None,
     )
 

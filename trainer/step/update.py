@@ -31,8 +31,10 @@ def make_update(
     def by_mxnet(_on_host: bool) -> None:
         optimizer.update_multi_precision(index, weight, gradient, state)
 
-    arguments = PREPARED.get(type(optimizer))
     dense = weight.stype == gradient.stype == "default"
+    if dense and weight.dtype == np.float32 and type(optimizer) in ONLY_ON_HOST:
+        return _by_class_or_numpy(optimizer, index, weight, gradient, state)
+    arguments = PREPARED.get(type(optimizer))
     if arguments is None or not dense or weight.dtype not in PLAIN:
         return by_mxnet
     on_host: HostUpdate | None = None
@@ -68,6 +70,26 @@ def make_update(
     return prepared
 
 
+def _by_class_or_numpy(
+    optimizer: Any, index: int, weight: Array, gradient: Array, state: Any
+) -> Callable[[bool], None]:
+    """The update of an optimizer in `ONLY_ON_HOST`."""
+    on_host: HostUpdate | None = None
+    arguments = ONLY_ON_HOST[type(optimizer)]
+
+    def either(by_numpy: bool) -> None:
+        nonlocal on_host
+        if not by_numpy:
+            optimizer.update_multi_precision(index, weight, gradient, state)
+            return
+        optimizer._update_count(index)  # noqa: SLF001  MXNet's classes begin an update with it
+        if on_host is None:
+            on_host = HostUpdate([weight, gradient, *(state if isinstance(state, tuple) else [state])])
+        on_host(*arguments(optimizer, index, True))
+
+    return either
+
+
 def _of_sgd(optimizer: Any, index: int, _with_state: bool) -> tuple[str, Mapping[str, Any]]:
     """MXNet's SGD uses the operators for several arrays, which round differently from those for one."""
     lr, wd = _rates(optimizer, index)
@@ -95,6 +117,24 @@ def _of_adam(optimizer: Any, index: int, _with_state: bool) -> tuple[str, Mappin
         "rescale_grad": optimizer.rescale_grad,
     }
     return "adam_update", _clipped(attributes, optimizer)
+
+
+def _of_adagrad(optimizer: Any, index: int, _with_state: bool) -> tuple[str, Mapping[str, Any]]:
+    lr, wd = _rates(optimizer, index)
+    attributes = {"lr": lr, "wd": wd, "epsilon": optimizer.float_stable_eps, "rescale_grad": optimizer.rescale_grad}
+    return "adagrad", _clipped(attributes, optimizer)
+
+
+def _of_ftrl(optimizer: Any, index: int, _with_state: bool) -> tuple[str, Mapping[str, Any]]:
+    lr, wd = _rates(optimizer, index)
+    attributes = {
+        "lr": lr,
+        "wd": wd,
+        "lamda1": optimizer.lamda1,
+        "beta": optimizer.beta,
+        "rescale_grad": optimizer.rescale_grad,
+    }
+    return "ftrl_update", _clipped(attributes, optimizer)
 
 
 def _momentum(optimizer: Any) -> dict[str, Any]:
@@ -134,9 +174,18 @@ vary from run to run. With a separate array they do not. The other optimizers' o
 PLAIN = (np.float32, np.float64)
 """Types that MXNet's classes update without a copy in another precision."""
 
-PREPARED: Mapping[type, Callable[[Any, int, bool], tuple[str, Mapping[str, Any]]]] = {
+Arguments = Callable[[Any, int, bool], tuple[str, Mapping[str, Any]]]
+PREPARED: Mapping[type, Arguments] = {
     mx.optimizer.SGD: _of_sgd,
     mx.optimizer.NAG: _of_nag,
     mx.optimizer.Adam: _of_adam,
 }
 """Operator and attributes of the classes whose update is one call. Subclasses are excluded: they may do more."""
+
+ONLY_ON_HOST: Mapping[type, Arguments] = {mx.optimizer.AdaGrad: _of_adagrad, mx.optimizer.Ftrl: _of_ftrl}
+"""Classes whose update numpy computes too. MXNet's own runs several operators, or has nothing to gain."""
+
+
+def host_operator(optimizer: Any) -> Arguments | None:
+    """What gives operator and attributes for an update by numpy; None if only MXNet can compute it."""
+    return PREPARED.get(type(optimizer)) or ONLY_ON_HOST.get(type(optimizer))

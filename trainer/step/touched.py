@@ -1,0 +1,197 @@
+"""Tables of weights of which a batch uses few rows: only these are gathered, trained and written back.
+
+The net is bound to a small array with the rows that a batch uses, and to their places in it instead of row numbers. The
+optimizer updates the small array and the same rows of its states. So a step costs as much as the rows that it uses,
+however large the table is. Rows that a batch does not use have a gradient of 0: they stay as they are, without weight
+decay, momentum or a running mean of gradients. This is what MXNet calls a lazy update.
+
+Everything here is on the CPU, in the memory of MXNet's arrays (`trainer.host_memory`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.distinct import Distinct
+from trainer.errors import UsageError
+from trainer.host_memory import memory_of, wait_for_all
+from trainer.step.host_update import update_on_host
+from trainer.step.lookups import Lookup
+from trainer.step.update import host_operator
+
+if TYPE_CHECKING:
+    from trainer.data.batches import Shard
+    from trainer.mxnet import Array, Context
+
+Floats = NDArray[np.float32]
+FEWEST = 64
+
+
+def room_for(rows: int) -> int:
+    """The size of the small array for `rows`: 2ⁿ or 1.5 · 2ⁿ, so that few sizes occur, each with its own executor."""
+    size = FEWEST
+    while size < rows:
+        size *= 2
+    return size * 3 // 4 if size > FEWEST and size * 3 // 4 >= rows else size
+
+
+class TouchedRows:
+    """One table: its parameter's arrays, and small arrays with the rows of the newest batch."""
+
+    def __init__(self, name: str, arrays: Sequence[Array], contexts: Sequence[Context], lookups: Sequence[Lookup]):
+        """`arrays` are the parameter's, (rows, units), one per context."""
+        self.name = name
+        self.lookups = lookups
+        self._arrays = list(arrays)
+        self._tables: list[Floats] = [memory_of(array) for array in arrays]
+        self._contexts = list(contexts)
+        self.ids: NDArray[Any] = np.empty(0, np.int32)
+        """The rows that the newest batch uses (n,)."""
+        self.size = 0
+        """How many rows of the small arrays are bound; the first `len(ids)` are used."""
+        self.weights: list[Array] = []
+        self.gradients: list[Array] = []
+        """One per context, (room, units), 0 beyond the rows that are used."""
+        self.weight_memory: list[Floats] = []
+        self.gradient_memory: list[Floats] = []
+        self._held: list[Floats] = []
+        self._states: list[tuple[Floats, Floats]] | None = None
+        """The memory of each of the optimizer's states, and a small array for its rows."""
+        self.rooms = 0
+        """How often the small arrays were made."""
+        self._make_room(FEWEST)
+
+    def _make_room(self, rows: int) -> None:
+        from trainer.mxnet import mx
+
+        units = self._tables[0].shape[1:]
+        for held, memories in ((self.weights, self.weight_memory), (self.gradients, self.gradient_memory)):
+            held[:] = [mx.nd.zeros((rows, *units), ctx=context) for context in self._contexts]
+            memories[:] = [memory_of(array) for array in held]
+        self._held = [np.empty((rows, *units), np.float32) for _ in range(2)]
+        self._states = None
+        self.size = 0
+        self.rooms += 1
+
+    @property
+    def room(self) -> int:
+        """The rows of the small arrays."""
+        return len(self.gradient_memory[0])
+
+    def parts(self, shards: Sequence[Shard]) -> list[NDArray[Any]]:
+        """The row numbers in a batch: those of each lookup in each shard with rows."""
+        return [columns_of(shard, each) for shard in shards if shard.rows for each in self.lookups]
+
+    def find(self, parts: Sequence[NDArray[Any]], known: Distinct | None = None) -> Distinct:
+        """Gathers the rows that a batch uses, for every context; `known` are the distinct ones if already found.
+
+        Nothing that is queued may use the table. Raises UsageError for a row that the table does not have.
+        """
+        found = known if known is not None and known.is_of(parts) else Distinct.of(parts)
+        ids, rows = found.ids, len(self._tables[0])
+        if len(ids) and not 0 <= ids.min() <= ids.max() < rows:
+            bad = ids[(ids < 0) | (ids >= rows)][0]
+            raise UsageError(
+                f"row {bad} is looked up in {self.name}, which has {rows} rows",
+                where="the net's input",
+                fix=f"Use row numbers from 0 to {rows - 1}.",
+            )
+        if sum(part.size for part in parts) > self.room and self.room < rows:
+            self._make_room(min(room_for(sum(part.size for part in parts)), room_for(rows)))
+        self.use(ids)
+        np.take(self._tables[0], ids, axis=0, out=self.weight_memory[0][: len(ids)], mode="clip")
+        for memory in self.weight_memory[1:]:
+            memory[: len(ids)] = self.weight_memory[0][: len(ids)]
+        return found
+
+    def use(self, ids: NDArray[Any]) -> None:
+        """Takes the rows of a batch, whose gradients are written next."""
+        before, self.size = self.size, min(room_for(len(ids)), self.room)
+        for memory in self.gradient_memory:
+            memory[self.size : before] = 0
+        self.ids = ids
+
+    def used(self) -> tuple[NDArray[Any], Floats]:
+        """The rows that the newest batch uses, and their gradients."""
+        return self.ids, self.gradient_memory[0][: len(self.ids)]
+
+    def join(self, ids: NDArray[Any], gradients: Floats) -> None:
+        """Takes the rows and gradients of all processes, one process after the other, and sums them in this order."""
+        found = Distinct.of([ids])
+        order, count = np.argsort(found.places[0], kind="stable"), len(found.ids)
+        starts = np.searchsorted(found.places[0][order], np.arange(count))
+        if count > self.room:
+            self._make_room(room_for(count))
+        self.use(found.ids)
+        memory = self.gradient_memory[0]
+        memory[:count] = np.add.reduceat(gradients[order].astype(np.float64), starts, axis=0)
+        memory[count : self.size] = 0
+        np.take(self._tables[0], found.ids, axis=0, out=self.weight_memory[0][:count], mode="clip")
+
+    def updates(self, optimizer: Any, index: int, state: Any) -> Callable[[bool], None]:
+        """A function like those of `make_update`."""
+        return lambda _on_host: self._update(optimizer, index, state)
+
+    def _update(self, optimizer: Any, index: int, state: Any) -> None:
+        """One optimizer step on the rows of the newest batch, from the first context's gradients."""
+        ids, count = self.ids, len(self.ids)
+        states = self._states_of(state)
+        for memory, rows in states:
+            np.take(memory, ids, axis=0, out=rows[:count], mode="clip")
+        arrays = [self.weight_memory[0], self.gradient_memory[0], *(rows for _, rows in states)]
+        known = host_operator(optimizer)
+        if known is None:
+            self._by_mxnet(optimizer, index, state, states)
+        else:
+            optimizer._update_count(index)  # noqa: SLF001  MXNet's classes begin an update with it
+            operator, attributes = known(optimizer, index, bool(states))
+            update_on_host(
+                operator, [array[:count] for array in arrays], [each[:count] for each in self._held], attributes
+            )
+        for table in self._tables:
+            table[ids] = arrays[0][:count]
+        for memory, rows in states:
+            memory[ids] = rows[:count]
+
+    def _states_of(self, state: Any) -> list[tuple[Floats, Floats]]:
+        if self._states is None:
+            self._states = [(memory_of(each), np.empty_like(self.weight_memory[0])) for each in flat_state(state)]
+        return self._states
+
+    def _by_mxnet(self, optimizer: Any, index: int, state: Any, states: Sequence[tuple[Floats, Floats]]) -> None:
+        """The update of an optimizer that computes each element by itself, with its own class."""
+        from trainer.mxnet import mx
+
+        count = len(self.ids)
+        small = [mx.nd.array(rows[:count]) for _, rows in states]
+        given: Any = None if state is None else small[0] if not isinstance(state, (list, tuple)) else tuple(small)
+        weight = self.weights[0][:count]
+        optimizer.update_multi_precision(index, weight, self.gradients[0][:count], given)
+        wait_for_all()
+        for (_, rows), array in zip(states, small, strict=True):
+            rows[:count] = array.asnumpy()
+
+    def sparse_gradient(self) -> Array:
+        """The gradient of the newest batch, as MXNet stores it: the rows in rising order."""
+        from trainer.mxnet import mx
+
+        order = np.argsort(self.ids)
+        rows = self.gradient_memory[0][order]
+        return mx.nd.sparse.row_sparse_array((rows, self.ids[order]), shape=self._arrays[0].shape)
+
+
+def columns_of(shard: Shard, lookup: Lookup) -> NDArray[Any]:
+    """The row numbers of a lookup in the rows of a shard."""
+    memory = shard.memory[lookup.input]
+    return memory if lookup.end is None else memory[:, lookup.begin : lookup.end]
+
+
+def flat_state(state: Any) -> list[Array]:
+    """The arrays of an optimizer's state."""
+    if isinstance(state, (list, tuple)):
+        return [each for part in state for each in flat_state(part)]
+    return [] if state is None else [state]
