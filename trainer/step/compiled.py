@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainer.calls import Call, Executor
-from trainer.step.host import HostBound, bind, plan_for
+from trainer.step.host import HostBound, bind, is_for_numpy, plan_for
 from trainer.step.lookups import resized
 from trainer.step.losses import TrainingLoss, check_rows
 from trainer.step.parameters import Parameters
@@ -86,6 +86,8 @@ class CompiledStep:
         self._contexts = list(contexts)
         self._plan = plan_for(graph, parameters, contexts, sample)
         self._bound: list[dict[object, Bound | HostBound]] = [{} for _ in contexts]
+        self._by_numpy = False
+        """Whether numpy computes the newest batch."""
         self.newest: list[Bound | HostBound] = []
         """What computed the newest batch, on each context with rows."""
         self.inputs, self.devices = len(graph.inputs), len(self._contexts)
@@ -102,7 +104,9 @@ class CompiledStep:
         for guard in self.parameters.guards:
             guard.before_step()
         self.newest = []
-        for number, shard in enumerate(self.look_up(batch)):
+        self._by_numpy = is_for_numpy(self._plan, batch.shards)
+        prepare = self.parameters.expect if self._by_numpy else self.parameters.look_up
+        for number, shard in enumerate(prepare(batch.shards, batch.distinct)):
             if shard.rows:
                 self.newest.append(self._train(number, shard))
         rows = [shard.rows for shard in batch.shards]
@@ -117,7 +121,8 @@ class CompiledStep:
         self.gradients.on_host = self.newest[0].on_host
 
     def look_up(self, batch: Batch) -> Sequence[Shard]:
-        """The batch's shards as `train` takes them."""
+        """The batch's shards as `train` takes them, for a batch of several parts."""
+        self._by_numpy = False
         return self.parameters.look_up(batch.shards, batch.distinct)
 
     def train(self, number: int, shard: Shard) -> tuple[Any, Array]:
@@ -167,7 +172,8 @@ class CompiledStep:
         if self._layout != self.parameters.layout:
             self._bound = [{} for _ in self._contexts]
             self._layout = self.parameters.layout
-        key = (train, shard.shapes, self.parameters.tables.sizes if train else ())
+        sizes = self.parameters.tables.sizes if train and not self._by_numpy else ()
+        key = (train, train and self._by_numpy, shard.shapes, sizes)
         kept = self._bound[number]
         bound = kept.get(key)
         if bound is None:
@@ -181,10 +187,8 @@ class CompiledStep:
 
         graph, context = self._graph, self._contexts[number]
         lean = graph.lean if train and self._is_float32(shard) else None
-        if lean is not None:
-            on_host = bind(self._plan, shard, lean, self.parameters, number)
-            if on_host is not None:
-                return on_host
+        if train and self._by_numpy and self._plan is not None and lean is not None:
+            return bind(self._plan, shard, lean, self.parameters, number)
         symbol = graph.training if train else graph.inference
         if lean is not None:
             symbol = lean.joined if shard.rows * lean.columns <= FEW else lean.symbol

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from operator import is_
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -45,7 +45,6 @@ class Group:
     """Set if only the rows that a batch uses are trained; the gradients are then those of these rows."""
 
 
-@dataclass(slots=True)
 class Gradients:
     """The gradients of a batch, summed over its rows and the contexts, on the first context.
 
@@ -53,12 +52,40 @@ class Gradients:
     writes to `arrays` or sets `factor`; the latter is free, because the optimizer multiplies by it anyway.
     """
 
-    arrays: list[Array]
-    rows: int = 0
-    factor: float = 1.0
-    on_host: bool = False
-    """Whether numpy computed them: MXNet has nothing queued for them."""
-    _clipping: Clipping | HostClipping | None = field(default=None, init=False, repr=False, compare=False)
+    __slots__ = ("_arrays", "_clipping", "_compute", "factor", "on_host", "rows")
+
+    def __init__(self, arrays: list[Array], rows: int = 0, factor: float = 1.0, *, on_host: bool = False) -> None:
+        self._arrays = arrays
+        self.rows = rows
+        self.factor = factor
+        self.on_host = on_host
+        """Whether numpy computed them: MXNet has nothing queued for them."""
+        self._clipping: Clipping | HostClipping | None = None
+        self._compute: Callable[[], None] | None = None
+
+    @property
+    def arrays(self) -> list[Array]:
+        """One array per group of parameters.
+
+        Those of a table of which only the rows of a batch are trained are computed when they are first asked for.
+        """
+        if self._compute is not None:
+            compute, self._compute = self._compute, None
+            compute()
+        return self._arrays
+
+    @arrays.setter
+    def arrays(self, arrays: list[Array]) -> None:
+        self._arrays = arrays
+
+    @property
+    def are_pending(self) -> bool:
+        """Whether nobody has asked for arrays that are computed only then."""
+        return self._compute is not None
+
+    def pend(self, compute: Callable[[], None] | None) -> None:
+        """Leaves arrays to be computed by this function, if somebody asks."""
+        self._compute = compute
 
     def clip(self, limit: float) -> None:
         """Scales the arrays so that the norm is at most `limit`; leaves them as they are if it is not finite.
@@ -124,7 +151,10 @@ def take_back(gradients: Gradients, own: Sequence[Array]) -> None:
 
     Raises ChangeError for arrays that do not fit, and for a factor that is not a number.
     """
-    arrays = gradients.arrays
+    if gradients.are_pending:
+        own = arrays = []
+    else:
+        arrays = gradients.arrays
     if len(arrays) != len(own) or not all(map(is_, arrays, own)):
         shapes, found = [array.shape for array in own], [getattr(array, "shape", None) for array in arrays]
         if found != shapes:

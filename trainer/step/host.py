@@ -20,6 +20,7 @@ from trainer.host_memory import is_host, memory_of, wait_for_all
 from trainer.step.groups import is_dense
 from trainer.step.numpy_net import NumpyNet, Plan, plan_of, silent
 from trainer.step.numpy_operators import Floats
+from trainer.step.numpy_tables import Ids, Pend
 
 if TYPE_CHECKING:
     from trainer.data.batches import Shard
@@ -42,15 +43,37 @@ def plan_for(graph: Graph, parameters: Parameters, contexts: Sequence[Context], 
     """The plan for a step that numpy can compute; None if it cannot.
 
     The net takes one array of rows and consists of dense layers and activations, the loss has a closed form, and all
-    parameters are float32 on the CPU.
+    parameters are float32 on the CPU. It may also take row numbers of tables (`numpy_tables`).
     """
-    lean = graph.lean
-    if lean is None or len(sample) != 1 or not all(map(is_host, contexts)):
+    lean, tables = graph.lean, parameters.tables.named
+    if lean is None or not all(map(is_host, contexts)):
         return None
-    if any(np.dtype(each.dtype) != np.float32 or not is_dense(each) for each in parameters.all):
+    if any(np.dtype(each.dtype) != np.float32 for each in parameters.all):
         return None
+    if not all(is_dense(each) or each.name in tables for each in parameters.all):
+        return None
+    numbers = {lookup.input for lookups in graph.lookups.values() for lookup in lookups}
+    inputs: dict[str, int | Ids] = {}
+    for number, (name, part) in enumerate(zip(graph.inputs, sample, strict=True)):
+        if len(part.shape) != 2:
+            return None
+        inputs[name] = Ids(f"input{number}", part.shape[1], part.dtype) if number in numbers else part.shape[1]
     shapes = {each.name: each.shape for each in parameters.all if each.shape is not None}
-    return plan_of(lean.output, graph.inputs[0], shapes | {graph.inputs[0]: sample[0].shape})
+    return plan_of(lean.output, inputs, shapes, tables)
+
+
+def is_for_numpy(plan: Plan | None, shards: Sequence[Shard]) -> bool:
+    """Whether numpy is faster than MXNet for all shards of a batch, and need not convert their rows."""
+    return plan is not None and all(_fits(plan, shard) for shard in shards if shard.rows)
+
+
+def _fits(plan: Plan, shard: Shard) -> bool:
+    if shard.rows * plan.multiplications > MOST_MULTIPLICATIONS or shard.rows * plan.outputs > MOST_OUTPUTS:
+        return False
+    kinds = [plan.kind_of(number) for number in range(len(plan.inputs))]
+    given = [(part.shape[1:], np.dtype(part.dtype)) for part in shard.inputs]
+    others = [part for part in (shard.label, shard.weight) if part is not None]
+    return kinds == given and all(np.dtype(part.dtype) == np.float32 for part in others)
 
 
 class _OneThread:
@@ -111,7 +134,16 @@ class HostBound:
 
     on_host = True
 
-    def __init__(self, plan: Plan, lean: Lean, output: Array, *, weights: Named, gradients: Named) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        lean: Lean,
+        output: Array,
+        *,
+        weights: Named,
+        gradients: Named,
+        tables: Mapping[str, Pend] | None = None,
+    ) -> None:
         memory = memory_of(output)
         self.outputs = [output]
         self.lean = lean
@@ -124,22 +156,24 @@ class HostBound:
             write_gradient=lean.on_host.write,
             scale=lean.on_host.factor,
             weighted=lean.weighted,
+            tables=tables,
         )
         self.inputs: Sequence[Floats] = ()
-        """The newest batch: data, label and weight."""
+        """The newest batch: inputs, label and weight."""
         self.kept: Sequence[Floats] = ()
         """Output, label and weight of the newest batch, from which losses are computed."""
 
     def run(self, shard: Shard) -> None:
         """Computes output and gradients. Waits until the device has finished what is queued."""
-        self.inputs = data, label, *weight = shard.memory
+        self.inputs = shard.memory
+        label, *weight = shard.memory[len(shard.inputs) :]
         run = self._net.run if recorded.calls is None else self._net.run_recorded
         wait_for_all()
         with one_thread, silent:
             if weight:
-                run(data, label, weight[0].reshape(-1, 1))
+                run(*self.inputs[:-1], weight[0].reshape(-1, 1))
             else:
-                run(data, label)
+                run(*self.inputs)
         self.kept = (self._output, label, *weight)
 
     def losses(self) -> Array:
@@ -154,22 +188,17 @@ class HostBound:
         return mx.nd.array(losses, ctx=self.outputs[0].context)
 
 
-def bind(plan: Plan | None, shard: Shard, lean: Lean, parameters: Parameters, number: int) -> HostBound | None:
-    """A net bound for a shard's shapes on context `number`; None if MXNet is faster, or has to convert the rows."""
+def bind(plan: Plan, shard: Shard, lean: Lean, parameters: Parameters, number: int) -> HostBound:
+    """A net bound for a shard's shapes on context `number`."""
     from trainer.mxnet import mx
 
-    if plan is None:
-        return None
-    if shard.rows * plan.multiplications > MOST_MULTIPLICATIONS or shard.rows * plan.outputs > MOST_OUTPUTS:
-        return None
-    arrays = shard.arrays
-    if arrays[0].shape != (shard.rows, plan.columns) or any(np.dtype(each.dtype) != np.float32 for each in arrays):
-        return None
-    found = {each.name: parameters.gradient_of(each, number) for each in parameters.all}
+    tables = parameters.tables.named
+    found = {each.name: parameters.gradient_of(each, number) for each in parameters.all if each.name not in tables}
     return HostBound(
         plan,
         lean,
         mx.nd.empty((shard.rows, lean.columns), ctx=shard.context),
         weights={each.name: memory_of(each.data(shard.context)) for each in parameters.all},
         gradients={name: memory_of(gradient) for name, gradient in found.items() if gradient is not None},
+        tables={name: table.taker(number) for name, table in tables.items()},
     )

@@ -55,7 +55,7 @@ def _clip(values: Floats, given: Mapping[str, Any]) -> None:
 def _sgd(arrays: Sequence[Floats], held: Sequence[Floats], given: Mapping[str, Any]) -> None:
     """W ← (1 - rate · decay) · w - rate · g."""
     (weight, gradient, *_), (part, _) = arrays, held
-    rate, decay = _rates(given)
+    rate, decay = rates_of(given)
     if given.get("clip_gradient", -1.0) >= 0:
         _scaled(gradient, part, given)
         np.multiply(part, np.float32(rate), part)
@@ -88,7 +88,7 @@ def _nesterov(arrays: Sequence[Floats], held: Sequence[Floats], given: Mapping[s
     np.multiply(other, momentum, other)
     np.subtract(other, part, other)
     np.add(weight, other, weight)
-    rate, decay = _rates(given)
+    rate, decay = rates_of(given)
     if decay:
         np.multiply(other, np.float32(rate * decay), other)
         np.add(part, other, part)
@@ -98,7 +98,7 @@ def _nesterov(arrays: Sequence[Floats], held: Sequence[Floats], given: Mapping[s
 def _with_decay(weight: Floats, gradient: Floats, held: Sequence[Floats], given: Mapping[str, Any]) -> Floats:
     """Rate · (g + decay · w)."""
     part, other = held
-    rate, decay = _rates(given)
+    rate, decay = rates_of(given)
     _scaled(gradient, part, given)
     if decay:
         np.multiply(weight, np.float32(decay), other)
@@ -111,7 +111,7 @@ def _adam(arrays: Sequence[Floats], held: Sequence[Floats], given: Mapping[str, 
     """Kingma & Ba (2015), with the decay added to the gradient before it is clipped, as MXNet does."""
     weight, gradient, mean, variance = arrays
     part, other = held
-    rate, decay = _rates(given)
+    rate, decay = rates_of(given)
     # In float32 also 1 - beta, as MXNet has it: of 0.999 that differs from 0.001 by 5 in 100,000.
     beta1, beta2 = np.float32(given["beta1"]), np.float32(given["beta2"])
     np.multiply(gradient, np.float32(given["rescale_grad"]), part)
@@ -136,7 +136,7 @@ def _adam(arrays: Sequence[Floats], held: Sequence[Floats], given: Mapping[str, 
 def _adagrad(arrays: Sequence[Floats], held: Sequence[Floats], given: Mapping[str, Any]) -> None:
     """H ← h + g²; w ← w - rate · (g / √(h + ε) + decay · w), as MXNet's class (Duchi et al., 2011)."""
     (weight, gradient, history), (part, other) = arrays, held
-    rate, decay = _rates(given)
+    rate, decay = rates_of(given)
     _scaled(gradient, part, given)
     np.multiply(part, part, other)
     np.add(history, other, history)
@@ -153,7 +153,7 @@ def _adagrad(arrays: Sequence[Floats], held: Sequence[Floats], given: Mapping[st
 def _ftrl(arrays: Sequence[Floats], held: Sequence[Floats], given: Mapping[str, Any]) -> None:
     """McMahan et al. (2013): z ← z + g - (√(n + g²) - √n) / rate · w; n ← n + g²; w from z and n, 0 if |z| ≤ λ₁."""
     (weight, gradient, z, n), (part, other) = arrays, held
-    rate, decay = _rates(given)
+    rate, decay = rates_of(given)
     _scaled(gradient, part, given)
     np.add(z, part, z)
     np.sqrt(n, other)
@@ -175,7 +175,8 @@ def _ftrl(arrays: Sequence[Floats], held: Sequence[Floats], given: Mapping[str, 
     np.divide(other, part, weight)
 
 
-def _rates(given: Mapping[str, Any]) -> tuple[float, float]:
+def rates_of(given: Mapping[str, Any]) -> tuple[float, float]:
+    """Learning rate and weight decay among an operator's attributes."""
     if "lrs" in given:
         return given["lrs"][0], given["wds"][0]
     return given["lr"], given["wd"]

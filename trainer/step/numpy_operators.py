@@ -36,6 +36,8 @@ class Code:
     parameters: Mapping[str, Floats]
     gradients: Mapping[str, Floats]
     """Without those that are not trained."""
+    tables: Mapping[str, Callable[..., None]]
+    """Take the gradients of what is looked up in the tables among the parameters."""
     names: dict[str, Any]
     forward: list[str] = field(default_factory=list)
     backward: list[Callable[[], Sequence[str]]] = field(default_factory=list)

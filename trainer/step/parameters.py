@@ -218,13 +218,24 @@ class Parameters:
         self.follow_tables()
         return local
 
+    def expect(self, shards: Sequence[Shard], known: Sequence[Distinct] | None = None) -> Sequence[Shard]:
+        """The same shards, which numpy computes next. Gradients of tables are computed when somebody asks for them."""
+        if self.tables:
+            self.tables.expect(shards, known)
+            self.gradients.pend(self._compute_tables)
+        return shards
+
+    def _compute_tables(self) -> None:
+        self.tables.compute()
+        self.follow_tables()
+
     def follow_tables(self) -> None:
         """Takes the new arrays of tables that have more rows in a batch than before."""
         rooms = [table.rooms for table in self.tables.all]
         if rooms != self._rooms:
             self._rooms = rooms
             self.layout += 1
-            self.gradients.arrays[:] = [group.gradients[0] for group in self.groups]
+            self.gradients.arrays = [group.gradients[0] for group in self.groups]
 
     def changes(self) -> dict[str, Any]:
         """What was changed since the step was built, as JSON values; empty if nothing was."""
@@ -322,6 +333,8 @@ class Parameters:
                 array.__imul__(1)
         if len(self._contexts) == 1:
             return
+        if self.gradients.are_pending:
+            _ = self.gradients.arrays
         for group in self.groups:
             total = group.gradients[0]
             for gradient, has_rows in zip(group.gradients[1:], rows[1:], strict=True):

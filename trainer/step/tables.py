@@ -36,7 +36,18 @@ class Tables:
 
     def distinct(self, shards: Sequence[Shard]) -> list[Distinct]:
         """The distinct row numbers in a batch, for each table. May run in a thread of its own."""
-        return [Distinct.of(table.parts(shards)) for table in self.all]
+        return [table.distinct(table.parts(shards)) for table in self.all]
+
+    def expect(self, shards: Sequence[Shard], known: Sequence[Distinct] | None = None) -> None:
+        """Prepares for a batch that numpy computes, which takes the row numbers as they are."""
+        wait_for_all()
+        for number, table in enumerate(self.all):
+            table.expect(shards, None if known is None else known[number])
+
+    def compute(self) -> None:
+        """Computes the gradients that numpy has left."""
+        for table in self.all:
+            table.compute()
 
     def look_up(self, shards: Sequence[Shard], known: Sequence[Distinct] | None = None) -> list[Shard]:
         """Gathers the rows that a batch uses; returns its shards with places among them in place of row numbers.

@@ -10,18 +10,20 @@ Everything here is on the CPU, in the memory of MXNet's arrays (`trainer.host_me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.distinct import Distinct
+from trainer.data.distinct import Distinct, Finder
 from trainer.errors import UsageError
 from trainer.host_memory import memory_of, wait_for_all
-from trainer.step.host_update import update_on_host
+from trainer.step.host_update import rates_of, update_on_host
 from trainer.step.lookups import Lookup
-from trainer.step.update import host_operator
+from trainer.step.numpy_tables import Joined, Pend
+from trainer.step.update import STATELESS, host_operator
 
 if TYPE_CHECKING:
     from trainer.data.batches import Shard
@@ -39,6 +41,15 @@ def room_for(rows: int) -> int:
     return size * 3 // 4 if size > FEWEST and size * 3 // 4 >= rows else size
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The gradient of sums of rows, (sums, units), and the rows of each sum."""
+
+    matrix: Joined
+    ids: NDArray[Any]
+    gradient: Floats
+
+
 class TouchedRows:
     """One table: its parameter's arrays, and small arrays with the rows of the newest batch."""
 
@@ -49,6 +60,7 @@ class TouchedRows:
         self._arrays = list(arrays)
         self._tables: list[Floats] = [memory_of(array) for array in arrays]
         self._contexts = list(contexts)
+        self._finder = Finder(len(self._tables[0]))
         self.ids: NDArray[Any] = np.empty(0, np.int32)
         """The rows that the newest batch uses (n,)."""
         self.size = 0
@@ -61,6 +73,11 @@ class TouchedRows:
         self._held: list[Floats] = []
         self._states: list[tuple[Floats, Floats]] | None = None
         """The memory of each of the optimizer's states, and a small array for its rows."""
+        self._taken: dict[int, Taken] = {}
+        """What numpy has left of the newest batch's gradient, for each context."""
+        self._known: Distinct | None = None
+        self._computed: Floats | None = None
+        """A copy of the gradient that was computed from what is taken."""
         self.rooms = 0
         """How often the small arrays were made."""
         self._make_room(FEWEST)
@@ -86,34 +103,85 @@ class TouchedRows:
         """The row numbers in a batch: those of each lookup in each shard with rows."""
         return [columns_of(shard, each) for shard in shards if shard.rows for each in self.lookups]
 
+    def distinct(self, parts: Sequence[NDArray[Any]]) -> Distinct:
+        """The distinct row numbers. Raises UsageError for a row that the table does not have."""
+        try:
+            return self._finder.distinct(parts)
+        except IndexError as error:
+            raise self._absent(int(error.args[0])) from None
+
+    def _absent(self, row: int) -> UsageError:
+        rows = len(self._tables[0])
+        return UsageError(
+            f"row {row} is looked up in {self.name}, which has {rows} rows",
+            where="the net's input",
+            fix=f"Use row numbers from 0 to {rows - 1}.",
+        )
+
+    # ---- a batch that MXNet computes ---------------------------------------------------------------------------------
+
     def find(self, parts: Sequence[NDArray[Any]], known: Distinct | None = None) -> Distinct:
         """Gathers the rows that a batch uses, for every context; `known` are the distinct ones if already found.
 
         Nothing that is queued may use the table. Raises UsageError for a row that the table does not have.
         """
-        found = known if known is not None and known.is_of(parts) else Distinct.of(parts)
-        ids, rows = found.ids, len(self._tables[0])
-        if len(ids) and not 0 <= ids.min() <= ids.max() < rows:
-            bad = ids[(ids < 0) | (ids >= rows)][0]
-            raise UsageError(
-                f"row {bad} is looked up in {self.name}, which has {rows} rows",
-                where="the net's input",
-                fix=f"Use row numbers from 0 to {rows - 1}.",
-            )
-        if sum(part.size for part in parts) > self.room and self.room < rows:
-            self._make_room(min(room_for(sum(part.size for part in parts)), room_for(rows)))
-        self.use(ids)
-        np.take(self._tables[0], ids, axis=0, out=self.weight_memory[0][: len(ids)], mode="clip")
+        found = known if known is not None and known.is_of(parts) else self.distinct(parts)
+        self._taken.clear()
+        self._use(found.ids, sum(part.size for part in parts))
         for memory in self.weight_memory[1:]:
-            memory[: len(ids)] = self.weight_memory[0][: len(ids)]
+            memory[: len(self.ids)] = self.weight_memory[0][: len(self.ids)]
         return found
 
-    def use(self, ids: NDArray[Any]) -> None:
-        """Takes the rows of a batch, whose gradients are written next."""
+    def _use(self, ids: NDArray[Any], most: int) -> None:
+        """Gathers rows of the table, whose gradients are written next; `most` rows may be needed in such a batch."""
+        rows = len(self._tables[0])
+        if most > self.room and self.room < room_for(rows):
+            self._make_room(min(room_for(most), room_for(rows)))
         before, self.size = self.size, min(room_for(len(ids)), self.room)
         for memory in self.gradient_memory:
             memory[self.size : before] = 0
         self.ids = ids
+        self._computed = None
+        np.take(self._tables[0], ids, axis=0, out=self.weight_memory[0][: len(ids)], mode="clip")
+
+    # ---- a batch that numpy computes ---------------------------------------------------------------------------------
+
+    def expect(self, shards: Sequence[Shard], known: Distinct | None) -> None:
+        """Prepares for a batch that numpy computes. Raises UsageError for a row that the table does not have."""
+        rows = len(self._tables[0])
+        for part in self.parts(shards):
+            lowest, highest = int(part.min()), int(part.max())
+            if lowest < 0 or highest >= rows:
+                raise self._absent(lowest if lowest < 0 else highest)
+        self._taken.clear()
+        self._known = known
+
+    def taker(self, number: int) -> Pend:
+        """A function that takes the gradient of the rows that context `number` has looked up."""
+
+        def take(matrix: Joined, ids: NDArray[Any], gradient: Floats) -> None:
+            self._taken[number] = Taken(matrix, ids, gradient)
+
+        return take
+
+    def compute(self) -> None:
+        """Computes the gradients of the rows that the newest batch uses, if numpy has left them."""
+        if not self._taken:
+            return
+        parts = [taken.ids for taken in self._taken.values()]
+        known = self._known
+        if known is not None and not known.is_of(parts):
+            known = None
+        found = known or self.distinct(parts)
+        self._use(found.ids, sum(part.size for part in parts))
+        for (number, taken), places in zip(self._taken.items(), found.places, strict=True):
+            memory = self.gradient_memory[number][: self.size]
+            memory.fill(0)
+            taken.matrix.add_to_rows(taken.gradient, places.astype(taken.ids.dtype, copy=False), memory)
+        if len(self._taken) == 1:
+            self._computed = self.gradient_memory[0][: len(self.ids)].copy()
+
+    # ---- several processes -------------------------------------------------------------------------------------------
 
     def used(self) -> tuple[NDArray[Any], Floats]:
         """The rows that the newest batch uses, and their gradients."""
@@ -121,16 +189,17 @@ class TouchedRows:
 
     def join(self, ids: NDArray[Any], gradients: Floats) -> None:
         """Takes the rows and gradients of all processes, one process after the other, and sums them in this order."""
-        found = Distinct.of([ids])
+        found = self.distinct([ids])
         order, count = np.argsort(found.places[0], kind="stable"), len(found.ids)
         starts = np.searchsorted(found.places[0][order], np.arange(count))
-        if count > self.room:
-            self._make_room(room_for(count))
-        self.use(found.ids)
+        sums = np.add.reduceat(gradients[order].astype(np.float64), starts, axis=0)
+        self._taken.clear()
+        self._use(found.ids, count)
         memory = self.gradient_memory[0]
-        memory[:count] = np.add.reduceat(gradients[order].astype(np.float64), starts, axis=0)
+        memory[:count] = sums
         memory[count : self.size] = 0
-        np.take(self._tables[0], found.ids, axis=0, out=self.weight_memory[0][:count], mode="clip")
+
+    # ---- the update --------------------------------------------------------------------------------------------------
 
     def updates(self, optimizer: Any, index: int, state: Any) -> Callable[[bool], None]:
         """A function like those of `make_update`."""
@@ -138,17 +207,21 @@ class TouchedRows:
 
     def _update(self, optimizer: Any, index: int, state: Any) -> None:
         """One optimizer step on the rows of the newest batch, from the first context's gradients."""
+        known = host_operator(optimizer)
+        if known is not None:
+            optimizer._update_count(index)  # noqa: SLF001  MXNet's classes begin an update with it
+            operator, attributes = known(optimizer, index, state is not None)
+            if self._adds(operator, attributes):
+                return
+        self._compute_if_left()
         ids, count = self.ids, len(self.ids)
         states = self._states_of(state)
         for memory, rows in states:
             np.take(memory, ids, axis=0, out=rows[:count], mode="clip")
         arrays = [self.weight_memory[0], self.gradient_memory[0], *(rows for _, rows in states)]
-        known = host_operator(optimizer)
         if known is None:
             self._by_mxnet(optimizer, index, state, states)
         else:
-            optimizer._update_count(index)  # noqa: SLF001  MXNet's classes begin an update with it
-            operator, attributes = known(optimizer, index, bool(states))
             update_on_host(
                 operator, [array[:count] for array in arrays], [each[:count] for each in self._held], attributes
             )
@@ -156,6 +229,29 @@ class TouchedRows:
             table[ids] = arrays[0][:count]
         for memory, rows in states:
             memory[ids] = rows[:count]
+
+    def _compute_if_left(self) -> None:
+        if self._computed is None:
+            self.compute()
+
+    def _adds(self, operator: str, attributes: Mapping[str, Any]) -> bool:
+        """Adds what numpy has left of the gradient straight to the table, if plain SGD does just that.
+
+        The bits do not depend on whether somebody has asked for the gradients, unless they were changed.
+        """
+        rate, decay = rates_of(attributes)
+        if operator not in STATELESS or decay or "clip_gradient" in attributes or len(self._taken) != 1:
+            return False
+        if self._computed is not None:
+            if not np.array_equal(self._computed, self.gradient_memory[0][: len(self.ids)]):
+                return False
+        elif len(self._contexts) > 1:
+            return False
+        (taken,) = self._taken.values()
+        change = taken.gradient * np.float32(-rate * attributes["rescale_grad"])
+        for table in self._tables:
+            taken.matrix.add_to_rows(change, taken.ids, table)
+        return True
 
     def _states_of(self, state: Any) -> list[tuple[Floats, Floats]]:
         if self._states is None:
@@ -179,6 +275,7 @@ class TouchedRows:
         """The gradient of the newest batch, as MXNet stores it: the rows in rising order."""
         from trainer.mxnet import mx
 
+        self._compute_if_left()
         order = np.argsort(self.ids)
         rows = self.gradient_memory[0][order]
         return mx.nd.sparse.row_sparse_array((rows, self.ids[order]), shape=self._arrays[0].shape)
