@@ -163,6 +163,9 @@ def _build_step(run: Run, dispatch: Dispatch, loss: Any, *, compiled: bool, part
             where=f"plugin {changing[0].name!r}",
             fix="Use a net and a loss of HybridBlocks that can be traced, or leave the plugin out.",
         )
+    tables = step.parameters.tables
+    if tables and tables.are_found_ahead and hasattr(run.train, "look_ahead"):
+        run.train.look_ahead = tables.distinct
     count = len(run.contexts) * run.processes.size
     if count > 1 and step.parameters.measures and run.settings.micro_batches is None:
         log.warning(

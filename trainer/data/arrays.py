@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trainer.data.batches import Batch, Shard, Share
 from trainer.data.fingerprint import Fingerprint, SplitRows, TableFingerprint
-from trainer.data.gather import Gather
+from trainer.data.gather import Gather, Rows
 from trainer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ class ArrayBatches:
         self._views: dict[tuple[int, int, int], tuple[Shard, ...]] = {}
         self._bounds: dict[int, tuple[int, int]] = {}
         self._gather: Gather | None = None
+        self.look_ahead: Callable[[Sequence[Rows]], Any] | None = None
+        """Called with each shuffled batch ahead of the step; the batch's `distinct` is what it returns."""
 
     @property
     def batches_per_epoch(self) -> int:
@@ -101,13 +103,16 @@ class ArrayBatches:
     def _shuffled(self, epoch: int, skip: int) -> Iterator[Batch]:
         if self._gather is None:
             self._gather = Gather(self._columns, self._contexts, self._share, size=self._size, seed=self._seed)
+            self._gather.look_ahead = self.look_ahead
         gather = self._gather
         for first in range(skip, gather.batches, gather.chunk_batches):
-            slot, chunk = gather.chunk((epoch, first))
+            slot, (chunk, found) = gather.chunk((epoch, first))
             for number, start in enumerate(range(0, len(chunk), self._size)):
                 size = min(self._size, len(chunk) - start)
                 begin, end = self._mine(size)
-                yield Batch(self._view(gather, slot, number, size), size, chunk[start + begin : start + end])
+                batch = Batch(self._view(gather, slot, number, size), size, chunk[start + begin : start + end])
+                batch.distinct = found[number] if found else None
+                yield batch
 
     def _view(self, gather: Gather, slot: int, number: int, size: int) -> tuple[Shard, ...]:
         """The shards of batch `number` of a chunk. The buffers do not move, so the views are created once."""

@@ -22,11 +22,13 @@ class Distinct:
     places: Sequence[NDArray[np.int32]]
     """For each array that was looked through, the places among `ids`, in its shape."""
     seen: Sequence[Ids]
-    """Copies of these arrays."""
+    """Copies of these arrays, (their size,)."""
 
     def is_of(self, parts: Sequence[Ids]) -> bool:
         """Whether the arrays still hold what was looked through; they may have been changed since."""
-        return len(parts) == len(self.seen) and all(map(np.array_equal, parts, self.seen))
+        return len(parts) == len(self.seen) and all(
+            np.array_equal(part.reshape(-1), seen) for part, seen in zip(parts, self.seen, strict=True)
+        )
 
 
 class Finder:
@@ -60,6 +62,6 @@ class Finder:
         for part in parts:
             end = start + part.size
             places.append(flat[start:end].reshape(part.shape))
-            seen.append(whole[start:end].reshape(part.shape))
+            seen.append(whole[start:end])
             start = end
         return Distinct(ids, places, seen)

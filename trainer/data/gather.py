@@ -6,9 +6,9 @@ and runs beside MXNet's operators. A chunk is small, so its batches are still in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,22 @@ AHEAD_BYTES = 1 << 20
 
 Position = tuple[int, int]
 """An epoch, and the number of the chunk's first batch in it."""
+
+
+class Rows(NamedTuple):
+    """What a context gets of a batch, as `trainer.data.batches.Shard` has it."""
+
+    rows: int
+    memory: Sequence[NDArray[Any]]
+
+
+class Chunk(NamedTuple):
+    """Some batches of an epoch."""
+
+    rows: NDArray[Any]
+    """The numbers of all their rows."""
+    found: Sequence[Any]
+    """What `look_ahead` has returned for each batch; empty without it."""
 
 
 class Gather:
@@ -59,10 +75,12 @@ class Gather:
         self._order: tuple[int, NDArray[Any]] | None = None
         is_large = self._is_host and row_bytes * self._rows >= AHEAD_BYTES
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gather") if is_large else None
-        self._ahead: tuple[Position, Future[NDArray[Any]]] | None = None
+        self._ahead: tuple[Position, Future[Chunk]] | None = None
+        self.look_ahead: Callable[[Sequence[Rows]], Any] | None = None
+        """Called with each batch as soon as it is gathered, in the thread that gathers."""
 
-    def chunk(self, position: Position) -> tuple[int, NDArray[Any]]:
-        """The number of the buffer that holds a chunk, and the numbers of its rows; starts to gather the next one.
+    def chunk(self, position: Position) -> tuple[int, Chunk]:
+        """The number of the buffer that holds a chunk, and the chunk; starts to gather the next one.
 
         The buffer stays as it is until the next chunk is asked for.
         """
@@ -81,7 +99,7 @@ class Gather:
         """The arrays of each context in a buffer; empty for a context without rows."""
         return self._buffers[slot]
 
-    def _fill(self, position: Position, slot: int) -> NDArray[Any]:
+    def _fill(self, position: Position, slot: int) -> Chunk:
         epoch, first = position
         if self._order is None or self._order[0] != epoch:
             self._order = epoch, permutation(self._rows, self._seed, epoch)
@@ -98,7 +116,18 @@ class Gather:
             index = mine[0] if not len(mine[1]) else np.concatenate(mine)
             if len(index):
                 self._gather(number, slot, index)
-        return chunk
+        if self.look_ahead is None or not self._is_host:
+            return Chunk(chunk, ())
+        sizes = [self._size] * batches + [len(rest)] * (len(rest) > 0)
+        return Chunk(chunk, [self.look_ahead(self._batch(slot, place, size)) for place, size in enumerate(sizes)])
+
+    def _batch(self, slot: int, place: int, size: int) -> list[Rows]:
+        """What each context gets of a batch in a buffer."""
+        full, own = self._share.of(self._size)[1], self._share.of(size)[1]
+        return [
+            Rows(count, [memory[place * step : place * step + count] for memory in memories])
+            for count, step, memories in zip(own, full, self._targets[slot], strict=True)
+        ]
 
     def _make_buffers(self) -> None:
         from trainer.host_memory import memory_of

@@ -13,6 +13,7 @@ from trainer.step.lookups import resized
 from trainer.step.losses import TrainingLoss, check_rows
 from trainer.step.parameters import Parameters
 from trainer.step.symbol import Graph, draws_in_inference, draws_random_numbers
+from trainer.step.update import is_plain_sgd
 
 if TYPE_CHECKING:
     from trainer.data.batches import Batch, Shard
@@ -85,6 +86,8 @@ class CompiledStep:
         self._graph = graph
         self._contexts = list(contexts)
         self._plan = plan_for(graph, parameters, contexts, sample)
+        # Plain SGD on the host adds to the table, and needs no distinct numbers unless a plugin reads gradients.
+        parameters.tables.are_found_ahead = self._plan is None or not is_plain_sgd(parameters.optimizer)
         self._bound: list[dict[object, Bound | HostBound]] = [{} for _ in contexts]
         self._by_numpy = False
         """Whether numpy computes the newest batch."""

@@ -87,7 +87,7 @@ class SharedStep:
             self._loss.add((), ())
         with waiting:
             loss = self._loss.own() if rows else 0.0
-            _ = self.gradients.arrays  # those that are computed only if somebody asks
+            self.gradients.compute()
             total, all_rows = self._network.reduce(loss, rows)
             self._exchange(has_rows=rows > 0)
         self._loss.settle(total, all_rows)

@@ -44,6 +44,13 @@ class Group:
     table: TouchedRows | None = None
     """Set if only the rows that a batch uses are trained; the gradients are then those of these rows."""
 
+    def reduce(self, rows: Sequence[int]) -> None:
+        """Sums the gradients of the contexts with rows into the first context's."""
+        total = self.gradients[0]
+        for gradient, has_rows in zip(self.gradients[1:], rows[1:], strict=True):
+            if has_rows:
+                total += gradient.as_in_context(total.context)
+
 
 class Gradients:
     """The gradients of a batch, summed over its rows and the contexts, on the first context.
@@ -69,9 +76,7 @@ class Gradients:
 
         Those of a table of which only the rows of a batch are trained are computed when they are first asked for.
         """
-        if self._compute is not None:
-            compute, self._compute = self._compute, None
-            compute()
+        self.compute()
         return self._arrays
 
     @arrays.setter
@@ -82,6 +87,12 @@ class Gradients:
     def are_pending(self) -> bool:
         """Whether nobody has asked for arrays that are computed only then."""
         return self._compute is not None
+
+    def compute(self) -> None:
+        """Computes the arrays that wait to be asked for."""
+        if self._compute is not None:
+            compute, self._compute = self._compute, None
+            compute()
 
     def pend(self, compute: Callable[[], None] | None) -> None:
         """Leaves arrays to be computed by this function, if somebody asks."""
@@ -201,6 +212,26 @@ def put(value: NDArray[Any], arrays: Sequence[Array]) -> None:
             mx.nd.array(value, ctx=array.context, dtype=array.dtype).copyto(array)
         else:
             array[:] = value
+
+
+def settle(measured: Sequence[Any]) -> None:
+    """Makes the next read of running statistics wait for the pass that writes them.
+
+    BatchNorm's backward pass writes these arrays, but tells MXNet's scheduler that it only reads them. A write waits
+    for earlier reads, even one that changes nothing.
+    """
+    for parameter in measured:
+        for array in parameter.list_data():
+            array.__imul__(1)
+
+
+def swap(arrays: Sequence[Sequence[Array]], values: Sequence[Array]) -> None:
+    """Swaps each value with the arrays of all contexts, which are the same."""
+    for each, value in zip(arrays, values, strict=True):
+        held = each[0].copy()
+        for array in each:
+            value.copyto(array)
+        held.copyto(value)
 
 
 def average(arrays: Sequence[Array], rows: Sequence[int]) -> None:

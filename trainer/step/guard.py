@@ -149,7 +149,7 @@ class Guard:
     def check(self, note: Any) -> None:
         """Checks the newest step, on the device. `note`, a JSON value, is what `look` returns with an unsound step."""
         parameters, newest = self._parameters, self._step.newest[0]
-        _ = self._step.gradients.arrays  # those that are computed only if somebody asks
+        self._step.gradients.compute()
         if self._layout != parameters.layout:
             self.look()
             self._begin()

@@ -28,6 +28,8 @@ from trainer.step.groups import (
     average,
     parameters_of,
     put,
+    settle,
+    swap,
     take_back,
 )
 from trainer.step.refusals import Layers, Numbers, check_settings
@@ -87,8 +89,8 @@ class Parameters:
         self.guards: list[Guarding] = []
         self.after_update = AfterUpdate(self._updated)
         self.layout = 0
-        """Increases when there are more groups or other arrays, and executors are stale."""
-        self._rooms = [table.rooms for table in self.tables.all]
+        """Increases when there are more groups or new arrays: executors are stale."""
+        self._rooms = self.tables.rooms
         self._built = len(self.groups)
         self._held = {name: Held.of(parameter) for name, parameter in self.named.items()}
         self._split: set[int] = set()
@@ -212,11 +214,10 @@ class Parameters:
 
     def look_up(self, shards: Sequence[Shard], known: Sequence[Distinct] | None = None) -> Sequence[Shard]:
         """The shards with places in place of the row numbers of tables, whose rows are gathered (`Tables.look_up`)."""
-        if not self.tables:
-            return shards
-        local = self.tables.look_up(shards, known)
-        self.follow_tables()
-        return local
+        if self.tables:
+            shards = self.tables.look_up(shards, known)
+            self.follow_tables()
+        return shards
 
     def expect(self, shards: Sequence[Shard], known: Sequence[Distinct] | None = None) -> Sequence[Shard]:
         """The same shards, which numpy computes next. Gradients of tables are computed when somebody asks for them."""
@@ -231,9 +232,8 @@ class Parameters:
 
     def follow_tables(self) -> None:
         """Takes the new arrays of tables that have more rows in a batch than before."""
-        rooms = [table.rooms for table in self.tables.all]
-        if rooms != self._rooms:
-            self._rooms = rooms
+        if self.tables.rooms != self._rooms:
+            self._rooms = self.tables.rooms
             self.layout += 1
             self.gradients.arrays = [group.gradients[0] for group in self.groups]
 
@@ -311,14 +311,9 @@ class Parameters:
         Groups that the run has added since the values were taken keep theirs.
         """
         moving = self.moving
-        added = len(moving) - len(values)
-        if 0 < added <= len(self.groups) - self._built:
+        if 0 < len(moving) - len(values) <= len(self.groups) - self._built:
             moving = moving[: len(values)]
-        for arrays, value in zip(moving, values, strict=True):
-            held = arrays[0].copy()
-            for array in arrays:
-                value.copyto(array)
-            held.copyto(value)
+        swap(moving, values)
 
     def reduce(self, rows: Sequence[int]) -> None:
         """Sums the gradients into the first context, and averages the contexts' running statistics.
@@ -326,20 +321,12 @@ class Parameters:
         `rows` is the number of rows of each context; one without rows holds an old gradient and is skipped.
         """
         self.clear_frozen()
-        for parameter in self.measured:
-            for array in parameter.list_data():
-                # BatchNorm's backward pass writes these arrays, but tells MXNet's scheduler that it only reads them, so
-                # the next read would not wait. A write waits for earlier reads, even one that changes nothing.
-                array.__imul__(1)
+        settle(self.measured)
         if len(self._contexts) == 1:
             return
-        if self.gradients.are_pending:
-            _ = self.gradients.arrays
+        self.gradients.compute()
         for group in self.groups:
-            total = group.gradients[0]
-            for gradient, has_rows in zip(group.gradients[1:], rows[1:], strict=True):
-                if has_rows:
-                    total += gradient.as_in_context(total.context)
+            group.reduce(rows)
         for parameter in self.measured:
             average(parameter.list_data(), rows)
 

@@ -13,6 +13,7 @@ from trainer.host_memory import memory_of, wait_for_all
 from trainer.step.touched import TouchedRows
 
 if TYPE_CHECKING:
+    from trainer.data.gather import Rows
     from trainer.mxnet import Array
 
 
@@ -29,12 +30,20 @@ class Tables:
     def __bool__(self) -> bool:
         return bool(self.all)
 
+    are_found_ahead = False
+    """Whether a thread is to find the distinct row numbers (`distinct`) before the step needs them."""
+
+    @property
+    def rooms(self) -> int:
+        """How often small arrays were made."""
+        return sum(table.rooms for table in self.all)
+
     @property
     def sizes(self) -> tuple[int, ...]:
         """The rows of the small arrays that the net is bound to."""
         return tuple(table.size for table in self.all)
 
-    def distinct(self, shards: Sequence[Shard]) -> list[Distinct]:
+    def distinct(self, shards: Sequence[Shard | Rows]) -> list[Distinct]:
         """The distinct row numbers in a batch, for each table. May run in a thread of its own."""
         return [table.distinct(table.parts(shards)) for table in self.all]
 

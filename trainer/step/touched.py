@@ -27,6 +27,7 @@ from trainer.step.update import STATELESS, host_operator
 
 if TYPE_CHECKING:
     from trainer.data.batches import Shard
+    from trainer.data.gather import Rows
     from trainer.mxnet import Array, Context
 
 Floats = NDArray[np.float32]
@@ -76,6 +77,8 @@ class TouchedRows:
         self._taken: dict[int, Taken] = {}
         """What numpy has left of the newest batch's gradient, for each context."""
         self._known: Distinct | None = None
+        self._is_left = False
+        """Whether the gradient is still to be computed from that."""
         self._computed: Floats | None = None
         """A copy of the gradient that was computed from what is taken."""
         self.rooms = 0
@@ -99,7 +102,7 @@ class TouchedRows:
         """The rows of the small arrays."""
         return len(self.gradient_memory[0])
 
-    def parts(self, shards: Sequence[Shard]) -> list[NDArray[Any]]:
+    def parts(self, shards: Sequence[Shard | Rows]) -> list[NDArray[Any]]:
         """The row numbers in a batch: those of each lookup in each shard with rows."""
         return [columns_of(shard, each) for shard in shards if shard.rows for each in self.lookups]
 
@@ -141,7 +144,7 @@ class TouchedRows:
         for memory in self.gradient_memory:
             memory[self.size : before] = 0
         self.ids = ids
-        self._computed = None
+        self._is_left, self._computed = False, None
         np.take(self._tables[0], ids, axis=0, out=self.weight_memory[0][: len(ids)], mode="clip")
 
     # ---- a batch that numpy computes ---------------------------------------------------------------------------------
@@ -154,7 +157,7 @@ class TouchedRows:
             if lowest < 0 or highest >= rows:
                 raise self._absent(lowest if lowest < 0 else highest)
         self._taken.clear()
-        self._known = known
+        self._known, self._is_left, self._computed = known, True, None
 
     def taker(self, number: int) -> Pend:
         """A function that takes the gradient of the rows that context `number` has looked up."""
@@ -166,7 +169,7 @@ class TouchedRows:
 
     def compute(self) -> None:
         """Computes the gradients of the rows that the newest batch uses, if numpy has left them."""
-        if not self._taken:
+        if not self._is_left:
             return
         parts = [taken.ids for taken in self._taken.values()]
         known = self._known
@@ -177,7 +180,8 @@ class TouchedRows:
         for (number, taken), places in zip(self._taken.items(), found.places, strict=True):
             memory = self.gradient_memory[number][: self.size]
             memory.fill(0)
-            taken.matrix.add_to_rows(taken.gradient, places.astype(taken.ids.dtype, copy=False), memory)
+            flat = places.reshape(-1).astype(taken.ids.dtype, copy=False)
+            taken.matrix.add_to_rows(taken.gradient, flat, memory)
         if len(self._taken) == 1:
             self._computed = self.gradient_memory[0][: len(self.ids)].copy()
 
@@ -213,7 +217,7 @@ class TouchedRows:
             operator, attributes = known(optimizer, index, state is not None)
             if self._adds(operator, attributes):
                 return
-        self._compute_if_left()
+        self.compute()
         ids, count = self.ids, len(self.ids)
         states = self._states_of(state)
         for memory, rows in states:
@@ -230,10 +234,6 @@ class TouchedRows:
         for memory, rows in states:
             memory[ids] = rows[:count]
 
-    def _compute_if_left(self) -> None:
-        if self._computed is None:
-            self.compute()
-
     def _adds(self, operator: str, attributes: Mapping[str, Any]) -> bool:
         """Adds what numpy has left of the gradient straight to the table, if plain SGD does just that.
 
@@ -242,10 +242,7 @@ class TouchedRows:
         rate, decay = rates_of(attributes)
         if operator not in STATELESS or decay or "clip_gradient" in attributes or len(self._taken) != 1:
             return False
-        if self._computed is not None:
-            if not np.array_equal(self._computed, self.gradient_memory[0][: len(self.ids)]):
-                return False
-        elif len(self._contexts) > 1:
+        if self._computed is not None and not np.array_equal(self._computed, self.used()[1]):
             return False
         (taken,) = self._taken.values()
         change = taken.gradient * np.float32(-rate * attributes["rescale_grad"])
@@ -275,13 +272,13 @@ class TouchedRows:
         """The gradient of the newest batch, as MXNet stores it: the rows in rising order."""
         from trainer.mxnet import mx
 
-        self._compute_if_left()
+        self.compute()
         order = np.argsort(self.ids)
         rows = self.gradient_memory[0][order]
         return mx.nd.sparse.row_sparse_array((rows, self.ids[order]), shape=self._arrays[0].shape)
 
 
-def columns_of(shard: Shard, lookup: Lookup) -> NDArray[Any]:
+def columns_of(shard: Shard | Rows, lookup: Lookup) -> NDArray[Any]:
     """The row numbers of a lookup in the rows of a shard."""
     memory = shard.memory[lookup.input]
     return memory if lookup.end is None else memory[:, lookup.begin : lookup.end]

@@ -189,3 +189,8 @@ ONLY_ON_HOST: Mapping[type, Arguments] = {mx.optimizer.AdaGrad: _of_adagrad, mx.
 def host_operator(optimizer: Any) -> Arguments | None:
     """What gives operator and attributes for an update by numpy; None if only MXNet can compute it."""
     return PREPARED.get(type(optimizer)) or ONLY_ON_HOST.get(type(optimizer))
+
+
+def is_plain_sgd(optimizer: Any) -> bool:
+    """Whether an update only adds a multiple of the gradient."""
+    return type(optimizer) is mx.optimizer.SGD and not (optimizer.momentum or optimizer.wd or optimizer.clip_gradient)
