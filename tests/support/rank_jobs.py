@@ -171,6 +171,27 @@ def sparse() -> dict[str, Any]:
     return train(Given(data, make_net=net), batch_size=5, steps=20, optimizer={"name": "sgd", "learning_rate": 0.05})
 
 
+def words(batch_size: int, name: str, **values: Any) -> dict[str, Any]:
+    """Sums of rows of a table, of which only those that a batch uses are trained."""
+    from trainer import Arrays
+
+    class Sums(gluon.HybridBlock):
+        def __init__(self) -> None:
+            super().__init__()
+            with self.name_scope():
+                self.table = gluon.nn.Embedding(40, 1, sparse_grad=True)
+                self.dense = gluon.nn.Dense(1, in_units=2)
+
+        def hybrid_forward(self, F: Any, x: Any, ids: Any) -> Any:
+            return self.dense(x) + self.table(ids).sum(axis=1)
+
+    generator = np.random.default_rng(0)
+    given = generator.normal(size=(23, 2)), generator.integers(0, 40, (23, 3)).astype(np.int32)
+    data = Arrays(given, generator.normal(size=(23, 1)))
+    optimizer = {"name": name, "learning_rate": 0.05}
+    return train(Given(data, make_net=Sums), batch_size=batch_size, steps=20, optimizer=optimizer, **values)
+
+
 def mixed() -> dict[str, Any]:
     """A weight of another type, one that is not trained, and one that nothing changes."""
 
@@ -221,6 +242,9 @@ JOBS: dict[str, Callable[[], dict[str, Any]]] = {
     "several classes": several_classes,
     "a value that is not finite": broken,
     "sparse gradients": sparse,
+    "rows of a table": lambda: words(5, "adagrad"),
+    "rows of a table, batches of one row": lambda: words(1, "sgd"),
+    "rows of a table on two contexts each": lambda: words(8, "adam", devices="cpu:0,1"),
     "parameters of several kinds": mixed,
     "frozen statistics": frozen,
     "more than one exchange": wide,

@@ -90,7 +90,6 @@ class Parameters:
         self.after_update = AfterUpdate(self._updated)
         self.layout = 0
         """Increases when there are more groups or new arrays: executors are stale."""
-        self._rooms = self.tables.rooms
         self._built = len(self.groups)
         self._held = {name: Held.of(parameter) for name, parameter in self.named.items()}
         self._split: set[int] = set()
@@ -231,9 +230,8 @@ class Parameters:
         self.follow_tables()
 
     def follow_tables(self) -> None:
-        """Takes the new arrays of tables that have more rows in a batch than before."""
-        if self.tables.rooms != self._rooms:
-            self._rooms = self.tables.rooms
+        """Takes new arrays of tables."""
+        if self.tables.have_new_arrays():
             self.layout += 1
             self.gradients.arrays = [group.gradients[0] for group in self.groups]
 

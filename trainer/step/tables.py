@@ -24,6 +24,7 @@ class Tables:
         """`tables` by the names of their parameters."""
         self.named = tables
         self.all = tuple(tables.values())
+        self._rooms = sum(table.rooms for table in self.all)
         self._inputs = sorted({each.input for table in self.all for each in table.lookups})
         self._local: dict[tuple[int, tuple[tuple[int, ...], ...]], dict[int, tuple[Array, NDArray[Any]]]] = {}
 
@@ -33,10 +34,10 @@ class Tables:
     are_found_ahead = False
     """Whether a thread is to find the distinct row numbers (`distinct`) before the step needs them."""
 
-    @property
-    def rooms(self) -> int:
-        """How often small arrays were made."""
-        return sum(table.rooms for table in self.all)
+    def have_new_arrays(self) -> bool:
+        """Whether small arrays were made since the last call."""
+        before, self._rooms = self._rooms, sum(table.rooms for table in self.all)
+        return self._rooms != before
 
     @property
     def sizes(self) -> tuple[int, ...]:
