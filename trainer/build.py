@@ -142,6 +142,13 @@ def _build_step(run: Run, dispatch: Dispatch, loss: Any, *, compiled: bool, part
 
     def change(graph: Graph) -> Graph:
         for plugin in changing:
+            if graph.lookups:
+                raise UsageError(
+                    "it changes how the net is computed, which is not possible while only some rows of an embedding "
+                    "are trained",
+                    where=f"plugin {plugin.name!r}",
+                    fix="Update all rows (sparse_grad=False; for tables --updates dense), or leave the plugin out.",
+                )
             changed = plugin.change_symbol(run, graph.training)
             graph = graph.with_training(changed.symbol, changed.arguments)
         return graph

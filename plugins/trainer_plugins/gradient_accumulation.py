@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from trainer import Phase, Plugin, Run
+from trainer import Phase, Plugin, Run, UsageError
+from trainer.errors import listed
 
 if TYPE_CHECKING:
     from trainer import Gradients
@@ -82,8 +83,15 @@ class GradientAccumulation(Plugin):
         self._held, self._rows, self._count = list(state["held"]), state["rows"], state["count"]
 
     def on_setup(self, run: Run) -> None:
+        """Refuses tables of which each batch trains other rows."""
         from trainer.mxnet import mx
 
+        if run.gradients.tables:
+            raise UsageError(
+                f"each batch has gradients of other rows of {listed(run.gradients.tables)}, which cannot be added up",
+                where=f"plugin {self.name!r}",
+                fix="Update all rows (sparse_grad=False; for tables --updates dense), or use a larger batch.",
+            )
         self._held = [mx.nd.array(held, ctx=run.contexts[0], dtype=held.dtype) for held in self._held]
 
     def _clear(self) -> None:

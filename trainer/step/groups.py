@@ -59,14 +59,24 @@ class Gradients:
     writes to `arrays` or sets `factor`; the latter is free, because the optimizer multiplies by it anyway.
     """
 
-    __slots__ = ("_arrays", "_clipping", "_compute", "factor", "on_host", "rows")
+    __slots__ = ("_arrays", "_clipping", "_compute", "factor", "on_host", "rows", "tables")
 
-    def __init__(self, arrays: list[Array], rows: int = 0, factor: float = 1.0, *, on_host: bool = False) -> None:
+    def __init__(
+        self,
+        arrays: list[Array],
+        rows: int = 0,
+        factor: float = 1.0,
+        *,
+        on_host: bool = False,
+        tables: tuple[str, ...] = (),
+    ) -> None:
         self._arrays = arrays
         self.rows = rows
         self.factor = factor
         self.on_host = on_host
         """Whether numpy computed them: MXNet has nothing queued for them."""
+        self.tables = tables
+        """The parameters whose array has only the rows that the batch uses: other ones with every batch."""
         self._clipping: Clipping | HostClipping | None = None
         self._compute: Callable[[], None] | None = None
 

@@ -85,7 +85,7 @@ class Parameters:
         optimizer.param_dict = {index: group.first for index, group in enumerate(self.groups)}
         self.states = [self._state(index, group) for index, group in enumerate(self.groups)]
         self._updates = [[self._update_of(index)] for index in range(len(self.groups))]
-        self.gradients = Gradients([group.gradients[0] for group in self.groups])
+        self.gradients = Gradients([group.gradients[0] for group in self.groups], tables=tuple(self._tables))
         self.guards: list[Guarding] = []
         self.after_update = AfterUpdate(self._updated)
         self.layout = 0
