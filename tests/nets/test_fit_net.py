@@ -251,6 +251,32 @@ def test_resume_continues_to_the_same_bits(tmp_path):
         fit(dense(6, 3), train=(X, X[:, :3]), loss="l2", validation=0.2, resume=parted.folder)
 
 
+@pytest.mark.parametrize("optimizer", ["ftrl", "adam"])
+def test_resume_of_a_net_with_an_embedding_continues_to_the_same_bits(tmp_path, optimizer):
+    class Sums(gluon.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            with self.name_scope():
+                self.table = gluon.nn.Embedding(500, 3, sparse_grad=True)
+                self.dense = gluon.nn.Dense(3, in_units=X.shape[1])
+
+        def hybrid_forward(self, F, x, ids):
+            return self.dense(x) + self.table(ids).sum(axis=1)
+
+    def train(epochs, **further):
+        ids = np.random.default_rng(0).integers(0, 500, (len(X), 4)).astype(np.int32)
+        given = {"train": ((X, ids), Y), "validation": 0.2, "loss": SCE, "optimizer": optimizer, "runs_dir": tmp_path}
+        return fit(Sums(), **given, epochs=epochs, **QUIET, **further)
+
+    straight = train(4, name="straight")
+    assert straight.gradients.tables == ("table.weight",)
+    train(2, name="parted")
+    parted = train(4, resume="parted")
+    assert parted.history == straight.history
+    for name, value in straight.copy_weights().items():
+        assert (parted.copy_weights()[name] == value).all()
+
+
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from trainer.errors import TrainerError
 
 if TYPE_CHECKING:
-    from trainer.data.distinct import Distinct
     from trainer.mxnet import Array, Context
 
 
@@ -121,7 +120,7 @@ class Batch:
     """All rows, including those of other processes."""
     indices: NDArray[Any] | None
     """Row numbers within the split, int64, of the rows in the shards, in their order; None if unknown."""
-    distinct: Sequence[Distinct] | None = None
+    distinct: Sequence[Any] | None = field(default=None, init=False, repr=False, compare=False)
     """The distinct row numbers of each table of weights that the net looks up, if they were found ahead."""
     _wholes: dict[int, Whole] = field(default_factory=dict, init=False, repr=False, compare=False)
 

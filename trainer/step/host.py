@@ -21,6 +21,7 @@ from trainer.step.groups import is_dense
 from trainer.step.numpy_net import NumpyNet, Plan, plan_of, silent
 from trainer.step.numpy_operators import Floats
 from trainer.step.numpy_tables import Ids, Pend
+from trainer.step.touched import index_type
 
 if TYPE_CHECKING:
     from trainer.data.batches import Shard
@@ -57,7 +58,9 @@ def plan_for(graph: Graph, parameters: Parameters, contexts: Sequence[Context], 
     for number, (name, part) in enumerate(zip(graph.inputs, sample, strict=True)):
         if len(part.shape) != 2:
             return None
-        inputs[name] = Ids(f"input{number}", part.shape[1], part.dtype) if number in numbers else part.shape[1]
+        kind = np.dtype(part.dtype)
+        is_ids, columns = number in numbers, part.shape[1]
+        inputs[name] = Ids(f"input{number}", columns, kind, index_type(kind)) if is_ids else columns
     shapes = {each.name: each.shape for each in parameters.all if each.shape is not None}
     return plan_of(lean.output, inputs, shapes, tables)
 

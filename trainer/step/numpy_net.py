@@ -40,7 +40,7 @@ class Plan:
         place = next(place for place, node in enumerate(self.nodes) if node["name"] == self.inputs[number])
         shape = self.shapes[place]
         if isinstance(shape, Ids):
-            return (shape.columns,), np.dtype(shape.dtype)
+            return (shape.columns,), np.dtype(shape.given)
         assert isinstance(shape, int)  # noqa: S101  inputs are rows or row numbers
         return (shape,), np.dtype(np.float32)
 

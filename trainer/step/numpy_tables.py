@@ -26,9 +26,12 @@ class Ids:
 
     name: str
     columns: int
+    given: Any
+    """The type of the input."""
     dtype: Any
+    """Of the row numbers, as they are looked up."""
     is_whole: bool = True
-    """Whether they are the whole input."""
+    """Whether they are all columns of the input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ Pend = Callable[[Joined, NDArray[Any], "Floats"], None]
 
 def _flat_ids(code: Code, ids: Ids) -> str:
     """The name of the row numbers, (rows · columns,), at this place in the function."""
-    if ids.is_whole:
+    if ids.is_whole and ids.given == ids.dtype:
         name = f"ids{len(code.names)}"
         code.names[name] = None
         code.forward.append(f"{name} = {ids.name}.reshape(-1)")
@@ -160,7 +163,7 @@ def shape_of(operator: str, attributes: Mapping[str, str], given: Sequence[Shape
         begin, end = attributes["begin"], attributes.get("end", "None")
         if end == "None" or not 0 <= int(begin) < int(end) <= first.columns:
             return None
-        return Ids(f"{first.name}[:, {begin}:{end}]", int(end) - int(begin), first.dtype, is_whole=False)
+        return Ids(f"{first.name}[:, {begin}:{end}]", int(end) - int(begin), first.given, first.dtype, is_whole=False)
     if operator == "Embedding" and isinstance(first, Ids) and table:
         return Looked(first, table, units)
     if isinstance(first, Looked) and len(given) == 1:

@@ -77,7 +77,7 @@ def trace(
     sparse = [name for name, parameter in parameters.items() if not is_dense(parameter)]
     tables = [name for name in sparse if lazy and is_table(parameters[name])]
     lookups = lookups_of(mx.sym.Group([rows, *listed]), names, tables) if tables == sparse else None
-    if lookups is None or any(np.dtype(sample[each.input].dtype).kind != "i" for each in chain(*lookups.values())):
+    if lookups is None or any(np.dtype(sample[each.input].dtype).kind not in "if" for each in chain(*lookups.values())):
         raise CannotCompile(f"the parameter {sparse[0]} is sparse")
     return Graph(
         # make_loss starts the backward pass with ones; BlockGrad excludes the outputs from it.

@@ -281,7 +281,13 @@ class TouchedRows:
 def columns_of(shard: Shard | Rows, lookup: Lookup) -> NDArray[Any]:
     """The row numbers of a lookup in the rows of a shard."""
     memory = shard.memory[lookup.input]
-    return memory if lookup.end is None else memory[:, lookup.begin : lookup.end]
+    columns = memory if lookup.end is None else memory[:, lookup.begin : lookup.end]
+    return columns if columns.dtype.kind == "i" else columns.astype(index_type(columns.dtype))
+
+
+def index_type(dtype: Any) -> np.dtype[Any]:
+    """The type of row numbers that come as `dtype`; a floating-point input may hold whole numbers, too."""
+    return np.dtype(dtype) if np.dtype(dtype).kind == "i" else np.dtype(np.int32)
 
 
 def flat_state(state: Any) -> list[Array]:
