@@ -284,11 +284,17 @@ class Rows(Tiny):
         self.train_rows += rank
         return super().splits(run)
 
+class Values(Tiny):
+    def splits(self, run):
+        splits = super().splits(run)
+        splits.train.labels[-1] += rank
+        return splits
+
 class Net(Tiny):
     def net(self):
         return gluon.nn.Dense(1, use_bias=rank == 0)
 
-for task, size in ((Tiny(), 2 + rank), (Rows(), 2), (Net(), 2)):
+for task, size in ((Tiny(), 2 + rank), (Rows(), 2), (Values(), 2), (Net(), 2)):
     try:
         Engine(task, settings(batch_size=size))
     except UsageError as error:
@@ -310,6 +316,7 @@ def test_processes_that_see_different_things_are_told_apart_and_a_script_may_con
     expected = [
         "the configuration: rank 1 on .* has batch-size = 3, but rank 0 has 2. Start every process with the same",
         "the data and the net: rank 1 on .* has the train split's rows = 5, but rank 0 has 4.",
+        "the data and the net: rank 1 on .* has the checksum of train's column y = '.*', but rank 0 has '",
         "the data and the net: rank 1 on .* has the parameters' types and shapes = ",
         "finished",
     ]

@@ -56,6 +56,12 @@ def share_weights(run: Run, loss: Any) -> None:
     splits = {split: _shape_of(getattr(run, split)) for split in ("train", "validation", "test")}
     shapes = [[str(np.dtype(parameter.dtype)), *parameter.shape] for parameter in parameters.values()]
     about = {f"the {split} split's {key}": value for split, values in splits.items() for key, value in values.items()}
+    tables = run.fingerprint.tables if run.fingerprint is not None else {}
+    about |= {
+        f"the checksum of {name}'s column {column}": checksum
+        for name, table in tables.items()
+        for column, checksum in table.columns.items()
+    }
     run.processes.compare({**about, "the parameters' types and shapes": shapes}, "the data and the net")
     for parameter in parameters.values():
         value = run.processes.broadcast_array(parameter.data(run.contexts[0]).asnumpy())
@@ -63,7 +69,7 @@ def share_weights(run: Run, loss: Any) -> None:
 
 
 def _shape_of(batches: Batches | None) -> dict[str, Any]:
-    """What must be equal in all processes about a split; the first row stands for all values."""
+    """What must be equal in all processes about a split; of batches without a fingerprint the first row is compared."""
     if batches is None:
         return {"rows": "none"}
     first = [part.asnumpy() for part in batches.sample()]
