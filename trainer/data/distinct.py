@@ -17,7 +17,7 @@ Ids = NDArray[Any]
 class Distinct:
     """Row numbers, each once, and the places of all that were looked through."""
 
-    ids: Ids
+    ids: NDArray[np.intp]
     """The distinct numbers (n,), in the order of their last occurrences."""
     places: Sequence[NDArray[np.int32]]
     """For each array that was looked through, the places among `ids`, in its shape."""
@@ -40,7 +40,7 @@ class Finder:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._last: NDArray[np.int32] | None = None
-        """For each number the place of its last occurrence, then of itself among the distinct ones."""
+        """For each number the place of its last occurrence."""
         self._lock = Lock()
 
     def distinct(self, parts: Sequence[Ids]) -> Distinct:
@@ -55,9 +55,9 @@ class Finder:
             index = whole.astype(np.intp)
             self._last[index] = order
             np.take(self._last, index, out=flat, mode="clip")
-            ids = whole[np.flatnonzero(flat == order)]
-            self._last[ids] = order[: len(ids)]
-            np.take(self._last, index, out=flat, mode="clip")
+        is_last = flat == order
+        ids = index[np.flatnonzero(is_last)]
+        flat = np.take(np.cumsum(is_last, dtype=np.int32) - 1, flat, mode="clip")
         places, seen, start = [], [], 0
         for part in parts:
             end = start + part.size
