@@ -53,6 +53,22 @@ class SideBySide(gluon.HybridBlock):
         return self.last(self.body(F.concat(x, first, second, dim=1)))
 
 
+class Biased(gluon.HybridBlock):
+    """Sums of two tables' rows, and a bias."""
+
+    def __init__(self, *, sparse=True, outputs=1):
+        super().__init__()
+        with self.name_scope():
+            self.first = nn.Embedding(WORDS, outputs, sparse_grad=sparse)
+            self.second = nn.Embedding(WORDS, outputs, sparse_grad=sparse)
+            self.bias = self.params.get("bias", shape=(1, outputs))
+
+    def hybrid_forward(self, F, ids, bias):
+        first = self.first(F.slice_axis(ids, axis=1, begin=0, end=2)).sum(axis=1)
+        second = self.second(F.slice_axis(ids, axis=1, begin=2, end=3)).sum(axis=1)
+        return F.broadcast_add(first + second, bias)
+
+
 class Only(gluon.HybridBlock):
     """Row numbers and nothing else, through operators that numpy does not compute."""
 
@@ -66,7 +82,7 @@ class Only(gluon.HybridBlock):
         return self.last(F.max(self.table(ids), axis=1))
 
 
-NETS = {"sums": Sums, "side by side": SideBySide, "by MXNet": Only}
+NETS = {"sums": Sums, "biased": Biased, "side by side": SideBySide, "by MXNet": Only}
 
 
 def data(net, seed=0, dtype=np.int32):
@@ -75,7 +91,7 @@ def data(net, seed=0, dtype=np.int32):
     ids = (WORDS * rng.random((ROWS, COLUMNS)) ** 3).astype(dtype)
     dense = rng.normal(size=(ROWS, 2)).astype(np.float32)
     labels = (rng.random(ROWS) < 0.5).astype(np.float32)
-    return Arrays(ids if net is Only else (dense, ids), labels)
+    return Arrays(ids if net in (Only, Biased) else (dense, ids), labels)
 
 
 def trained(

@@ -101,6 +101,8 @@ def _shape(
     if len(columns) != len(given) or len(given) != known.inputs or len(set(columns)) > 1 or places[0] not in found:
         return None
     others = [shapes[name] for name in parameters]
+    if node["op"] == "broadcast_add":
+        return columns[0] if [tuple(each) for each in others] == [(1, columns[0])] else None
     if node["op"] != "FullyConnected":
         return None if others else columns[0]
     return others[0][0] if others and len(others[0]) == 2 and others[0][1] == columns[0] else None

@@ -99,6 +99,27 @@ def _dense(code: Code, _attributes: Mapping[str, str], inputs: Inputs) -> Value:
     return output
 
 
+def _biased(code: Code, _attributes: Mapping[str, str], inputs: Inputs) -> Value:
+    """broadcast_add of a value and a parameter (1, columns)."""
+    given, name = inputs[0], str(inputs[1])
+    assert isinstance(given, Value)  # noqa: S101  `plan_of` has checked the order of inputs
+    is_trained = name in code.gradients
+    output = Value(code.output or code.room(given.columns), given.columns, given.needs_gradient or is_trained, users=0)
+    code.forward.append(f"add({given.name}, {code.named(code.parameters[name])}, {output.name})")
+
+    def backward() -> list[str]:
+        if not output.gradient:
+            return []
+        lines = []
+        if is_trained:
+            ones = code.named(np.ones((1, code.rows), np.float32))
+            lines.append(f"dot({ones}, {output.gradient}, {code.named(code.gradients[name])})")
+        return lines + code.pass_back(given, f"{{to}}[...] = {output.gradient}")
+
+    code.backward.append(backward)
+    return output
+
+
 @dataclass(frozen=True)
 class Activation:
     """The lines of an elementwise function of `{x}`, and of its derivative from the function's values `{y}`.
@@ -208,5 +229,6 @@ OPERATORS: Mapping[str, Operator] = MappingProxyType(
         "tanh": _elementwise(lambda _attributes: ACTIVATIONS["tanh"]),
         "softsign": _elementwise(lambda _attributes: ACTIVATIONS["softsign"]),
         "elemwise_add": Operator(_sum, inputs=2),
+        "broadcast_add": Operator(_biased),
     }
 )
