@@ -28,8 +28,12 @@ def stratified_split(classes: NDArray[Any], size: int, seed: int, stream: str) -
     rows, or if either side would have fewer rows than there are classes.
     """
     rows = len(classes)
-    present, numbers = np.unique(classes, return_inverse=True)
-    counts = np.bincount(numbers, minlength=len(present))
+    numbers = np.asarray(classes).astype(np.int64)
+    if rows and numbers.max() > rows:
+        numbers = np.unique(numbers, return_inverse=True)[1].reshape(-1)
+    every = np.bincount(numbers)
+    present = np.flatnonzero(every)
+    counts = every[present]
     if not rows or counts.min() < 2 or min(size, rows - size) < len(present):
         raise TooFewRows(f"{rows} rows of {len(present)} classes are too few to split off {size}")
     # numpy promises the same raw numbers on every version, which it does not for shuffling.
@@ -37,9 +41,20 @@ def stratified_split(classes: NDArray[Any], size: int, seed: int, stream: str) -
     whole, remainders = np.divmod(counts * size, rows)
     largest = np.lexsort((drawn[rows:], -remainders))[: size - int(whole.sum())]
     whole[largest] += 1
-    order = np.argsort(drawn[:rows], kind="stable")
-    # By class, and shuffled within it.
-    order = order[np.argsort(numbers[order], kind="stable")]
-    starts = np.cumsum(counts) - counts
-    rank = np.arange(rows) - np.repeat(starts, counts)
-    return np.sort(order[rank < np.repeat(whole, counts)])
+    # Numbers of 16 bits are sorted without comparisons.
+    by_class = np.argsort(numbers.astype(np.uint16 if len(every) <= 1 << 16 else np.int64), kind="stable")
+    ends = np.cumsum(counts)
+    parts = zip(whole.tolist(), (ends - counts).tolist(), ends.tolist(), strict=True)
+    return np.sort(np.concatenate([_smallest(drawn, by_class[start:end], number) for number, start, end in parts]))
+
+
+def _smallest(drawn: NDArray[np.uint64], of: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+    """The rows (number,) among those `of` a class (n,) that drew the smallest numbers, of equal ones the first."""
+    numbers = drawn[of]
+    if not 0 < number < len(of):
+        return of[:number]
+    largest = np.partition(numbers, number - 1)[number - 1]
+    chosen = numbers < largest
+    chosen[np.flatnonzero(numbers == largest)[: number - int(chosen.sum())]] = True
+    smallest: NDArray[np.int64] = of[chosen]
+    return smallest

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trainer.errors import UsageError
 
-BLOCK_BYTES = 8 << 20
+BLOCK_BYTES = 4 << 20
 """The size of a block. Several copies of it are in memory at once."""
 SMALLEST_READ = 1 << 16
 LONGEST_ROW = 256 << 20

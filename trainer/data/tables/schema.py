@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from trainer.config.text import as_part
 from trainer.data.tables.kinds import Column
+from trainer.data.tables.kinds.base import Counts
 from trainer.data.tables.targets import Target
 from trainer.data.tables.values import (
     Indices,
+    are_ascending,
     cleaned,
     column_of,
     is_text,
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 3
+BLOCK_BYTES = 4 << 20
+"""What a block writes: a column puts a number into each row, and the next column the number beside it."""
+FEWEST_ROWS, MOST_ROWS = 1 << 13, 1 << 15
+"""The rows of a block. In smaller blocks the calls cost more than the arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -73,22 +80,51 @@ class Schema:
         check_present(self, table.column_names, where=where)
         size = table.num_rows if rows is None else len(rows)
         features = np.zeros((size, sum(column.width for column in self.columns)), np.float32)
-        unseen, missing = {}, {}
-        start = 0
-
+        unseen: Counter[str] = Counter()
+        missing: Counter[str] = Counter()
         with rows_of_the_table(rows):
-            for column in self.columns:
-                target = features[:, start : start + column.width]
-                start += column.width
-                counts = column.encode(column_of(table, column.name, rows), target, where=where)
-                unseen.update({column.name: counts.unseen} if counts.unseen else {})
-                missing.update({column.name: counts.missing} if counts.missing else {})
+            try:
+                for block, chosen, target in self._blocks(table, rows, features):
+                    for name, counts in self._encoded(block, chosen, target, where=where):
+                        unseen[name] += counts.unseen
+                        missing[name] += counts.missing
+            except UsageError:
+                # The error of the first column that has one, whatever the blocks are, with the row in the whole.
+                list(self._encoded(table, rows, features, where=where))
+                raise
             labels = weights = None
             if self.label in table.column_names:
                 labels = self.target.encode(self.label, column_of(table, self.label, rows), where=where)
             if self.weight is not None and self.weight in table.column_names:
                 weights = _weights(self.weight, column_of(table, self.weight, rows), where=where)
-        return Rows(features, labels, weights, unseen, missing)
+        return Rows(features, labels, weights, dict(+unseen), dict(+missing))
+
+    def _encoded(
+        self, table: pa.Table, rows: Indices | None, target: NDArray[np.float32], *, where: str
+    ) -> Iterator[tuple[str, Counts]]:
+        """Writes the inputs of the rows to `target` (rows, d), which is zero; the name and counts of each column."""
+        start = 0
+        for column in self.columns:
+            part = target[:, start : start + column.width]
+            start += column.width
+            yield column.name, column.encode(column_of(table, column.name, rows), part, where=where)
+
+    def _blocks(
+        self, table: pa.Table, rows: Indices | None, features: NDArray[np.float32]
+    ) -> Iterator[tuple[pa.Table, Indices | None, NDArray[np.float32]]]:
+        """Parts of a table, the rows chosen in each, and their part of `features`, which fits into the cache."""
+        size = min(max(BLOCK_BYTES // (4 * len(self.columns)), FEWEST_ROWS), MOST_ROWS)
+        if table.num_rows <= size or not (rows is None or are_ascending(rows)):
+            yield table, rows, features
+            return
+        for start in range(0, table.num_rows, size):
+            block = table.slice(start, size)
+            if rows is None:
+                yield block, None, features[start : start + size]
+                continue
+            first, last = np.searchsorted(rows, (start, start + size)).tolist()
+            if last > first:
+                yield block, rows[first:last] - start, features[first:last]
 
     def to_json(self) -> dict[str, Any]:
         """The schema as a JSON value."""

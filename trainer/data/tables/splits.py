@@ -15,6 +15,7 @@ from trainer.data.tables.checksums import fingerprint_of
 from trainer.data.tables.division import NAMES, check_split_options, divided, split_columns
 from trainer.data.tables.frame import Frame
 from trainer.data.tables.learn import Wanted, learn_schema, learn_target
+from trainer.data.tables.once import release_unused, with_numbers
 from trainer.data.tables.options import ClassOptions, TableOptions
 from trainer.data.tables.reading import located, open_stream, whole
 from trainer.data.tables.schema import Rows, Schema, check_present
@@ -68,6 +69,13 @@ def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
         chosen = wanted.chosen(names, where=where, left_out=stream.left_out)
         # The columns that are ignored are not read: whatever is wrong with them does not matter.
         table = whole(stream, list(dict.fromkeys([*chosen, *targets, *split_columns(options).values()])))
+    tables = {"data": fingerprint_of(table)}
+    if untyped:
+        apart = {*wanted.categorical, *split_columns(options).values()}
+        for name in (name for name in chosen if name not in apart):
+            # One by one, so that a column's text is given up before the next is read.
+            table = with_numbers(table, name)
+        release_unused()
     with located(stream):
         target, parts = divide(options, wanted, table, seed=seed, untyped=untyped, where=where, notes=notes)
         # What is left out was not read, or only for the splits.
@@ -77,7 +85,6 @@ def load_splits(options: TableOptions, *, seed: int) -> TableSplits:
     others = {"validation": options.validation_data, "test": options.test_data}
     files = {"data": stream.files}
     rows: dict[str, Rows | None] = {}
-    tables = {"data": fingerprint_of(table)}
     used: dict[str, SplitRows] = {}
     for split, name in NAMES.items():
         given = others.get(split)
@@ -158,14 +165,18 @@ def _of_file(
         wanted = [*(column.name for column in schema.columns), schema.label]
         wanted += [] if schema.weight is None else [schema.weight]
         table = whole(stream, [name for name in wanted if name in stream.names])
-        notes = list(stream.notes)
+        fingerprint, notes = fingerprint_of(table), list(stream.notes)
+        if stream.untyped:
+            for column in schema.columns:
+                table = with_numbers(table, column.name) if column.kind == "number" else table
+            release_unused()
         drops = options.drop_unlabelled and schema.label in table.column_names
         with located(stream):
             rows = _labelled(table, schema.label, notes) if drops else None
             name = f"{split}-data"
             used = SplitRows(name, table.num_rows) if rows is None else SplitRows.of(name, rows)
             encoded = _encoded(schema, table, where, split, rows)
-        return encoded, stream.files, notes, fingerprint_of(table), used
+        return encoded, stream.files, notes, fingerprint, used
 
 
 def _encoded(schema: Schema, table: pa.Table, where: str, split: str, indices: Indices | None = None) -> Rows:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -86,7 +87,24 @@ def column_of(table: pa.Table, name: str, rows: Indices | None = None) -> pa.Chu
     """A column, or `rows` (n,) of it, in plain types."""
     # Before the rows are taken, which Arrow cannot do with every type.
     values = plain(table.column(name))
-    return values if rows is None else values.take(rows)
+    return values if rows is None else _taken(values, rows)
+
+
+def are_ascending(rows: Indices) -> bool:
+    """Whether the rows are in the table's order."""
+    return bool((rows[1:] > rows[:-1]).all())
+
+
+def _taken(values: pa.ChunkedArray, rows: Indices) -> pa.ChunkedArray:
+    """The rows of a column, chunk by chunk if they are in its order: Arrow's `take` copies all chunks into one."""
+    import pyarrow as pa
+
+    if values.num_chunks < 2 or not are_ascending(rows):
+        return values.take(rows)
+    starts = np.cumsum([0, *(len(chunk) for chunk in values.chunks)])
+    ends = np.searchsorted(rows, starts).tolist()
+    parts = zip(values.chunks, starts.tolist(), pairwise(ends), strict=False)
+    return pa.chunked_array([chunk.take(pa.array(rows[a:b] - start)) for chunk, start, (a, b) in parts], values.type)
 
 
 def is_run_end_encoded(kind: Any) -> bool:
@@ -169,8 +187,9 @@ def distinct(values: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str | Non
         texts = [duration_text(int(each) * 10**6 // UNITS_PER_SECOND[kind.unit]) for each in whole]
     else:
         texts = [key_of(text) for text in compute.cast(words, pa.string()).to_pylist()]
-    numbers = [compute.fill_null(chunk.indices, len(texts)).to_numpy(zero_copy_only=False) for chunk in encoded.chunks]
-    return np.concatenate(numbers).astype(np.int64), [*texts, None]
+    # A missing value has no number among the words.
+    numbers = [chunk.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False) for chunk in encoded.chunks]
+    return np.concatenate(numbers, dtype=np.int64), [*texts, None]
 
 
 def shortest(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
@@ -253,7 +272,7 @@ def numbers_of(name: str, values: pa.ChunkedArray, *, where: str, truth: bool = 
     if pa.types.is_boolean(values.type) and truth:
         values = compute.cast(values, pa.int8())
     if is_text(values):
-        numbers = _of_text(values, truth=truth)
+        numbers = of_text(values, truth=truth)
         if numbers is None:
             raise stray_text(name, values, where=where, truth=truth)
     elif is_number(values.type) or pa.types.is_null(values.type):
@@ -262,8 +281,10 @@ def numbers_of(name: str, values: pa.ChunkedArray, *, where: str, truth: bool = 
             values = compute.cast(values, pa.string())
         # Half floats through numpy, because older pyarrow cannot cast them.
         half = pa.types.is_float16(values.type)
-        numbers = (values if half else compute.cast(values, pa.float64(), safe=False)).to_numpy(zero_copy_only=False)
-        numbers = numbers.astype(np.float64, copy=False)
+        values = values if half else compute.cast(values, pa.float64(), safe=False)
+        # A view, unless values are missing.
+        whole = values.chunk(0) if values.num_chunks == 1 else values
+        numbers = whole.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
     else:
         raise UsageError(f"column {name!r} holds {values.type}, not numbers", where=where)
     infinite = np.isinf(numbers)
@@ -278,11 +299,11 @@ def numbers_of(name: str, values: pa.ChunkedArray, *, where: str, truth: bool = 
 def are_numbers(values: pa.ChunkedArray) -> bool:
     """Whether all values of a text column are numbers or missing."""
     # The first rows tell of most text, which Arrow's cast takes long to refuse.
-    return all(_of_text(part, truth=False) is not None for part in (values.slice(0, FIRST_ROWS), values))
+    return all(of_text(part, truth=False) is not None for part in (values.slice(0, FIRST_ROWS), values))
 
 
-def _of_text(values: pa.ChunkedArray, *, truth: bool) -> NDArray[np.float64] | None:
-    """Text as numbers, NaN where it is missing; None if a value is not a number."""
+def of_text(values: pa.ChunkedArray, *, truth: bool) -> NDArray[np.float64] | None:
+    """Text as float64 (rows,), NaN where it is missing; None if a value is not a number."""
     import pyarrow as pa
     from pyarrow import compute
 

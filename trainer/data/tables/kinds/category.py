@@ -37,7 +37,7 @@ class Category:
         """Learns from the training rows. Raises UsageError for lists, structs and bytes, and too many categories."""
         check_flat(name, values, where=where, fix=f"Add --ignore {name}.")
         numbers, words = distinct(values)
-        present = {words[number] for number in np.unique(numbers)}
+        present = {words[number] for number in np.flatnonzero(np.bincount(numbers))}
         texts = [text for text in present if text is not None]
         if not texts:
             raise all_missing(name, where)
@@ -90,12 +90,12 @@ class Category:
         Raises UsageError for lists, structs and bytes.
         """
         places = self.places(values, where=where)
-        rows = np.flatnonzero(places >= 0)
+        missing, unseen = (int(np.count_nonzero(places == place)) for place in (MISSING, UNSEEN))
+        if self.missing_category and missing:
+            places[places == MISSING] = len(self.categories)
+        rows = np.flatnonzero(places >= 0) if missing or unseen else np.arange(len(places))
         target[rows, places[rows]] = 1.0
-        missing = places == MISSING
-        if self.missing_category:
-            target[missing, len(self.categories)] = 1.0
-        return Counts(int(missing.sum()), int((places == UNSEEN).sum()))
+        return Counts(missing, unseen)
 
     def check(self) -> str | None:
         """What is wrong with values that were read from a file, or None."""

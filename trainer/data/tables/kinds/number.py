@@ -36,7 +36,8 @@ class Number(OneInput):
     def learn(cls, name: str, values: pa.ChunkedArray, *, standardize: bool, where: str) -> Number:
         """Learns from the training rows. Raises UsageError for text, and for numbers without a finite mean."""
         numbers = numbers_of(name, values, where=where)
-        present = numbers[~np.isnan(numbers)]
+        missing = np.isnan(numbers)
+        present = numbers[~missing] if missing.any() else numbers
         if not len(present):
             raise all_missing(name, where)
         scale = Scale.of(present)
@@ -46,7 +47,7 @@ class Number(OneInput):
                 where=where,
                 fix=f"Scale them down, or add --ignore {name}.",
             )
-        zero_one = bool(np.isin(present, (0, 1)).all())
+        zero_one = bool(present.min() >= 0 and present.max() <= 1 and np.isin(present, (0, 1)).all())
         return cls(name, scale.mean, scale.deviation, standardize, zero_one)
 
     @property
@@ -60,18 +61,17 @@ class Number(OneInput):
         Raises UsageError for text, infinity, and numbers beyond float32.
         """
         numbers = numbers_of(self.name, values, where=where, truth=self.zero_one)
-        missing = np.isnan(numbers)
+        missing = int(np.count_nonzero(np.isnan(numbers)))
         numbers = Scale(self.mean, self.deviation).scaled(numbers, standardize=self.standardize)
-        too_large = np.flatnonzero(np.abs(numbers) > LARGEST)
-        if len(too_large):
+        if max(numbers.max(initial=0), -numbers.min(initial=0)) > LARGEST:
             raise UsageError(
                 f"column {self.name!r} is too large for a 32-bit number",
-                row=int(too_large[0]) + 1,
+                row=int(np.argmax(np.abs(numbers) > LARGEST)) + 1,
                 where=where,
                 fix="Scale the column down, or correct the value.",
             )
         target[:, 0] = numbers
-        return Counts(int(missing.sum()))
+        return Counts(missing)
 
     def axis(self, values: pa.ChunkedArray, *, where: str) -> NDArray[np.float64]:
         """The numbers, NaN for a missing one."""

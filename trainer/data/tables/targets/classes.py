@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,8 +59,8 @@ class Classes:
         """
         check_flat(name, values, where=where)
         places, texts = distinct(values)
-        present = Counter(dict(zip(*map(list, np.unique(places, return_counts=True)), strict=True)))
-        written = {text: present[number] for number, text in enumerate(texts) if present[number]}
+        present = np.bincount(places, minlength=len(texts)).tolist()
+        written = {text: number for text, number in zip(texts, present, strict=True) if number}
         if None in written:
             raise missing_label(name, np.array([text is None for text in texts])[places], where=where)
         known = [text for text in written if text is not None]
