@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from trainer.config.text import as_part
+from trainer.data.tables.chosen import are_ascending
 from trainer.data.tables.kinds import Column
 from trainer.data.tables.kinds.base import Counts
 from trainer.data.tables.targets import Target
 from trainer.data.tables.values import (
     Indices,
-    are_ascending,
     cleaned,
     column_of,
     is_text,
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 VERSION = 3
 BLOCK_BYTES = 4 << 20
-"""What a block writes: a column puts a number into each row, and the next column the number beside it."""
+"""A number of each column in the rows of a block."""
+ROWS_IN_CACHE = 512
+"""The rows that are copied from columns to rows at a time."""
 FEWEST_ROWS, MOST_ROWS = 1 << 13, 1 << 15
 """The rows of a block. In smaller blocks the calls cost more than the arithmetic."""
 
@@ -79,15 +81,22 @@ class Schema:
         """
         check_present(self, table.column_names, where=where)
         size = table.num_rows if rows is None else len(rows)
-        features = np.zeros((size, sum(column.width for column in self.columns)), np.float32)
+        width = sum(column.width for column in self.columns)
+        # Rows of many zeros are not touched in whole. Others are written over memory that is not zero yet, which comes
+        # from the system in large pages and costs less.
+        sparse = width > 2 * len(self.columns)
+        features = np.zeros((size, width), np.float32) if sparse else np.empty((size, width), np.float32)
         unseen: Counter[str] = Counter()
         missing: Counter[str] = Counter()
         with rows_of_the_table(rows):
             try:
                 for block, chosen, target in self._blocks(table, rows, features):
-                    for name, counts in self._encoded(block, chosen, target, where=where):
+                    by_column = target if sparse else np.zeros((width, len(target)), np.float32).T
+                    for name, counts in self._encoded(block, chosen, by_column, where=where):
                         unseen[name] += counts.unseen
                         missing[name] += counts.missing
+                    for start in range(0, 0 if sparse else len(target), ROWS_IN_CACHE):
+                        target[start : start + ROWS_IN_CACHE] = by_column[start : start + ROWS_IN_CACHE]
             except UsageError:
                 # The error of the first column that has one, whatever the blocks are, with the row in the whole.
                 list(self._encoded(table, rows, features, where=where))
@@ -112,7 +121,7 @@ class Schema:
     def _blocks(
         self, table: pa.Table, rows: Indices | None, features: NDArray[np.float32]
     ) -> Iterator[tuple[pa.Table, Indices | None, NDArray[np.float32]]]:
-        """Parts of a table, the rows chosen in each, and their part of `features`, which fits into the cache."""
+        """Parts of a table, the rows chosen in each, and their part of `features`."""
         size = min(max(BLOCK_BYTES // (4 * len(self.columns)), FEWEST_ROWS), MOST_ROWS)
         if table.num_rows <= size or not (rows is None or are_ascending(rows)):
             yield table, rows, features

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.tables.chosen import taken
 from trainer.data.tables.moments import duration_text, moment_key
 from trainer.errors import UsageError
 
@@ -55,6 +55,8 @@ def plain(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
     from pyarrow import compute
 
     values = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values])
+    if pa.types.is_primitive(values.type) and not pa.types.is_float16(values.type):
+        return values
     if pa.types.is_dictionary(values.type):
         # Decoded first to its own type: Arrow has no cast from a dictionary of large strings to strings.
         values = compute.cast(values, values.type.value_type)
@@ -87,24 +89,7 @@ def column_of(table: pa.Table, name: str, rows: Indices | None = None) -> pa.Chu
     """A column, or `rows` (n,) of it, in plain types."""
     # Before the rows are taken, which Arrow cannot do with every type.
     values = plain(table.column(name))
-    return values if rows is None else _taken(values, rows)
-
-
-def are_ascending(rows: Indices) -> bool:
-    """Whether the rows are in the table's order."""
-    return bool((rows[1:] > rows[:-1]).all())
-
-
-def _taken(values: pa.ChunkedArray, rows: Indices) -> pa.ChunkedArray:
-    """The rows of a column, chunk by chunk if they are in its order: Arrow's `take` copies all chunks into one."""
-    import pyarrow as pa
-
-    if values.num_chunks < 2 or not are_ascending(rows):
-        return values.take(rows)
-    starts = np.cumsum([0, *(len(chunk) for chunk in values.chunks)])
-    ends = np.searchsorted(rows, starts).tolist()
-    parts = zip(values.chunks, starts.tolist(), pairwise(ends), strict=False)
-    return pa.chunked_array([chunk.take(pa.array(rows[a:b] - start)) for chunk, start, (a, b) in parts], values.type)
+    return values if rows is None else taken(values, rows)
 
 
 def is_run_end_encoded(kind: Any) -> bool:
@@ -266,6 +251,13 @@ def numbers_of(name: str, values: pa.ChunkedArray, *, where: str, truth: bool = 
 
     With `truth`, true and false are 1 and 0. Raises UsageError for text, and for infinity.
     """
+    numbers = stored_numbers(name, values, where=where, truth=truth)
+    refuse_infinite(name, numbers, where=where)
+    return numbers
+
+
+def stored_numbers(name: str, values: pa.ChunkedArray, *, where: str, truth: bool = False) -> NDArray[np.float64]:
+    """What `numbers_of` returns, before infinity is refused."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -281,19 +273,24 @@ def numbers_of(name: str, values: pa.ChunkedArray, *, where: str, truth: bool = 
             values = compute.cast(values, pa.string())
         # Half floats through numpy, because older pyarrow cannot cast them.
         half = pa.types.is_float16(values.type)
-        values = values if half else compute.cast(values, pa.float64(), safe=False)
+        if not half and not pa.types.is_float64(values.type):
+            values = compute.cast(values, pa.float64(), safe=False)
         # A view, unless values are missing.
         whole = values.chunk(0) if values.num_chunks == 1 else values
         numbers = whole.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
     else:
         raise UsageError(f"column {name!r} holds {values.type}, not numbers", where=where)
+    return numbers
+
+
+def refuse_infinite(name: str, numbers: NDArray[np.float64], *, where: str) -> None:
+    """Raises UsageError for the first infinite one of a column's numbers."""
     infinite = np.isinf(numbers)
     if infinite.any():
         row = int(np.flatnonzero(infinite)[0])
         raise UsageError(
             f"column {name!r} is infinite", row=row + 1, where=where, fix="Correct it, or leave the field empty."
         )
-    return numbers
 
 
 def are_numbers(values: pa.ChunkedArray) -> bool:

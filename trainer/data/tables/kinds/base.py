@@ -43,13 +43,8 @@ class Scale:
 
     def scaled(self, numbers: NDArray[np.float64], *, standardize: bool) -> NDArray[np.float64]:
         """The numbers, the mean for NaN; with `standardize`, (number - mean) / deviation."""
-        missing = np.isnan(numbers)
-        if missing.any():
-            numbers = np.where(missing, self.mean, numbers)
-        if standardize:
-            numbers = numbers - self.mean
-            numbers /= self.deviation
-        return numbers
+        numbers = np.where(np.isnan(numbers), self.mean, numbers)
+        return (numbers - self.mean) / self.deviation if standardize else numbers
 
 
 @dataclass(frozen=True)

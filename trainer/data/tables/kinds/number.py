@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -9,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.tables.kinds.base import Counts, OneInput, Scale, all_missing
-from trainer.data.tables.values import numbers_of
+from trainer.data.tables.values import numbers_of, refuse_infinite, stored_numbers
 from trainer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,10 +62,22 @@ class Number(OneInput):
 
         Raises UsageError for text, infinity, and numbers beyond float32.
         """
-        numbers = numbers_of(self.name, values, where=where, truth=self.zero_one)
-        missing = int(np.count_nonzero(np.isnan(numbers)))
-        numbers = Scale(self.mean, self.deviation).scaled(numbers, standardize=self.standardize)
-        if max(numbers.max(initial=0), -numbers.min(initial=0)) > LARGEST:
+        numbers = stored_numbers(self.name, values, where=where, truth=self.zero_one)
+        missing, (low, high) = 0, _bounds(numbers)
+        # NaN and infinity show in the bounds: two looks at numbers that have neither.
+        if not (math.isfinite(low) and math.isfinite(high)):
+            refuse_infinite(self.name, numbers, where=where)
+            absent = np.isnan(numbers)
+            missing = int(np.count_nonzero(absent))
+            numbers = np.where(absent, self.mean, numbers)
+            low, high = _bounds(numbers)
+        if self.standardize:
+            # The bounds stay bounds: both operations keep the order of numbers, also in floating point.
+            low, high = (low - self.mean) / self.deviation, (high - self.mean) / self.deviation
+            with np.errstate(over="ignore") if max(high, -low) > LARGEST else nullcontext():
+                numbers = numbers - self.mean
+                numbers /= self.deviation
+        if max(high, -low) > LARGEST:
             raise UsageError(
                 f"column {self.name!r} is too large for a 32-bit number",
                 row=int(np.argmax(np.abs(numbers) > LARGEST)) + 1,
@@ -86,3 +100,8 @@ class Number(OneInput):
         """What is wrong with values that were read from a file, or None."""
         usable = Scale(self.mean, self.deviation).is_usable
         return None if usable else f"column {self.name!r} has no usable mean and deviation"
+
+
+def _bounds(numbers: NDArray[np.float64]) -> tuple[float, float]:
+    """The smallest and the largest number, NaN if there is one."""
+    return (float(np.minimum.reduce(numbers)), float(np.maximum.reduce(numbers))) if len(numbers) else (0.0, 0.0)
