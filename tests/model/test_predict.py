@@ -188,6 +188,7 @@ def test_a_file_in_small_parts_gives_what_the_whole_table_gives(
 ):
     monkeypatch.setattr(csv_rows, "BLOCK_BYTES", 700)
     monkeypatch.setattr(parquet_file, "BATCH_ROWS", 17)
+    monkeypatch.setattr(parquet_file, "MOST_ROWS", 17)
     path = tmp_path / f"rows.{source}"
     content = (folder / "test.csv").read_bytes()
     if source == "parquet":

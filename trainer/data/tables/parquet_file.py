@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH_ROWS = 1 << 15
-"""Rows per part."""
+"""Rows per part, at least."""
+MOST_ROWS = 1 << 17
+BATCH_BYTES = 32 << 20
+"""A part of few columns has more rows, up to as many as need this memory for a number per column."""
 PAGE_BYTES = 1 << 20
 """Read buffer for each column: a whole row group may be larger than memory."""
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")
@@ -60,8 +63,9 @@ class ParquetStream(OneFile):
 
         check_unique(wanted, self.names, self.where)
         columns = [self._written[self.names.index(name)] for name in wanted]
+        rows = max(min(BATCH_BYTES // (8 * len(columns)), MOST_ROWS), BATCH_ROWS) if columns else BATCH_ROWS
         try:
-            for batch in self._file.iter_batches(BATCH_ROWS, columns=columns):
+            for batch in self._file.iter_batches(rows, columns=columns):
                 self.rows_read += batch.num_rows
                 # iter_batches returns the columns in the file's order.
                 yield plain_table(pa.Table.from_batches([batch]).select(columns).rename_columns(list(wanted)))

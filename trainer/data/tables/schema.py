@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 VERSION = 3
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 16 << 20
 """A number of each column in the rows of a block."""
 ROWS_IN_CACHE = 512
 """The rows that are copied from columns to rows at a time."""
-FEWEST_ROWS, MOST_ROWS = 1 << 13, 1 << 15
+FEWEST_ROWS, MOST_ROWS = 1 << 13, 1 << 17
 """The rows of a block. In smaller blocks the calls cost more than the arithmetic."""
 
 
