@@ -137,7 +137,8 @@ class Task:
         """What a saved model needs to know about the data to accept other rows, as JSON values; called after training.
 
         For example the statistics of columns and the classes. It is stored in `model.json` and passed to
-        `model_interface`.
+        `model_interface`. A pyarrow Table among the values, for what is too large for JSON, is stored as an Arrow file
+        in the model folder; its name is of small letters and hyphens.
         """
         return {}
 

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from trainer import Arrays, Run, Splits, Task, UsageError
 from trainer.data import TableOptions
+from trainer_plugins.table_updates import Updates, check_without_ids, inputs_of, is_lazy
 
 if TYPE_CHECKING:
     from trainer import ModelInterface
@@ -41,6 +42,13 @@ class DenseTables(TableOptions, Task):
         Field(description="The activation after each hidden layer."),
     ] = "relu"
     dropout: Annotated[Fraction, Field(description="The fraction of each hidden layer that training drops.")] = 0.0
+    updates: Annotated[
+        Updates,
+        Field(
+            description="Which weights of columns beyond --one-hot-limit a step updates: lazy: those that its batch "
+            "uses; dense: all; auto: lazy unless weight decay or momentum is set."
+        ),
+    ] = "auto"
     train_rows: Annotated[Positive, Field(description="Rows of generated training data.")] = 1000
     validation_rows: Annotated[Positive, Field(description="Rows of generated validation data.")] = 100
 
@@ -50,11 +58,13 @@ class DenseTables(TableOptions, Task):
     evaluation_batch_size = 4096
 
     def check(self) -> None:
-        """Refuses options of a table without one."""
+        """Refuses options of a table without one, and options on categories that contradict each other."""
         if self.data:
+            self.categories()
             return
-        for option in [*(field.name for field in fields(TableOptions)), "positive_class"]:
-            if option not in HARMLESS and getattr(self, option, None):
+        defaults = {field.name: field.default for field in fields(TableOptions)} | {"positive_class": None}
+        for option, default in defaults.items():
+            if option not in HARMLESS and getattr(self, option, default) != default:
                 flag = f"--{option.replace('_', '-')}"
                 raise UsageError("it needs a table", where=flag, fix=f"Add --data FILE, or leave {flag} out.")
 
@@ -66,6 +76,7 @@ class DenseTables(TableOptions, Task):
             return Splits(*self._weighted(*self.generated(run.settings.seed)))
         from trainer.data import describe, load_splits
 
+        self._is_lazy = is_lazy(self.updates, run)
         table = load_splits(self, seed=run.settings.seed)
         self._lines, self._notes = describe(table), table.notes
         self.adopt(table.schema)
@@ -93,7 +104,7 @@ class DenseTables(TableOptions, Task):
         self._weight_mean = 1.0
         further = self.row_weights(train)
         if further is None and train.weights is None:
-            return [None if rows is None else Arrays(rows.features, labels_of(rows)) for rows in (train, *others)]
+            return [None if rows is None else Arrays(inputs_of(rows), labels_of(rows)) for rows in (train, *others)]
         arrays: list[Arrays | None] = []
         if train.weights is not None:
             self._weight_mean = float(train.weights.mean(dtype=np.float64))
@@ -107,7 +118,7 @@ class DenseTables(TableOptions, Task):
                 weights = weights * further
                 mean = float(weights.mean(dtype=np.float64))
             # One column, like the loss of a row, since the loss multiplies the two.
-            arrays.append(Arrays(rows.features, labels_of(rows), (weights / mean).astype(np.float32).reshape(-1, 1)))
+            arrays.append(Arrays(inputs_of(rows), labels_of(rows), (weights / mean).astype(np.float32).reshape(-1, 1)))
         return arrays
 
     # ---- the net -----------------------------------------------------------------------------------------------------
@@ -117,20 +128,43 @@ class DenseTables(TableOptions, Task):
         return 1
 
     def net(self) -> Any:
-        """Dense layers, each with activation and dropout, then one of the outputs; or the caller's own net."""
+        """Dense layers, each with activation and dropout, then one of the outputs; or the caller's own net.
+
+        Before them, or beside the only one, are the weights of columns of many categories.
+        """
+        tables = () if self.schema is None else self.schema.id_tables
         if self.network is not None:
             from trainer_plugins.own_net import own_net
 
+            check_without_ids(tables)
             return own_net(self.network, outputs=self.outputs(), features=len(self.feature_names()))
         from trainer.mxnet import gluon
 
+        if tables and not self.hidden:
+            return self._with_ids(None)
         net = gluon.nn.HybridSequential()
         for units in self.hidden:
             net.add(gluon.nn.Dense(units, activation=self.activation))
             if self.dropout:
                 net.add(gluon.nn.Dropout(self.dropout))
         net.add(gluon.nn.Dense(self.outputs()))
-        return net
+        return self._with_ids(net) if tables else net
+
+    def _with_ids(self, body: Any | None) -> Any:
+        from trainer_plugins.table_net import TableNet
+
+        assert self.schema is not None  # noqa: S101  it has the ids
+        return TableNet(
+            self.schema.id_tables,
+            body,
+            outputs=self.outputs(),
+            has_numbers=bool(self.schema.feature_names),
+            is_lazy=getattr(self, "_is_lazy", False),
+        )
+
+    def is_linear(self) -> bool:
+        """Whether there are no hidden layers."""
+        return not self.hidden
 
     def work(self, batch_size: int) -> float:
         """The multiplications of the dense layers. Each column of a table counts once, however it is encoded."""

@@ -87,10 +87,12 @@ def test_numbers_written_as_text_are_numbers_and_categorical_makes_text_of_numbe
     assert learn(numbers, categorical=["a"]).feature_names == ["a=1", "a=2"]
 
 
-def test_too_many_categories_are_an_error():
+def test_more_categories_than_the_one_hot_limit_are_embedded():
     names = [f"n{number}" for number in range(1001)]
-    with pytest.raises(UsageError, match=r"1001 different values.*Add --ignore a"):
-        learn(table(a=names, y=(["no", "yes"] * 501)[:1001]))
+    learned = learn_schema(table(a=names, y=(["no", "yes"] * 501)[:1001]), Wanted("y"), untyped=True)
+    assert learned.schema.columns[0].kind == "embedded"
+    assert learn(table(a=names[:1000], y=["no", "yes"] * 500)).columns[0].kind == "category"
+    assert "1001 different values in 1001 training rows" in learned.notes[0]
 
 
 def test_features_and_ignore_choose_columns():

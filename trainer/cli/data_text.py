@@ -32,9 +32,9 @@ def described(overview: Overview) -> Iterator[str]:
     yield ""
     cells = [_cells(column, rows["train"]) for column in overview.columns]
     yield from _boxed(cells) if sys.stdout.isatty() else aligned([HEAD, *cells])
-    learned = [column for column in overview.columns if column.inputs]
+    learned = [column for column in overview.columns if column.inputs or column.id_rows is not None]
     yield ""
-    yield f"{len(learned)} columns → {overview.inputs} inputs"
+    yield f"{len(learned)} columns → {overview.inputs} inputs{f' and {overview.ids} ids' if overview.ids else ''}"
     looks = [(column.name, look) for column in overview.columns for look in column.looks]
     for title, found in (
         ("looks wrong", [f"{name}: {look}" for name, look in looks]),
@@ -56,7 +56,7 @@ def _cells(column: ColumnView, rows: int) -> list[str]:
         "" if missing is None else f"{missing}{share}",
         "" if column.distinct is None else str(column.distinct),
         _values(column, rows),
-        _inputs(column.inputs),
+        f"id, one of {column.id_rows:,} rows" if column.id_rows is not None else _inputs(column.inputs),
     ]
 
 

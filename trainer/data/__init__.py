@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from trainer.data.fingerprint import Fingerprint, SplitRows, TableFingerprint
     from trainer.data.stratified import SPLIT_VERSION, TooFewRows, stratified_split
     from trainer.data.tables.frame import Frame
-    from trainer.data.tables.kinds import Category, Column, Date, Duration, Flag, Number, TimeOfDay
+    from trainer.data.tables.id_tables import IdTable
+    from trainer.data.tables.kinds import Category, Column, Date, Duration, Embedded, Flag, Hashed, Number, TimeOfDay
     from trainer.data.tables.kinds.base import Scale
     from trainer.data.tables.options import ClassOptions, TableOptions
     from trainer.data.tables.reading import open_stream
@@ -31,10 +32,13 @@ __all__ = [
     "Column",
     "Date",
     "Duration",
+    "Embedded",
     "FileRows",
     "Fingerprint",
     "Flag",
     "Frame",
+    "Hashed",
+    "IdTable",
     "Number",
     "Quantity",
     "Rows",
@@ -68,10 +72,13 @@ __getattr__, __dir__ = exports(
             "Column",
             "Date",
             "Duration",
+            "Embedded",
             "Flag",
+            "Hashed",
             "Number",
             "TimeOfDay",
         ),
+        "trainer.data.tables.id_tables": ("IdTable",),
         "trainer.data.tables.kinds.base": ("Scale",),
         "trainer.data.tables.options": ("ClassOptions", "TableOptions"),
         "trainer.data.tables.schema": ("Rows", "Schema"),

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trainer.atomic import digest
 from trainer.errors import UsageError, listed
+from trainer.model.info_tables import file_of
 from trainer.reading import Unreadable, checked, read_json
 
 SCHEMA = 1
@@ -74,7 +75,9 @@ class About(_Part):
     """Rows per batch."""
     threshold: Thresholds | None = None
     info: dict[str, Any]
-    """What the task's `model_info` returned."""
+    """What the task's `model_info` returned, without its tables."""
+    tables: list[Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,30}$")]] = []
+    """The names of its tables, which are files of their own."""
     metrics: dict[str, Number | None]
     card: dict[str, Any]
     seed: int
@@ -86,7 +89,8 @@ class About(_Part):
     @property
     def names(self) -> tuple[str, ...]:
         """The files beside `model.json`."""
-        return (SYMBOL, PARAMETERS) if self.symbol else (PARAMETERS,)
+        files = (SYMBOL, PARAMETERS) if self.symbol else (PARAMETERS,)
+        return (*files, *map(file_of, self.tables))
 
 
 def read(folder: Path) -> About:
@@ -108,7 +112,7 @@ def read(folder: Path) -> About:
         raise UsageError(f"it is damaged: {error}", where=where) from error
     if set(about.files) != set(about.names):
         raise UsageError(f"it is damaged: its files are {listed(sorted(about.files), 5)}", where=where)
-    # Names come from this module, never from the file, which must not point outside the folder.
+    # Names come from this program, never from the file, which must not point outside the folder.
     for name in about.names:
         _check(folder / name, about.files[name])
     return about

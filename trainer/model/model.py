@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from trainer.errors import UsageError, first_line, listed
+from trainer.model import info_tables
 from trainer.model.graph import read_symbol
 from trainer.model.interface import Encoded, ModelInterface
 from trainer.model.manifest import ABOUT, PARAMETERS, SYMBOL, About
@@ -144,7 +145,7 @@ def check_threshold(given: float | None, own: float | None) -> float | None:
 
 def _interface(folder: Path, about: About, task: Task) -> ModelInterface:
     try:
-        return task.model_interface(about.info)
+        return task.model_interface({**about.info, **info_tables.read(folder, about.tables)})
     except Exception as error:
         # The task's code reads what a stranger may have written, and raises whatever it comes across.
         raise UsageError(f"it is damaged: info: {first_line(error)}", where=str(folder / ABOUT)) from error

@@ -14,6 +14,7 @@ import numpy as np
 from trainer.atomic import digest, new_folder, write_atomic, write_json
 from trainer.config import options
 from trainer.errors import TrainerError
+from trainer.model import info_tables
 from trainer.model.manifest import ABOUT, FOLDER, PARAMETERS, SCHEMA, SYMBOL
 from trainer.runs import folder
 
@@ -38,10 +39,14 @@ def write_model(run: Run, parameters: Parameters) -> Path:
         shutil.rmtree(leftover, ignore_errors=True)
     try:
         with new_folder(target, replace=True) as new:
-            about = _write_net(run, parameters, new)
+            info, tables = info_tables.divided(run.task.model_info())
+            about = {**_write_net(run, parameters, new), "tables": list(tables)}
+            info_tables.write(new, tables)
             names = sorted(path.name for path in new.iterdir())
             files = {name: {"bytes": (new / name).stat().st_size, "sha256": digest(new / name)} for name in names}
-            write_json(new / ABOUT, {**about, **_about(run, parameters), "files": files})
+            write_json(
+                new / ABOUT, {**about, **_about(run, parameters, {**info, **tables}), "info": info, "files": files}
+            )
     except OSError as error:
         raise TrainerError(f"the model cannot be written: {error.strerror or error}") from error
     return target
@@ -102,14 +107,12 @@ def _save_arrays(mx: Any, path: Path, values: Mapping[str, Any]) -> None:
         raise OSError(f"{path.name} differs from what was written (is the disk full?)")
 
 
-def _about(run: Run, parameters: Parameters) -> dict[str, Any]:
+def _about(run: Run, parameters: Parameters, info: Mapping[str, Any]) -> dict[str, Any]:
     task = run.task
-    info = dict(task.model_info())
     return {
         "task": {"name": task.name, "options": options.to_toml(task)},
         "batch_size": task.evaluation_batch_size or max(run.settings.batch_size, ROWS_AT_A_TIME),
         "threshold": _thresholds(run),
-        "info": info,
         "metrics": folder.json_metrics(run.metrics),
         "card": _card(run, parameters, info),
         "seed": run.settings.seed,

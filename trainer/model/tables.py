@@ -65,9 +65,11 @@ class TableModel(ModelInterface):
         drop_unlabelled: bool = False,
         quantiles: Sequence[float] = (),
     ) -> dict[str, Any]:
-        """The JSON value for `from_info`, which `model.json` stores."""
+        """What `from_info` takes: JSON values, which `model.json` stores, and a table of many categories."""
+        vocabulary = schema.vocabulary()
         return {
             "table": schema.to_json(),
+            **({} if vocabulary is None else {"vocabulary": vocabulary}),
             "weight_mean": weight_mean,
             "delimiter": delimiter,
             "drop_unlabelled": drop_unlabelled,
@@ -90,7 +92,7 @@ class TableModel(ModelInterface):
         if not isinstance(quantiles, list) or not _are_quantiles(quantiles):
             raise UsageError(f"quantiles is {quantiles!r}, not rising numbers between 0 and 1")
         return cls(
-            Schema.from_json(info.get("table")),
+            Schema.from_json(info.get("table"), info.get("vocabulary")),
             weight_mean=float(mean),
             delimiter=delimiter,
             drop_unlabelled=drops,
@@ -169,7 +171,7 @@ class TableModel(ModelInterface):
             rows = self.schema.encode(table, where=where)
         weights = None if rows.weights is None else (rows.weights / self._weight_mean).astype(np.float32)
         return Encoded(
-            (rows.features,),
+            rows.inputs,
             table.num_rows,
             rows.labels,
             weights,
@@ -198,6 +200,7 @@ class TableModel(ModelInterface):
             **self.outputs.card(),
             "columns": {column.name: column.kind for column in self.schema.columns},
             "features": self.schema.feature_names,
+            **({"ids": self.schema.id_names} if self.schema.id_names else {}),
             "label": self.schema.label,
         }
 

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from trainer.data.tables.kinds import IN_TIME, Category, Column, Flag, Number
+from trainer.data.tables.categories import FEW_VALUES, learn_categories
+from trainer.data.tables.embedding import CategoryOptions
+from trainer.data.tables.id_tables import sized
+from trainer.data.tables.kinds import IN_TIME, Column, Flag, Number
 from trainer.data.tables.kinds.base import all_missing
-from trainer.data.tables.notations import MOSTLY, DistinctTexts, are_plain_numbers, refuse_notations
+from trainer.data.tables.notations import DistinctTexts, are_plain_numbers, refuse_notations
 from trainer.data.tables.options import TargetKind
 from trainer.data.tables.schema import Schema, check_column
 from trainer.data.tables.targets import Classes, Quantity, Target
@@ -30,10 +33,6 @@ from trainer.errors import UsageError, listed
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MOSTLY_DISTINCT = 0.5
-"""If the distinct values of a text column are at least this share of its rows, the user is told."""
-FEW_VALUES = 20
-
 
 @dataclass(frozen=True)
 class Wanted:
@@ -54,6 +53,8 @@ class Wanted:
     standardize: bool = True
     apart: Sequence[str] = ()
     """Columns that say which split a row is in, and are learned from only if `features` names them."""
+    categories: CategoryOptions = field(default_factory=CategoryOptions)
+    """What becomes of columns of categories."""
 
     def chosen(self, known: Sequence[str], *, where: str, left_out: Sequence[str] = ()) -> list[str]:
         """The columns to learn from. Raises UsageError for a name that is not one of the `known`.
@@ -62,8 +63,12 @@ class Wanted:
         """
         if self.label:
             check_column(self.label, known, option="--label", where=where)
-        lists = {"features": self.features, "ignore": [name for name in self.ignore if name not in left_out]}
-        for option, names in (lists | {"categorical": self.categorical, "numeric": self.numeric}).items():
+        lists: dict[str, Sequence[str]] = {
+            "features": self.features,
+            "ignore": [name for name in self.ignore if name not in left_out],
+        }
+        lists |= {"categorical": self.categorical, "numeric": self.numeric, "embedding": [*self.categories.units.named]}
+        for option, names in lists.items():
             for name in names:
                 check_column(name, known, option=f"--{option}", where=where, in_list=True)
         both = [name for name in self.categorical if name in self.numeric]
@@ -148,6 +153,8 @@ def learn_schema(
             learn_column(name, column_of(table, name, rows), wanted, untyped=untyped, where=where, notes=notes)
             for name in chosen
         )
+    categories = wanted.categories
+    columns = sized(columns, categories.units, is_linear=categories.is_linear, where=where)
     if target is None:
         target = learn_target(table, wanted, untyped=untyped, where=where, rows=rows)
         values = column_of(table, wanted.label, rows)
@@ -166,7 +173,7 @@ def learn_column(
     import pyarrow as pa
 
     if name in wanted.categorical:
-        return Category.learn(name, values, where=where)
+        return learn_categories(name, values, wanted.categories, where=where, notes=notes, chosen=True)
     _check_numeric(name, values, wanted.numeric, where=where)
     if is_number(values.type) or name in wanted.numeric:
         return Number.learn(name, values, standardize=wanted.standardize, where=where)
@@ -178,7 +185,7 @@ def learn_column(
         if kind.stores(values.type):
             return kind.learn(name, values, standardize=wanted.standardize, where=where)
     check_flat(name, values, where=where, fix=f"Add --ignore {name}.")
-    return _categories(name, values, where=where, notes=notes)
+    return learn_categories(name, values, wanted.categories, where=where, notes=notes)
 
 
 def _check_numeric(name: str, values: pa.ChunkedArray, numeric: Sequence[str], *, where: str) -> None:
@@ -208,9 +215,9 @@ def _learn_text(
     if untyped and _are_flags(texts):
         return Flag.learn(name, values, where=where)
     for kind in IN_TIME:
-        if texts.count(kind.are_read) >= MOSTLY * texts.present:
+        if texts.are_mostly(kind.are_read):
             return kind.learn(name, values, standardize=wanted.standardize, where=where)
-    if texts.count(are_plain_numbers) >= MOSTLY * texts.present:
+    if texts.are_mostly(are_plain_numbers):
         if untyped:
             raise stray_text(name, values, where=where)
         notes.append(
@@ -218,20 +225,9 @@ def _learn_text(
             f"--numeric {name} takes it as numbers"
         )
     refuse_notations(name, texts, where=where)
-    return _categories(name, values, where=where, notes=notes)
+    return learn_categories(name, values, wanted.categories, where=where, notes=notes, texts=texts)
 
 
 def _are_flags(texts: DistinctTexts) -> bool:
     """Whether all are true or false, some of them perhaps written as 1 and 0."""
     return len(texts) <= FEW_VALUES and form_of(texts.values()) == "truth"
-
-
-def _categories(name: str, values: pa.ChunkedArray, *, where: str, notes: list[str]) -> Category:
-    column = Category.learn(name, values, where=where)
-    count, rows = len(column.categories), len(values)
-    if count > FEW_VALUES and count >= MOSTLY_DISTINCT * rows:
-        notes.append(
-            f"column {name} has {count} different values in {rows} training rows, each an input of its own; "
-            f"--ignore {name} leaves it out"
-        )
-    return column

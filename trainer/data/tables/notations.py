@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.tables.times import are_dates, are_times, matches
-from trainer.data.tables.values import NUMBER
+from trainer.data.tables.values import FIRST_ROWS, NUMBER
 from trainer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,12 +59,29 @@ class DistinctTexts:
     def __len__(self) -> int:
         return len(self._values)
 
-    def count(self, *are: Are) -> int:
-        """How many texts of the column one of `are` takes. Each distinct text is looked at once."""
-        found = np.zeros(len(self), bool)
-        for each in are:
-            found |= each(self._values)
-        return int(self._counts[found].sum())
+    @property
+    def counted(self) -> tuple[pa.Array, NDArray[np.int64]]:
+        """The distinct texts and how often each occurs; one may be null."""
+        return self._values.chunk(0), self._counts
+
+    def are_mostly(self, *are: Are) -> bool:
+        """Whether one of `are` takes almost all texts of the column.
+
+        Each distinct text is looked at once at most: the look ends when too many others are found for that.
+        """
+        taken = looked = start = 0
+        size = FIRST_ROWS
+        while start < len(self):
+            part, counts = self._values.slice(start, size), self._counts[start : start + size]
+            found = np.zeros(len(part), bool)
+            for each in are:
+                found |= each(part)
+            taken += int(counts[found].sum())
+            looked += int(counts[~part.is_null().to_numpy().astype(bool)].sum())
+            if self.present - (looked - taken) < MOSTLY * self.present:
+                return False
+            start, size = start + size, 2 * size
+        return taken >= MOSTLY * self.present
 
 
 def are_plain_numbers(text: pa.ChunkedArray) -> NDArray[np.bool_]:
@@ -75,7 +92,7 @@ def are_plain_numbers(text: pa.ChunkedArray) -> NDArray[np.bool_]:
 def refuse_notations(name: str, texts: DistinctTexts, *, where: str) -> None:
     """Raises UsageError if nearly all texts are numbers, dates or times in a notation that is not read."""
     for are, plainly, what, fix in _REFUSED:
-        if not texts.present or texts.count(are, plainly) < MOSTLY * texts.present:
+        if not texts.present or not texts.are_mostly(are, plainly):
             continue
         rows = np.flatnonzero(are(texts.text) & ~plainly(texts.text))
         if len(rows):

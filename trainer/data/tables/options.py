@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
+from trainer.data.tables.embedding import ONE_HOT_LIMIT, CategoryOptions
 from trainer.data.tables.frame import Frame
 from trainer.data.tables.memory import as_table
 
@@ -59,6 +60,20 @@ class TableOptions:
         tuple[str, ...], Field(description="Columns to treat as categories, whatever they hold.")
     ] = ()
     numeric: Annotated[tuple[str, ...], Field(description="Columns of text to treat as numbers.")] = ()
+    one_hot_limit: Annotated[
+        int, Field(ge=0, description="The most different values of a column whose categories are an input each.")
+    ] = ONE_HOT_LIMIT
+    embedding: Annotated[
+        tuple[str, ...],
+        Field(description="Weights per category of columns beyond that: auto, N or COLUMN:N.", examples=[("16",)]),
+    ] = ()
+    min_count: Annotated[
+        int, Field(ge=1, description="Training rows below which such categories share their weights.")
+    ] = 1
+    hash_bits: Annotated[
+        int | None,
+        Field(ge=1, le=30, description="Hash all categories into 2^N rows of weights, without a list of them."),
+    ] = None
     delimiter: Annotated[
         Delimiter | None, Field(description="What separates the values of a CSV file; found if not given.")
     ] = None
@@ -90,6 +105,18 @@ class TableOptions:
     def target_kind(self) -> TargetKind:
         """What the label column is taken for."""
         return "classes"
+
+    def is_linear(self) -> bool:
+        """Whether the net has no hidden layers: a category beyond the limit then has a weight for each output."""
+        return False
+
+    def categories(self) -> CategoryOptions:
+        """What becomes of columns of categories. Raises UsageError for options that contradict each other."""
+        found = CategoryOptions(
+            self.one_hot_limit, self.min_count, self.hash_bits, self.embedding, is_linear=self.is_linear()
+        )
+        found.check()
+        return found
 
 
 @dataclass

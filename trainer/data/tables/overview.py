@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.tables.division import NAMES, check_split_options, split_columns
-from trainer.data.tables.kinds import IN_TIME, ORDERED, Column
+from trainer.data.tables.kinds import IDS, IN_TIME, ORDERED, Column, Hashed
 from trainer.data.tables.learn import Wanted, learn_column
 from trainer.data.tables.reading import located, whole
 from trainer.data.tables.schema import check_column
@@ -50,6 +50,8 @@ class ColumnView:
     """The commonest values and how often they occur, if the values have no order."""
     inputs: Sequence[str] = ()
     """The names of the net's inputs."""
+    id_rows: int | None = None
+    """For a column of many categories: the net gets the number of one of so many rows of weights."""
     looks: Sequence[str] = ()
     """What looks wrong, a sentence each."""
     error: str | None = None
@@ -73,9 +75,14 @@ class Overview:
         """The number of the net's inputs."""
         return sum(len(column.inputs) for column in self.columns)
 
+    @property
+    def ids(self) -> int:
+        """The number of columns of which the net gets ids."""
+        return sum(column.id_rows is not None for column in self.columns)
+
     def to_json(self) -> dict[str, Any]:
         """A JSON value."""
-        return {**dataclasses.asdict(self), "inputs": self.inputs}
+        return {**dataclasses.asdict(self), "inputs": self.inputs, "ids": self.ids}
 
 
 @dataclass
@@ -189,11 +196,15 @@ def _describe(
         view.distinct = part.distinct
         ends = part.present.min(), part.present.max(), _mean(column, part.present)
         view.minimum, view.maximum, view.mean = (column.written(float(each)) for each in ends)
+    elif isinstance(column, Hashed):
+        view.distinct, view.commonest = _texts(train.values(name))
     else:
-        counts = np.bincount(part.known, minlength=len(column.words))
+        counts = np.bincount(part.known)
         view.distinct = part.distinct
         order = np.argsort(-counts, kind="stable")[:COMMONEST]
-        view.commonest = [(column.words[place], int(counts[place])) for place in order if counts[place]]
+        view.commonest = [(column.word(int(place)), int(counts[place])) for place in order if counts[place]]
+    if isinstance(column, IDS):
+        view.id_rows = column.rows
     view.looks = suspicions(column, parts, classes)
     return view
 

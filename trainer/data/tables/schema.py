@@ -6,8 +6,8 @@ import dataclasses
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from trainer.config.text import as_part
 from trainer.data.tables.chosen import are_ascending
-from trainer.data.tables.kinds import Column
+from trainer.data.tables.id_tables import IdTable, check_sizes, id_tables
+from trainer.data.tables.kinds import IDS, Column, Embedded
 from trainer.data.tables.kinds.base import Counts
 from trainer.data.tables.targets import Target
 from trainer.data.tables.values import (
@@ -28,12 +29,13 @@ from trainer.data.tables.values import (
     reads_as_numbers,
     rows_of_the_table,
 )
+from trainer.data.tables.vocabulary_file import from_table, to_table
 from trainer.errors import UsageError, did_you_mean, listed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-VERSION = 3
+VERSION = 4
 BLOCK_BYTES = 16 << 20
 """A number of each column in the rows of a block."""
 ROWS_IN_CACHE = 512
@@ -46,7 +48,8 @@ FEWEST_ROWS, MOST_ROWS = 1 << 13, 1 << 17
 class Rows:
     """Encoded rows on the host: features (n, d) and, if the table has them, labels and weights (n,), all float32.
 
-    Labels are class numbers, or the numbers to predict.
+    Labels are class numbers, or the numbers to predict. `ids` (n, k), int32, are the numbers of rows in tables of
+    weights (`Schema.id_tables`); None if no column is one. There may be ids only, and no features (d = 0).
     """
 
     features: NDArray[np.float32]
@@ -56,6 +59,14 @@ class Rows:
     """How many values of each text column do not occur in the training rows."""
     missing: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """How many values of each column were missing."""
+    ids: NDArray[np.int32] | None = None
+
+    @property
+    def inputs(self) -> tuple[NDArray[Any], ...]:
+        """The inputs of the net: the features and the ids, without those of which there are none."""
+        if self.ids is None:
+            return (self.features,)
+        return (self.features, self.ids) if self.features.shape[1] else (self.ids,)
 
 
 @dataclass(frozen=True)
@@ -69,8 +80,18 @@ class Schema:
 
     @property
     def feature_names(self) -> list[str]:
-        """The names of the net's inputs, `colour=red` for a category."""
+        """The names of the net's inputs that are numbers, `colour=red` for a category."""
         return [name for column in self.columns for name in column.feature_names]
+
+    @cached_property
+    def id_tables(self) -> tuple[IdTable, ...]:
+        """The tables of weights that ids are row numbers of, in the order of the ids."""
+        return id_tables(self.columns)
+
+    @property
+    def id_names(self) -> list[str]:
+        """The columns of the ids, in their order."""
+        return [column.name for table in self.id_tables for column in table.columns]
 
     def encode(self, table: pa.Table, *, where: str, rows: Indices | None = None) -> Rows:
         """Encodes all rows of a table, or its `rows` (n,), counted from 0. Extra columns are ignored.
@@ -86,62 +107,95 @@ class Schema:
         # from the system in large pages and costs less.
         sparse = width > 2 * len(self.columns)
         features = np.zeros((size, width), np.float32) if sparse else np.empty((size, width), np.float32)
+        ids = np.empty((size, len(self.id_names)), np.int32) if self.id_tables else None
         unseen: Counter[str] = Counter()
         missing: Counter[str] = Counter()
         with rows_of_the_table(rows):
             try:
-                for block, chosen, target in self._blocks(table, rows, features):
+                for block, chosen, part in self._blocks(table, rows):
+                    target = features[part]
                     by_column = target if sparse else np.zeros((width, len(target)), np.float32).T
-                    for name, counts in self._encoded(block, chosen, by_column, where=where):
+                    for name, counts in self._encoded(
+                        block, chosen, by_column, None if ids is None else ids[part], where=where
+                    ):
                         unseen[name] += counts.unseen
                         missing[name] += counts.missing
                     for start in range(0, 0 if sparse else len(target), ROWS_IN_CACHE):
                         target[start : start + ROWS_IN_CACHE] = by_column[start : start + ROWS_IN_CACHE]
             except UsageError:
                 # The error of the first column that has one, whatever the blocks are, with the row in the whole.
-                list(self._encoded(table, rows, features, where=where))
+                list(self._encoded(table, rows, features, ids, where=where))
                 raise
             labels = weights = None
             if self.label in table.column_names:
                 labels = self.target.encode(self.label, column_of(table, self.label, rows), where=where)
             if self.weight is not None and self.weight in table.column_names:
                 weights = _weights(self.weight, column_of(table, self.weight, rows), where=where)
-        return Rows(features, labels, weights, dict(+unseen), dict(+missing))
+        return Rows(features, labels, weights, dict(+unseen), dict(+missing), ids)
 
     def _encoded(
-        self, table: pa.Table, rows: Indices | None, target: NDArray[np.float32], *, where: str
+        self,
+        table: pa.Table,
+        rows: Indices | None,
+        target: NDArray[np.float32],
+        ids: NDArray[np.int32] | None,
+        *,
+        where: str,
     ) -> Iterator[tuple[str, Counts]]:
-        """Writes the inputs of the rows to `target` (rows, d), which is zero; the name and counts of each column."""
+        """Writes the inputs of the rows to `target` (rows, d), which is zero, and to `ids` (rows, k).
+
+        Yields the name and counts of each column.
+        """
         start = 0
+        places = {
+            column.name: (each.begin + number, first)
+            for each in self.id_tables
+            for number, (column, first) in enumerate(zip(each.columns, each.offsets, strict=True))
+        }
         for column in self.columns:
+            if isinstance(column, IDS):
+                assert ids is not None  # noqa: S101  it is one of them
+                place, first = places[column.name]
+                values = column_of(table, column.name, rows)
+                yield column.name, column.encode_ids(values, ids[:, place], first=first, where=where)
+                continue
             part = target[:, start : start + column.width]
             start += column.width
             yield column.name, column.encode(column_of(table, column.name, rows), part, where=where)
 
-    def _blocks(
-        self, table: pa.Table, rows: Indices | None, features: NDArray[np.float32]
-    ) -> Iterator[tuple[pa.Table, Indices | None, NDArray[np.float32]]]:
-        """Parts of a table, the rows chosen in each, and their part of `features`."""
+    def _blocks(self, table: pa.Table, rows: Indices | None) -> Iterator[tuple[pa.Table, Indices | None, slice]]:
+        """Parts of a table, the rows chosen in each, and their places among all chosen ones."""
         size = min(max(BLOCK_BYTES // (4 * len(self.columns)), FEWEST_ROWS), MOST_ROWS)
         if table.num_rows <= size or not (rows is None or are_ascending(rows)):
-            yield table, rows, features
+            yield table, rows, slice(None)
             return
         for start in range(0, table.num_rows, size):
             block = table.slice(start, size)
             if rows is None:
-                yield block, None, features[start : start + size]
+                yield block, None, slice(start, start + size)
                 continue
             first, last = np.searchsorted(rows, (start, start + size)).tolist()
             if last > first:
-                yield block, rows[first:last] - start, features[first:last]
+                yield block, rows[first:last] - start, slice(first, last)
 
     def to_json(self) -> dict[str, Any]:
-        """The schema as a JSON value."""
-        return {"version": VERSION, **dataclasses.asdict(self)}
+        """The schema as a JSON value, without the texts of many categories (`vocabulary`)."""
+        columns = [
+            replace(column, categories=None) if isinstance(column, Embedded) else column for column in self.columns
+        ]
+        found = dataclasses.asdict(replace(self, columns=tuple(columns)))
+        for column in found["columns"]:
+            if column["kind"] == "embedded":
+                del column["categories"]
+        return {"version": VERSION, **found}
+
+    def vocabulary(self) -> pa.Table | None:
+        """The categories of the embedded columns, a row for each column; None if there is none."""
+        return to_table({column.name: column.categories for column in self.columns if isinstance(column, Embedded)})
 
     @classmethod
-    def from_json(cls, value: Any) -> Schema:
-        """The schema that `to_json` returned; raises UsageError for anything else."""
+    def from_json(cls, value: Any, vocabulary: pa.Table | None = None) -> Schema:
+        """The schema that `to_json` returned, with its `vocabulary`; raises UsageError for anything else."""
         if not isinstance(value, dict) or "version" not in value:
             raise UsageError("it is not a schema", where="schema")
         if value["version"] != VERSION:
@@ -149,7 +203,8 @@ class Schema:
             raise UsageError(
                 f"its version is {value['version']!r}, not {VERSION}",
                 where="schema",
-                # Version 1 does not say which spellings of a category are the same, and 2 knows two classes only.
+                # Version 1 does not say which spellings of a category are the same, 2 knows two classes only, and 3
+                # has no ids.
                 fix="Train the model again." if older else "Update gluon-trainer.",
             )
         try:
@@ -158,6 +213,12 @@ class Schema:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"]))
             raise UsageError(f"{place}: {first['msg']}", where="schema") from error
+        texts = from_table(vocabulary)
+        columns = (
+            replace(column, categories=texts.get(column.name)) if isinstance(column, Embedded) else column
+            for column in schema.columns
+        )
+        schema = replace(schema, columns=tuple(columns))
         for column in schema.columns:
             wrong = column.check()
             if wrong is not None:
@@ -167,6 +228,7 @@ class Schema:
         wrong = schema.target.check()
         if wrong is not None:
             raise UsageError(wrong, where="schema")
+        check_sizes(schema.id_tables, "schema")
         return schema
 
 

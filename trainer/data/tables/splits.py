@@ -14,6 +14,7 @@ from trainer.data.stratified import SPLIT_VERSION
 from trainer.data.tables.checksums import fingerprint_of
 from trainer.data.tables.division import NAMES, check_split_options, divided, split_columns
 from trainer.data.tables.frame import Frame
+from trainer.data.tables.kinds import Embedded
 from trainer.data.tables.learn import Wanted, learn_schema, learn_target
 from trainer.data.tables.once import release_unused, with_numbers
 from trainer.data.tables.options import ClassOptions, TableOptions
@@ -130,6 +131,7 @@ def wanted_of(options: TableOptions) -> Wanted:
         sample_weight=options.sample_weight,
         standardize=options.standardize,
         apart=tuple(name for option, name in split_columns(options).items() if option != "time"),
+        categories=options.categories(),
     )
 
 
@@ -222,16 +224,32 @@ def describe(splits: TableSplits) -> list[str]:
     counted = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
     lines = [
         "rows: " + ", ".join(f"{len(rows.features)} {name}{_summary(schema, rows)}" for name, rows in present.items()),
-        f"columns: {counted} → {len(schema.feature_names)} inputs",
+        f"columns: {counted} → {_inputs(schema)}",
         schema.target.describe(schema.label),
     ]
     for what, counts in (
         ("missing values", _total(present, "missing")),
-        ("categories that do not occur in the training rows", _total(present, "unseen")),
+        (_unseen(schema), _total(present, "unseen")),
     ):
         if counts:
             lines.append(f"{what}: " + listed((f"{name} {count}" for name, count in counts.items()), limit=8))
     return lines
+
+
+def _inputs(schema: Schema) -> str:
+    """The inputs of the net: `7 inputs, 3 ids (41,233 rows × 16 weights)`."""
+    names = schema.feature_names
+    parts = [f"{len(names)} input{'' if len(names) == 1 else 's'}"] if names or not schema.id_tables else []
+    for table in schema.id_tables:
+        count = len(table.columns)
+        weights = f" × {table.units} weights" if table.units else " of weights"
+        parts.append(f"{count} id{'' if count == 1 else 's'} ({table.rows:,} rows{weights})")
+    return ", ".join(parts)
+
+
+def _unseen(schema: Schema) -> str:
+    least = max((column.min_count for column in schema.columns if isinstance(column, Embedded)), default=1)
+    return f"categories that do not occur in the training rows{f', or in fewer than {least}' if least > 1 else ''}"
 
 
 def _summary(schema: Schema, rows: Rows) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.tables.kinds import ORDERED, Category, Column, Number
+from trainer.data.tables.kinds import IDS, ORDERED, Category, Column, Number
 from trainer.data.tables.vocabulary import MISSING
 
 FEW_ROWS = 20
@@ -102,7 +102,7 @@ def _constant(column: Column, train: Part) -> Iterator[str]:
     if train.axis is not None:
         same = train.present.min() == train.present.max()
     else:
-        same = train.distinct == 1 and (not isinstance(column, Category) or not column.missing_category)
+        same = train.distinct == 1 and not getattr(column, "missing_category", False)
     if same:
         yield f"it is constant in the training rows; --ignore {column.name} leaves it out"
 
@@ -121,7 +121,7 @@ def _id(column: Column, train: Part) -> Iterator[str]:
     if len(train) < FEW_ROWS or train.missing.any():
         return
     whole = isinstance(column, Number) and _are_whole(train.present)
-    if (whole or isinstance(column, Category)) and train.distinct == len(train):
+    if (whole or isinstance(column, (Category, *IDS))) and train.distinct == len(train):
         yield f"{_id_text()}; --ignore {column.name} leaves it out"
 
 

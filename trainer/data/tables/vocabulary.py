@@ -68,6 +68,16 @@ def spelled(texts: Iterable[str], form: Form) -> list[str]:
     return sorted(shortest.values())
 
 
+def key_in(text: str, form: Form) -> str:
+    """The text that all spellings of a value share in a form."""
+    if form in ("number", "half", "single"):
+        key = number_key(text, None if form == "number" else form)
+        return key or (text.lower() if text.lower() in ("true", "false") else text)
+    if form == "truth":
+        return truth_key(text) or text
+    return (moment_key(text) or text) if form == "moment" else text
+
+
 class Vocabulary:
     """Finds the place of a value among known texts.
 
@@ -83,7 +93,7 @@ class Vocabulary:
 
     @cached_property
     def _known(self) -> dict[str, int]:
-        known = {self._key(text): number for number, text in enumerate(self.texts)}
+        known = {key_in(text, self.form): number for number, text in enumerate(self.texts)}
         if self.form in ("number", "half", "single") and set(self.texts) <= {"0", "1"}:
             known |= {word: known[digit] for word, digit in (("false", "0"), ("true", "1")) if digit in known}
         return known
@@ -97,17 +107,9 @@ class Vocabulary:
             self._read[precision] = _unique(number_key(text, precision) for text in self.texts)
         return self._read[precision]
 
-    def _key(self, text: str) -> str:
-        if self.form in ("number", "half", "single"):
-            key = number_key(text, None if self.form == "number" else self.form)
-            return key or (text.lower() if text.lower() in ("true", "false") else text)
-        if self.form == "truth":
-            return truth_key(text) or text
-        return (moment_key(text) or text) if self.form == "moment" else text
-
     def place(self, text: str, *, typed: bool, precision: Precision | None = None) -> int:
         """The number of the known text that `text` spells, or -1; `precision` is that of a half or single float."""
-        found = self._known.get(self._key(text))
+        found = self._known.get(key_in(text, self.form))
         if found is None and typed:
             found = self._typed.get(key_of(text) or text)
         if found is None and precision is not None:

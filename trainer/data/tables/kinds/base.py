@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.tables.embedding import MOST_UNITS
 from trainer.errors import UsageError
 
 
@@ -67,6 +68,33 @@ class OneInput:
     def scales(self) -> list[Scale]:
         """What the input is standardised by; `Scale()` if it is as stored."""
         return [Scale()]
+
+
+@dataclass(frozen=True)
+class OneId:
+    """A column that is one id of the net: the number of a row in a table of weights."""
+
+    name: str
+
+    @property
+    def width(self) -> int:
+        """It has no input among the numbers."""
+        return 0
+
+    @property
+    def feature_names(self) -> list[str]:
+        """It has no input among the numbers."""
+        return []
+
+    @property
+    def scales(self) -> list[Scale]:
+        """It has no input among the numbers."""
+        return []
+
+
+def wrong_units(name: str, units: int) -> str | None:
+    """What is wrong with the units of a column that were read from a file, or None."""
+    return None if 0 <= units <= MOST_UNITS else f"column {name!r} has {units} units"
 
 
 def all_missing(name: str, where: str) -> UsageError:

@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from trainer.data.tables.kinds.base import Counts, Scale, all_missing
 from trainer.data.tables.values import check_flat, distinct, precision_of
 from trainer.data.tables.vocabulary import MISSING, UNSEEN, Form, Vocabulary, form_of, spelled
-from trainer.errors import UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MOST_CATEGORIES = 1000
 MISSING_NAME = "(missing)"
 
 
@@ -34,7 +32,7 @@ class Category:
 
     @classmethod
     def learn(cls, name: str, values: pa.ChunkedArray, *, where: str) -> Category:
-        """Learns from the training rows. Raises UsageError for lists, structs and bytes, and too many categories."""
+        """Learns from the training rows. Raises UsageError for lists, structs and bytes."""
         check_flat(name, values, where=where, fix=f"Add --ignore {name}.")
         numbers, words = distinct(values)
         present = {words[number] for number in np.flatnonzero(np.bincount(numbers))}
@@ -43,12 +41,6 @@ class Category:
             raise all_missing(name, where)
         form = form_of(texts, precision_of(values.type))
         categories = tuple(spelled(texts, form))
-        if len(categories) > MOST_CATEGORIES:
-            raise UsageError(
-                f"column {name!r} has {len(categories)} different values, too many for categories",
-                where=where,
-                fix=f"Add --ignore {name}.",
-            )
         return cls(name, categories, form, missing_category=None in present)
 
     @property
@@ -62,10 +54,9 @@ class Category:
         values = [*self.categories, MISSING_NAME] if self.missing_category else self.categories
         return [f"{self.name}={value}" for value in values]
 
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The values in the order of their places."""
-        return self.categories
+    def word(self, place: int) -> str:
+        """The category at a place."""
+        return self.categories[place]
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:

@@ -15,6 +15,9 @@ from trainer.errors import UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+WORDS = ("false", "true")
+"""The values in the order of their places."""
+
 
 @dataclass(frozen=True)
 class Flag(OneInput):
@@ -32,14 +35,13 @@ class Flag(OneInput):
             raise all_missing(name, where)
         return cls(name, float(np.nanmean(target, dtype=np.float64)))
 
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The values in the order of their places."""
-        return ("false", "true")
+    def word(self, place: int) -> str:
+        """The value at a place."""
+        return WORDS[place]
 
     def places(self, values: pa.ChunkedArray, *, where: str) -> NDArray[np.int64]:
         """0 for false, 1 for true and -2 for a missing value (n,). Raises UsageError for other values."""
-        places = Vocabulary(self.words, "truth").places(values)
+        places = Vocabulary(WORDS, "truth").places(values)
         unseen = first_unseen(values, places)
         if unseen is not None:
             row, text = unseen

@@ -1,0 +1,47 @@
+"""How the weights of many categories reach the net, and which of them a step updates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from trainer import Run, UsageError
+from trainer.errors import listed
+
+if TYPE_CHECKING:
+    from trainer.data import IdTable, Rows
+
+Updates = Literal["auto", "lazy", "dense"]
+LAZY = ("sgd", "adam", "adagrad", "ftrl")
+"""The optimizers that know how to change only the weights that have a gradient."""
+
+
+def is_lazy(updates: Updates, run: Run) -> bool:
+    """Whether a step updates only the rows of weights that its batch uses. Raises UsageError if it cannot."""
+    optimizer = run.settings.optimizer.build()
+    name = type(optimizer).__name__.lower()
+    if updates == "lazy" and name not in LAZY:
+        raise UsageError(
+            f"{name} updates all weights in each step",
+            where="--updates",
+            fix=f"Use --updates dense, or one of the optimizers {', '.join(LAZY)}.",
+        )
+    if updates == "auto":
+        return name in LAZY and not optimizer.wd and not getattr(optimizer, "momentum", 0)
+    return updates == "lazy"
+
+
+def inputs_of(rows: Rows) -> Any:
+    """The inputs of the net: an array, or a tuple of numbers and ids."""
+    return rows.inputs if len(rows.inputs) > 1 else rows.inputs[0]
+
+
+def check_without_ids(tables: Sequence[IdTable]) -> None:
+    """Raises UsageError if columns are ids, which a caller's own net has no weights for."""
+    names = [column.name for table in tables for column in table.columns]
+    if names:
+        raise UsageError(
+            f"the net takes numbers only, and the columns {listed(names, 4)} have so many categories that they are ids",
+            where="network",
+            fix="Leave the columns out (ignore), raise one_hot_limit, or use the task's own net.",
+        )
