@@ -14,9 +14,11 @@ from trainer.runs.names import DEFAULT_RUNS
 from trainer.terminal import safe, say
 
 if TYPE_CHECKING:
-    from trainer.model.coefficients import Linear
+    from trainer.model.coefficients import Coefficient, Linear
 
 INTERCEPT = "(intercept)"
+MOST_SHOWN = 20
+"""Categories of a column of many."""
 
 
 def coefficients(
@@ -53,15 +55,31 @@ def _lines(linear: Linear) -> Iterator[str]:
     shows_deviation = not several and any(each.per_deviation for each in linear.coefficients)
     rows = [["feature", *heads, *(["per deviation"] if shows_deviation else [])]]
     rows.append([INTERCEPT, *map(_number, linear.intercepts), *([""] if shows_deviation else [])])
-    for each in linear.coefficients:
+    shown, left_out = _shown(linear)
+    for each in shown:
         row = [each.feature, *map(_number, each.values)]
         if shows_deviation:
             row.append(_number(each.per_deviation[0]) if each.per_deviation else "")
         rows.append(row)
     yield from map(safe, aligned(rows))
+    if left_out:
+        yield ""
+        yield safe(f"the {MOST_SHOWN} largest of each column of many categories; --json has {left_out:,} more")
     if shows_deviation:
         yield ""
         yield "per deviation: for a change by one standard deviation of the training rows, to compare columns"
+
+
+def _shown(linear: Linear) -> tuple[list[Coefficient], int]:
+    """The coefficients to print, and how many are left out: of many categories, those with the largest ones are."""
+    shown = [each for each in linear.coefficients if each.column not in linear.many]
+    left_out = 0
+    for column in linear.many:
+        own = [each for each in linear.coefficients if each.column == column]
+        own.sort(key=lambda each: -max(map(abs, each.values)))
+        shown += own[:MOST_SHOWN]
+        left_out += len(own[MOST_SHOWN:])
+    return shown, left_out
 
 
 def _number(value: float) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from trainer.cli.bars import count_bar, read_bar
-from trainer.errors import UsageError
+from trainer.errors import UsageError, listed
 from trainer.runs.names import DEFAULT_RUNS
 from trainer.terminal import say
 
@@ -175,6 +175,11 @@ def export(  # noqa: PLR0917
     say(f"{output}: takes {inputs}; gives {', '.join(found.outputs)}")
     if found.features and not raw_inputs:
         say("inputs are the net's features, encoded and standardised; the file's metadata names them")
+    if found.ids:
+        say(
+            f"the ids are those of {listed(found.ids, 8)}; the metadata has the rule of each (ids) and a reference "
+            "function (ids_reference)"
+        )
     say(f"onnxruntime and MXNet differ by at most {found.difference:.1e}")
 
 

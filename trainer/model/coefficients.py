@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from trainer.data.tables.kinds import Embedded
 from trainer.errors import UsageError
-from trainer.model.manifest import SYMBOL
+from trainer.model.category_weights import LinearParts, linear_parts
 from trainer.model.tables import TableModel
 
 if TYPE_CHECKING:
+    from trainer.data.tables.schema import Schema
     from trainer.model.model import Model
 
 
@@ -42,6 +42,8 @@ class Linear:
     coefficients: tuple[Coefficient, ...]
     quantity: Literal["log odds", "value", "logarithm"] = "log odds"
     """What an output is: the log odds of a class (of several, up to a constant), a number, or its logarithm."""
+    many: tuple[str, ...] = ()
+    """The columns with more categories than are one-hot; a row has no input for them, and one of their values."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value with everything by name."""
@@ -66,22 +68,23 @@ def linear_of(model: Model) -> Linear:
     where, interface = str(model.folder), model.interface
     if not isinstance(interface, TableModel):
         raise UsageError("its inputs are not the columns of a table, so it has no coefficients by column", where=where)
-    weight, bias = _dense(model, where)
     schema, numbers = interface.schema, model.task.numbers()
+    parts = linear_parts(model, schema, where)
     outputs = schema.target.names[1:] if schema.target.is_binary else schema.target.names
     quantity: Literal["log odds", "value", "logarithm"] = "log odds"
     if numbers is not None:
-        if len(weight) > 1:
+        if len(parts.weight) > 1:
             raise UsageError(
-                f"it predicts {len(weight)} quantiles, of which only the lowest is linear in the columns",
+                f"it predicts {len(parts.weight)} quantiles, of which only the lowest is linear in the columns",
                 where=where,
                 fix="Train a model of one quantile.",
             )
         outputs, quantity = interface.outputs.names, "value" if numbers.link == "identity" else "logarithm"
         if numbers.link == "identity":
-            weight, bias = weight * numbers.scale, bias * numbers.scale + numbers.offset
+            parts = parts.scaled(numbers.scale, numbers.offset)
         else:
-            bias = bias + np.log(numbers.scale)
+            parts = parts.scaled(1.0, float(np.log(numbers.scale)))
+    weight, bias = parts.weight, parts.bias
     scales = [scale for column in schema.columns for scale in column.scales]
     columns = [column.name for column in schema.columns for _ in column.feature_names]
     means, deviations = (np.array([getattr(scale, name) for scale in scales]) for name in ("mean", "deviation"))
@@ -100,29 +103,21 @@ def linear_of(model: Model) -> Linear:
                 tuple(weight[:, place].tolist()) if is_scaled[place] else None,
             )
             for place, feature in enumerate(schema.feature_names)
-        ),
+        )
+        + tuple(_of_categories(schema, parts)),
         quantity,
+        tuple(schema.id_names),
     )
 
 
-def _dense(model: Model, where: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weight (outputs, inputs) and bias (outputs,) of the net's one dense layer."""
-    nodes = json.loads((model.folder / SYMBOL).read_text(encoding="utf-8"))["nodes"] if model.about.symbol else []
-    operators = [node["op"] for node in nodes if node["op"] != "null"]
-    if operators != ["FullyConnected"]:
-        layers = operators.count("FullyConnected")
-        what = f"its net has {layers} dense layers" if layers > 1 else "its net is not one dense layer"
-        raise UsageError(
-            f"{what}, so it is not linear and has no coefficients",
-            where=where,
-            fix='Train without hidden layers (--hidden "").',
-        )
-    found = {each.name: each.data().asnumpy().astype(np.float64) for each in model.net.collect_params().values()}
-    (weight,) = (value for value in found.values() if value.ndim == 2)
-    if not all(np.isfinite(value).all() for value in found.values()):
-        raise UsageError("its weights are not finite numbers", where=where, fix="Train it again, with a lower rate.")
-    bias = next((value for value in found.values() if value.ndim == 1), np.zeros(len(weight)))
-    return weight, bias
+def _of_categories(schema: Schema, parts: LinearParts) -> Iterator[Coefficient]:
+    """A coefficient for each category of a column that is an id."""
+    for table, weights in zip(schema.id_tables, parts.tables, strict=True):
+        for column, first in zip(table.columns, table.offsets, strict=True):
+            if isinstance(column, Embedded):
+                rows = weights[first : first + column.rows].tolist()
+                for name, values in zip(column.row_names, rows, strict=True):
+                    yield Coefficient(f"{column.name}={name}", column.name, tuple(values), None)
 
 
 def _by_name(names: Sequence[str], values: Sequence[float]) -> Mapping[str, float]:

@@ -19,6 +19,7 @@ from trainer.model.onnx_check import compare
 from trainer.model.parameters import read_parameters
 
 if TYPE_CHECKING:
+    from trainer.model.ids import Ids
     from trainer.model.model import Model
 
 Format = Literal["onnx", "mxnet"]
@@ -39,6 +40,8 @@ class Exported:
     """Name, type and shape."""
     outputs: Sequence[str]
     features: Sequence[str]
+    ids: Sequence[str]
+    """The columns of the input that holds ids, as int64; empty if there is none."""
     difference: float
     """The largest difference between onnxruntime's outputs and this program's."""
 
@@ -88,14 +91,15 @@ def to_onnx(model: Model, output: Path, *, raw_inputs: bool = False) -> Exported
         raise UsageError(
             f"the model has no symbol: {model.about.symbol_why}", where="--format onnx", fix="ONNX needs a HybridBlock."
         )
-    built = _build(onnx, model)
+    ids = model.interface.ids()
+    built = _build(onnx, model, ids)
     if raw_inputs:
         _standardise_inside(onnx, built, model)
-    _describe(onnx, built, model, raw_inputs=raw_inputs)
+    _describe(onnx, built, model, ids, raw_inputs=raw_inputs)
     try:
         onnx.checker.check_model(built, full_check=True)
         content = built.SerializeToString()
-        difference = compare(runtime, content, model, scores=SCORES, raw_inputs=raw_inputs)
+        difference = compare(runtime, content, model, ids, scores=SCORES, raw_inputs=raw_inputs)
     except (TrainerError, OSError):
         raise
     except Exception as error:
@@ -108,13 +112,15 @@ def to_onnx(model: Model, output: Path, *, raw_inputs: bool = False) -> Exported
     inputs = [
         (
             entry.name,
-            "float64" if raw_inputs else entry.dtype,
+            "float64" if raw_inputs else "int64" if ids is not None and number == ids.place else entry.dtype,
             "×".join(["rows", *map(str, entry.shape)]),
         )
-        for entry in model.about.inputs
+        for number, entry in enumerate(model.about.inputs)
     ]
     features = model.about.card.get("features") or []
-    return Exported(inputs, [each.name for each in built.graph.output], features, difference)
+    return Exported(
+        inputs, [each.name for each in built.graph.output], features, () if ids is None else ids.names, difference
+    )
 
 
 def _import_onnx() -> tuple[Any, Any]:
@@ -133,7 +139,7 @@ def _import_onnx() -> tuple[Any, Any]:
     return onnx, onnxruntime
 
 
-def _build(onnx: Any, model: Model) -> Any:
+def _build(onnx: Any, model: Model, ids: Ids | None) -> Any:
     """The graph from MXNet's converter, cleaned of what newer runtimes warn about."""
     from trainer.mxnet import mx
 
@@ -141,6 +147,9 @@ def _build(onnx: Any, model: Model) -> Any:
     values = read_parameters(model.folder / PARAMETERS)
     inputs = model.about.inputs
     element_types = [onnx.helper.np_dtype_to_tensor_dtype(np.dtype(entry.dtype)) for entry in inputs]
+    if ids is not None:
+        # ONNX's operators take row numbers as int64.
+        element_types[ids.place] = onnx.TensorProto.INT64
     disabled = logging.root.manager.disable
     try:
         with warnings.catch_warnings():
@@ -235,7 +244,7 @@ def _standardise_inside(onnx: Any, built: Any, model: Model) -> None:
     graph.input.append(helper.make_tensor_value_info(name, kind.DOUBLE, shape))
 
 
-def _describe(onnx: Any, built: Any, model: Model, *, raw_inputs: bool) -> None:
+def _describe(onnx: Any, built: Any, model: Model, ids: Ids | None, *, raw_inputs: bool) -> None:
     """Adds what a program that loads the file has to know as metadata: text by name."""
     card, info = model.about.card, model.about.info
     facts: dict[str, Any] = {
@@ -248,6 +257,8 @@ def _describe(onnx: Any, built: Any, model: Model, *, raw_inputs: bool) -> None:
         "encoding": info or None,
         "card": card,
     }
+    if ids is not None:
+        facts |= {"ids": ids.rules, "ids_input": model.about.inputs[ids.place].name, "ids_reference": ids.source}
     texts = {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in facts.items()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from trainer.model.ids import Ids
 
 
 @dataclass(frozen=True)
@@ -109,4 +112,8 @@ class ModelInterface:
 
         A missing value is replaced by the offset. None if the encoding is anything else.
         """
+        return None
+
+    def ids(self) -> Ids | None:
+        """What the ids are if one of the net's inputs holds row numbers of tables of weights; None if none does."""
         return None

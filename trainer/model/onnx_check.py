@@ -13,13 +13,14 @@ from trainer.model.interface import Encoded
 from trainer.seeds import derive
 
 if TYPE_CHECKING:
+    from trainer.model.ids import Ids
     from trainer.model.model import Model
 
 TOLERANCE = 1e-5
 """How far outputs may differ: this much, or this share of the value or of the largest value of the same output."""
 
 
-def compare(runtime: Any, content: bytes, model: Model, *, scores: str, raw_inputs: bool) -> float:
+def compare(runtime: Any, content: bytes, model: Model, ids: Ids | None, *, scores: str, raw_inputs: bool) -> float:
     """The largest difference between onnxruntime's outputs and ours, for 1, 7 and 64 rows.
 
     `scores` is the name of the output with the task's predictions, if the file has it. Raises TrainerError if a
@@ -31,8 +32,11 @@ def compare(runtime: Any, content: bytes, model: Model, *, scores: str, raw_inpu
     outputs = [each.name for each in session.get_outputs()]
     largest = 0.0
     for rows in (1, 7, 64):
-        raw, encoded = _sample(model, rows, raw_inputs=raw_inputs)
+        raw, encoded = _sample(model, rows, ids, raw_inputs=raw_inputs)
         given = dict(zip([entry.name for entry in model.about.inputs], raw, strict=True))
+        if ids is not None:
+            name = model.about.inputs[ids.place].name
+            given[name] = given[name].astype(np.int64)
         theirs = session.run(outputs, given)
         ours = _ours(model, encoded, outputs, scores)
         for name, mine, other in zip(outputs, ours, theirs, strict=True):
@@ -50,8 +54,8 @@ def compare(runtime: Any, content: bytes, model: Model, *, scores: str, raw_inpu
     return largest
 
 
-def _sample(model: Model, rows: int, *, raw_inputs: bool) -> tuple[list[NDArray[Any]], Encoded]:
-    """Rows to compare on: standard normal numbers, or zeros for integers, whose valid range is unknown.
+def _sample(model: Model, rows: int, ids: Ids | None, *, raw_inputs: bool) -> tuple[list[NDArray[Any]], Encoded]:
+    """Rows to compare on: standard normal numbers, ids that there are, or zeros for integers of unknown range.
 
     One row of raw inputs has missing values.
     """
@@ -61,6 +65,8 @@ def _sample(model: Model, rows: int, *, raw_inputs: bool) -> tuple[list[NDArray[
         shape = (rows, *entry.shape)
         values = generator.normal(size=shape) if entry.dtype.startswith("float") else np.zeros(shape)
         arrays.append(values.astype(entry.dtype))
+    if ids is not None:
+        arrays[ids.place] = ids.sample(generator, rows)
     if not raw_inputs:
         return arrays, Encoded(tuple(arrays), rows)
     scaling = model.interface.scaling()

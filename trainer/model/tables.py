@@ -15,6 +15,7 @@ from trainer.data.tables.schema import Schema, quoting_hint
 from trainer.data.tables.targets.base import is_missing
 from trainer.data.tables.values import Indices, column_of, rows_of_the_table
 from trainer.errors import UsageError, choose_from, did_you_mean, listed
+from trainer.model.ids import Ids, ids_of
 from trainer.model.interface import Encoded, ModelInterface, RowSource
 from trainer.model.table_outputs import outputs_of
 
@@ -211,6 +212,10 @@ class TableModel(ModelInterface):
         if len(numbers) < len(known):
             return None
         return np.array([column.mean for column in numbers]), np.array([column.deviation for column in numbers])
+
+    def ids(self) -> Ids | None:
+        """The rows of weights of columns of many categories."""
+        return ids_of(self.schema)
 
 
 def _are_quantiles(found: Sequence[Any]) -> bool:
