@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from trainer.step.after_update import UpdatedWeight
     from trainer.step.groups import Gradients
     from trainer.step.guard import Guard
-    from trainer.task import Defaults, Numbers, Splits, Task
+    from trainer.task import Defaults, EmbeddedCategories, Numbers, Splits, Task
 
 __all__ = [
     "API_VERSION",
@@ -36,6 +36,7 @@ __all__ = [
     "Decision",
     "Defaults",
     "Due",
+    "EmbeddedCategories",
     "Engine",
     "Evaluation",
     "Gradients",
@@ -84,6 +85,6 @@ __getattr__, __dir__ = exports(
         "trainer.step.after_update": ("UpdatedWeight",),
         "trainer.step.groups": ("Gradients",),
         "trainer.step.guard": ("Guard",),
-        "trainer.task": ("Defaults", "Numbers", "Splits", "Task"),
+        "trainer.task": ("Defaults", "EmbeddedCategories", "Numbers", "Splits", "Task"),
     },
 )

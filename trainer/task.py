@@ -69,6 +69,19 @@ class Numbers:
     """`log`: a prediction is scale × exp(output), and there is no offset."""
 
 
+@dataclass(frozen=True)
+class EmbeddedCategories:
+    """The categories of a column whose weights are rows of a parameter of the net."""
+
+    column: str
+    parameter: str
+    """The place of the parameter in the net, such as `embedding0.weight`."""
+    first: int
+    """The row of the first category; the others follow."""
+    names: Sequence[str]
+    """The most frequent ones first."""
+
+
 class Task:
     """What is trained: a dataclass whose fields are the options of `trainer run <task>`.
 
@@ -179,6 +192,10 @@ class Task:
     def numbers(self) -> Numbers | None:
         """What the predictions are if they are numbers; None for classes. Called after `splits`."""
         return None
+
+    def embeddings(self, most: int) -> Sequence[EmbeddedCategories]:
+        """The columns with an embedding and their `most` most frequent categories; called after `splits`."""
+        return ()
 
     def pictures(self, inputs: NDArray[Any]) -> NDArray[Any] | None:
         """Inputs of the net, (rows, …), as images, (rows, height, width, 3) of uint8; None if they are not images."""

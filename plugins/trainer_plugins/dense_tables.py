@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from trainer import Arrays, Run, Splits, Task, UsageError
+from trainer import Arrays, EmbeddedCategories, Run, Splits, Task, UsageError
 from trainer.data import TableOptions
 from trainer_plugins.table_updates import Updates, check_without_ids, inputs_of, is_lazy
 
@@ -232,6 +232,19 @@ class DenseTables(TableOptions, Task):
         """The column of each feature."""
         columns = () if self.schema is None else self.schema.columns
         return [column.name for column in columns for _ in column.feature_names]
+
+    def embeddings(self, most: int) -> Sequence[EmbeddedCategories]:
+        """The columns of many categories, unless they are hashed or the net is linear."""
+        from trainer_plugins.table_net import embedding_name
+
+        if self.schema is None or self.is_linear():
+            return ()
+        return [
+            EmbeddedCategories(column.name, f"{embedding_name(number)}.weight", first, column.most_frequent(most))
+            for number, table in enumerate(self.schema.id_tables)
+            for column, first in zip(table.columns, table.offsets, strict=True)
+            if column.kind == "embedded"
+        ]
 
     def class_names(self) -> Sequence[str]:
         """The labels of the table; empty for a number."""

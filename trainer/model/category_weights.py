@@ -43,7 +43,9 @@ def linear_parts(model: Model, schema: Schema, where: str) -> LinearParts:
     nodes = json.loads((model.folder / SYMBOL).read_text(encoding="utf-8"))["nodes"] if model.about.symbol else []
     operators = [node["op"] for node in nodes if node["op"] != "null"]
     tables = schema.id_tables
+    names = [f"embedding{number}.weight" for number in range(len(tables))]
     is_sum = set(operators) <= SUMS and operators.count("FullyConnected") == bool(schema.feature_names)
+    is_sum = is_sum and set(names) <= set(model.net.collect_params().keys())
     if not (operators == ["FullyConnected"] if not tables else is_sum):
         layers = operators.count("FullyConnected")
         what = f"its net has {layers} dense layers" if layers > 1 else "its net is not one dense layer"
@@ -63,7 +65,7 @@ def linear_parts(model: Model, schema: Schema, where: str) -> LinearParts:
     found = {each.name: each.data().asnumpy().astype(np.float64) for each in model.net.collect_params().values()}
     if not all(np.isfinite(value).all() for value in found.values()):
         raise UsageError("its weights are not finite numbers", where=where, fix="Train it again, with a lower rate.")
-    by_id = tuple(found.pop(f"embedding{number}.weight") for number in range(len(tables)))
+    by_id = tuple(found.pop(name) for name in names)
     outputs = by_id[0].shape[1] if by_id else None
     weight = next((value for value in found.values() if value.ndim == 2), np.zeros((outputs or 1, 0)))
     bias = next((value for value in found.values() if value.ndim == 1), np.zeros(len(weight)))

@@ -19,6 +19,7 @@ from trainer_plugins.report.class_curves import ClassCurves
 from trainer_plugins.report.curves import BinaryCurves, binary_rows, class_rows, of_newest
 from trainer_plugins.report.numbers import NumberCurves
 from trainer_plugins.tensorboard.events import EventFile
+from trainer_plugins.tensorboard.projector import write_embeddings
 from trainer_plugins.tensorboard.samples import Samples
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class TensorBoard(Plugin):
         int,
         Field(ge=0, le=64, description="For image tasks: how many validation images to show with their predictions."),
     ] = 16
+    embeddings: Annotated[
+        int, Field(ge=0, description="For columns of many categories: how many to show in the projector; 0 for none.")
+    ] = 10_000
     graph: Annotated[bool, Field(description="Whether to record the net's graph.")] = True
 
     phase = Phase.REPORT
@@ -127,9 +131,10 @@ class TensorBoard(Plugin):
         events.flush()
 
     def on_fit_end(self, run: Run) -> None:
-        """Records the last validation's precision-recall curves, one per class, for TensorBoard's PR Curves tab."""
+        """Records the last validation's precision-recall curves, one per class, and the embeddings of categories."""
         if self._events is not None and run.status in ("finished", "stopped"):
             self._add_pr_curves(self._events, run)
+            write_embeddings(self._events.path.parent, run, self.embeddings)
 
     def on_teardown(self, run: Run) -> None:
         """Records the test metrics, and how the run ended."""

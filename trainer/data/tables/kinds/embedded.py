@@ -58,6 +58,11 @@ class Embedded(OneId):
         """The rows that training may never see: unlike a category's, they have a meaning without it."""
         return (self.count,)
 
+    def most_frequent(self, most: int) -> list[str]:
+        """The categories with the most training rows, at most so many."""
+        found: list[str] = self.categories.slice(0, most).to_pylist()
+        return found
+
     def word(self, place: int) -> str:
         """The category at a place."""
         return str(self.categories[place].as_py())
