@@ -38,6 +38,9 @@ class LinearRegression(DenseTables):
     mean of counts or rates ≥ 0, with a log link; the loss is the Poisson deviance). For rates, give the exposure as
     --sample-weight.
 
+    A column of more than --one-hot-limit categories has a row of weights per category: an embedding before the hidden
+    layers, or without them a weight per output. --hash-bits hashes categories instead of listing them.
+
     The generated data has rows of ten standard normal features and the label 100 + x1 + 2·x2 + … + 10·x10 plus normal
     noise with deviation 5; for `poisson`, Poisson counts whose mean is exp(1 + (x1 + 2·x2 + … + 10·x10) / 20).
     """

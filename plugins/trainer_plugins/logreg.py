@@ -31,6 +31,9 @@ class LogisticRegression(ClassOptions, DenseTables):
     --positive-class that class stands against all others, as one of two. Without hidden layers (--hidden "") it is
     plain logistic regression, multinomial for more than two classes.
 
+    A column of more than --one-hot-limit categories has a row of weights per category: an embedding before the hidden
+    layers, or without them a weight per output. --hash-bits hashes categories instead of listing them.
+
     The generated data has rows of ten standard normal features, with label 1 if their sum is above 3.
     """
 
