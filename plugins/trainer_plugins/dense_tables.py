@@ -60,7 +60,7 @@ class DenseTables(TableOptions, Task):
     def check(self) -> None:
         """Refuses options of a table without one, and options on categories that contradict each other."""
         if self.data:
-            self.categories()
+            self.check_categories()
             return
         defaults = {field.name: field.default for field in fields(TableOptions)} | {"positive_class": None}
         for option, default in defaults.items():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from trainer._lazy import exports
 
 if TYPE_CHECKING:
+    from trainer.model.ids import Ids
     from trainer.model.interface import Encoded, ModelInterface, RowSource
     from trainer.model.load import load_model
     from trainer.model.manifest import About, FileEntry, InputEntry, TaskEntry, Thresholds
@@ -18,6 +19,7 @@ __all__ = [
     "About",
     "Encoded",
     "FileEntry",
+    "Ids",
     "InputEntry",
     "Model",
     "ModelInterface",
@@ -32,6 +34,7 @@ __all__ = [
 __getattr__, __dir__ = exports(
     __name__,
     {
+        "trainer.model.ids": ("Ids",),
         "trainer.model.interface": ("Encoded", "ModelInterface", "RowSource"),
         "trainer.model.load": ("load_model",),
         "trainer.model.manifest": ("About", "FileEntry", "InputEntry", "TaskEntry", "Thresholds"),

@@ -110,13 +110,22 @@ class TableOptions:
         """Whether the net has no hidden layers: a category beyond the limit then has a weight for each output."""
         return False
 
-    def categories(self) -> CategoryOptions:
-        """What becomes of columns of categories. Raises UsageError for options that contradict each other."""
-        found = CategoryOptions(
-            self.one_hot_limit, self.min_count, self.hash_bits, self.embedding, is_linear=self.is_linear()
-        )
-        found.check()
-        return found
+    def check_categories(self) -> None:
+        """Raises UsageError for options on columns of categories that contradict each other."""
+        category_options(self)
+
+
+def category_options(options: TableOptions) -> CategoryOptions:
+    """What becomes of columns of categories. Raises UsageError for options that contradict each other."""
+    found = CategoryOptions(
+        options.one_hot_limit,
+        options.min_count,
+        options.hash_bits,
+        options.embedding,
+        is_linear=options.is_linear(),
+    )
+    found.check()
+    return found
 
 
 @dataclass

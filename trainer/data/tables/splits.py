@@ -17,7 +17,7 @@ from trainer.data.tables.frame import Frame
 from trainer.data.tables.kinds import Embedded
 from trainer.data.tables.learn import Wanted, learn_schema, learn_target
 from trainer.data.tables.once import release_unused, with_numbers
-from trainer.data.tables.options import ClassOptions, TableOptions
+from trainer.data.tables.options import ClassOptions, TableOptions, category_options
 from trainer.data.tables.reading import located, open_stream, whole
 from trainer.data.tables.schema import Rows, Schema, check_present
 from trainer.data.tables.sources import Given, short, where_of
@@ -131,7 +131,7 @@ def wanted_of(options: TableOptions) -> Wanted:
         sample_weight=options.sample_weight,
         standardize=options.standardize,
         apart=tuple(name for option, name in split_columns(options).items() if option != "time"),
-        categories=options.categories(),
+        categories=category_options(options),
     )
 
 
