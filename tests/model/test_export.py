@@ -138,8 +138,8 @@ def test_other_nets_are_written_too(tmp_path, rows, net):
 def test_a_file_that_computes_something_else_is_not_kept(model, tmp_path, monkeypatch):
     real = export._build
 
-    def spoiled(package, model):
-        built = real(package, model)
+    def spoiled(package, model, ids):
+        built = real(package, model, ids)
         weight = next(each for each in built.graph.initializer if each.name == "0.weight")
         values = onnx.numpy_helper.to_array(weight) + np.float32(1e-2)
         weight.CopyFrom(onnx.numpy_helper.from_array(values, "0.weight"))
