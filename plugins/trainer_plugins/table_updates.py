@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from trainer.data import IdTable, Rows
 
 Updates = Literal["auto", "lazy", "dense"]
-LAZY = ("sgd", "adam", "adagrad", "ftrl")
-"""The optimizers that know how to change only the weights that have a gradient."""
+USUAL = ("sgd", "adam", "adagrad", "ftrl")
+"""The optimizers whose updates are lazy unless something else is asked for."""
+LAZY = (*USUAL, "nag", "rmsprop", "adadelta", "adamax", "ftml", "signum", "dcasgd")
+"""Those that can leave weights without a gradient as they are."""
 
 
 def is_lazy(updates: Updates, run: Run) -> bool:
@@ -22,12 +24,12 @@ def is_lazy(updates: Updates, run: Run) -> bool:
     name = type(optimizer).__name__.lower()
     if updates == "lazy" and name not in LAZY:
         raise UsageError(
-            f"{name} updates all weights in each step",
+            f"{name} updates a table of weights as a whole",
             where="--updates",
             fix=f"Use --updates dense, or one of the optimizers {', '.join(LAZY)}.",
         )
     if updates == "auto":
-        return name in LAZY and not optimizer.wd and not getattr(optimizer, "momentum", 0)
+        return name in USUAL and not optimizer.wd and not getattr(optimizer, "momentum", 0)
     return updates == "lazy"
 
 

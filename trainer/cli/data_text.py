@@ -34,7 +34,8 @@ def described(overview: Overview) -> Iterator[str]:
     yield from _boxed(cells) if sys.stdout.isatty() else aligned([HEAD, *cells])
     learned = [column for column in overview.columns if column.inputs or column.id_rows is not None]
     yield ""
-    yield f"{len(learned)} columns → {overview.inputs} inputs{f' and {overview.ids} ids' if overview.ids else ''}"
+    ids = f" and {overview.ids} id{'' if overview.ids == 1 else 's'}" if overview.ids else ""
+    yield f"{len(learned)} columns → {overview.inputs} inputs{ids}"
     looks = [(column.name, look) for column in overview.columns for look in column.looks]
     for title, found in (
         ("looks wrong", [f"{name}: {look}" for name, look in looks]),

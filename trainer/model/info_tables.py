@@ -52,8 +52,8 @@ def read(folder: Path, names: Iterable[str]) -> dict[str, pa.Table]:
 
         path = folder / file_of(name)
         try:
-            with pa.memory_map(str(path)) as file:
-                found[name] = pa.ipc.open_file(file).read_all()
+            # Not mapped: a process that reads a file which somebody shortens is killed.
+            found[name] = pa.ipc.open_file(pa.py_buffer(path.read_bytes())).read_all()
         except (OSError, pa.ArrowException) as error:
             raise UsageError(f"it is damaged: {first_line(error)}", where=str(path)) from error
     return found
