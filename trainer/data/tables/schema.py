@@ -115,9 +115,8 @@ class Schema:
                 for block, chosen, part in self._blocks(table, rows):
                     target = features[part]
                     by_column = target if sparse else np.zeros((width, len(target)), np.float32).T
-                    for name, counts in self._encoded(
-                        block, chosen, by_column, None if ids is None else ids[part], where=where
-                    ):
+                    own = None if ids is None else ids[part]
+                    for name, counts in self._encoded(block, chosen, by_column, own, where=where):
                         unseen[name] += counts.unseen
                         missing[name] += counts.missing
                     for start in range(0, 0 if sparse else len(target), ROWS_IN_CACHE):
