@@ -14,6 +14,7 @@ from pydantic import Field
 
 from trainer import Arrays, EmbeddedCategories, Run, Splits, Task, UsageError
 from trainer.data import TableOptions
+from trainer_plugins.starts import Start
 from trainer_plugins.table_updates import Updates, check_without_ids, inputs_of, is_lazy
 
 if TYPE_CHECKING:
@@ -49,6 +50,14 @@ class DenseTables(TableOptions, Task):
             "uses; dense: all; auto: lazy unless weight decay or momentum is set."
         ),
     ] = "auto"
+    start: Annotated[
+        Start,
+        Field(
+            description="How the last layer starts. zero: weights of 0, and the bias at the best constant prediction "
+            "for the training rows, such as their log odds; random: drawn from the seed; auto: zero for a table "
+            "without hidden layers."
+        ),
+    ] = "auto"
     train_rows: Annotated[Positive, Field(description="Rows of generated training data.")] = 1000
     validation_rows: Annotated[Positive, Field(description="Rows of generated validation data.")] = 100
 
@@ -73,7 +82,9 @@ class DenseTables(TableOptions, Task):
     def splits(self, run: Run) -> Splits:
         """The table's splits, or generated ones; weights are scaled to a mean of 1 over the training rows."""
         if not self.data:
-            return Splits(*self._weighted(*self.generated(run.settings.seed)))
+            generated = self._weighted(*self.generated(run.settings.seed))
+            self._choose_start(generated[0])
+            return Splits(*generated)
         from trainer.data import describe, load_splits
 
         self._is_lazy = is_lazy(self.updates, run)
@@ -81,6 +92,7 @@ class DenseTables(TableOptions, Task):
         self._lines, self._notes = describe(table), table.notes
         self.adopt(table.schema)
         splits = self._weighted(table.train, table.validation, table.test)
+        self._choose_start(splits[0])
         version, files = table.split_version, table.files
         return Splits(*splits, split_version=version, files=files, fingerprint=table.fingerprint)
 
@@ -127,6 +139,19 @@ class DenseTables(TableOptions, Task):
         """The neurons of the last layer."""
         return 1
 
+    def constant_outputs(self, labels: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The outputs (outputs,) with the least loss over the training rows if they are the same for all rows."""
+        raise NotImplementedError
+
+    def _choose_start(self, train: Arrays | None) -> None:
+        """Sets the start of the last layer's bias; None if it is drawn like everything else."""
+        self._start: NDArray[np.float64] | None = None
+        by_default = bool(self.data) and not self.hidden
+        if train is not None and (self.start == "zero" or (self.start == "auto" and by_default)):
+            labels, weights = train.labels, train.weights
+            weights = np.ones(len(labels)) if weights is None else weights.reshape(-1).astype(np.float64)
+            self._start = self.constant_outputs(labels, weights)
+
     def net(self) -> Any:
         """Dense layers, each with activation and dropout, then one of the outputs; or the caller's own net.
 
@@ -147,8 +172,17 @@ class DenseTables(TableOptions, Task):
             net.add(gluon.nn.Dense(units, activation=self.activation))
             if self.dropout:
                 net.add(gluon.nn.Dropout(self.dropout))
-        net.add(gluon.nn.Dense(self.outputs()))
+        net.add(gluon.nn.Dense(self.outputs(), **self._last_layer()))
         return self._with_ids(net) if tables else net
+
+    def _last_layer(self) -> dict[str, Any]:
+        """The initializers of the last layer; empty for those of all others."""
+        from trainer.mxnet import mx
+
+        start = getattr(self, "_start", None)
+        if start is None:
+            return {}
+        return {"weight_initializer": "zeros", "bias_initializer": mx.init.Constant(start.astype(np.float32))}
 
     def _with_ids(self, body: Any | None) -> Any:
         from trainer_plugins.table_net import TableNet
@@ -160,6 +194,7 @@ class DenseTables(TableOptions, Task):
             outputs=self.outputs(),
             has_numbers=bool(self.schema.feature_names),
             is_lazy=getattr(self, "_is_lazy", False),
+            last_layer=self._last_layer(),
         )
 
     def is_linear(self) -> bool:

@@ -8,10 +8,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from trainer import Defaults, Numbers, UsageError
 from trainer_plugins.dense_tables import COLUMNS, DenseTables
+from trainer_plugins.starts import levels, log_mean, mean
 
 if TYPE_CHECKING:
     from trainer import NumberLoss
@@ -29,7 +31,8 @@ Quantile = Annotated[float, Field(gt=0, lt=1)]
 class LinearRegression(DenseTables):
     """Learns a number in a table's label column, or that of generated data without --data.
 
-    Without hidden layers (--hidden "") it is linear regression. The net computes with the label standardised by the
+    Without hidden layers (--hidden "") it is linear regression; on a table, it then starts at weights of zero and at
+    the training labels' mean, or their median or quantiles if the objective is about those. The net computes with the label standardised by the
     training rows, so that the learning rate does not depend on the unit. Losses, metrics and predictions are in the
     label's unit.
 
@@ -137,6 +140,16 @@ class LinearRegression(DenseTables):
             delta=self.huber_delta or known.scale,
             quantiles=self.quantiles_predicted(),
         )
+
+    def constant_outputs(self, labels: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The mean on the net's scale, its logarithm for Poisson, and the median or quantiles for the others."""
+        known = self.numbers()
+        scaled = (labels.astype(np.float64) - known.offset) / known.scale
+        if self.objective == "poisson":
+            return log_mean(scaled, weights)
+        if self.objective == "squared":
+            return mean(scaled, weights)
+        return levels(scaled, weights, self.quantiles_predicted() or [MEDIAN])
 
     def loss(self) -> Any:
         """The objective, in the label's unit, of outputs on the net's scale."""

@@ -13,6 +13,7 @@ from pydantic import Field
 from trainer import Defaults, UsageError
 from trainer.data import ClassOptions
 from trainer_plugins.dense_tables import COLUMNS, DenseTables, labels_of
+from trainer_plugins.starts import log_odds
 
 if TYPE_CHECKING:
     from trainer.data import Rows, Schema
@@ -29,7 +30,8 @@ class LogisticRegression(ClassOptions, DenseTables):
     Two classes: the net ends in one neuron whose output is a logit, and the loss is the binary cross-entropy of its
     sigmoid. More classes: one output per class, and the loss is the cross-entropy of their softmax; with
     --positive-class that class stands against all others, as one of two. Without hidden layers (--hidden "") it is
-    plain logistic regression, multinomial for more than two classes.
+    plain logistic regression, multinomial for more than two classes. On a table, it then starts at weights of zero
+    and at the log odds of the training rows.
 
     A column of more than --one-hot-limit categories has a row of weights per category: an embedding before the hidden
     layers, or without them a weight per output. --hash-bits hashes categories instead of listing them.
@@ -89,6 +91,10 @@ class LogisticRegression(ClassOptions, DenseTables):
         """The neurons of the last layer: one for two classes."""
         classes = len(self.class_names())
         return classes if classes > 2 else 1
+
+    def constant_outputs(self, labels: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The log odds of class 1, or the centred logarithms of the classes' shares."""
+        return log_odds(labels, weights, outputs=self.outputs())
 
     def row_weights(self, train: Rows) -> NDArray[np.float32] | None:
         """The class weights of scikit-learn's "balanced": rows / (classes × rows of the class).

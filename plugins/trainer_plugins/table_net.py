@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from trainer import UsageError
@@ -23,8 +24,16 @@ class TableNet(gluon.HybridBlock):  # type: ignore[misc]
     """
 
     def __init__(
-        self, tables: Sequence[IdTable], body: Any | None, *, outputs: int, has_numbers: bool, is_lazy: bool
+        self,
+        tables: Sequence[IdTable],
+        body: Any | None,
+        *,
+        outputs: int,
+        has_numbers: bool,
+        is_lazy: bool,
+        last_layer: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
+        """`last_layer` has the initializers of the linear net's weights and bias."""
         super().__init__()
         self._tables = list(tables)
         self._has_numbers, self._outputs = has_numbers, outputs
@@ -44,9 +53,9 @@ class TableNet(gluon.HybridBlock):  # type: ignore[misc]
             self.body = body
             self.dense = self.bias = None
             if body is None and has_numbers:
-                self.dense = gluon.nn.Dense(outputs)
+                self.dense = gluon.nn.Dense(outputs, **last_layer)
             elif body is None:
-                self.bias = self.params.get("bias", shape=(outputs,), init="zeros")
+                self.bias = self.params.get("bias", shape=(1, outputs), init=last_layer.get("bias_initializer", "zeros"))
 
     def hybrid_forward(self, F: Any, first: Any, ids: Any = None, bias: Any = None) -> Any:  # noqa: N803  Gluon's name
         """The outputs (rows, outputs)."""
@@ -64,7 +73,7 @@ class TableNet(gluon.HybridBlock):  # type: ignore[misc]
             total = total + each.sum(axis=1)
         if self.dense is not None:
             return self.dense(numbers) + total
-        return F.broadcast_add(total, bias.reshape((1, -1)))
+        return F.broadcast_add(total, bias)
 
     def _of_table(self, F: Any, ids: Any, table: IdTable) -> Any:  # noqa: N803
         if len(table.columns) == self._width:
