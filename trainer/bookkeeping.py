@@ -70,6 +70,8 @@ class Bookkeeping:
         fields["epoch_rows"] += batch.rows
         if self._steps is not None and fields["step"] >= self._steps:
             self._run.stop(f"it has reached its limit of {self._steps} steps")
+        if self._state.step.finished:
+            self._run.stop(self._state.step.finished)
 
     def log_training_loss(self) -> None:
         """Logs the mean loss over the rows that the epoch has trained on, unless it has trained on none."""
@@ -83,11 +85,14 @@ class Bookkeeping:
 
     def close_epoch(self) -> None:
         """Ends an epoch; values logged from here on belong to no epoch. Warns if its losses are the first bad ones."""
-        broken = broken_loss(self._run.history)
-        if broken and not broken_loss(self._run.history[:-1]) and self._run.requested("stop") is None:
+        run = self._run
+        broken = broken_loss(run.history)
+        if broken and not broken_loss(run.history[:-1]) and run.requested("stop") is None:
             log.warning("%s. Check the data, or use a lower learning rate.", broken)
+        if self._state.step.finished == "" and run.epoch >= run.settings.epochs:
+            log.warning("%s has not converged in %d epochs. Give it more with --epochs.", run.step_kind, run.epoch)
         self._state.log.close_entry()
-        self._run.within_epoch = False
+        run.within_epoch = False
         # The request came too late for this epoch, and must not end or evaluate the next one.
         self._state.requests.take("end_epoch")
         self._state.requests.take("evaluate")

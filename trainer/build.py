@@ -12,7 +12,7 @@ import numpy as np
 
 from trainer import devices
 from trainer.config import options
-from trainer.config.settings import Settings
+from trainer.config.settings import OPTIMIZER, Settings
 from trainer.data.arrays import fingerprint_of_arrays
 from trainer.data.batches import Batches
 from trainer.data.sources import as_batches
@@ -26,6 +26,7 @@ from trainer.processes.replicas import share_weights
 from trainer.run import Run
 from trainer.seeding import Seeder
 from trainer.seeds import derive
+from trainer.solver import all_rows, check_solver, optimizer_for, solver_step
 from trainer.task import Task
 
 if TYPE_CHECKING:
@@ -69,8 +70,9 @@ def build_run(
     options.check_instance(task, where=f"task {task.name!r}")
     task.check()
     contexts = devices.contexts(settings.devices, processes.local_rank, processes.local_size)
+    check_solver(settings, dispatch.plugins, contexts, processes)
     parts = None if settings.micro_batches is None else parts_on(contexts, settings.micro_batches, processes.size)
-    optimizer = settings.optimizer.build()
+    optimizer = optimizer_for(settings)
     run = Run(task, settings, contexts, state, folder=run_folder, processes=processes)
     mx.random.seed(derive(settings.seed, "task"))
     state.split_version = _build_splits(run, task, parts)
@@ -153,6 +155,8 @@ def _build_step(run: Run, dispatch: Dispatch, loss: Any, *, compiled: bool, part
             graph = graph.with_training(changed.symbol, changed.arguments)
         return graph
 
+    if run.settings.solver != OPTIMIZER:
+        return solver_step(run, loss)
     step = make_step(
         run.net,
         loss,
@@ -189,12 +193,13 @@ def _batches(source: Any, run: Run, task: Task, split: str, parts: Sequence[Cont
     training = split == "train"
     settings, processes = run.settings, run.processes
     size = settings.batch_size if training else task.evaluation_batch_size or settings.batch_size
+    at_once = training and settings.solver != OPTIMIZER
     return as_batches(
         source,
-        batch_size=size,
+        batch_size=all_rows(source, settings.solver) if at_once else size,
         contexts=run.contexts if parts is None else parts,
         seed=settings.seed,
-        shuffle=training,
+        shuffle=training and not at_once,
         split=split,
         rank=processes.rank,
         processes=processes.size,

@@ -20,7 +20,7 @@ from trainer.config.options import check_instance, redacted
 from trainer.device_time import waiting
 from trainer.engine_state import EngineState
 from trainer.errors import ChangeError, PluginError, UsageError, listed, message_of
-from trainer.events import EVENTS, Due, Phase, Plugin
+from trainer.events import ALTERED, EVENTS, Due, Phase, Plugin
 from trainer.runs import folder
 
 if TYPE_CHECKING:
@@ -234,6 +234,12 @@ def check(plugin: Plugin) -> None:
             f"its phase is {plugin.phase!r}",
             where=f"plugin {name!r}",
             fix=f"A phase is one of {listed(f'Phase.{phase.name}' for phase in Phase)}.",
+        )
+    if plugin.alters is not None and not set(plugin.alters) <= ALTERED.keys():
+        raise UsageError(
+            f"its alters is {plugin.alters!r}",
+            where=f"plugin {name!r}",
+            fix=f"It is None, or names some of {listed(ALTERED)}.",
         )
     if plugin.on_error not in {"abort", "disable"}:
         raise UsageError(

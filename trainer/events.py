@@ -69,7 +69,7 @@ EVENTS = (
 )
 """Every event, in the order of its first occurrence (on_checkpoint and on_exception come before the final events)."""
 
-EVERY_PLUGIN = frozenset({"on_error", "name", "phase", "before", "after", "api", "varying", "logs"})
+EVERY_PLUGIN = frozenset({"alters", "on_error", "name", "phase", "before", "after", "api", "varying", "logs"})
 """Attributes of every plugin: a dataclass field of that name would be an option that no flag or file could set."""
 
 ENDINGS = ("exception", "fit_end", "teardown")
@@ -91,6 +91,10 @@ class Phase(IntEnum):
     """Writes what is needed to resume a run."""
     REPORT = 6
     """Shows or records the results of the others."""
+
+
+ALTERED = {"objective": "what is minimized", "steps": "the optimizer's steps"}
+"""What a plugin may change about training, and in words."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +137,22 @@ class Due:
         )
 
 
+def altered_by(plugin: Plugin) -> Collection[str]:
+    """What a plugin changes about training, as it declares or as its phase implies."""
+    if plugin.alters is not None:
+        return plugin.alters
+    return ALTERED if plugin.phase is Phase.TRANSFORM else ()
+
+
 class Plugin:
     """Listens to the events of a run. A plugin is a dataclass whose fields are its options.
 
     Its hooks are methods `on_<event>(self, run)`; the module's docstring says when each fires. Class attributes:
 
     - `phase`: when it runs within an event.
+    - `alters`: what it changes about training: `"objective"`, the function of the weights whose minimum is sought, as a
+      penalty or other labels do, and `"steps"`, how the optimizer goes there, as clipping or a schedule do. None, the
+      default: both in the phase TRANSFORM, nothing in the others. `--solver lbfgs` refuses plugins that change either.
     - `before`, `after`: names of plugins of the same phase that it runs before, or after; names that a run does not
       use are ignored.
     - `api`: the version of `trainer.API_VERSION` that it was written for; empty if it does not matter.
@@ -151,6 +165,7 @@ class Plugin:
     """
 
     phase: ClassVar[Phase] = Phase.MEASURE
+    alters: ClassVar[Collection[str] | None] = None
     before: ClassVar[tuple[str, ...]] = ()
     after: ClassVar[tuple[str, ...]] = ()
     api: ClassVar[str] = ""

@@ -25,6 +25,9 @@ class NumberLoss(gluon.loss.Loss):  # type: ignore[misc]
     with `NumberLoss.of`.
     """
 
+    is_smooth = True
+    """Whether its gradient is continuous, so that an optimum can be found by following it."""
+
     def __init__(self, *, offset: float = 0.0, scale: float = 1.0, weight: float | None = None) -> None:
         super().__init__(weight, 0)
         self.offset, self.scale = float(offset), float(scale)
@@ -53,6 +56,11 @@ class NumberLoss(gluon.loss.Loss):  # type: ignore[misc]
             raise UsageError(f"there is no loss {name!r} of a number", fix=f"There are: {', '.join(LOSSES)}.")
         return (SquaredLoss if name == "squared" else AbsoluteLoss)(offset=offset, scale=scale)
 
+    @property
+    def ratio(self) -> float:
+        """The loss in the label's unit divided by that on the net's scale, up to a constant difference."""
+        return self.scale
+
     def hybrid_forward(self, F: Any, output: Any, label: Any, sample_weight: Any = None) -> Any:  # noqa: N803
         """The losses (rows,); `sample_weight` is (rows, 1)."""
         own, value = self.parts(F, output, label)
@@ -80,6 +88,11 @@ class NumberLoss(gluon.loss.Loss):  # type: ignore[misc]
 class SquaredLoss(NumberLoss):
     """The squared error. Its gradient is that of half of it on the net's scale, like Gluon's `L2Loss`."""
 
+    @property
+    def ratio(self) -> float:
+        """Twice the square of the scale."""
+        return 2 * self.scale**2
+
     def parts(self, F: Any, output: Any, label: Any) -> tuple[Any, Any]:  # noqa: N803
         """Half the squared difference, and the squared error."""
         apart = self.difference(F, output, label)
@@ -88,6 +101,8 @@ class SquaredLoss(NumberLoss):
 
 class AbsoluteLoss(NumberLoss):
     """The absolute error."""
+
+    is_smooth = False
 
     def parts(self, F: Any, output: Any, label: Any) -> tuple[Any, Any]:  # noqa: N803
         """The absolute difference, and the absolute error."""
@@ -103,6 +118,11 @@ class HuberLoss(NumberLoss):
         if not 0 < delta < float("inf"):
             raise UsageError(f"delta is {delta!r}", where="Huber loss", fix="Use a number > 0.")
         self.delta = float(delta)
+
+    @property
+    def ratio(self) -> float:
+        """The square of the scale."""
+        return self.scale**2
 
     @property
     def bend(self) -> float:
@@ -123,6 +143,8 @@ class QuantileLoss(NumberLoss):
     The first output is the lowest quantile, and each further one, by the function softplus, how far the next quantile
     is above the one before. So quantiles never cross.
     """
+
+    is_smooth = False
 
     def __init__(self, quantiles: Sequence[float] = (0.5,), **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -170,6 +192,11 @@ class PoissonLoss(NumberLoss):
 
     def __init__(self, *, scale: float = 1.0, weight: float | None = None) -> None:
         super().__init__(scale=scale, weight=weight)
+
+    @property
+    def ratio(self) -> float:
+        """Twice the scale."""
+        return 2 * self.scale
 
     def parts(self, F: Any, output: Any, label: Any) -> tuple[Any, Any]:  # noqa: N803
         """exp(output) - label × output, which lacks a constant, and the deviance."""

@@ -28,6 +28,7 @@ class GradientAccumulation(Plugin):
     batches: Annotated[int, Field(ge=1, description="Batches per update.")] = 4
 
     phase = Phase.TRANSFORM
+    alters = ("steps",)
     logs = ()
 
     def __post_init__(self) -> None:

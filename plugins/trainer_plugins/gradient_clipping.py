@@ -31,6 +31,7 @@ class GradientClipping(Plugin):
     ] = 100
 
     phase = Phase.TRANSFORM
+    alters = ("steps",)
     logs = ("train/gradient-norm",)
     after = ("gradient-accumulation",)
 

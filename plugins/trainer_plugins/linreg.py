@@ -32,9 +32,9 @@ class LinearRegression(DenseTables):
     """Learns a number in a table's label column, or that of generated data without --data.
 
     Without hidden layers (--hidden "") it is linear regression; on a table, it then starts at weights of zero and at
-    the training labels' mean, or their median or quantiles if the objective is about those. The net computes with the label standardised by the
-    training rows, so that the learning rate does not depend on the unit. Losses, metrics and predictions are in the
-    label's unit.
+    the training labels' mean, or their median or quantiles if the objective is about those. The net computes with the
+    label standardised by the training rows, so that the learning rate does not depend on the unit. Losses, metrics and
+    predictions are in the label's unit.
 
     `--objective` chooses the loss: `squared` (predicts the mean), `absolute` (the median), `huber` (in between: squared
     up to --huber-delta, absolute beyond), `quantile` (each of --quantiles at once, never crossing) and `poisson` (the

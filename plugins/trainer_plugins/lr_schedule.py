@@ -65,6 +65,7 @@ class LearningRateSchedule(Plugin):
     min_delta: Annotated[float, Field(ge=0, description="For plateau: by how much a value has to improve.")] = 0.0
 
     phase = Phase.TRANSFORM
+    alters = ("steps",)
     logs = ("learning-rate",)
 
     def __post_init__(self) -> None:

@@ -37,6 +37,7 @@ class MixedPrecision(Plugin):
     scale_window: Annotated[int, Field(ge=1, description="Finite steps in a row until the scale is doubled.")] = 2000
 
     phase = Phase.TRANSFORM
+    alters = ("steps",)
     logs = ("loss-scale",)
     before = ("gradient-accumulation", "gradient-clipping")
 

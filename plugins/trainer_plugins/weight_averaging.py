@@ -37,6 +37,7 @@ class WeightAveraging(Plugin):
     keep: Annotated[bool, Field(description="Whether the run ends with the average.")] = True
 
     phase = Phase.TRANSFORM
+    alters = ("steps",)
     logs = ()
 
     def __post_init__(self) -> None:

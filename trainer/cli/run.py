@@ -76,6 +76,7 @@ def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
             defaults.learning_rate,
         ),
         _setting("weight_decay", "NUMBER", "The optimizer's weight decay.", defaults.weight_decay),
+        _setting("solver", "optimizer|lbfgs", Settings.model_fields["solver"].description, "optimizer"),
         _setting("devices", "DEVICES", Settings.model_fields["devices"].description, "cpu"),
         _setting("micro_batches", "INTEGER", Settings.model_fields["micro_batches"].description, None),
         _setting("onednn", "auto|on|off", Settings.model_fields["onednn"].description, "auto"),

@@ -34,6 +34,10 @@ def full_name(option: str) -> str:
     return ".".join(FLAGS.get(option, (option,)))
 
 
+OPTIMIZER = "optimizer"
+"""The solver that is none: an optimizer takes a step per batch."""
+PENALTIES = ("weight-decay", "decay-bias")
+"""The optimizer's settings that any solver obeys."""
 SHORTEST_TIMEOUT_SECONDS = 5.0
 """The least `rank-timeout`: on a busy machine a living process may be silent for seconds."""
 NO_KVSTORE = "No kvstore is used: --devices names the devices, mpirun -n the processes, and the engine sums over both."
@@ -145,6 +149,13 @@ class Settings(BaseModel):
 
     epochs: Annotated[int, Field(ge=1, description="Passes over the training rows.")]
     batch_size: Annotated[int, Field(ge=1, description="Rows per step, over all devices and processes together.")]
+    solver: Annotated[
+        Literal["optimizer", "lbfgs"],
+        Field(
+            description="What finds the weights: steps of the optimizer over batches, or, for rows in memory, L-BFGS "
+            "over all of them, with an iteration per epoch."
+        ),
+    ] = "optimizer"
     devices: Annotated[str, Field(description=f"Where to compute: {FORMS}.")] = "cpu"
     micro_batches: Annotated[
         Annotated[int, Field(ge=1)] | None,
@@ -220,8 +231,12 @@ class Settings(BaseModel):
             raise UsageError(error.what, where=wrong.where if wrong else error.where, fix=error.fix) from error
 
     def to_toml(self) -> dict[str, Any]:
-        """Plain values for a TOML file; None is left out, since TOML has no null."""
-        return self.model_dump(by_alias=True, exclude_none=True, mode="json")
+        """Plain values for a TOML file; None is left out, since TOML has no null, and what means nothing."""
+        values = self.model_dump(by_alias=True, exclude_none=True, mode="json")
+        if self.solver != OPTIMIZER:
+            del values["batch-size"]
+            values["optimizer"] = {name: values["optimizer"][name] for name in PENALTIES}
+        return values
 
 
 def known_keys() -> list[str]:

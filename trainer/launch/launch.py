@@ -11,7 +11,7 @@ from typing import Any, Literal
 from trainer import cpu, devices
 from trainer.catalog import registry
 from trainer.config import options
-from trainer.config.settings import Settings
+from trainer.config.settings import OPTIMIZER, Settings
 from trainer.errors import UsageError
 from trainer.events import Plugin
 from trainer.launch.layers import IN_PYTHON, SCHEMA, SECRETS, Merged
@@ -151,6 +151,8 @@ class Launch:
     def resolved(self) -> dict[str, Any]:
         """The configuration, with the optimizer's own learning rate if none was given."""
         config = self.config()
+        if self.settings.solver != OPTIMIZER:
+            return config
         places = {name: given.section for name, given in self.given.optimizer.items()}
         rate = float(self.settings.optimizer.build(places).learning_rate)
         name = config["optimizer"].pop("name")

@@ -15,12 +15,13 @@ from trainer.catalog import registry
 from trainer.catalog.class_check import check_class
 from trainer.config import options
 from trainer.config.given import Given
-from trainer.config.settings import Settings
+from trainer.config.settings import OPTIMIZER, Settings
 from trainer.dispatch import check
 from trainer.errors import UsageError, first_line, listed
 from trainer.events import Plugin
 from trainer.launch import layers
 from trainer.launch.launch import Launch
+from trainer.launch.solver import ITERATIONS, check_solver
 from trainer.processes import launched
 from trainer.runs import folder
 from trainer.runs.names import DEFAULT_RUNS
@@ -81,7 +82,13 @@ def prepare_run(request: Request) -> Launch:
         cls,
     )
     settings = Settings.of(given.settings, given.optimizer)
+    check_solver(given, settings)
     if given.settings["epochs"].origin.source == "default":
+        if settings.solver != OPTIMIZER:
+            given = replace(
+                given, settings={**given.settings, "epochs": replace(given.settings["epochs"], value=ITERATIONS)}
+            )
+            settings = settings.model_copy(update={"epochs": ITERATIONS})
         settings = with_room(settings)
         if settings.epochs != given.settings["epochs"].value:
             decides = replace(given.settings["steps"], value=settings.epochs)

@@ -27,7 +27,7 @@ class Step(Protocol):
     """The interface that the loop uses."""
 
     kind: str
-    """`compiled` or `recorded`."""
+    """`compiled` or `recorded`, or the solver's name."""
     why: str
     """Why it is recorded; empty if it is compiled."""
     parameters: Parameters
@@ -39,6 +39,8 @@ class Step(Protocol):
     """Whether training may draw random numbers from MXNet's generator; true if unknown."""
     draws_in_inference: bool
     """Whether evaluation is known to draw random numbers too."""
+    finished: str | None
+    """Why more updates would change nothing; empty as long as they would, and None if it cannot know."""
 
     def forward_backward(self, batch: Batch) -> None:
         """Computes loss and gradients of a batch, summed over its rows and the contexts."""

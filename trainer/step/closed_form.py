@@ -65,8 +65,12 @@ class _Known:
     """Whether a row's loss is a mean over its columns, not a sum."""
 
 
-def closed_form(loss: Any, output: Any, label: Any, weights: Any | None, columns: int) -> ClosedForm | None:
+def closed_form(
+    loss: Any, output: Any, label: Any, weights: Any | None, columns: int, *, operators: bool = True
+) -> ClosedForm | None:
     """The closed form of a loss, or None if there is none. `columns` are the outputs per row; `weights` is (rows, 1).
+
+    `operators=False` leaves out MXNet's output operators, which take float32 only.
 
     Only instances of Gluon's own classes and of `trainer.number_losses` qualify: a subclass may compute anything.
     """
@@ -77,7 +81,7 @@ def closed_form(loss: Any, output: Any, label: Any, weights: Any | None, columns
         known = _SHARES
     own = 1.0 if loss._weight is None else float(loss._weight)  # noqa: SLF001  there is no public way to ask
     factor = own / columns if known.is_mean else own
-    if weights is None and known.operator:
+    if weights is None and known.operator and operators:
         head = getattr(mx.sym, known.operator)(output, label, grad_scale=own)
     else:
         gradient = known.gradient(loss, output, label, columns) * factor

@@ -78,6 +78,7 @@ class CompiledStep:
     """
 
     kind = "compiled"
+    finished: str | None = None
     why = ""
 
     def __init__(

@@ -60,6 +60,8 @@ class SharedLoss(TrainingLoss):
 class SharedStep:
     """Runs another step on this process's part of each batch, and sums over all processes."""
 
+    finished: str | None = None
+
     def __init__(self, step: Step, processes: Processes) -> None:
         self._step = step
         self._processes = processes

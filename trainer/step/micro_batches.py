@@ -36,6 +36,8 @@ def parts_on(contexts: Sequence[Context], micro_batches: int, processes: int) ->
 class MicroBatchStep:
     """Runs another step once per part of a batch."""
 
+    finished: str | None = None
+
     def __init__(
         self, step: CompiledStep | RecordedStep, contexts: Sequence[Context], parts: Sequence[Context]
     ) -> None:

@@ -17,6 +17,7 @@ class RecordedStep:
     """Runs net and loss under autograd, with the same gradients, reduction and update as the compiled step."""
 
     kind = "recorded"
+    finished: str | None = None
 
     def __init__(self, net: Any, loss: Any, parameters: Parameters, contexts: Sequence[Context], *, why: str) -> None:
         self.why = why

@@ -22,6 +22,7 @@ class Scheduler(Plugin):
     scheduler: Any = None
 
     phase = Phase.TRANSFORM
+    alters = ("steps",)
     logs = ("learning-rate",)
 
     def __post_init__(self) -> None:
