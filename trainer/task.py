@@ -37,6 +37,8 @@ class Splits:
     fingerprint: Fingerprint | None = field(default=None, kw_only=True)
     """What identifies the data, such as `TableSplits.fingerprint`; without one, that of the splits which are `Arrays`.
     A run is only resumed with the same data, unless the user accepts others."""
+    reweighted: bool = field(default=False, kw_only=True)
+    """Whether training rows have other weights in the loss than their own, such as those of their classes."""
 
 
 @dataclass(frozen=True)

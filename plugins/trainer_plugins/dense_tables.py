@@ -14,7 +14,7 @@ from pydantic import Field
 
 from trainer import Arrays, EmbeddedCategories, Run, Splits, Task, UsageError
 from trainer.data import TableOptions
-from trainer_plugins.starts import Start
+from trainer_plugins.table_starts import Start
 from trainer_plugins.table_updates import Updates, check_without_ids, inputs_of, is_lazy
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class DenseTables(TableOptions, Task):
         if not self.data:
             generated = self._weighted(*self.generated(run.settings.seed))
             self._choose_start(generated[0])
-            return Splits(*generated)
+            return Splits(*generated, reweighted=self._reweighted)
         from trainer.data import describe, load_splits
 
         self._is_lazy = is_lazy(self.updates, run)
@@ -94,7 +94,8 @@ class DenseTables(TableOptions, Task):
         splits = self._weighted(table.train, table.validation, table.test)
         self._choose_start(splits[0])
         version, files = table.split_version, table.files
-        return Splits(*splits, split_version=version, files=files, fingerprint=table.fingerprint)
+        further = self._reweighted
+        return Splits(*splits, split_version=version, files=files, fingerprint=table.fingerprint, reweighted=further)
 
     def generated(self, seed: int) -> Sequence[Rows]:
         """Training and validation rows without a table, drawn from a seed; calls `adopt` and sets `_lines`."""
@@ -115,6 +116,7 @@ class DenseTables(TableOptions, Task):
         """
         self._weight_mean = 1.0
         further = self.row_weights(train)
+        self._reweighted = further is not None
         if further is None and train.weights is None:
             return [None if rows is None else Arrays(inputs_of(rows), labels_of(rows)) for rows in (train, *others)]
         arrays: list[Arrays | None] = []

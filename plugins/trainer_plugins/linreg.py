@@ -13,7 +13,7 @@ from pydantic import Field
 
 from trainer import Defaults, Numbers, UsageError
 from trainer_plugins.dense_tables import COLUMNS, DenseTables
-from trainer_plugins.starts import levels, log_mean, mean
+from trainer_plugins.table_starts import levels, log_mean, mean
 
 if TYPE_CHECKING:
     from trainer import NumberLoss

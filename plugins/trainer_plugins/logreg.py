@@ -13,7 +13,7 @@ from pydantic import Field
 from trainer import Defaults, UsageError
 from trainer.data import ClassOptions
 from trainer_plugins.dense_tables import COLUMNS, DenseTables, labels_of
-from trainer_plugins.starts import log_odds
+from trainer_plugins.table_starts import log_odds
 
 if TYPE_CHECKING:
     from trainer.data import Rows, Schema

@@ -10,7 +10,7 @@ from tiny import weights
 
 from trainer import NumberLoss, fit
 from trainer.mxnet import mx
-from trainer_plugins.starts import levels
+from trainer_plugins.table_starts import levels
 
 QUIET = ["progress", "metrics-log", "threshold-tuner", "checkpoint", "tensorboard", "report"]
 ROWS = 90

@@ -37,6 +37,11 @@ class LinearParts:
         tables = tuple(table * factor for table in self.tables)
         return LinearParts(self.weight * factor, self.bias * factor + offset, tables)
 
+    def centred(self) -> LinearParts:
+        """Those of the outputs minus their mean."""
+        tables = tuple(table - table.mean(axis=1, keepdims=True) for table in self.tables)
+        return LinearParts(self.weight - self.weight.mean(axis=0), self.bias - self.bias.mean(), tables)
+
 
 def linear_parts(model: Model, schema: Schema, where: str) -> LinearParts:
     """The parts. Raises UsageError if the net is not linear, has hashed categories, or has diverged."""
@@ -66,7 +71,8 @@ def linear_parts(model: Model, schema: Schema, where: str) -> LinearParts:
     if not all(np.isfinite(value).all() for value in found.values()):
         raise UsageError("its weights are not finite numbers", where=where, fix="Train it again, with a lower rate.")
     by_id = tuple(found.pop(name) for name in names)
+    own = found.pop("bias") if "bias" in found and by_id else None
     outputs = by_id[0].shape[1] if by_id else None
     weight = next((value for value in found.values() if value.ndim == 2), np.zeros((outputs or 1, 0)))
     bias = next((value for value in found.values() if value.ndim == 1), np.zeros(len(weight)))
-    return LinearParts(weight, bias, by_id)
+    return LinearParts(weight, bias if own is None else own.reshape(-1), by_id)
