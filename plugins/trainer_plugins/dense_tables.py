@@ -67,7 +67,9 @@ class DenseTables(TableOptions, Task):
     evaluation_batch_size = 4096
 
     def check(self) -> None:
-        """Refuses options of a table without one, and options on categories that contradict each other."""
+        """Refuses options of a table without one, and options that contradict each other."""
+        if self.network is not None and self.start == "zero":
+            raise UsageError("the net is your own, and starts as it does", where="--start", fix="Leave it out.")
         if self.data:
             self.check_categories()
             return

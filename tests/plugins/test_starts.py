@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny import weights
 
-from trainer import NumberLoss, fit
-from trainer.mxnet import mx
+from trainer import NumberLoss, UsageError, fit
+from trainer.mxnet import gluon, mx
+from trainer_plugins.logreg import LogisticRegression
 from trainer_plugins.table_starts import levels
 
 QUIET = ["progress", "metrics-log", "threshold-tuner", "checkpoint", "tensorboard", "report"]
@@ -104,6 +105,17 @@ def test_hidden_layers_and_generated_rows_start_randomly_unless_told():
     still = {"epochs": 1, "learning_rate": 0, "train_rows": 50, "hidden": "", "runs_dir": None, "without": QUIET}
     assert all(value.all() for value in weights(fit("logreg", **still)) if value.ndim == 2)
     assert not any(value.any() for value in weights(fit("logreg", start="zero", **still)) if value.ndim == 2)
+
+
+def one_layer(outputs):
+    return gluon.nn.Dense(outputs)
+
+
+def test_a_net_of_your_own_starts_as_it_does():
+    with pytest.raises(UsageError, match="the net is your own"):
+        fit(LogisticRegression(network=one_layer, start="zero"), runs_dir=None)
+    task = LogisticRegression(network=one_layer)
+    assert weights(fit(task, epochs=1, learning_rate=0, runs_dir=None, without=QUIET))[0].all()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -1,7 +1,8 @@
 """--solver lbfgs: an epoch is an iteration over all rows, it ends by itself, and it can be resumed."""
 
 import gc
-import threading
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -336,7 +337,11 @@ def test_iterations_are_made_one_by_one_and_leave_no_thread():
     gc.collect()
     thread.join(5)
     assert not thread.is_alive()
-    assert all(each.name != "l-bfgs" for each in threading.enumerate() if each is thread)
+
+
+def test_scipys_optimizers_are_loaded_by_runs_that_use_them():
+    code = "import trainer.engine, trainer.step.lbfgs, sys; sys.exit('scipy.optimize' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_an_error_of_the_function_reaches_the_caller():

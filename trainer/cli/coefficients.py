@@ -59,7 +59,8 @@ def coefficients(
 def _with_intervals(linear: Linear, model: Model, run: Path, level: float) -> Linear:
     """The coefficients with intervals, or with a sentence why there are none."""
     if linear.many:
-        return replace(linear, why_no_intervals=f"the categories of {listed(linear.many)} are too many for one-hot columns")
+        why = f"the categories of {listed(linear.many)} are too many for one-hot columns"
+        return replace(linear, why_no_intervals=why)
     import numpy as np
 
     from trainer.launch.training_rows import read_again
