@@ -55,7 +55,8 @@ class TableNet(gluon.HybridBlock):  # type: ignore[misc]
             if body is None and has_numbers:
                 self.dense = gluon.nn.Dense(outputs, **last_layer)
             elif body is None:
-                self.bias = self.params.get("bias", shape=(1, outputs), init=last_layer.get("bias_initializer", "zeros"))
+                start = last_layer.get("bias_initializer", "zeros")
+                self.bias = self.params.get("bias", shape=(1, outputs), init=start)
 
     def hybrid_forward(self, F: Any, first: Any, ids: Any = None, bias: Any = None) -> Any:  # noqa: N803  Gluon's name
         """The outputs (rows, outputs)."""
