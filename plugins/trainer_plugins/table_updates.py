@@ -20,6 +20,15 @@ LAZY = (*USUAL, "nag", "rmsprop", "adadelta", "adamax", "ftml", "signum", "dcasg
 
 def is_lazy(updates: Updates, run: Run) -> bool:
     """Whether a step updates only the rows of weights that its batch uses. Raises UsageError if it cannot."""
+    if run.settings.solver != "optimizer":
+        # A solver moves all weights at once.
+        if updates == "lazy":
+            raise UsageError(
+                f"--solver {run.settings.solver} updates all weights",
+                where="--updates",
+                fix="Leave it out, or leave --solver out.",
+            )
+        return False
     optimizer = run.settings.optimizer.build()
     name = type(optimizer).__name__.lower()
     if updates == "lazy" and name not in LAZY:

@@ -274,7 +274,8 @@ def test_updates_are_lazy_unless_the_optimizer_moves_all_weights(file, optimizer
 
 
 def fit_many(file, folder, **options):
-    values = {"hidden": (), "one_hot_limit": 0, "epochs": 1, "batch_size": 100, "name": "run"} | options
+    values = {"hidden": (), "one_hot_limit": 0, "epochs": 1, "name": "run"} | options
+    values |= {} if "solver" in options else {"batch_size": 100}
     without = ("tensorboard", "report", "metrics-log", "progress")
     columns = {"label": "y", "ignore": ("score",)}
     if folder is None:
@@ -285,6 +286,14 @@ def fit_many(file, folder, **options):
 def test_lazy_updates_are_refused_where_the_optimizer_has_none(file):
     with pytest.raises(UsageError, match="--updates: lamb updates a table of weights as a whole"):
         fit_many(file, None, optimizer="lamb", updates="lazy")
+
+
+def test_a_solver_updates_all_weights(file):
+    run = fit_many(file, None, solver="lbfgs", weight_decay=0.01)
+    assert run.step_kind == "lbfgs"
+    assert not run.gradients.tables
+    with pytest.raises(UsageError, match="--updates: --solver lbfgs updates all weights"):
+        fit_many(file, None, solver="lbfgs", updates="lazy")
 
 
 NETS = {
