@@ -24,6 +24,7 @@ from trainer_plugins.early_stopping import EarlyStopping
 from trainer_plugins.gradient_accumulation import GradientAccumulation
 from trainer_plugins.gradient_clipping import GradientClipping
 from trainer_plugins.label_smoothing import LabelSmoothing
+from trainer_plugins.linreg import LinearRegression
 from trainer_plugins.logreg import LogisticRegression
 from trainer_plugins.lr_schedule import LearningRateSchedule
 from trainer_plugins.mixing import CutMix, Mixup
@@ -115,6 +116,12 @@ def early() -> dict[str, Any]:
     task = LogisticRegression(train_rows=60, validation_rows=37, hidden=(4,))
     task.name = "logreg"
     return train(task, stopping, ThresholdTuner(min_rows=5), batch_size=7, steps=400)
+
+
+def numbers(objective: str) -> dict[str, Any]:
+    task = LinearRegression(train_rows=40, validation_rows=17, hidden=(3,), objective=objective)  # type: ignore[arg-type]
+    task.name = "linreg"
+    return train(task, batch_size=7, steps=20, optimizer={"name": "adam", "learning_rate": 0.01})
 
 
 class SeveralClasses(LogisticRegression):
@@ -240,6 +247,8 @@ JOBS: dict[str, Callable[[], dict[str, Any]]] = {
     "a task's own batches": lambda: loader(batches=True),
     "early stopping and a threshold": early,
     "several classes": several_classes,
+    "several quantiles": lambda: numbers("quantile"),
+    "counts": lambda: numbers("poisson"),
     "a value that is not finite": broken,
     "sparse gradients": sparse,
     "rows of a table": lambda: words(5, "adagrad"),
