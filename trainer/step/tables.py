@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from trainer.mxnet import Array
 
 
+KEPT_SHAPES = 16
+"""Arrays of places that are kept, for batches of different shapes and for each device."""
+
+
 class Tables:
     """All such tables of a net. A net without any has an empty one, which is false."""
 
@@ -75,6 +79,8 @@ class Tables:
     def _localized(self, number: int, shard: Shard, places: Sequence[Any]) -> Shard:
         local = self._local.get((number, shard.shapes))
         if local is None:
+            if len(self._local) >= KEPT_SHAPES:
+                self._local.clear()
             local = self._local[number, shard.shapes] = {place: _like(shard.inputs[place]) for place in self._inputs}
             for place, (_, memory) in local.items():
                 memory[...] = shard.memory[place]
