@@ -175,8 +175,8 @@ def test_every_goal_is_about_competitors_that_exist(claims):
 
     known = BY_NAME | {one.name: one for one in earlier.competitors(claims.BEFORE)}
     for goal in claims.GOALS:
-        if goal.workload in "abcdl":
-            for name in (goal.row, goal.than):
+        if goal.workload in "abcdlmn":
+            for name in (name.partition(",")[0] for name in (goal.row, goal.than)):
                 assert known[name].goal
                 assert known[name].takes_part(goal.workload)
 
@@ -394,6 +394,143 @@ def typed_by_hand(text):
     return [found[0] for found in re.finditer(r"\b\d[\d.,]* (µs|ns)\b|\b\d+(\.\d+)?×|\b\d+ images per second", text)]
 
 
+# ---- many categories -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clicks(tmp_path_factory):
+    """The files of a small table with many categories, and what the jobs say of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPTS))
+        from benchmark import categorical_data
+
+        folder = tmp_path_factory.mktemp("clicks")
+        return folder, categorical_data.save(3000, folder, held_out=1000, texts=(20,))
+
+
+def test_vowpal_wabbit_gets_the_same_rows_and_buckets(clicks):
+    import numpy as np
+    from benchmark.categorical_data import buckets_of
+
+    folder, _ = clicks
+    numbers, ids, labels = (np.load(folder / f"train-{name}.npy") for name in ("numbers", "ids", "labels"))
+    ids = buckets_of(ids, 20)
+    lines = (folder / "train-20.txt").read_text().splitlines()
+    assert len(lines) == len(labels)
+    for line, *row in zip(lines[::500], numbers[::500], ids[::500], labels[::500], strict=True):
+        label, first, second = line.split("|")
+        given = [float(word.partition(":")[2]) for word in first.split()[1:]]
+        np.testing.assert_allclose(given, row[0], rtol=1e-6)
+        assert second.split() == ["c", *map(str, row[1])]
+        assert int(label) == 2 * row[2] - 1
+
+
+def test_the_table_has_a_heavy_tail_and_the_true_probabilities_are_the_best_possible(clicks):
+    import numpy as np
+    from benchmark import categorical_data as data
+
+    table, again = data.make(4000), data.make(4000)
+    np.testing.assert_array_equal(table.ranks, again.ranks)
+    assert data.sizes().sum() == data.VOCABULARY
+    largest = table.ranks[:, -1]
+    assert (largest < data.sizes()[-1]).all()
+    share = 1 / np.log2(data.sizes()[-1] + 1)
+    assert (largest == 0).mean() == pytest.approx(share, rel=0.3), "ranks as frequent as 1 / rank"
+    assert np.unique(largest, return_counts=True)[1].tolist().count(1) > 1000
+    p = table.probabilities
+    assert (table.labels - p).mean() == pytest.approx(0, abs=0.03)
+    _, about = clicks
+    assert 0.3 < about["best"] < about["chance"] < 0.7
+
+
+def test_buckets_are_even_and_differ_by_column():
+    import numpy as np
+    from benchmark import categorical_data as data
+
+    texts = data.texts_of(25, np.arange(data.sizes()[25]))
+    ids = data.hashed(25, texts)
+    assert texts.value_counts().field("counts").unique().to_pylist() == [1]
+    expected = 2**16 * (1 - np.exp(-len(ids) / 2**16))
+    assert len(np.unique(data.buckets_of(ids, 16))) == pytest.approx(expected, rel=0.01), "as even as random ones"
+    assert (data.hashed(24, texts[:1000]) != ids[:1000]).mean() > 0.99
+
+
+def test_the_search_ends_between_two_worse_rates():
+    from benchmark.search import walk
+
+    for best in (0.25, 1.0, 16.0):
+        tries = walk(lambda rate, best=best: abs(rate - best), start=1.0)
+        losses = [loss for _, loss in tries]
+        place = losses.index(min(losses))
+        assert tries[place][0] == best
+        assert 0 < place < len(tries) - 1
+    assert walk(lambda rate: float("nan") if rate > 1 else rate, start=1.0)[0][0] < 1, "a loss that is not a number"
+
+
+def test_every_competitor_has_a_searched_rate_and_a_row_for_each_number_of_buckets():
+    from benchmark import categorical_rounds as rounds
+    from benchmark.competitors import LIST
+    from benchmark.search import STARTS
+
+    for key in "mn":
+        mine = [one for one in LIST if one.takes_part(key)]
+        jobs = rounds.jobs(key, mine, {"rows": 1})
+        assert len(jobs) == len(mine) * (len(rounds.SWEEP) if key == "n" else 1)
+        assert {rounds.SAME_RATE.get(one.name, one.name) for one in mine} <= STARTS.keys()
+        assert all(job["rate"] > 0 for _, job in jobs.values())
+
+
+def test_cost_is_compared_with_the_fewest_buckets_of_the_same_competitor(report):
+    from benchmark.categorical_rounds import compare
+
+    answers = {"a, 2^16": {"seconds": 2.0}, "a, 2^24": {"seconds": 3.0}, "b, 2^24": {"seconds": 9.0}}
+    compare(answers)
+    assert [answer.get("to_fewest") for answer in answers.values()] == [None, 1.5, None]
+    assert report.rows("n", [answers])[1].note == "1.50 [1.50, 1.50] × the cost with the fewest buckets"
+
+
+@pytest.fixture
+def categorical(monkeypatch, tmp_path):
+    """One small round of a workload with many categories, measured in this process."""
+    from benchmark import categorical, rounds
+    from benchmark.competitors import BY_NAME
+    from benchmark.processes import Surroundings
+
+    def answer_of(module, job, *_, **__):
+        assert module == "categorical"
+        path, answer = tmp_path / "job.json", tmp_path / "answer.json"
+        path.write_text(json.dumps({**job, "folder": str(tmp_path), "answer": str(answer)}))
+        categorical.main(str(path))
+        return {**json.loads(answer.read_text()), "others": 0.0}
+
+    def answers(key, *names):
+        competitors = [BY_NAME[name] for name in names]
+        nowhere = Surroundings(Path("p"), Path("p"))
+        plan = rounds.Plan(nowhere, competitors, True, 0, lambda _: None, lambda: 1.0, rows=3000)
+        return plan.round(key, 1)["answers"]
+
+    monkeypatch.setattr(rounds, "answer_of", answer_of)
+    return answers
+
+
+def test_many_categories_are_trained_on_by_the_step_and_by_fit(categorical, report):
+    names = ["ours-step-ftrl", "ours-fit-ftrl"]
+    answers = categorical("m", *names)
+    assert list(answers) == names
+    assert [answer.get("error") for answer in answers.values()] == [None] * 2
+    step, fitted = answers.values()
+    assert step["loss"] == pytest.approx(fitted["loss"], rel=1e-3), "the same rows and updates"
+    assert step["learns"]
+    assert min(step["above"], step["seconds"], step["cpu"], step["encoding"]) > 0
+    assert "above the best possible; " in report.rows("m", [answers])[0].note
+
+
+def test_cost_is_measured_for_each_number_of_buckets(categorical):
+    answers = categorical("n", "ours-step-sgd")
+    assert list(answers) == [f"ours-step-sgd, 2^{bits}" for bits in (16, 20, 24)]
+    assert [answer.get("to_fewest", 0) > 0 for answer in answers.values()] == [False, True, True]
+
+
 # ---- an earlier commit -----------------------------------------------------------------------------------------------
 
 
@@ -523,6 +660,7 @@ def test_every_installed_plugin_of_ours_has_its_cost(tmp_path):
         (["--against", "no-commit"], "'no-commit' is not a commit of this repository"),
         (["--check", "no-file"], "'no-file' is not a file"),
         (["--quick", "--check"], "a quick round has no results to write or check"),
+        (["--search", "--quick"], "--search measures no times"),
     ],
 )
 def test_what_it_does_not_know_is_said_before_anything_is_installed(tmp_path, arguments, complaint):

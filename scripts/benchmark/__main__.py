@@ -22,8 +22,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmark import calibration, claims, earlier, pages, peers, plot, report
-from benchmark.competitors import BY_NAME, LIST, Competitor
+from benchmark import calibration, claims, earlier, pages, peers, plot, report, search
+from benchmark.categorical_data import ROWS, SWEPT_ROWS
+from benchmark.competitors import BY_NAME, CATEGORICAL, LIST, Competitor
 from benchmark.processes import Surroundings
 from benchmark.record import ROOT, BadRecord, Record, Section, code, read, rounded, why_over, write
 from benchmark.rounds import Plan
@@ -42,6 +43,7 @@ PACKAGES = {
         "keras",
         "jax",
         "scikit-learn",
+        "vowpalwabbit",
         "numpy",
         "tensorboard",
         "tensorboardX",
@@ -58,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if isinstance(options.check, Path):
             return checked(read(options.check), options.workload)
+        if options.search:
+            return searched(options)
         record = read(options.output / "results.json")
         recorded = read(ROOT / pages.RECORD)
     except BadRecord as error:
@@ -86,7 +90,7 @@ def measured(options: argparse.Namespace, record: Record, competitors: Sequence[
     if others:
         python = peers.ensure(folder)
     surroundings = Surroundings(Path(sys.executable), python, options.threads)
-    plan = Plan(surroundings, competitors, options.quick, options.patience, say)
+    plan = Plan(surroundings, competitors, options.quick, options.patience, say, rows=options.rows)
     options.output.mkdir(parents=True, exist_ok=True)
     environments = {name: versions(surroundings, name) for name in ("own", "peers") if name == "own" or others}
     about = {
@@ -99,6 +103,8 @@ def measured(options: argparse.Namespace, record: Record, competitors: Sequence[
         needed = {"own", "peers"} if needs_peers([key], competitors) else {"own"}
         found = {name: environments[name] for name in environments if name in needed}
         section = Section({**about, "versions": found})
+        if key in CATEGORICAL and options.rows:
+            section.about["options"] = {**about["options"], "rows": options.rows}
         if key in record and start_over(key, record[key], section, options):
             keep(options.output, record)
             del record[key]
@@ -111,7 +117,7 @@ def measured(options: argparse.Namespace, record: Record, competitors: Sequence[
             section.commands.append(command)
 
     def counted(key: str) -> int:
-        names = [one.name for one in competitors if one.takes_part(key)] if key in TRAINING else []
+        names = [one.name for one in competitors if one.takes_part(key)] if key in (*TRAINING, "m") else []
         return len(record[key].counted(names))
 
     limits = {key: ATTEMPTS * (options.rounds - counted(key)) for key in options.workload}
@@ -127,6 +133,17 @@ def measured(options: argparse.Namespace, record: Record, competitors: Sequence[
             write(options.output / "results.json", record)
         if not todo:
             return lacking
+
+
+def searched(options: argparse.Namespace) -> int:
+    """Searches the learning rates of the selected competitors."""
+    chosen = [BY_NAME[name] for name in options.competitors if name in search.STARTS]
+    folder = Path(os.environ.get("TRAINER_BENCH_VENV") or ".venv-bench").absolute()
+    others = any(one.environment == "peers" for one in chosen)
+    python = peers.ensure(folder) if others else peers.python_of(folder)
+    surroundings = Surroundings(Path(sys.executable), python, options.threads)
+    search.run(chosen, surroundings, options.rows or ROWS, say)
+    return 0
 
 
 def one_round(plan: Plan, key: str, section: Section, *, noisy: bool) -> None:
@@ -223,6 +240,7 @@ def shown(options: argparse.Namespace, key: str) -> list[str]:
         *(["--competitors", ",".join(options.competitors)] if options.competitors != names else []),
         *(["--against", options.against[: earlier.LENGTH]] if options.against else []),
         *(["--threads", str(options.threads)] if options.threads else []),
+        *(["--rows", str(options.rows)] if options.rows and key in CATEGORICAL else []),
         *(["--noisy"] if options.noisy else []),
         *(["--quick"] if options.quick else []),
     ]
@@ -245,9 +263,19 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=lambda text: _listed(text, names),
         default=names,
         metavar="NAME,…",
-        help=f"for {', '.join(TRAINING)}: {', '.join(names)}",
+        help=f"for {', '.join((*TRAINING, *CATEGORICAL))}: {', '.join(names)}",
     )
     parser.add_argument("--rounds", type=_positive, help="rounds that count (default 5; quick: 1)")
+    parser.add_argument(
+        "--rows",
+        type=_positive,
+        help=f"of the tables of {' and '.join(CATEGORICAL)} (default {ROWS:,} and {SWEPT_ROWS:,})",
+    )
+    parser.add_argument(
+        "--search",
+        action="store_true",
+        help="search the learning rates of m, and write them into scripts/benchmark/categorical_rates.json",
+    )
     parser.add_argument("--quick", action="store_true", help="small, one round: a smoke test without results")
     parser.add_argument("--noisy", action="store_true", help="count all rounds, and mark the result as noisy")
     parser.add_argument("--against", type=_commit, metavar="COMMIT", help="an earlier commit, in the same rounds")
@@ -269,6 +297,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.patience = 0 if options.quick else max(0, options.patience)
     if options.quick and (options.write or options.check):
         parser.error("a quick round has no results to write or check; leave --quick out")
+    if options.search and (options.quick or options.write or options.check):
+        parser.error("--search measures no times; leave --quick, --write and --check out")
     if options.write and code()["commit"] is None:
         parser.error("--write needs git, because a recorded result names its commit")
     if options.write and code()["changes"]:
@@ -310,7 +340,7 @@ def needs_peers(workloads: Sequence[str], competitors: Sequence[Competitor]) -> 
         one.environment == "peers" and one.takes_part(key)
         for one in competitors
         for key in workloads
-        if key in TRAINING
+        if key in TRAINING or key in CATEGORICAL
     )
     return training or "f" in workloads
 

@@ -45,6 +45,11 @@ GOALS = (
         for ours in ("trainer run, no plugins", "trainer run, default plugins")
         for workers in ("no worker", "1 worker", "2 workers", "2 workers, one thread per core")
     ),
+    Goal("m", "ours-step-sgd", "vw-sgd", 1 / 1.1),
+    Goal("m", "ours-step-ftrl", "vw-ftrl", 1 / 1.3),
+    Goal("m", "ours-step-sgd", "torch-sparse", 1 / 5),
+    Goal("n", "ours-step-sgd, 2^24", "ours-step-sgd, 2^16", 1.3),
+    Goal("n", "ours-step-ftrl, 2^24", "ours-step-ftrl, 2^16", 1.6),
     Goal("i", "a checkpoint", "a plain write and flush", 1.5),
 )
 

@@ -18,6 +18,7 @@ REFERENCE = {
     "g": "no plugins",
     "i": "a plain write and flush",
     "k": "trainer run, default plugins",
+    "m": "ours-step-sgd",
 }
 """The reference row of each workload's ratios."""
 CHANCE = 0.98
@@ -138,6 +139,9 @@ NOTES = {
     "added": lambda values: f"{median(values) * 1e6:+.1f} µs per batch",
     "rate": lambda values: f"{median(values):.0f} a second",
     "growth": lambda values: f"last tenth {median(values):.2f} × first tenth",
+    "above": lambda values: f"{median(values):.4f} above the best possible",
+    "encoding": lambda values: f"encoding {show(median(values))} per row",
+    "to_fewest": lambda values: f"{Interval.of(values)} × the cost with the fewest buckets",
 }
 """The notes on further measurements."""
 
@@ -222,4 +226,6 @@ UNITS = {
     "i": "per save",
     "j": "per step",
     "k": "per image",
+    "m": "per row",
+    "n": "per row",
 }

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmark import calibration, report
-from benchmark.competitors import Competitor
+from benchmark import calibration, categorical_rounds, report
+from benchmark.categorical_data import QUICK_ROWS, ROWS, SWEPT_ROWS
+from benchmark.competitors import CATEGORICAL, Competitor
 from benchmark.processes import Failed, Surroundings, answer_of, run
 from benchmark.workloads import TRAINING, Training, save
 
@@ -47,6 +48,8 @@ class Plan:
     say: Callable[[str], None]
     calibrate: Callable[[], float] = calibration.seconds
     """Times the calibration loop."""
+    rows: int | None = None
+    """Of the tables with many categories; None: the workload's own number."""
     calibrations: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)
     """The loop's times before and after each measurement of this round."""
 
@@ -65,6 +68,8 @@ class Plan:
         if workload in TRAINING:
             training = TRAINING[workload]
             return self._training(training.quick() if self.quick else training, number)
+        if workload in CATEGORICAL:
+            return self._categorical(workload, number)
         others = {"e": self._processes, "f": self._start_ups, "g": self._plugins, "h": self._growth, "i": self._saving}
         others |= {"j": self._exchange, "k": self._images}
         return others[workload](number)
@@ -164,6 +169,23 @@ class Plan:
                 answers[name] = self._measured(name, measure)
         report.mark_learning(answers, "" if self.quick else images.OURS, float(np.log(10)))
         return {name: answers[name] for name in kinds}
+
+    def _categorical(self, workload: str, number: int) -> Answers:
+        rows = self.rows or (QUICK_ROWS if self.quick else ROWS if workload == "m" else SWEPT_ROWS)
+        mine = [one for one in self.competitors if one.takes_part(workload)]
+        answers: Answers = {}
+        with tempfile.TemporaryDirectory(prefix="bench-data-") as folder:
+            data = categorical_rounds.save(mine, rows, Path(folder), workload=workload, quick=self.quick)
+            jobs = categorical_rounds.jobs(workload, mine, data)
+            for name in _shuffled(list(jobs), number):
+                competitor, job = jobs[name]
+                measure = partial(answer_of, "categorical", job, self.surroundings, environment=competitor.environment)
+                answers[name] = self._measured(name, measure)
+        # After the few steps of a quick round nobody has learned much.
+        report.mark_learning(answers, "" if self.quick else report.REFERENCE["m"], data["chance"])
+        if workload == "n":
+            categorical_rounds.compare(answers)
+        return {name: answers[name] for name in jobs}
 
     def _measured(self, name: str, measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """The measurement, or the error. If other processes kept the machine busy, or the calibration loop varied, it

@@ -69,6 +69,8 @@ OTHERS = {
     "i": "saving 100 MB of parameters and states",
     "j": "the sum over two processes: 1000 features, batch 256",
     "k": "images: cifar_resnet20_v1 on a folder of PNG files, batch 64",
+    "m": "categorical: 13 numbers and 26 columns of 2,000,000 categories, 2^22 buckets, linear, batch 1024",
+    "n": "categorical: how cost grows with the buckets",
 }
 
 

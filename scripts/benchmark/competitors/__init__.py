@@ -27,6 +27,7 @@ class Competitor:
     environment: str = "own"
     """`own`: the project's; `peers`: the other libraries'."""
     workloads: str = "abcd"
+    """The workloads that it has a row in, by default all trainings; `whole` decides about the whole one."""
     whole: str = ""
     """The function for a whole training; empty if the library has no way to validate and log."""
     goal: bool = True
@@ -64,6 +65,31 @@ LIST = (
     Competitor("sklearn-sgd", "scikit-learn, SGDClassifier (row by row)", "scikit", "sgd", "peers", "c", goal=False),
     Competitor("jax", "JAX, one jitted step", "jax_step", "steps", "peers", whole="whole"),
     Competitor("jax-scan", "JAX, an epoch in one scan", "jax_step", "scan", "peers", goal=False),
+    Competitor("ours-step-sgd", "gluon-trainer's step, SGD", "categorical_ours", "sgd_step", workloads="mn"),
+    Competitor("ours-step-ftrl", "gluon-trainer's step, FTRL", "categorical_ours", "ftrl_step", workloads="mn"),
+    Competitor(
+        "ours-fit-ftrl", "gluon-trainer, fit with default plugins, FTRL", "categorical_ours", "ftrl_fit", workloads="m"
+    ),
+    Competitor("vw-sgd", "Vowpal Wabbit, --sgd (row by row)", "categorical_vw", "sgd", "peers", "mn"),
+    Competitor("vw-ftrl", "Vowpal Wabbit, --ftrl (row by row)", "categorical_vw", "ftrl", "peers", "mn"),
+    Competitor(
+        "torch-sparse", "PyTorch, EmbeddingBag(sparse=True), SGD", "categorical_peers", "torch_bag", "peers", "mn"
+    ),
+    Competitor("keras-embedding", "Keras 3 on JAX, Embedding, SGD", "categorical_peers", "keras_sum", "peers", "mn"),
+    Competitor(
+        "sklearn-hashed", "scikit-learn, SGDClassifier (row by row)", "categorical_peers", "sklearn_sgd", "peers", "mn"
+    ),
+    Competitor(
+        "sklearn-lbfgs",
+        "scikit-learn, LogisticRegression to its end",
+        "categorical_peers",
+        "sklearn_lr",
+        "peers",
+        "m",
+        goal=False,
+    ),
 )
 
+CATEGORICAL = "mn"
+"""The workloads of numbers and many categories."""
 BY_NAME = {competitor.name: competitor for competitor in LIST}
