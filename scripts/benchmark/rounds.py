@@ -181,7 +181,7 @@ class Plan:
                 competitor, job = jobs[name]
                 measure = partial(answer_of, "categorical", job, self.surroundings, environment=competitor.environment)
                 answers[name] = self._measured(name, measure)
-        # After the few steps of a quick round nobody has learned much.
+        # Little is learned in the few steps of a quick round.
         report.mark_learning(answers, "" if self.quick else report.REFERENCE["m"], data["chance"])
         if workload == "n":
             categorical_rounds.compare(answers)

@@ -133,9 +133,10 @@ def _encode(job: Job, clock: Clock) -> None:
 
     options = TableOptions(data=(job.data / "train.parquet",), label="label", hash_bits=job.bits)
     options.validation_split = options.test_split = 0.0
-    began = time.perf_counter()
-    ids = load_splits(options, seed=1).train.ids
-    clock.encoding = time.perf_counter() - began
+    for _ in range(2):  # the first one imports
+        began = time.perf_counter()
+        ids = load_splits(options, seed=1).train.ids
+        clock.encoding = time.perf_counter() - began
     if ids is None or not np.array_equal(ids, job.arrays()[1]):
         raise SystemExit("the encoded rows differ from those that the others train on")
 
