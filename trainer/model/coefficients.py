@@ -61,7 +61,7 @@ class Linear:
     """The level of the confidence intervals; None if there are none."""
     intercept_intervals: tuple[Interval, ...] | None = None
     why_no_intervals: str = ""
-    """A sentence; empty if there are some, or nobody has asked."""
+    """A sentence; empty if there are some, or they were not asked for."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value with everything by name."""

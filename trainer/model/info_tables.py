@@ -52,7 +52,7 @@ def read(folder: Path, names: Iterable[str]) -> dict[str, pa.Table]:
 
         path = folder / file_of(name)
         try:
-            # Not mapped: a process that reads a file which somebody shortens is killed.
+            # Not mapped: a process that reads a file that another one shortens is killed.
             found[name] = pa.ipc.open_file(pa.py_buffer(path.read_bytes())).read_all()
         except (OSError, pa.ArrowException) as error:
             raise UsageError(f"it is damaged: {first_line(error)}", where=str(path)) from error

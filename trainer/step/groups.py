@@ -95,7 +95,7 @@ class Gradients:
 
     @property
     def are_pending(self) -> bool:
-        """Whether nobody has asked for arrays that are computed only then."""
+        """Whether arrays that are computed when they are read were not read yet."""
         return self._compute is not None
 
     def compute(self) -> None:
@@ -105,7 +105,7 @@ class Gradients:
             compute()
 
     def pend(self, compute: Callable[[], None] | None) -> None:
-        """Leaves arrays to be computed by this function, if somebody asks."""
+        """Leaves arrays to be computed by this function when they are read."""
         self._compute = compute
 
     def clip(self, limit: float) -> None:

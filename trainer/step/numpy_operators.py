@@ -179,7 +179,7 @@ def _elementwise(choose: Callable[[Mapping[str, str]], Activation | None]) -> Op
         (given,) = (each for each in inputs if isinstance(each, Value))
         function = choose(attributes)
         assert function is not None  # noqa: S101  `plan_of` has asked
-        # Nobody else needs the value before the activation, nor does the derivative.
+        # Nothing else needs the value before the activation, nor does the derivative.
         in_place = given.users == 1 and given.needs_gradient
         name = code.output or (given.name if in_place else code.room(given.columns))
         output = Value(name, given.columns, given.needs_gradient, users=0)

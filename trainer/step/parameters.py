@@ -219,7 +219,7 @@ class Parameters:
         return shards
 
     def expect(self, shards: Sequence[Shard], known: Sequence[Distinct] | None = None) -> Sequence[Shard]:
-        """The same shards, which numpy computes next. Gradients of tables are computed when somebody asks for them."""
+        """The same shards, which numpy computes next. Gradients of tables are computed when they are read."""
         if self.tables:
             self.tables.expect(shards, known)
             self.gradients.pend(self._compute_tables)

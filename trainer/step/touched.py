@@ -237,7 +237,7 @@ class TouchedRows:
     def _adds(self, operator: str, attributes: Mapping[str, Any]) -> bool:
         """Adds what numpy has left of the gradient straight to the table, if plain SGD does just that.
 
-        The bits do not depend on whether somebody has asked for the gradients, unless they were changed.
+        The bits do not depend on whether the gradients were read, unless they were changed.
         """
         rate, decay = rates_of(attributes)
         if operator not in STATELESS or decay or "clip_gradient" in attributes or len(self._taken) != 1:
