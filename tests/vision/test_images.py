@@ -18,6 +18,7 @@ from PIL import Image, ImageFile
 from trainer import UsageError
 from trainer.mxnet import mx
 from trainer_plugins.image_classification.batches import ImageBatches, Normalisation
+from trainer_plugins.image_classification.cache import OVERHEAD, Cache, check_limit
 from trainer_plugins.image_classification.decode import CorruptImageError, decode, size
 from trainer_plugins.image_classification.files import find, read_unlabelled, split_off
 from trainer_plugins.image_classification.loading import CorruptError, Files, Job, load
@@ -261,7 +262,7 @@ def test_records_are_read_with_names_where_there_are_some(tmp_path):
     assert found.classes == ("x", "y", "z", "never seen")
     assert found.labels.tolist() == [0, 1, 2, 0, 1]
     pixels = load(Job(found.items, str(found.record), Transforms(6, "none")), Files())
-    assert pixels[:, 0, 0, 0].tolist() == [0, 40, 80, 120, 160]
+    assert [image[0, 0, 0] for image in pixels] == [0, 40, 80, 120, 160]
     (tmp_path / "classes.txt").write_bytes("é\r\ny\r\nz\r\n".encode("utf-16"))
     assert find(tmp_path / "a.rec")["train"].classes == ("é", "y", "z")
     (tmp_path / "classes.txt").write_bytes(b"x\n\xe9\nz\n")
@@ -291,12 +292,13 @@ def test_records_that_cannot_be_used(tmp_path, make, said):
 # ---- loading ---------------------------------------------------------------------------------------------------------
 
 
-def batches(images, workers, *, training=True, batch_size=7, contexts=1, augmentation="crop-flip"):
+def batches(images, workers, *, training=True, batch_size=7, contexts=1, augmentation="crop-flip", cache=0):
     return ImageBatches(
         images,
         Transforms(16, augmentation),
         Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
         Pool(workers),
+        Cache(cache),
         batch_size=batch_size,
         contexts=[mx.cpu(number) for number in range(contexts)],
         seed=3,
@@ -334,6 +336,58 @@ def test_order_and_pixels_do_not_depend_on_workers_devices_or_where_it_begins(im
         assert labels == images.labels[rows].tolist()
 
 
+@pytest.mark.parametrize("augmentation", ["none", "crop", "crop-flip", "imagenet"])
+@pytest.mark.parametrize("room", [5, 27])
+@pytest.mark.parametrize("training", [True, False])
+def test_images_in_memory_are_the_same_and_are_read_once(tmp_path, images, monkeypatch, augmentation, room, training):
+    chosen = {"augmentation": augmentation, "training": training}
+    wanted = [contents(batches(images, 0, **chosen), epoch) for epoch in (1, 2, 3)]
+    read = []
+    source_of = Files.source
+    monkeypatch.setattr(Files, "source", lambda self, *given: read.append(given[0]) or source_of(self, *given))
+    source = batches(images, 0, cache=room * (16 * 16 * 3 + OVERHEAD), **chosen)
+    before = random.getstate(), np.random.get_state()[1].tolist()
+    for epoch, found in enumerate(wanted, start=1):
+        assert contents(source, epoch) == found
+    assert before == (random.getstate(), np.random.get_state()[1].tolist())
+    heavy = training and augmentation == "imagenet"
+    assert len(read) == (3 * 27 if heavy else 27 + 2 * (27 - room))
+
+
+def test_workers_rest_once_all_images_are_in_memory(images):
+    source = batches(images, 1, cache=10**6)
+    wanted = contents(batches(images, 0))
+    assert contents(source) == wanted
+    assert [worker.process.poll() for worker in source._pool._started] == [None]
+    assert contents(source) == wanted
+    processes = [worker.process for worker in source._pool._started]
+    assert contents(source, skip=1) == wanted[1:]
+    assert source._pool._started == []
+    assert [process.wait(20) for process in processes] == [0]
+    source._pool.result(source._pool.submit(Job(images.items[:1], None, Transforms(8))))
+    assert len(source._pool._started) == 1
+
+
+@pytest.mark.parametrize(("text", "size"), [("off", 0), ("auto", None), ("500MB", 500_000_000), ("1.5 gb", 1.5e9)])
+def test_sizes_of_the_cache(text, size):
+    assert check_limit(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "on", "-1MB", "5", "5TB", "MB"])
+def test_what_is_not_a_size_of_the_cache_is_refused(text):
+    with pytest.raises(UsageError, match=r"--cache-images: .* is not a size.*500MB"):
+        check_limit(text)
+
+
+def test_auto_leaves_memory_to_others(monkeypatch):
+    monkeypatch.setattr("trainer_plugins.image_classification.cache.free_memory", lambda: 8 * (100 + OVERHEAD))
+    assert Cache.of_option("auto", 1).takes(2 * (100 + OVERHEAD) - OVERHEAD)
+    shared = Cache.of_option("auto", 2)
+    assert not shared.takes(101)
+    assert shared.takes(100)
+    assert not shared.takes(1)
+
+
 def test_an_epoch_that_is_left_in_the_middle_leaves_nothing_behind(images):
     source = batches(images, 2)
     whole = contents(source)
@@ -353,6 +407,7 @@ def test_two_splits_share_the_workers(images):
         Transforms(16),
         Normalisation((0.5,) * 3, (0.25,) * 3),
         source._pool,
+        Cache(0),
         batch_size=5,
         contexts=[mx.cpu()],
         seed=3,
@@ -432,8 +487,8 @@ def test_a_worker_answers_in_json_and_pixels_and_ignores_the_keyboard(images):
     for _ in range(2):
         process.stdin.write(json.dumps(job.to_json()).encode() + b"\n")
         process.stdin.flush()
-        assert json.loads(process.stdout.readline()) == {"shape": [2, 8, 8, 3]}
-        assert process.stdout.read(2 * 8 * 8 * 3) == load(job, Files()).tobytes()
+        assert json.loads(process.stdout.readline()) == {"shapes": [[8, 8, 3]] * 2}
+        assert process.stdout.read(2 * 8 * 8 * 3) == np.stack(load(job, Files())).tobytes()
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
     process.stdin.close()

@@ -154,6 +154,7 @@ def test_other_names_for_the_same_parameters_are_understood(tmp_path):
         ({"freeze": ".*"}, "leaves nothing to train"),
         ({"freeze": "("}, "is not a regular expression"),
         ({"deviation": (0.1, 0.0, 0.1)}, r"\(0\.1, 0\.0, 0\.1\) cannot be used"),
+        ({"cache_images": "5TB"}, r"'5TB' is not a size"),
         ({"validation_split": 0.01}, "too few for a validation split"),
     ],
     ids=str,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trainer.data.tables.splits import TableSplits, describe, load_splits
     from trainer.data.tables.stream import FileRows, TableStream
     from trainer.data.tables.targets import Classes, Quantity
-    from trainer.reading import read_text
+    from trainer.reading import free_memory, read_text
 
 __all__ = [
     "SPLIT_VERSION",
@@ -53,6 +53,7 @@ __all__ = [
     "TimeOfDay",
     "TooFewRows",
     "describe",
+    "free_memory",
     "load_splits",
     "open_stream",
     "read_text",
@@ -86,6 +87,6 @@ __getattr__, __dir__ = exports(
         "trainer.data.tables.reading": ("open_stream",),
         "trainer.data.tables.stream": ("FileRows", "TableStream"),
         "trainer.data.tables.targets": ("Classes", "Quantity"),
-        "trainer.reading": ("read_text",),
+        "trainer.reading": ("free_memory", "read_text"),
     },
 )

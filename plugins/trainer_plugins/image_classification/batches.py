@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from trainer.data import Batch, Shard, split_rows
 from trainer.errors import UsageError
 from trainer.seeds import derive, permutation
+from trainer_plugins.image_classification.cache import Cache, KeptImages
 from trainer_plugins.image_classification.files import Images
-from trainer_plugins.image_classification.loading import CorruptError, Job
+from trainer_plugins.image_classification.loading import CorruptError, Job, augmented
 from trainer_plugins.image_classification.pool import Pool, Ticket
-from trainer_plugins.image_classification.transforms import Transforms, as_input
+from trainer_plugins.image_classification.transforms import Transforms, as_input, stack
 
 if TYPE_CHECKING:
     from trainer.mxnet import Array, Context
@@ -28,6 +29,19 @@ class Normalisation:
 
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class _Loading:
+    """A batch that is being loaded."""
+
+    rows: NDArray[Any]
+    missing: Sequence[int]
+    """The rows that are not in memory."""
+    seeds: Sequence[int] | None
+    """One per row, in training."""
+    ticket: Ticket | None
+    """The job that loads what is missing."""
 
 
 class ImageBatches:
@@ -45,6 +59,7 @@ class ImageBatches:
         transforms: Transforms,
         normalisation: Normalisation,
         pool: Pool,
+        cache: Cache,
         *,
         batch_size: int,
         contexts: Sequence[Context],
@@ -59,6 +74,10 @@ class ImageBatches:
         self._contexts = list(contexts)
         self._seed = seed
         self._training = training
+        # The random part of a heavy augmentation needs the workers, which get the files.
+        is_kept = not training or transforms.is_light
+        self._kept = KeptImages(cache, len(images.items)) if is_kept else None
+        self._submitted_before = -1
         self._one_hot = np.eye(len(images.classes), dtype=np.float32)
 
     @property
@@ -80,42 +99,63 @@ class ImageBatches:
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """The batches without the first `skip`, which are not loaded. Raises UsageError for a corrupt image."""
+        self._let_workers_rest()
         order = permutation(self.rows, self._seed, epoch) if self._training else np.arange(self.rows)
         size = self._batch_size
         parts = iter([order[start : start + size] for start in range(skip * size, self.rows, size)])
-        waiting: deque[tuple[NDArray[Any], Ticket]] = deque()
+        waiting: deque[_Loading] = deque()
         while True:
             while len(waiting) < self._pool.ahead and (rows := next(parts, None)) is not None:
-                waiting.append((rows, self._pool.submit(self._job(rows, epoch))))
+                waiting.append(self._begun(rows, epoch))
             if not waiting:
                 return
-            rows, ticket = waiting.popleft()
-            pixels = self._result(rows, ticket)
+            loading = waiting.popleft()
+            pixels = self._pixels(loading)
             # Submit the next job before this batch is trained.
             if (following := next(parts, None)) is not None:
-                waiting.append((following, self._pool.submit(self._job(following, epoch))))
-            yield self._batch(rows, pixels)
+                waiting.append(self._begun(following, epoch))
+            yield self._batch(loading.rows, stack(pixels))
 
-    def _job(self, rows: NDArray[Any], epoch: int) -> Job:
-        drawn = [derive(self._seed, "augmentation", epoch, row) for row in rows.tolist()]
+    def _let_workers_rest(self) -> None:
+        """Ends the workers after a training epoch without a job for them: all images are in memory."""
+        if self._training:
+            if self._pool.submitted == self._submitted_before:
+                self._pool.rest()
+            self._submitted_before = self._pool.submitted
+
+    def _begun(self, rows: NDArray[Any], epoch: int) -> _Loading:
+        """Submits what has to be loaded of a batch."""
+        drawn = [derive(self._seed, "augmentation", epoch, row) for row in rows.tolist()] if self._training else None
+        missing = rows.tolist() if self._kept is None else self._kept.missing(rows)
         record = self._images.record
-        return Job(
-            [self._images.items[row] for row in rows.tolist()],
+        job = Job(
+            [self._images.items[row] for row in missing],
             None if record is None else str(record),
             self._transforms,
-            drawn if self._training else None,
+            drawn if self._kept is None else None,
+            only_prepare=self._training and self._kept is not None,
         )
+        return _Loading(rows, missing, drawn, self._pool.submit(job) if missing else None)
 
-    def _result(self, rows: NDArray[Any], ticket: Ticket) -> NDArray[np.uint8]:
+    def _pixels(self, loading: _Loading) -> Sequence[NDArray[np.uint8]]:
+        loaded = self._loaded(loading)
+        if self._kept is None:
+            return loaded
+        images = self._kept.joined(loading.rows, loading.missing, loaded)
+        return images if loading.seeds is None else augmented(images, self._transforms, loading.seeds)
+
+    def _loaded(self, loading: _Loading) -> Sequence[NDArray[np.uint8]]:
+        if loading.ticket is None:
+            return []
         try:
-            pixels: NDArray[np.uint8] = self._pool.result(ticket)
+            images: list[NDArray[np.uint8]] = self._pool.result(loading.ticket)
         except CorruptError as error:
             raise UsageError(
                 f"the image cannot be decoded: {error.reason}",
-                where=self._images.name(int(rows[error.row])),
+                where=self._images.name(loading.missing[error.row]),
                 fix="Remove or replace it, or pass --skip-corrupt to leave out such images.",
             ) from error
-        return pixels
+        return images
 
     def _batch(self, rows: NDArray[Any], pixels: NDArray[np.uint8]) -> Batch:
         from trainer.mxnet import mx

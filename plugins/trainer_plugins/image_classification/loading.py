@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from trainer.errors import first_line
 from trainer_plugins.image_classification.decode import CorruptImageError, Source, decode
-from trainer_plugins.image_classification.transforms import Transforms, stack
+from trainer_plugins.image_classification.transforms import Transforms, started
 
 Item = str | int
 
@@ -28,6 +29,8 @@ class Job:
     transforms: Transforms
     seeds: Sequence[int] | None = None
     """One per image, for training; None for evaluation."""
+    only_prepare: bool = False
+    """Whether training images are to be left as they are before augmentation (`Transforms.prepared`)."""
     only_check: bool = False
     """Whether to only check which images are corrupt."""
 
@@ -61,8 +64,7 @@ class Files:
         """The image's path, or its bytes from a RecordIO file. Raises CorruptImageError."""
         if record is None:
             return str(item)
-        from trainer.mxnet import mx
-
+        mx = started()
         if record not in self._records:
             index = str(Path(record).with_suffix(".idx"))
             self._records[record] = mx.recordio.MXIndexedRecordIO(index, record, "r")
@@ -73,25 +75,45 @@ class Files:
         return content
 
 
-def load(job: Job, files: Files) -> NDArray[np.uint8]:
-    """The images, (rows, size, size, 3), uint8. Raises CorruptError for the first image that cannot be decoded."""
+def load(job: Job, files: Files) -> list[NDArray[np.uint8]]:
+    """The images, (size, size, 3) each, or as `Transforms.prepared` leaves them.
+
+    Raises CorruptError for the first image that cannot be decoded.
+    """
     images = []
-    before = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
+    with _generators_kept():
         for row, item in enumerate(job.items):
             try:
                 pixels = decode(files.source(item, job.record))
             except CorruptImageError as error:
                 raise CorruptError(row, str(error)) from error
             transforms = job.transforms
-            images.append(
-                transforms.evaluate(pixels) if job.seeds is None else transforms.train(pixels, job.seeds[row])
-            )
+            if job.only_prepare:
+                images.append(transforms.prepared(pixels, training=True))
+            elif job.seeds is None:
+                images.append(transforms.evaluate(pixels))
+            else:
+                images.append(transforms.train(pixels, job.seeds[row]))
+    return images
+
+
+def augmented(
+    images: Sequence[NDArray[np.uint8]], transforms: Transforms, seeds: Sequence[int]
+) -> list[NDArray[np.uint8]]:
+    """Prepared images as training takes them, with a seed for each."""
+    with _generators_kept():
+        return [transforms.augmented(image, seed) for image, seed in zip(images, seeds, strict=True)]
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Other code that draws from the global generators is not affected."""
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        yield
     finally:
-        # Other code that draws from the global generators is not affected.
         random.setstate(before[0])
         np.random.set_state(before[1])  # noqa: NPY002
-    return stack(images)
 
 
 def check(job: Job, files: Files) -> list[tuple[int, str]]:

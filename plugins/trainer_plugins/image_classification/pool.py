@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainer.errors import TrainerError
 from trainer_plugins.image_classification.loading import CorruptError, Files, Job, check, load
@@ -56,7 +55,10 @@ class Pool:
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
+        self.submitted = 0
+        """How many jobs there have been."""
         self._started: list[_Worker] = []
+        self._closes: weakref.finalize[..., Pool] | None = None
         self._next = 0
         self._files = Files()
 
@@ -67,6 +69,7 @@ class Pool:
 
     def submit(self, job: Job) -> Ticket:
         """Submits a job; the workers take turns. Raises WorkerDiedError."""
+        self.submitted += 1
         if not self.workers:
             return Ticket(job, 0)
         if not self._started:
@@ -86,7 +89,7 @@ class Pool:
         return ticket
 
     def result(self, ticket: Ticket) -> Any:
-        """(rows, size, size, 3), uint8; for a check, the corrupt images. Raises CorruptError, WorkerDiedError."""
+        """The images, uint8; for a check, the corrupt ones. Raises CorruptError, WorkerDiedError."""
         if not self.workers:
             return check(ticket.job, self._files) if ticket.job.only_check else load(ticket.job, self._files)
         while not ticket.over:
@@ -96,6 +99,12 @@ class Pool:
             raise answer
         return answer
 
+    def rest(self) -> None:
+        """Ends the workers unless they have jobs; the next job starts others."""
+        if self._closes is not None and not any(worker.pending for worker in self._started):
+            self._closes()
+            self._started, self._closes, self._next = [], None, 0
+
     def _start(self) -> None:
         command = [sys.executable, "-m", WORKER]
         environment = {**os.environ, **ENVIRONMENT}
@@ -104,7 +113,7 @@ class Pool:
         for _ in range(self.workers):
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)  # noqa: S603
             self._started.append(_Worker(process))
-        weakref.finalize(self, _close, [worker.process for worker in self._started])
+        self._closes = weakref.finalize(self, _close, [worker.process for worker in self._started])
 
     def _read_answer(self, worker: _Worker) -> None:
         """Reads one answer."""
@@ -115,12 +124,13 @@ class Pool:
             raise _died(worker)
         ticket = worker.pending.popleft()
         header = json.loads(line)
-        if "shape" in header:
-            ticket.answer = np.empty(header["shape"], np.uint8)
-            # A BufferedReader: it waits until the array is full.
-            given = output.readinto(ticket.answer.data.cast("B")) if ticket.answer.size else 0  # type: ignore[attr-defined]
-            if given != ticket.answer.size:
-                raise _died(worker)
+        if "shapes" in header:
+            ticket.answer = [np.empty(shape, np.uint8) for shape in header["shapes"]]
+            for image in ticket.answer:
+                # A BufferedReader: it waits until the array is full.
+                given = output.readinto(image.data.cast("B"))  # type: ignore[attr-defined]
+                if given != image.size:
+                    raise _died(worker)
         elif ticket.job.only_check:
             ticket.answer = [(row, reason) for row, reason in header["corrupt"]]
         else:
@@ -155,7 +165,7 @@ def _close(processes: list[subprocess.Popen[bytes]]) -> None:
             process.wait()
 
 
-def load_all(pool: Pool, jobs: list[Job]) -> list[NDArray[np.uint8]]:
+def load_all(pool: Pool, jobs: list[Job]) -> list[Any]:
     """The results of independent jobs, in order."""
     waiting: deque[Ticket] = deque()
     found = []

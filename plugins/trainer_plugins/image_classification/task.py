@@ -75,6 +75,13 @@ class ImageClassification(Task):
     workers: Annotated[
         int | None, Field(ge=0, le=256, description="Processes that load images; 0: load them in the training process.")
     ] = None
+    cache_images: Annotated[
+        str,
+        Field(
+            description="Memory for decoded images, so that each is decoded once: auto (a quarter of the free memory, "
+            "at most 2 GB), off, or a size such as 500MB or 4GB."
+        ),
+    ] = "auto"
     skip_corrupt: Annotated[
         bool, Field(description="Whether to check all images first and leave out corrupt ones.")
     ] = False
@@ -92,7 +99,9 @@ class ImageClassification(Task):
     headline = ("train/loss", "validation/loss", "validation/accuracy")
 
     def check(self) -> None:
-        """Raises UsageError without data, and for weights from two sources."""
+        """Raises UsageError without data, for weights from two sources, and for values that cannot be used."""
+        from trainer_plugins.image_classification.cache import check_limit
+
         if self.data is None:
             raise UsageError(
                 "there are no images", where="--data", fix="Give a folder with a folder for each class, or a .rec file."
@@ -107,6 +116,7 @@ class ImageClassification(Task):
                 where=f"--init-params {self.init_params}",
                 fix="Give a file of parameters, such as RUN/model/model-0000.params.",
             )
+        check_limit(self.cache_images)
         for name in ("mean", "deviation"):
             values = getattr(self, name)
             if values is not None and not all(np.isfinite(value) and (name == "mean" or value > 0) for value in values):
@@ -136,6 +146,7 @@ class ImageClassification(Task):
         """Images of the given folders or splits; otherwise split off by the seed, with equal shares of the classes."""
         from trainer_plugins.image_classification import selection
         from trainer_plugins.image_classification.batches import ImageBatches
+        from trainer_plugins.image_classification.cache import Cache
         from trainer_plugins.image_classification.pool import Pool
 
         _ = self._name  # before the images are read, which takes longer
@@ -163,12 +174,14 @@ class ImageClassification(Task):
         if not self.upscale:
             selection.check_sizes(found["train"], self._size(), self.model)
         normalisation = self._normalisation()
+        cache = Cache.of_option(self.cache_images, run.processes.size)
         batches = {
             split: ImageBatches(
                 images,
                 transforms,
                 normalisation,
                 pool,
+                cache,
                 batch_size=run.settings.batch_size
                 if split == "train"
                 else self.evaluation_batch_size or run.settings.batch_size,

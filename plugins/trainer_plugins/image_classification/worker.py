@@ -20,34 +20,19 @@ def answer(line: bytes, output: IO[bytes], files: object) -> None:
 
     assert isinstance(files, Files)  # noqa: S101
     job = Job.from_json(json.loads(line))
-    pixels = None
+    images = []
     if job.only_check:
         header: dict[str, object] = {"corrupt": check(job, files)}
     else:
         try:
-            pixels = load(job, files)
-            header = {"shape": pixels.shape}
+            images = load(job, files)
+            header = {"shapes": [image.shape for image in images]}
         except CorruptError as error:
             header = {"corrupt": [(error.row, error.reason)]}
     output.write(json.dumps(header).encode() + b"\n")
-    if pixels is not None:
-        output.write(pixels.data)
+    for image in images:
+        output.write(image.tobytes())
     output.flush()
-
-
-def _start_mxnet_quietly() -> None:
-    """Starts MXNet without its message, once per process, about an engine that is not the default."""
-    stderr = os.dup(2)
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(devnull, 2)
-        from trainer.mxnet import mx
-
-        mx.nd.zeros(1).wait_to_read()
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(devnull)
 
 
 def main() -> None:
@@ -58,7 +43,6 @@ def main() -> None:
     # Ctrl-C and a batch system's signals go to all processes; the parent decides when to end.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    _start_mxnet_quietly()
     from trainer_plugins.image_classification.loading import Files
 
     files = Files()
