@@ -105,6 +105,8 @@ def test_rare_values_share_the_row_of_unseen_ones():
     schema = learn(["b", "a", "b", "c", "c", "c"], one_hot_limit=0, min_count=2)
     assert schema.columns[0].row_names == ["c", "b", "(other)"]
     assert ids_of(schema, ["a", "z", "b"])[:, 0].tolist() == [2, 2, 1]
+    assert schema.unseen_means == "that do not occur in the training rows, or in fewer than 2"
+    assert learn(["b", "a"], one_hot_limit=0).unseen_means == "that do not occur in the training rows"
 
 
 @pytest.mark.parametrize("options", [{"one_hot_limit": 0}, {"hash_bits": 20}])

@@ -31,7 +31,7 @@ class Encoded:
     missing: Mapping[str, int] = field(default_factory=dict)
     """How many values of each column were missing."""
     unseen: Mapping[str, int] = field(default_factory=dict)
-    """How many values of each column do not occur in the training rows."""
+    """How many values of each column the model does not know: they do not occur in the training rows, or too rarely."""
 
 
 class RowSource(Protocol):

@@ -41,7 +41,9 @@ class Report:
     missing: dict[str, int] = field(default_factory=dict)
     """How many values of each column were missing."""
     unseen: dict[str, int] = field(default_factory=dict)
-    """How many values of each column do not occur in the training rows."""
+    """How many values of each column the model does not know."""
+    unseen_means: str = "that do not occur in the training rows"
+    """Which values those are."""
     skipped: Sequence[str] = ()
     """Corrupt rows that were left out, with the reasons."""
     not_finite: int = 0
@@ -57,7 +59,7 @@ class Report:
         """What the user should know, one line each."""
         counted = {
             "missing values, treated as in training": self.missing,
-            "values that do not occur in the training rows": self.unseen,
+            f"values {self.unseen_means}": self.unseen,
         }
         lines = [*self.read, *([f"not used by the model: {listed(self.ignored, 10)}"] if self.ignored else [])]
         lines += [
@@ -158,7 +160,8 @@ def opened_report(rows: RowSource, *, skip_corrupt: bool) -> Report:
         if not hasattr(rows, "skip_corrupt"):
             raise UsageError("only images can be skipped", where="--skip-corrupt", fix="Leave it out.")
         rows.skip_corrupt()
-    return Report(ignored=rows.ignored, read=rows.notes, skipped=getattr(rows, "skipped", ()))
+    means = getattr(rows, "unseen_means", Report.unseen_means)
+    return Report(ignored=rows.ignored, read=rows.notes, skipped=getattr(rows, "skipped", ()), unseen_means=means)
 
 
 Write = Callable[[Mapping[str, Any]], None]

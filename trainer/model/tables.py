@@ -235,6 +235,7 @@ class TableRows:
         self._interface, self._stream = interface, stream
         schema, names = interface.schema, stream.names
         self.where, self.total = stream.where, stream.total
+        self.unseen_means = schema.unseen_means
         self._keep = list(names) if keep is None else list(dict.fromkeys(keep))
         for name in self._keep:
             if name not in names:

@@ -56,7 +56,7 @@ class Rows:
     labels: NDArray[np.float32] | None
     weights: NDArray[np.float32] | None
     unseen: Mapping[str, int]
-    """How many values of each text column do not occur in the training rows."""
+    """How many values of each text column do not occur in the training rows, or in fewer than `--min-count`."""
     missing: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """How many values of each column were missing."""
     ids: NDArray[np.int32] | None = None
@@ -92,6 +92,12 @@ class Schema:
     def id_names(self) -> list[str]:
         """The columns of the ids, in their order."""
         return [column.name for table in self.id_tables for column in table.columns]
+
+    @property
+    def unseen_means(self) -> str:
+        """Which values `Rows.unseen` counts, in words."""
+        least = max((column.min_count for column in self.columns if isinstance(column, Embedded)), default=1)
+        return f"that do not occur in the training rows{f', or in fewer than {least}' if least > 1 else ''}"
 
     def encode(self, table: pa.Table, *, where: str, rows: Indices | None = None) -> Rows:
         """Encodes all rows of a table, or its `rows` (n,), counted from 0. Extra columns are ignored.

@@ -14,7 +14,6 @@ from trainer.data.stratified import SPLIT_VERSION
 from trainer.data.tables.checksums import fingerprint_of
 from trainer.data.tables.division import NAMES, check_split_options, divided, split_columns
 from trainer.data.tables.frame import Frame
-from trainer.data.tables.kinds import Embedded
 from trainer.data.tables.learn import Wanted, learn_schema, learn_target
 from trainer.data.tables.once import release_unused, with_numbers
 from trainer.data.tables.options import ClassOptions, TableOptions, category_options
@@ -229,7 +228,7 @@ def describe(splits: TableSplits) -> list[str]:
     ]
     for what, counts in (
         ("missing values", _total(present, "missing")),
-        (_unseen(schema), _total(present, "unseen")),
+        (f"categories {schema.unseen_means}", _total(present, "unseen")),
     ):
         if counts:
             lines.append(f"{what}: " + listed((f"{name} {count}" for name, count in counts.items()), limit=8))
@@ -245,11 +244,6 @@ def _inputs(schema: Schema) -> str:
         weights = f" × {table.units} weights" if table.units else " of weights"
         parts.append(f"{count} id{'' if count == 1 else 's'} ({table.rows:,} rows{weights})")
     return ", ".join(parts)
-
-
-def _unseen(schema: Schema) -> str:
-    least = max((column.min_count for column in schema.columns if isinstance(column, Embedded)), default=1)
-    return f"categories that do not occur in the training rows{f', or in fewer than {least}' if least > 1 else ''}"
 
 
 def _summary(schema: Schema, rows: Rows) -> str:
