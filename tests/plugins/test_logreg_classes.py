@@ -14,6 +14,7 @@ from tiny import weights
 
 from trainer import UsageError, fit, load_model, resume
 from trainer.data import Classes, Number, Rows, Schema
+from trainer_plugins.early_stopping import EarlyStopping
 from trainer_plugins.logreg import LogisticRegression
 from trainer_plugins.tensorboard import TensorBoard
 from trainer_plugins.threshold_tuner import ThresholdTuner
@@ -218,6 +219,10 @@ def test_the_threshold_tuner_says_once_that_it_has_nothing_to_do(tmp_path, caplo
         (
             {"plugins": [ThresholdTuner(objective="mcc")], "without": ["threshold-tuner"]},
             "no decision threshold for 3 cl",
+        ),
+        (
+            {"plugins": [EarlyStopping(monitor="validation/tuned-f1")]},
+            "plugin 'early-stopping': it watches 'validation/tuned-f1', which threshold-tuner does not log: .* 3 cl",
         ),
         ({"threshold": 0.5}, "--threshold: y has 3 classes.*--positive-class"),
         ({"plugins": ["label-smoothing"]}, "label-smoothing.*not probabilities.*or leave the plugin out"),

@@ -86,6 +86,7 @@ class ThresholdTuner(Plugin):
             what += f" for {classes} classes" if classes > 2 else ""
             if not self.suggested:
                 raise UsageError(what, where=f"plugin {self.name!r}", fix=f"Leave it out: --no-plugin {self.name}.")
+            self._check_watched(run, what)
             if run.processes.is_first:
                 log.warning("%s has nothing to do: %s", self.name, what, extra={"note": True})
             return
@@ -102,6 +103,17 @@ class ThresholdTuner(Plugin):
             )
         if self._given is None:
             self._given = run.threshold
+
+    def _check_watched(self, run: Run, why: str) -> None:
+        """Raises UsageError if another plugin waits for a metric that is never logged."""
+        for plugin in run.plugins:
+            watched = sorted(self.logs.keys() & plugin.watches().keys())
+            if watched:
+                raise UsageError(
+                    f"it watches {watched[0]!r}, which {self.name} does not log: {why}",
+                    where=f"plugin {plugin.name!r}",
+                    fix="Watch another metric, such as validation/loss.",
+                )
 
     def on_evaluate_end(self, run: Run) -> None:
         """Tunes, and logs the threshold with the metrics at it."""
