@@ -15,7 +15,7 @@ from pydantic import Field
 from trainer import Arrays, EmbeddedCategories, Run, Splits, Task, UsageError
 from trainer.data import TableOptions
 from trainer_plugins.table_starts import Start
-from trainer_plugins.table_updates import Updates, check_without_ids, inputs_of, is_lazy
+from trainer_plugins.table_updates import Updates, check_without_ids, inputs_of, is_lazy, notes_on_hidden_layers
 
 if TYPE_CHECKING:
     from trainer import ModelInterface
@@ -83,6 +83,7 @@ class DenseTables(TableOptions, Task):
 
     def splits(self, run: Run) -> Splits:
         """The table's splits, or generated ones; weights are scaled to a mean of 1 over the training rows."""
+        self._notes = notes_on_hidden_layers(run) if self.hidden and self.network is None else []
         if not self.data:
             generated = self._weighted(*self.generated(run.settings.seed))
             self._choose_start(generated[0])
@@ -91,7 +92,7 @@ class DenseTables(TableOptions, Task):
 
         self._is_lazy = is_lazy(self.updates, run)
         table = load_splits(self, seed=run.settings.seed)
-        self._lines, self._notes = describe(table), table.notes
+        self._lines, self._notes = describe(table), [*table.notes, *self._notes]
         self.adopt(table.schema)
         splits = self._weighted(table.train, table.validation, table.test)
         self._choose_start(splits[0])

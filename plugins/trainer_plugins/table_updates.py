@@ -42,6 +42,16 @@ def is_lazy(updates: Updates, run: Run) -> bool:
     return updates == "lazy"
 
 
+def notes_on_hidden_layers(run: Run) -> list[str]:
+    """What the user should know of the optimizer if the net has hidden layers, a line each."""
+    if run.settings.solver != "optimizer" or type(run.settings.optimizer.build()).__name__ != "Ftrl":
+        return []
+    return [
+        "ftrl pulls every weight to 0 from the first step on, so hidden layers hardly learn; "
+        'use --optimizer adagrad or adam, or leave hidden layers out with --hidden ""'
+    ]
+
+
 def inputs_of(rows: Rows) -> Any:
     """The inputs of the net: an array, or a tuple of numbers and ids."""
     return rows.inputs if len(rows.inputs) > 1 else rows.inputs[0]
@@ -49,10 +59,13 @@ def inputs_of(rows: Rows) -> Any:
 
 def check_without_ids(tables: Sequence[IdTable]) -> None:
     """Raises UsageError if columns are ids, which a caller's own net has no weights for."""
-    names = [column.name for table in tables for column in table.columns]
-    if names:
+    columns = [column for table in tables for column in table.columns]
+    if columns:
+        is_hashed = any(column.kind == "hashed" for column in columns)
+        one_hot = "hash_bits out" if is_hashed else "embedding out and raise one_hot_limit"
         raise UsageError(
-            f"the net takes numbers only, and the columns {listed(names, 4)} have so many categories that they are ids",
+            f"your own net takes numbers only, and these columns of categories are ids: "
+            f"{listed([column.name for column in columns], 4)}",
             where="network",
-            fix="Leave the columns out (ignore), raise one_hot_limit, or use the task's own net.",
+            fix=f"Leave the columns out (ignore), leave {one_hot} for one-hot inputs, or use the task's own net.",
         )

@@ -25,6 +25,14 @@ def _folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("hidden", "optimizer", "is_said"), [("4", "ftrl", True), ("", "ftrl", False), ("4", "adam", False)]
+)
+def test_ftrl_with_hidden_layers_gets_a_note(caplog, hidden, optimizer, is_said):
+    fit("logreg", hidden=hidden, optimizer=optimizer, train_rows=20, epochs=1, runs_dir=None, without=QUIET)
+    assert ("ftrl pulls every weight to 0" in caplog.text) == is_said
+
+
 def started(task, label, **options):
     """The last layer's weights and bias before the first step."""
     pq.write_table(pa.table({**FEATURES, "w": WEIGHTS, "y": label}), "rows.parquet")
