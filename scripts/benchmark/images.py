@@ -29,6 +29,8 @@ LOOPS = {
     "GluonCV's loop, 2 workers, one thread per core": {"workers": 2, "threads": cores()},
 }
 """By default MXNet computes with half as many threads as processors; the last competitor overrides that."""
+QUICK = ("GluonCV's loop, no worker", "GluonCV's loop, 2 workers, one thread per core")
+"""The loops of a quick round: the others differ from these in a number only."""
 
 
 def write(folder: Path, number: int) -> None:
@@ -49,7 +51,12 @@ def ours(job: Mapping[str, Any], clock: Clock) -> float:
     """Trains like the command line; returns the last epoch's mean loss."""
     from trainer.launch.prepare import Request, prepare_run
 
-    options: dict[str, object] = {"data": job["photos"], "model": NET, "augmentation": "crop-flip", "batch-size": BATCH}
+    options: dict[str, object] = {
+        "data": job["photos"],
+        "model": NET,
+        "augmentation": "crop-flip",
+        "batch-size": job["batch"],
+    }
     options |= {"epochs": job["epochs"], "validation-split": 0.0, "test-split": 0.0, "learning-rate": RATE}
     request = Request(
         "image-classification",
@@ -82,7 +89,7 @@ def loop(job: Mapping[str, Any], clock: Clock) -> float:
         ]
     )
     dataset = vision.ImageFolderDataset(job["photos"]).transform_first(transforms)
-    loader = gluon.data.DataLoader(dataset, BATCH, shuffle=True, last_batch="keep", num_workers=job["workers"])
+    loader = gluon.data.DataLoader(dataset, job["batch"], shuffle=True, last_batch="keep", num_workers=job["workers"])
     net = get_model(NET, classes=10)
     net.initialize(mx.init.Xavier())
     net.hybridize(static_alloc=True, static_shape=True)

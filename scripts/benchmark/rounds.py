@@ -118,7 +118,7 @@ class Plan:
         return {name: answers[name] for name in commands}
 
     def _plugins(self, number: int) -> Answers:
-        job = {"repeats": 1, "epochs": 3} if self.quick else {"repeats": 5, "epochs": 21}
+        job = {"repeats": 1, "epochs": 2} if self.quick else {"repeats": 5, "epochs": 21}
         answer = self._measured("all sets of plugins", partial(answer_of, "plugin_costs", job, self.surroundings))
         return answer.get("sets", {"no plugins": answer})
 
@@ -158,13 +158,13 @@ class Plan:
         from benchmark import images
 
         with tempfile.TemporaryDirectory(prefix="bench-photos-") as photos:
-            rows, epochs = (128, 2) if self.quick else (1792, 4)
+            rows, epochs, batch = (32, 2, 16) if self.quick else (1792, 4, images.BATCH)
             images.write(Path(photos), rows)
             kinds: dict[str, dict[str, Any]] = {images.OURS: {"plugins": True}, images.OURS_BARE: {"plugins": False}}
-            kinds |= images.LOOPS
+            kinds |= {name: images.LOOPS[name] for name in images.QUICK} if self.quick else images.LOOPS
             answers: Answers = {}
             for name in _shuffled(list(kinds), number):
-                job = {**kinds[name], "photos": photos, "number": rows, "epochs": epochs}
+                job = {**kinds[name], "photos": photos, "number": rows, "epochs": epochs, "batch": batch}
                 measure = partial(answer_of, "images", job, self.surroundings)
                 answers[name] = self._measured(name, measure)
         report.mark_learning(answers, "" if self.quick else images.OURS, float(np.log(10)))

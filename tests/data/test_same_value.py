@@ -106,7 +106,7 @@ def columns(draw):
 
 
 @given(columns(), st.booleans())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_a_value_is_encoded_the_same_in_every_format_and_type_and_row_by_row(drawn, categorical):
     kind, values, learned, other = drawn
     labels = (["no", "yes"] * len(values))[: len(values)]

@@ -6,13 +6,13 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 from contextlib import nullcontext
 from dataclasses import make_dataclass
 
 import pytest
+from packages import in_process, trainer
 from tiny import Tiny, engine, plugin
 
 from trainer import Interrupted, Phase, PluginError, UsageError
@@ -444,11 +444,9 @@ def test_the_environment_is_left_as_it_was(runs, monkeypatch):
 @pytest.mark.slow
 def test_on_the_command_line_it_says_nothing_of_its_own(tmp_path):
     """Its database is made here, too, by MLflow itself."""
-    command = [sys.executable, "-m", "trainer", "run", "logreg", "--epochs", "2", "--set", "task.train-rows=40"]
-    plain, watched = (
-        subprocess.run([*command, *more], cwd=tmp_path, capture_output=True, text=True, check=False)
-        for more in ([], ["--plugin", "mlflow"])
-    )
+    arguments = ["run", "logreg", "--epochs", "2", "--set", "task.train-rows=40"]
+    plain = in_process(*arguments, cwd=tmp_path)
+    watched = trainer(*arguments, "--plugin", "mlflow", cwd=tmp_path)
     assert (watched.returncode, watched.stderr) == (0, "")
     assert watched.stdout.splitlines()[:3] == plain.stdout.splitlines()[:3]
     assert len(watched.stdout.splitlines()) == len(plain.stdout.splitlines())

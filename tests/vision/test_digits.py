@@ -25,11 +25,15 @@ pytestmark = pytest.mark.slow
 
 OPTIONS = [
     *("--data", "digits", "--model", "cifar_resnet20_v1", "--image-size", "16", "--augmentation", "crop"),
-    *("--batch-size", "32", "--epochs", "5", "--micro-batches", "2"),
+    *("--batch-size", "32", "--epochs", "3", "--micro-batches", "2"),
     *("--plugin", "lr-schedule", "--set", "lr-schedule.schedule=gluoncv-cosine", "--set", "lr-schedule.warmup=1"),
-    *("--set", "checkpoint.every-steps=20", "--set", "tensorboard.figures=5"),
+    *("--set", "checkpoint.every-steps=20", "--set", "tensorboard.figures=3"),
     *("--no-plugin", "progress", "--set", "report.html=never"),
 ]
+
+
+LEARNT = 0.9
+"""An accuracy far above the 0.1 of chance, after three epochs."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +67,7 @@ def test_digits_are_told_apart(folder):
     assert "images: 1437 train, 180 validation, 180 test" in found
     assert "classes: 10, training images of each: 0 142, 1 146" in found
     metrics = logged_metrics(folder, "one")[-1]["metrics"]
-    assert metrics["test/accuracy"] >= 0.95
+    assert metrics["test/accuracy"] >= LEARNT
     assert metrics["test/top-5-accuracy"] >= metrics["test/accuracy"]
     assert metrics["test/macro-f1"] == pytest.approx(metrics["test/accuracy"], abs=0.03)
     by_class = [metrics[f"test/recall/{digit}"] for digit in range(10)]
@@ -75,16 +79,16 @@ def test_two_contexts_killed_and_resumed_come_to_the_bits_of_one(folder):
     process = subprocess.Popen([sys.executable, "-m", "trainer", *command], cwd=folder, start_new_session=True)
     log = run_folder(folder, "two") / "metrics.jsonl"
     end = time.monotonic() + 200
-    # In the third epoch, somewhere between two checkpoints.
+    # In the second epoch, somewhere between two checkpoints.
     while time.monotonic() < end and process.poll() is None:
-        if log.exists() and '"epoch": 2' in log.read_text(encoding="utf-8"):
+        if log.exists() and '"epoch": 1' in log.read_text(encoding="utf-8"):
             break
         time.sleep(0.05)
     time.sleep(0.4)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     newest = checkpoint.complete_checkpoints(run_folder(folder, "two"))[0]
-    assert 0 < newest.step < 225
+    assert 0 < newest.step < 135
     done = trainer("resume", "two", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert differences(last_state(folder, "one"), last_state(folder, "two")) == []
@@ -97,7 +101,7 @@ def test_evaluate_gives_the_runs_own_metrics(folder):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     accuracy = next(value for name, value in _flat(found) if name.endswith("accuracy") and "class" not in name)
-    assert accuracy >= 0.95
+    assert accuracy >= LEARNT
 
 
 def _flat(values, name=""):
@@ -171,7 +175,7 @@ def test_other_images_begin_with_its_weights(folder, tmp_path):
     common += ["--init-params", parameters, "--learning-rate", "0.01", "--no-plugin", "report"]
     done = in_process("run", "image-classification", *common, "--freeze", "features", "--name", "more", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert logged_metrics(tmp_path, "more")[-1]["metrics"]["test/accuracy"] >= 0.95
+    assert logged_metrics(tmp_path, "more")[-1]["metrics"]["test/accuracy"] >= LEARNT
     before, after = (load_model(run_folder(place, name)) for place, name in ((folder, "one"), (tmp_path, "more")))
     first, second = (_weights(model) for model in (before, after))
     changed = {name for name, value in first.items() if not np.array_equal(value, second[name])}
