@@ -171,8 +171,9 @@ class Classes:
         fix = f"Change --{split}-split (0 for none), or name a file with --{split}-data."
         rows = len(labels)
         if self.is_binary:
+            rarer = self.names[int(whole.argmin())]
             what = (
-                f"{rows} rows ({whole.min()} of the rarer class) are too few for a {split} split of {size} rows "
+                f"{rows} rows ({whole.min()} of the class {rarer!r}) are too few for a {split} split of {size} rows "
                 "with both classes"
             )
         elif counts.min() < 2:

@@ -113,7 +113,7 @@ class Quantity:
                 f"the label in column {name!r} is {numbers[row]:g}, and counts and rates are not negative",
                 row=row + 1,
                 where=where,
-                fix="Correct it, or choose a loss for any number.",
+                fix="Correct it, or choose a loss that takes negative numbers, such as the squared error.",
             )
         if (np.abs(numbers) > LARGEST).any():
             raise UsageError(
