@@ -54,6 +54,9 @@ def tables_and_runs(tmp_path_factory):
     prices = [f"{row[0]},{row[1]},{100_000 * abs(row[2])},1" for row in features]
     (folder / "houses.csv").write_text("\n".join(["a,b,price,exposure", *prices]))
     (folder / "claims.csv").write_text("\n".join(["a,b,rate,exposure", *prices]))
+    clicks = [f"u{row % 1500},{row % 7},{('yes', 'no')[row % 3 % 2]}" for row in range(12_000)]
+    (folder / "clicks.csv").write_text("\n".join(["user,price,click", *clicks]))
+    _to_parquet(folder / "clicks.csv")
     _write_generated(folder / "new.csv", folder / "test.csv")
     _make_run(folder / "runs")
     return folder
