@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainer.calls import Call, Executor
-from trainer.step.host import HostBound, bind, is_for_numpy, plan_for
+from trainer.step.host import HostBound, bind, fits, plan_for
 from trainer.step.lookups import resized
 from trainer.step.losses import TrainingLoss, check_rows
 from trainer.step.parameters import Parameters
@@ -92,6 +92,7 @@ class CompiledStep:
         self._bound: list[dict[object, Bound | HostBound]] = [{} for _ in contexts]
         self._by_numpy = False
         """Whether numpy computes the newest batch."""
+        self._fitting: dict[object, bool] = {}
         self.newest: list[Bound | HostBound] = []
         """What computed the newest batch, on each context with rows."""
         self.inputs, self.devices = len(graph.inputs), len(self._contexts)
@@ -108,7 +109,7 @@ class CompiledStep:
         for guard in self.parameters.guards:
             guard.before_step()
         self.newest = []
-        self._by_numpy = is_for_numpy(self._plan, batch.shards)
+        self._by_numpy = self._plan is not None and all(self._fits(shard) for shard in batch.shards if shard.rows)
         prepare = self.parameters.expect if self._by_numpy else self.parameters.look_up
         for number, shard in enumerate(prepare(batch.shards, batch.distinct)):
             if shard.rows:
@@ -166,6 +167,16 @@ class CompiledStep:
         if bound.on_host:
             return bound.outputs[0]
         return bound.outputs[1] if self._graph.outputs == 1 else bound.outputs[1:]
+
+    def _fits(self, shard: Shard) -> bool:
+        """Whether numpy computes a shard of these shapes; asked once for each."""
+        found = self._fitting.get(shard.shapes)
+        if found is None:
+            assert self._plan is not None  # noqa: S101  the caller has looked
+            if len(self._fitting) >= KEPT_SHAPES:
+                self._fitting.clear()
+            found = self._fitting[shard.shapes] = fits(self._plan, shard)
+        return found
 
     def _train(self, number: int, shard: Shard) -> Bound | HostBound:
         bound = self._executor(number, shard, train=True)

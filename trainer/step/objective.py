@@ -90,10 +90,6 @@ class Objective:
         found = self.at(point)
         return found.value, found.gradient
 
-    def start(self) -> Floats:
-        """The weights from which it was made."""
-        return np.concatenate([array.asnumpy().reshape(-1) for array in self._weights.values()])
-
     def split(self, point: Floats) -> dict[str, Floats]:
         """A point, or a gradient, by parameter."""
         ends = np.cumsum([int(np.prod(shape)) for shape in self._shapes.values()])
