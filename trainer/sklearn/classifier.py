@@ -12,12 +12,11 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import assert_all_finite, check_consistent_length
+from sklearn.utils.validation import assert_all_finite
 
 from trainer.data.tables.targets import Classes
 from trainer.errors import UsageError
 from trainer.sklearn.estimator import GluonEstimator, as_value_errors
-from trainer.sklearn.rows import table_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,13 +84,7 @@ class GluonClassifier(ClassifierMixin, GluonEstimator):  # type: ignore[misc]
 
         Raises ValueError for what cannot be learned, such as labels of one class.
         """
-        table = table_of(self, X, reset=True)
-        labels = _labels(y)
-        check_consistent_length(table, labels)
-        weights = self._weights(sample_weight, table)
-        if weights is not None and not weights.all():
-            kept = np.flatnonzero(weights)
-            table, labels, weights = table.take(kept), labels[kept], weights[kept]
+        table, labels, weights = self._rows(X, y, sample_weight, _labels)
         classes, numbers = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted
 
 from trainer.catalog import registry
 from trainer.config import options
@@ -85,6 +85,26 @@ class GluonEstimator(BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_stored")
+
+    def _rows(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        sample_weight: Any,
+        read: Callable[[Any], NDArray[Any]],
+    ) -> tuple[pa.Table, NDArray[Any], NDArray[Any] | None]:
+        """The rows to learn from, their targets, which `read` makes of y, and their weights; without those of weight 0.
+
+        Raises ValueError for wrong ones.
+        """
+        table = table_of(self, X, reset=True)
+        target = read(y)
+        check_consistent_length(table, target)
+        weights = self._weights(sample_weight, table)
+        if weights is None or weights.all():
+            return table, target, weights
+        kept = np.flatnonzero(weights)
+        return table.take(kept), target[kept], weights[kept]
 
     def _weights(self, sample_weight: Any, table: pa.Table) -> NDArray[Any] | None:
         """The weights of the rows, or None. Raises ValueError for wrong ones."""

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 from sklearn.utils import check_array
-from sklearn.utils.validation import check_consistent_length, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
 from trainer.sklearn.estimator import GluonEstimator, as_value_errors
-from trainer.sklearn.rows import table_of
 
 
 class GluonRegressor(RegressorMixin, GluonEstimator):  # type: ignore[misc]
@@ -84,13 +83,7 @@ class GluonRegressor(RegressorMixin, GluonEstimator):  # type: ignore[misc]
 
         Raises ValueError for what cannot be learned, such as numbers that are all equal.
         """
-        table = table_of(self, X, reset=True)
-        numbers = _numbers(y)
-        check_consistent_length(table, numbers)
-        weights = self._weights(sample_weight, table)
-        if weights is not None and not weights.all():
-            kept = np.flatnonzero(weights)
-            table, numbers, weights = table.take(kept), numbers[kept], weights[kept]
+        table, numbers, weights = self._rows(X, y, sample_weight, _numbers)
         if len(numbers) < 2:
             raise ValueError(f"{type(self).__name__} needs at least 2 rows to learn from, and n_samples = 1")
         with as_value_errors():
