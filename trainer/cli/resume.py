@@ -40,6 +40,14 @@ def resume(  # noqa: PLR0917  Typer passes them by name
             help="With several processes: seconds without a sign of life after which one is lost.", metavar="SECONDS"
         ),
     ] = None,
+    memory: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="How much memory the rows of tables, and the scores of an evaluation, may take: a size such as 4GB, "
+            "or auto.",
+            metavar="SIZE",
+        ),
+    ] = None,
     from_: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -87,6 +95,7 @@ def resume(  # noqa: PLR0917  Typer passes them by name
         steps=steps,
         devices=devices,
         rank_timeout=rank_timeout,
+        memory=memory,
         from_checkpoint=from_,
         sets=sets or (),
         runs_dir=runs_dir,

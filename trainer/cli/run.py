@@ -83,6 +83,7 @@ def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
         _setting("threads", "INTEGER|auto", Settings.model_fields["threads"].description, "auto"),
         _setting("seed", "INTEGER", Settings.model_fields["seed"].description, defaults.seed),
         _setting("rank_timeout", "SECONDS", Settings.model_fields["rank_timeout"].description, 600),
+        _setting("memory", "SIZE", Settings.model_fields["memory"].description, "auto"),
         _setting("steps", "INTEGER", Settings.model_fields["steps"].description, None),
     ]
     suggested = ", ".join(defaults.plugins)

@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import ErrorDetails
 
 from trainer.config.given import Given
+from trainer.config.sizes import bytes_of
 from trainer.devices import FORMS, parse
 from trainer.errors import UsageError, choose_from, did_you_mean, first_line
-from trainer.reading import is_deep, read_text
+from trainer.reading import free_memory, is_deep, read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -183,6 +184,13 @@ class Settings(BaseModel):
             f"wait for it; at least {SHORTEST_TIMEOUT_SECONDS:g}.",
         ),
     ] = 600.0
+    memory: Annotated[
+        str,
+        Field(
+            description="How much memory the rows of tables, and the scores of an evaluation, may take on this "
+            "machine: a size such as 4GB; auto: half of what is free. It changes no result."
+        ),
+    ] = "auto"
     optimizer: OptimizerSettings = OptimizerSettings()
 
     @field_validator("devices")
@@ -199,6 +207,18 @@ class Settings(BaseModel):
         if not str(value).isdecimal() or int(value) < 1:
             raise UsageError(f"{value!r} is not a thread count", where="--threads", fix="Use an integer ≥ 1 or auto.")
         return int(value)
+
+    @field_validator("memory")
+    @classmethod
+    def _memory(cls, value: str) -> str:
+        if value != "auto":
+            bytes_of(value, where="--memory", also=", or auto")
+        return value
+
+    def memory_bytes(self, processes: int = 1) -> int:
+        """The bytes that `memory` allows each of so many processes on this machine, now."""
+        whole = free_memory() // 2 if self.memory == "auto" else bytes_of(self.memory, where="--memory")
+        return whole // processes
 
     @classmethod
     def checked(cls, values: Mapping[str, Any]) -> Settings:

@@ -34,6 +34,7 @@ def prepare_resume(
     steps: int | str | None = None,
     devices: str | None = None,
     rank_timeout: float | str | None = None,
+    memory: str | None = None,
     from_checkpoint: str | Path | None = None,
     task: Task | None = None,
     plugins: Sequence[Plugin] = (),
@@ -55,7 +56,7 @@ def prepare_resume(
     if changed_data not in ("refuse", "ok"):
         raise UsageError(f"{changed_data!r} is neither ok nor refuse", where="--changed-data", fix="Write ok.")
     path = find_run(run, runs_dir)
-    options = {"epochs": epochs, "steps": steps, "devices": devices, "rank-timeout": rank_timeout}
+    options = {"epochs": epochs, "steps": steps, "devices": devices, "rank-timeout": rank_timeout, "memory": memory}
     with folder.expected(path):
         launch = _prepared(
             path,
@@ -243,6 +244,7 @@ def resume(
     steps: int | None = None,
     devices: str | None = None,
     rank_timeout: float | None = None,
+    memory: str | None = None,
     from_checkpoint: str | Path | None = None,
     task: Task | None = None,
     plugins: Sequence[Plugin] = (),
@@ -266,6 +268,7 @@ def resume(
         steps=steps,
         devices=devices,
         rank_timeout=rank_timeout,
+        memory=memory,
         from_checkpoint=from_checkpoint,
         task=task,
         plugins=plugins,
