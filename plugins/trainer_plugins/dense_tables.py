@@ -25,6 +25,8 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 COLUMNS = 10
 """Columns of generated data."""
+STARTING_ROWS = 1 << 20
+"""The most training rows that the start is computed from: more would not change it noticeably."""
 HARMLESS = ("validation_split", "test_split", "standardize")
 """Options of a table that have a default."""
 
@@ -153,7 +155,9 @@ class DenseTables(TableOptions, Task):
         self._start: NDArray[np.float64] | None = None
         by_default = bool(self.data) and not self.hidden
         if train is not None and (self.start == "zero" or (self.start == "auto" and by_default)):
-            labels, weights = train.labels, train.weights
+            # Rows at equal distances, so that a table that is sorted by its label gives the same.
+            every = -(-len(train) // STARTING_ROWS)
+            labels, weights = train.labels[::every], None if train.weights is None else train.weights[::every]
             weights = np.ones(len(labels)) if weights is None else weights.reshape(-1).astype(np.float64)
             self._start = self.constant_outputs(labels, weights)
 
