@@ -68,15 +68,15 @@ def test_what_is_written_in_any_order_by_threads_is_what_arrow_reads(layout, row
             table.validate(full=True)
             assert table.num_rows == rows
             columns = opened(file, folder, entry)
-            for name, values in vars(made).items():
-                found = getattr(columns, name)
+            for column, values in vars(made).items():
+                found = getattr(columns, column)
                 if values is None:
                     assert found is None
                     continue
                 assert found.dtype == values.dtype
                 np.testing.assert_array_equal(found, values)
-                if values.size or name == "labels":
-                    chunks = table[name].combine_chunks()
+                if values.size or column == "labels":
+                    chunks = table[column].combine_chunks()
                     flat = chunks.flatten() if pa.types.is_fixed_size_list(chunks.type) else chunks
                     np.testing.assert_array_equal(flat.to_numpy(), values.ravel())
             del table, chunks, flat
