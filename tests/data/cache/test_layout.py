@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
+from caches import part_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,10 +36,6 @@ def encoded(layout, rows, seed=0):
     )
 
 
-def part(rows, start, stop):
-    return SimpleNamespace(**{name: None if each is None else each[start:stop] for name, each in vars(rows).items()})
-
-
 def opened(file, folder, entry):
     (folder / "used").touch()
     return MappedColumns(folder / f"{file.split}.arrow", entry, take(folder / "used", shared=True))
@@ -59,7 +56,7 @@ def test_what_is_written_in_any_order_by_threads_is_what_arrow_reads(layout, row
         pieces = list(pairwise(cuts))
         order.shuffle(pieces)
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(lambda piece: file.write(piece[0], part(made, *piece)), pieces))
+            list(pool.map(lambda piece: file.write(piece[0], part_of(made, *piece)), pieces))
         entry = file.complete()
         file.close()
         made.features = made.features.astype(np.float16) if layout.half else made.features
