@@ -73,7 +73,7 @@ app.command("board")(board.board)
 app.command("check-devices")(proofs.check_devices)
 app.command("doctor")(proofs.doctor)
 app.add_typer(config.app, name="config", help="Shows where the options of a run come from.")
-app.add_typer(data.app, name="data", help="Shows what a run would make of a table.")
+app.add_typer(data.app, name="data", help="Shows what a run would make of a table; lists and removes caches.")
 app.add_typer(runs.app, name="runs", help="Lists, shows, compares and removes runs.")
 
 

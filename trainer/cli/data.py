@@ -1,4 +1,4 @@
-"""`trainer data show`: what a run would make of a table."""
+"""`trainer data show`: what a run would make of a table; and the commands on caches of tables."""
 
 from __future__ import annotations
 
@@ -27,14 +27,27 @@ class DataGroup(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Their names."""
-        return ["show"]
+        return ["cache", "show"]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of that name, or None."""
+        if cmd_name == "cache":
+            return _cache_group()
         return escaped(_show_command()) if cmd_name == "show" else None
 
 
 app = typer.Typer(no_args_is_help=True, cls=DataGroup)
+
+
+def _cache_group() -> Any:
+    """The commands on caches."""
+    from trainer.cli import data_cache
+
+    outer = typer.Typer(add_completion=False, rich_markup_mode=markup())
+    outer.add_typer(data_cache.app, name="cache", help="Lists and removes caches of tables.")
+    # Typer makes a group of a single group, from which this one is taken.
+    outer.callback()(lambda: None)
+    return typer.main.get_command(outer).commands["cache"]  # type: ignore[attr-defined]
 
 
 def _show_command() -> Any:

@@ -53,7 +53,7 @@ def described(told: Contents) -> Iterator[str]:
     yield from _section("versions", told.versions)
     yield "files"
     for path, size in _files(entry.folder):
-        yield f"  {_size(size):>9}  {path}"
+        yield f"  {size_text(size):>9}  {path}"
 
 
 def side_by_side(entries: Sequence[RunEntry], tables: Mapping[str, Mapping[str, Sequence[Any]]]) -> Iterator[str]:
@@ -71,7 +71,7 @@ def side_by_side(entries: Sequence[RunEntry], tables: Mapping[str, Mapping[str, 
 def size_of(folder: Path) -> str:
     """The number and size of a folder's files: `12 files, 1.4 MB`."""
     sizes = [size for _, size in _files(folder)]
-    return f"{len(sizes)} files, {_size(sum(sizes))}"
+    return f"{len(sizes)} files, {size_text(sum(sizes))}"
 
 
 def _best(entries: Sequence[RunEntry], name: str, values: Sequence[Any]) -> float | None:
@@ -129,7 +129,8 @@ def _files(folder: Path) -> list[tuple[Path, int]]:
     return [(path.relative_to(folder), path.lstat().st_size) for path in found]
 
 
-def _size(size: float) -> str:
+def size_text(size: float) -> str:
+    """A number of bytes: `1.4 MB`."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -165,11 +165,9 @@ def remove(
 
     Example: trainer runs remove runs/TASK/NAME
     """
-    import sys
-
     from trainer.atomic import shown
+    from trainer.cli.confirm import confirmed
     from trainer.cli.run_text import size_of
-    from trainer.errors import UsageError
     from trainer.runs.find import find_run
     from trainer.runs.listing import check_removable
     from trainer.runs.listing import remove as remove_all
@@ -178,17 +176,8 @@ def remove(
     for folder in folders:
         check_removable(folder)
     if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "cannot ask for confirmation: standard input is not a terminal",
-                where="runs remove",
-                fix="Pass --yes to remove without asking.",
-            )
-        for folder in folders:
-            say(f"{shown(folder)}  {size_of(folder)}")
-        if not typer.confirm(f"Remove {'this run' if len(folders) == 1 else f'these {len(folders)} runs'} for good?"):
-            say("nothing was removed")
-            raise typer.Exit(1)
+        lines = (f"{shown(folder)}  {size_of(folder)}" for folder in folders)
+        confirmed(lines, "this run" if len(folders) == 1 else f"these {len(folders)} runs", where="runs remove")
     remove_all(folders)
     for folder in folders:
         say(f"removed {shown(folder)}")
