@@ -200,14 +200,18 @@ def commands():
     root = typer.main.get_command(app)
     context = root.make_context("trainer", ["doctor"])
     found = {}
-    for name in root.list_commands(context):
-        command = root.get_command(context, name)
-        if name in ("run", "tune"):
-            found[name,] = command.get_command(context, "logreg")
-        elif hasattr(command, "list_commands"):
-            found |= {(name, each): command.get_command(context, each) for each in command.list_commands(context)}
-        else:
-            found[name,] = command
+
+    def add(group, words):
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            if (*words, name) in (("run",), ("tune",)):
+                found[name,] = command.get_command(context, "logreg")
+            elif hasattr(command, "list_commands") and "logreg" not in command.list_commands(context):
+                add(command, (*words, name))
+            else:
+                found[(*words, name)] = command
+
+    add(root, ())
     return found
 
 
