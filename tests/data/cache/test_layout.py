@@ -44,7 +44,7 @@ def opened(file, folder, entry):
 layouts = st.builds(Layout, st.integers(0, 9), st.integers(0, 4), st.booleans(), st.booleans())
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(layouts, st.integers(0, 700), st.randoms(), st.integers(1, 4))
 def test_what_is_written_in_any_order_by_threads_is_what_arrow_reads(layout, rows, order, threads):
     with tempfile.TemporaryDirectory() as name:

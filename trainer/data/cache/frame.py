@@ -12,8 +12,6 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from trainer.data.cache.layout import PAGE, Layout, body_bytes, spans, up_to
 
 MARK = "gluon-trainer.cache"
@@ -58,9 +56,12 @@ def _file_of_one_row(layout: Layout, mark: str) -> bytes:
 
     columns: dict[str, Any] = {}
     for name, kind, values in layout.columns:
-        flat = pa.array(np.zeros(max(values, 1), kind))
+        count = max(values, 1)
+        # Not pa.array, which imports pandas to find out whether it is given something of its.
+        content = pa.py_buffer(bytes(count * kind.itemsize))
+        flat = pa.Array.from_buffers(pa.from_numpy_dtype(kind), count, [None, content])
         columns[name] = pa.FixedSizeListArray.from_arrays(flat, values) if values else flat
-    batch = pa.record_batch(list(columns.values()), names=list(columns))
+    batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
     batch = batch.replace_schema_metadata({MARK: mark})
     sink = io.BytesIO()
     with pa.ipc.new_file(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression=None)) as file:
