@@ -9,6 +9,7 @@ from trainer._lazy import exports
 if TYPE_CHECKING:
     from trainer.catalog.api_version import API_VERSION
     from trainer.data.arrays import Arrays
+    from trainer.data.streamed import Streamed
     from trainer.engine import Engine
     from trainer.errors import PluginError, TrainerError, UsageError
     from trainer.evaluation import Evaluation
@@ -52,6 +53,7 @@ __all__ = [
     "Processes",
     "Run",
     "Splits",
+    "Streamed",
     "Task",
     "TrainerError",
     "UpdatedWeight",
@@ -67,6 +69,7 @@ __getattr__, __dir__ = exports(
     {
         "trainer.catalog.api_version": ("API_VERSION",),
         "trainer.data.arrays": ("Arrays",),
+        "trainer.data.streamed": ("Streamed",),
         "trainer.engine": ("Engine",),
         "trainer.errors": ("PluginError", "TrainerError", "UsageError"),
         "trainer.evaluation": ("Evaluation",),

@@ -13,7 +13,7 @@ import numpy as np
 from trainer import devices
 from trainer.config import options
 from trainer.config.settings import OPTIMIZER, Settings
-from trainer.data.arrays import fingerprint_of_arrays
+from trainer.data.addressed import fingerprint_of_splits
 from trainer.data.batches import Batches
 from trainer.data.sources import as_batches
 from trainer.dispatch import Dispatch
@@ -21,6 +21,7 @@ from trainer.engine_state import EngineState
 from trainer.errors import UsageError, first_line, listed
 from trainer.events import Phase, Plugin
 from trainer.metrics.evalmetric import as_metrics
+from trainer.order_choice import with_order
 from trainer.processes import Processes
 from trainer.processes.replicas import share_weights
 from trainer.run import Run
@@ -54,10 +55,12 @@ def build_run(
     run_folder: Path | None,
     compiled: bool = True,
     processes: Processes | None = None,
+    resumed: bool = False,
 ) -> Built:
     """Builds everything that training needs. Raises UsageError for mistakes that the user can fix.
 
-    All processes have to call it. Only the first one uses the plugins that save or report.
+    All processes have to call it. Only the first one uses the plugins that save or report. `resumed` says that the run
+    continues from a checkpoint.
     """
     # Not at the top: importing the engine must not import MXNet, which fixes its CPU settings on import.
     from trainer.mxnet import mx
@@ -75,7 +78,7 @@ def build_run(
     optimizer = optimizer_for(settings)
     run = Run(task, settings, contexts, state, folder=run_folder, processes=processes)
     mx.random.seed(derive(settings.seed, "task"))
-    state.split_version = _build_splits(run, task, parts)
+    state.split_version = _build_splits(run, task, parts, resumed=resumed)
     # Not before: the rows may decide whether there is one.
     run.threshold = getattr(task, "threshold", None)
     loss = task.loss()
@@ -104,11 +107,12 @@ def build_run(
     return Built(run, state, dispatch)
 
 
-def _build_splits(run: Run, task: Task, parts: Sequence[Context] | None) -> int | None:
+def _build_splits(run: Run, task: Task, parts: Sequence[Context] | None, *, resumed: bool) -> int | None:
     """Gives the run its splits; returns the version of the way in which the task divided its rows."""
     splits = task.splits(run)
     if splits.train is None:
         raise UsageError("there are no rows to train on", where="the task's splits()")
+    run.settings = with_order(run.settings, splits.train, run.processes, resumed=resumed)
     run.train = _batches(splits.train, run, task, "train", parts)
     run.validation = run.test = None
     for split in ("validation", "test"):
@@ -130,7 +134,7 @@ def _build_splits(run: Run, task: Task, parts: Sequence[Context] | None) -> int 
             fix="Use fewer devices, or more rows.",
         )
     run.files = splits.files
-    run.fingerprint = splits.fingerprint or fingerprint_of_arrays(
+    run.fingerprint = splits.fingerprint or fingerprint_of_splits(
         {split: getattr(splits, split) for split in ("train", "validation", "test")}
     )
     return splits.split_version
@@ -196,7 +200,7 @@ def _batches(source: Any, run: Run, task: Task, split: str, parts: Sequence[Cont
     at_once = training and settings.solver != OPTIMIZER
     return as_batches(
         source,
-        batch_size=all_rows(source, settings.solver) if at_once else size,
+        batch_size=all_rows(source, settings) if at_once else size,
         contexts=run.contexts if parts is None else parts,
         seed=settings.seed,
         shuffle=training and not at_once,
@@ -204,6 +208,9 @@ def _batches(source: Any, run: Run, task: Task, split: str, parts: Sequence[Cont
         rank=processes.rank,
         processes=processes.size,
         fixed=parts is not None,
+        block_rows=settings.block_rows or 0,
+        window_blocks=settings.window_blocks or 0,
+        epochs=settings.epochs,
     )
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from trainer.bookkeeping import broken_loss
+from trainer.data.gathered import GatheredBatches
 from trainer.errors import UsageError, message_of
 from trainer.evaluation import evaluation_weights
 from trainer.processes.failures import OtherProcessFailed
@@ -137,6 +138,8 @@ class Endings:
     def _close(self) -> None:
         """Writes the record; a run that a usage error stopped at the start leaves no folder behind."""
         run = self._run
+        if isinstance(run.train, GatheredBatches):
+            run.train.close()
         if run.folder is None:
             return
         if isinstance(run.exception, folder.FolderGone):

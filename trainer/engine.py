@@ -75,8 +75,10 @@ class Engine:
                 run_folder=run_folder if self.processes.is_first else None,
                 compiled=compiled,
                 processes=self.processes,
+                resumed=resume_from is not None,
             )
             self.run: Run = built.run
+            self._config |= self.run.settings.order_to_toml()
             self.state, self.dispatch = built.state, built.dispatch
             self._books = Bookkeeping(self.run, self.state)
             self._evaluator = Evaluator(self.run, self.state, self.dispatch)

@@ -41,6 +41,10 @@ class PluginError(TrainerError):
     """A plugin failed in a hook; the original exception is the `__cause__`."""
 
 
+class SourceError(TrainerError):
+    """A user's own source of rows failed; the original exception is the `__cause__`."""
+
+
 LONGEST = 150
 """Characters of another package's message within one of ours."""
 
@@ -108,4 +112,13 @@ def listed(names: Iterable[str], limit: int = 20) -> str:
     return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown or "none"
 
 
-__all__ = ["PluginError", "TrainerError", "UsageError", "choose_from", "did_you_mean", "first_line", "listed"]
+__all__ = [
+    "PluginError",
+    "SourceError",
+    "TrainerError",
+    "UsageError",
+    "choose_from",
+    "did_you_mean",
+    "first_line",
+    "listed",
+]

@@ -24,7 +24,7 @@ def is_host(context: Context) -> bool:
 
 
 def memory_of(array: Array) -> NDArray[Any]:
-    """An NDArray's memory as a numpy array that shares it; the NDArray must be on the CPU, and outlive the result.
+    """An NDArray's memory as a numpy array that shares it, and keeps it alive; the NDArray must be on the CPU.
 
     Waits until the array has its value.
     """
@@ -36,8 +36,18 @@ def memory_of(array: Array) -> NDArray[Any]:
     pointer = ctypes.c_void_p()
     _check(_library.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
     held: Any = (ctypes.c_byte * (size * dtype.itemsize)).from_address(pointer.value or 0)
+    held.owner = array
     memory: NDArray[Any] = np.frombuffer(held, dtype).reshape(array.shape)
     return memory
+
+
+def shared(array: NDArray[Any]) -> Array:
+    """An NDArray on the first CPU context that shares the memory of a numpy array in C order, which may be read-only.
+
+    It must not be written then: MXNet does not know, and the process would end.
+    """
+    # from_numpy marks its argument as read-only; a view keeps the caller's array writable.
+    return mx.nd.from_numpy(array.view(), zero_copy=True)
 
 
 def wait_to_write(array: Array) -> None:
@@ -54,4 +64,4 @@ def wait_for_all() -> None:
         _check(-1)
 
 
-__all__ = ["is_host", "memory_of", "wait_for_all", "wait_to_write"]
+__all__ = ["is_host", "memory_of", "shared", "wait_for_all", "wait_to_write"]

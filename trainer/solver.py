@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainer.config.settings import OPTIMIZER, Settings
-from trainer.data.arrays import Arrays
-from trainer.errors import UsageError
+from trainer.data.arrays import LARGEST, Arrays
+from trainer.errors import UsageError, type_of
 from trainer.events import ALTERED, Plugin, altered_by
 
 if TYPE_CHECKING:
@@ -51,13 +51,27 @@ def optimizer_for(settings: Settings) -> Any:
     return Lbfgs(wd=settings.optimizer.weight_decay)
 
 
-def all_rows(source: Any, solver: str) -> int:
-    """The number of training rows. Raises UsageError if they are not in memory."""
+def all_rows(source: Any, settings: Settings) -> int:
+    """The number of training rows. Raises UsageError if they are not in memory, or do not fit into it."""
+    where = f"--solver {settings.solver}"
     if not isinstance(source, Arrays):
         raise UsageError(
-            f"it needs all training rows in memory, and the task gives a {type(source).__name__}",
-            where=f"--solver {solver}",
+            f"it needs all training rows in memory, and the task gives {type_of(source)}",
+            where=where,
             fix="Give Arrays or numpy arrays, or leave it out.",
+        )
+    size = source.row_bytes * len(source)
+    if not source.is_in_memory and size > settings.memory_bytes():
+        raise UsageError(
+            f"it needs all training rows in memory, and they take {size / 1e9:.2g} GB",
+            where=where,
+            fix="Allow that with --memory if the machine has it, or leave it out.",
+        )
+    if source.most_numbers > LARGEST:
+        raise UsageError(
+            f"it needs all training rows in one array, and MXNet's have at most {LARGEST} numbers",
+            where=where,
+            fix="Train on fewer rows, or leave it out.",
         )
     return len(source)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer import Arrays, UsageError
-from trainer.data.arrays import fingerprint_of_arrays
+from trainer.data.addressed import fingerprint_of_splits
 from trainer.data.checksum import WORDS, Checksum, checksum_of
 from trainer.data.fingerprint import Fingerprint, SplitRows, TableFingerprint
 from trainer.data.tables.checksums import fingerprint_of
@@ -113,12 +113,12 @@ def test_two_runs_have_the_same_rows_if_all_that_both_read_is_equal():
 
 def test_arrays_have_fingerprints_by_their_values():
     features, labels = np.arange(6.0).reshape(3, 2), np.array([0, 1, 0])
-    first = fingerprint_of_arrays({"train": Arrays(features, labels), "validation": None, "test": object()})
+    first = fingerprint_of_splits({"train": Arrays(features, labels), "validation": None, "test": object()})
     assert list(first.tables) == list(first.splits) == ["train"]
-    assert first.changes(fingerprint_of_arrays({"train": Arrays(features.copy(order="F"), labels)})) == []
-    other = fingerprint_of_arrays({"train": Arrays((features, features[:, ::-1]), labels, np.ones(3))})
+    assert first.changes(fingerprint_of_splits({"train": Arrays(features.copy(order="F"), labels)})) == []
+    other = fingerprint_of_splits({"train": Arrays((features, features[:, ::-1]), labels, np.ones(3))})
     assert list(other.tables["train"].columns) == ["input 1", "input 2", "y", "weights"]
-    assert fingerprint_of_arrays({"train": object()}) is None
+    assert fingerprint_of_splits({"train": object()}) is None
 
 
 def test_the_rows_of_the_splits_are_written_and_read(tmp_path):

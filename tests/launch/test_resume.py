@@ -471,7 +471,7 @@ def test_a_checkpoint_holds_configuration_plugins_and_versions(tmp_path):
     assert made_by["versions"]["mxnet"] == "1.9.1"
     (log,) = (each for each in made_by["plugins"] if each["name"] == "metrics-log")
     assert (log["distribution"], log["options"]["every"]) == ("gluon-trainer", 7)
-    assert made_by["config"] == {}
+    assert made_by["config"] == {"order": "rows"}
 
 
 def test_other_versions_are_said(tmp_path, caplog, monkeypatch):

@@ -153,8 +153,7 @@ def test_with_other_rows_it_starts_anew_at_the_weights_reached(caplog):
     second = solved(epochs=60)
     saved = state.capture(first.run, first.state)
     state.restore(second.run, second.state, saved)
-    columns = second.run.train._columns[0]
-    columns[0][:] = columns[0] * 1.5
+    second.run.train._host[0][:] *= 1.5
     run = second.fit()
     assert "lead to other weights" in caplog.text
     assert "has converged" in run.reason

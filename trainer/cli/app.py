@@ -19,7 +19,7 @@ from trainer.cli import board, coefficients, config, data, model, plugins, proof
 from trainer.cli.commands import Commands
 from trainer.cli.help import markup
 from trainer.cli.tasks import TaskGroup
-from trainer.errors import PluginError, TrainerError, UsageError, message_of
+from trainer.errors import PluginError, SourceError, TrainerError, UsageError, message_of
 from trainer.processes import Launched, connected, launched
 from trainer.processes.failures import is_told_by_another, process_of
 from trainer.processes.launcher import wait_for_the_first
@@ -142,7 +142,7 @@ def _failed(error: Exception, command: str | None) -> int:
         _complain(f"standard output cannot be written: {error.strerror or error}", error)
         return 1
     what = "the run" if command in ("run", "resume") else f"{PROGRAM} {command or ''}".strip()
-    cause = error.__cause__ or error if isinstance(error, PluginError) else error
+    cause = error.__cause__ or error if isinstance(error, (PluginError, SourceError)) else error
     if not _is_explained(cause):
         _show_traceback(cause, error)
     if isinstance(error, PluginError):

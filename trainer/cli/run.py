@@ -84,6 +84,9 @@ def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
         _setting("seed", "INTEGER", Settings.model_fields["seed"].description, defaults.seed),
         _setting("rank_timeout", "SECONDS", Settings.model_fields["rank_timeout"].description, 600),
         _setting("memory", "SIZE", Settings.model_fields["memory"].description, "auto"),
+        _setting("order", "auto|rows|windows", Settings.model_fields["order"].description, "auto"),
+        _setting("block_rows", "INTEGER", Settings.model_fields["block_rows"].description, None),
+        _setting("window_blocks", "INTEGER", Settings.model_fields["window_blocks"].description, None),
         _setting("steps", "INTEGER", Settings.model_fields["steps"].description, None),
     ]
     suggested = ", ".join(defaults.plugins)

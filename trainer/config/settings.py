@@ -39,6 +39,8 @@ OPTIMIZER = "optimizer"
 """The solver that is none: an optimizer takes a step per batch."""
 PENALTIES = ("weight-decay", "decay-bias")
 """The optimizer's settings that any solver obeys."""
+ORDER = ("order", "block-rows", "window-blocks")
+"""The settings of the order of training rows."""
 SHORTEST_TIMEOUT_SECONDS = 5.0
 """The least `rank-timeout`: on a busy machine a living process may be silent for seconds."""
 NO_KVSTORE = "No kvstore is used: --devices names the devices, mpirun -n the processes, and the engine sums over both."
@@ -191,6 +193,22 @@ class Settings(BaseModel):
             "machine: a size such as 4GB; auto: half of what is free. It changes no result."
         ),
     ] = "auto"
+    order: Annotated[
+        Literal["auto", "rows", "windows"],
+        Field(
+            description="The order of training rows: one permutation of all rows, or windows: blocks of rows permuted, "
+            "and the rows within some blocks at a time. auto: rows if they fit into --memory and no size of blocks is "
+            "given. Decided when a run starts, and kept."
+        ),
+    ] = "auto"
+    block_rows: Annotated[
+        Annotated[int, Field(ge=1)] | None,
+        Field(description="Rows of a block, for the order windows; about 512 KiB of rows if it is not given."),
+    ] = None
+    window_blocks: Annotated[
+        Annotated[int, Field(ge=1)] | None,
+        Field(description="Blocks of a window, for the order windows; about 256 MiB of rows if it is not given."),
+    ] = None
     optimizer: OptimizerSettings = OptimizerSettings()
 
     @field_validator("devices")
@@ -253,10 +271,18 @@ class Settings(BaseModel):
     def to_toml(self) -> dict[str, Any]:
         """Plain values for a TOML file; None is left out, since TOML has no null, and what means nothing."""
         values = self.model_dump(by_alias=True, exclude_none=True, mode="json")
+        if self.order == "auto":
+            # Decided when a run starts, for rows that the engine orders.
+            del values["order"]
         if self.solver != OPTIMIZER:
-            del values["batch-size"]
+            for name in ("batch-size", *ORDER):
+                values.pop(name, None)
             values["optimizer"] = {name: values["optimizer"][name] for name in PENALTIES}
         return values
+
+    def order_to_toml(self) -> dict[str, Any]:
+        """What `to_toml` has of the order of the rows: nothing until it is decided, and for rows in their own order."""
+        return {name: value for name, value in self.to_toml().items() if name in ORDER}
 
 
 def known_keys() -> list[str]:

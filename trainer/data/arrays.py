@@ -1,25 +1,33 @@
-"""Arrays in memory: copied to the device once and gathered in the epoch's order by chunks; batches are slices."""
+"""Arrays of numbers as a split: gathered in the epoch's order by chunks, or in order; batches are slices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.batches import Batch, Shard, Share
-from trainer.data.fingerprint import Fingerprint, SplitRows, TableFingerprint
-from trainer.data.gather import Gather, Rows
+from trainer.data.addressed import Addressed
+from trainer.data.batches import Batch, Share
+from trainer.data.fingerprint import TableFingerprint
+from trainer.data.gather import Layout
+from trainer.data.gathered import GatheredBatches, on_context
+from trainer.data.held import HeldColumns, is_half, taken_as
+from trainer.data.order import Order
 from trainer.errors import UsageError
 
 if TYPE_CHECKING:
     from trainer.mxnet import Array, Context
 
 
+LARGEST = 2**31 - 1
+"""Numbers in an array that MXNet can index."""
+
+
 @dataclass(frozen=True)
-class Arrays:
+class Arrays(Addressed):
     """A split in memory: numpy arrays or NDArrays with the rows along the first axis.
 
     `features` is (rows, …), or a tuple of such arrays for a net with several inputs; `labels` is (rows, …); `weights`
@@ -31,6 +39,9 @@ class Arrays:
     labels: Any
     weights: Any = None
 
+    is_mapped: ClassVar[bool] = False
+    """Whether the arrays are views of a file, whose values were checked when it was written."""
+
     @property
     def inputs(self) -> tuple[Any, ...]:
         """The features as a tuple, one entry per input of the net."""
@@ -39,12 +50,41 @@ class Arrays:
     def __len__(self) -> int:
         return int(self.inputs[0].shape[0])
 
+    @property
+    def columns(self) -> tuple[Any, ...]:
+        """The inputs, the labels and, if there are some, the weights."""
+        return (*self.inputs, self.labels, *(() if self.weights is None else (self.weights,)))
 
-class ArrayBatches:
-    """Batches of `Arrays`, shuffled by (seed, epoch) or in order.
+    @property
+    def row_bytes(self) -> int:
+        of_inputs = sum(_numbers(part) * taken_as(np.dtype(part.dtype)).itemsize for part in self.inputs)
+        return of_inputs + sum(_numbers(part) * 4 for part in self.columns[len(self.inputs) :])
 
-    Memory on each context: the data (on the CPU shared with the numpy arrays, not copied) and, if shuffled, two buffers
-    for a chunk of an epoch (`trainer.data.gather`). Batches are views and need no copy.
+    @property
+    def most_numbers(self) -> int:
+        """The numbers in the largest of the arrays."""
+        return max(int(np.prod(part.shape, dtype=int)) for part in self.columns)
+
+    @property
+    def is_in_memory(self) -> bool:
+        return not self.is_mapped
+
+    def fingerprint(self) -> TableFingerprint | None:
+        """Costs a look at all values, and a copy of those that are on another device than the CPU."""
+        several = len(self.inputs) > 1
+        parts = {f"input {number}" if several else "X": part for number, part in enumerate(self.inputs, start=1)}
+        parts |= {"y": self.labels} | ({} if self.weights is None else {"weights": self.weights})
+        return TableFingerprint.of_arrays(
+            {name: part.asnumpy() if hasattr(part, "asnumpy") else np.asarray(part) for name, part in parts.items()}
+        )
+
+
+class ArrayBatches(GatheredBatches):
+    """Batches of `Arrays`, shuffled or in order.
+
+    All contexts on the CPU share the memory of the numpy arrays. Other devices get a copy of arrays in memory that
+    MXNet can index; the rows of mapped and larger ones are gathered on the host, and so with `staged`. If shuffled,
+    there are two buffers for a chunk of an epoch on each context. Batches are views and need no copy.
     """
 
     def __init__(
@@ -57,37 +97,41 @@ class ArrayBatches:
         shuffle: bool,
         where: str = "the data",
         share: Share | None = None,
+        order: Order | None = None,
+        epochs: int | None = None,
+        staged: bool = False,
     ) -> None:
-        _check(arrays, where)
-        self._share = share or Share(len(contexts))
-        self._size = batch_size
-        self._contexts = list(contexts)
-        self._seed = seed
-        self._shuffle = shuffle
-        self._inputs = len(arrays.inputs)
-        self.rows: int = len(arrays)
-        self.weighted = arrays.weights is not None
-        columns = [*arrays.inputs, _floating(arrays.labels)] + ([_floating(arrays.weights)] if self.weighted else [])
-        held = {str(context): [_on_device(column, context) for column in columns] for context in self._contexts}
-        self._columns = [held[str(context)] for context in self._contexts]
-        self._views: dict[tuple[int, int, int], tuple[Shard, ...]] = {}
-        self._bounds: dict[int, tuple[int, int]] = {}
-        self._gather: Gather | None = None
-        self.look_ahead: Callable[[Sequence[Rows]], Any] | None = None
-        """Called with each shuffled batch ahead of the step; the batch's `distinct` is what it returns."""
+        from trainer.host_memory import is_host
 
-    @property
-    def batches_per_epoch(self) -> int:
-        """Batches per epoch, including the last and possibly shorter one."""
-        return -(-self.rows // self._size)
+        if not arrays.is_mapped:
+            _check(arrays, where)
+        columns = [*arrays.inputs, *map(_floating, arrays.columns[len(arrays.inputs) :])]
+        on_host = staged or arrays.is_mapped or arrays.most_numbers > LARGEST or all(map(is_host, contexts))
+        self._host = [_on_host(column, is_mapped=arrays.is_mapped) for column in columns] if on_host else []
+        held = {} if on_host else {str(each): [_on_device(column, each) for column in columns] for each in contexts}
+        self._columns = [held[str(context)] for context in contexts] if held else []
+        shapes = [(tuple(column.shape[1:]), taken_as(np.dtype(column.dtype))) for column in columns]
+        super().__init__(
+            len(arrays),
+            [Layout(*each) for each in shapes],
+            batch_size=batch_size,
+            contexts=contexts,
+            order=order or Order(len(arrays), seed),
+            epochs=epochs,
+            shuffle=shuffle,
+            weighted=arrays.weights is not None,
+            share=share,
+            held=HeldColumns(self._host, getattr(arrays, "prefetch", None)) if on_host else None,
+            columns=self._columns,
+            staged=staged or (on_host and not all(map(is_host, contexts))),
+        )
+        widest = max(1, *(int(np.prod(shape)) for shape, _ in shapes))
+        self._slab_rows = max(1, LARGEST // widest // batch_size) * batch_size
+        self._slabs: dict[tuple[int, int], Array] = {}
 
     def sample(self) -> tuple[Array, ...]:
         """The first row of each input on the first context, (1, …)."""
-        return tuple(column[0:1] for column in self._columns[0][: self._inputs])
-
-    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch without the first `skip`; skipping is free."""
-        return self._shuffled(epoch, skip) if self._shuffle else self._in_order(skip)
+        return tuple(self._part(0, number, 0, 1) for number in range(self._inputs))
 
     def _in_order(self, skip: int) -> Iterator[Batch]:
         for start in range(skip * self._size, self.rows, self._size):
@@ -95,74 +139,26 @@ class ArrayBatches:
             begin, counts = self._share.of(size)
             shards, offset = [], start + begin
             indices = np.arange(offset, offset + sum(counts))
-            for columns, context, rows in zip(self._columns, self._contexts, counts, strict=True):
-                shards.append(self._shard(context, columns, offset, rows))
-                offset += rows
+            for number, rows in enumerate(counts):
+                end = offset + rows
+                parts = [self._part(number, column, offset, end) for column in range(len(self._layouts)) if rows]
+                shards.append(self._shard(self._contexts[number], parts, rows))
+                offset = end
             yield Batch(tuple(shards), size, indices)
 
-    def _shuffled(self, epoch: int, skip: int) -> Iterator[Batch]:
-        if self._gather is None:
-            self._gather = Gather(self._columns, self._contexts, self._share, size=self._size, seed=self._seed)
-            self._gather.look_ahead = self.look_ahead
-        gather = self._gather
-        for first in range(skip, gather.batches, gather.chunk_batches):
-            slot, (chunk, found) = gather.chunk((epoch, first))
-            for number, start in enumerate(range(0, len(chunk), self._size)):
-                size = min(self._size, len(chunk) - start)
-                begin, end = self._mine(size)
-                batch = Batch(self._view(gather, slot, number, size), size, chunk[start + begin : start + end])
-                batch.distinct = found[number] if found else None
-                yield batch
-
-    def _view(self, gather: Gather, slot: int, number: int, size: int) -> tuple[Shard, ...]:
-        """The shards of batch `number` of a chunk. The buffers do not move, so the views are created once."""
-        shards = self._views.get((slot, number, size))
-        if shards is None:
-            _, whole = self._share.of(self._size)
-            shards = tuple(
-                self._shard(context, buffers, number * full, rows)
-                for context, buffers, full, rows in zip(
-                    self._contexts, gather.buffers(slot), whole, self._share.of(size)[1], strict=True
-                )
-            )
-            self._views[slot, number, size] = shards
-        return shards
-
-    def _mine(self, size: int) -> tuple[int, int]:
-        """The first and the last row (exclusive) of this process's part of a batch."""
-        bounds = self._bounds.get(size)
-        if bounds is None:
-            begin, counts = self._share.of(size)
-            bounds = self._bounds[size] = (begin, begin + sum(counts))
-        return bounds
-
-    def _shard(self, context: Context, columns: Sequence[Array], start: int, rows: int) -> Shard:
-        if rows == 0:
-            return Shard(context, (), None, None, 0)
-        parts = [column[start : start + rows] for column in columns]
-        weight = parts.pop() if self.weighted else None
-        label = parts.pop()
-        return Shard(context, tuple(parts), label, weight, rows)
-
-
-def fingerprint_of_arrays(splits: Mapping[str, Any]) -> Fingerprint | None:
-    """What identifies the splits that are `Arrays`, each a table of its own; None if there is none.
-
-    Costs a look at all values, and a copy of those that are on another device than the CPU.
-    """
-    tables = {split: _fingerprint(arrays) for split, arrays in splits.items() if isinstance(arrays, Arrays)}
-    if not tables:
-        return None
-    return Fingerprint(tables, {split: SplitRows(split, table.rows) for split, table in tables.items()})
-
-
-def _fingerprint(arrays: Arrays) -> TableFingerprint:
-    several = len(arrays.inputs) > 1
-    parts = {f"input {number}" if several else "X": part for number, part in enumerate(arrays.inputs, start=1)}
-    parts |= {"y": arrays.labels} | ({} if arrays.weights is None else {"weights": arrays.weights})
-    return TableFingerprint.of_arrays(
-        {name: part.asnumpy() if hasattr(part, "asnumpy") else np.asarray(part) for name, part in parts.items()}
-    )
+    def _part(self, context: int, number: int, start: int, stop: int) -> Array:
+        """Rows of a column on a context."""
+        if self._columns:
+            return self._columns[context][number][start:stop]
+        column, at = self._host[number], self._contexts[context]
+        if at != self._first_cpu or is_half(column):
+            return on_context(column[start:stop], at, self._layouts[number].dtype)
+        slab, first = divmod(start, self._slab_rows)
+        array = self._slabs.get((number, slab))
+        if array is None:
+            rows = column[slab * self._slab_rows : (slab + 1) * self._slab_rows]
+            array = self._slabs[number, slab] = on_context(rows, at, rows.dtype)
+        return array[first : first + stop - start]
 
 
 def _check(arrays: Arrays, where: str) -> None:
@@ -232,25 +228,30 @@ def _floating(column: Any) -> Any:
     return column if np.dtype(column.dtype) == np.float32 else column.astype(np.float32)
 
 
+def _on_host(given: Any, *, is_mapped: bool) -> NDArray[Any]:
+    """The column in memory of the host, of the type that batches have; half floats stay such in a mapped file."""
+    from trainer.host_memory import memory_of
+    from trainer.mxnet import mx
+
+    if isinstance(given, mx.nd.NDArray):
+        return memory_of(_on_device(given, mx.cpu()))
+    column: NDArray[Any] = np.asarray(given)
+    if is_mapped and is_half(column) and column.flags.c_contiguous:
+        return column
+    return np.ascontiguousarray(column, dtype=taken_as(column.dtype))
+
+
 def _on_device(column: Any, context: Context) -> Array:
-    """The column as an NDArray on the context; on the first CPU context it shares numpy's memory."""
+    """The column as an NDArray on the context."""
     from trainer.mxnet import mx
 
     if isinstance(column, mx.nd.NDArray):
         column = column.astype("float32") if column.dtype in (np.float64, np.float16) else column
         return column.as_in_context(context)
     column = np.asarray(column)
-    column = np.ascontiguousarray(column, dtype=_taken_as(column.dtype))
-    if context == mx.cpu(0):
-        # from_numpy marks its argument as read-only; a view keeps the caller's array writable.
-        return mx.nd.from_numpy(column.view(), zero_copy=True)
-    return mx.nd.array(column, ctx=context, dtype=column.dtype)
+    return mx.nd.array(column, ctx=context, dtype=taken_as(column.dtype))
 
 
-def _taken_as(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The MXNet type that holds values of `dtype`, in native byte order."""
-    if dtype.kind in "fb":
-        return np.dtype(np.float32)
-    if dtype.name in ("uint8", "int32", "int64"):
-        return dtype.newbyteorder("=")
-    return np.dtype(np.int32 if dtype.itemsize < 4 else np.int64)
+def _numbers(column: Any) -> int:
+    """The numbers in a row of a column."""
+    return int(np.prod(column.shape[1:], dtype=int))

@@ -21,6 +21,7 @@ from trainer.errors import UsageError, first_line, listed
 from trainer.events import Plugin
 from trainer.launch import layers
 from trainer.launch.launch import Launch
+from trainer.launch.order import check_order, without_sizes
 from trainer.launch.solver import ITERATIONS, check_solver
 from trainer.processes import launched
 from trainer.runs import folder
@@ -81,8 +82,10 @@ def prepare_run(request: Request) -> Launch:
         name,
         cls,
     )
+    given = without_sizes(given)
     settings = Settings.of(given.settings, given.optimizer)
     check_solver(given, settings)
+    check_order(given, settings)
     if given.settings["epochs"].origin.source == "default":
         if settings.solver != OPTIMIZER:
             given = replace(

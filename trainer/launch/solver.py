@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trainer.config.given import Given
-from trainer.config.settings import OPTIMIZER, PENALTIES, Settings
+from trainer.config.settings import OPTIMIZER, ORDER, PENALTIES, Settings
 from trainer.errors import UsageError
 from trainer.launch.layers import Merged
 
@@ -14,6 +14,7 @@ ITERATIONS = 1000
 MEANINGLESS = {
     "batch-size": "every iteration takes all training rows",
     "micro-batches": "every iteration takes all training rows on one device",
+    **dict.fromkeys(ORDER, "every iteration takes all training rows"),
 }
 """Settings that mean nothing then, with the reason."""
 

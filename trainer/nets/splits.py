@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.arrays import Arrays, check_finite
+from trainer.data.streamed import Streamed
 from trainer.errors import UsageError, type_of
 from trainer.nets.convert import (
     as_float,
@@ -22,32 +23,47 @@ from trainer.nets.convert import (
 )
 from trainer.seeds import derive
 
-FORMS = "a tuple (X, y), trainer.Arrays, a gluon.data.DataLoader, or an iterable of batches that can be iterated again"
+FORMS = (
+    "a tuple (X, y), trainer.Arrays, trainer.Streamed, a gluon.data.DataLoader, or an iterable of batches that can be "
+    "iterated again"
+)
 
 
 @dataclass
 class Rows:
-    """One split: `arrays` in memory, or `batches` to go through once per epoch; the other one is None."""
+    """One split: `arrays` in memory, `streamed` rows, or `batches` to go through once per epoch; others are None."""
 
     where: str
     """The argument that the split was given as."""
     arrays: Arrays | None = None
     batches: Batched | None = None
     feature_names: list[str] = field(default_factory=list)
+    streamed: Streamed | None = None
 
     @property
     def labels(self) -> NDArray[Any]:
-        """The labels of all rows in memory, or of the first batch, (rows, …)."""
+        """The labels of all rows in memory, or of the first block or batch, (rows, …)."""
         if self.arrays is not None:
             return np.asarray(self.arrays.labels)
+        if self.streamed is not None:
+            return self.streamed.blocks.first[self.streamed.blocks.inputs]
         assert self.batches is not None  # noqa: S101  the one or the other
         return self.batches.first_labels
+
+    @property
+    def inputs(self) -> Sequence[NDArray[Any]] | None:
+        """The inputs of all rows in memory, or of the first block; None for batches."""
+        if self.streamed is not None:
+            return self.streamed.blocks.first[: self.streamed.blocks.inputs]
+        return None if self.arrays is None else self.arrays.inputs
 
     @property
     def weighted(self) -> bool:
         """Whether the rows have weights."""
         if self.arrays is not None:
             return self.arrays.weights is not None
+        if self.streamed is not None:
+            return self.streamed.blocks.weighted
         assert self.batches is not None  # noqa: S101
         return self.batches.weighted
 
@@ -57,7 +73,9 @@ def rows_from(given: Any, where: str) -> Rows:
     from trainer.mxnet import gluon
 
     if isinstance(given, Arrays):
-        return _own_arrays(given, where)
+        return Rows(where, arrays=given) if given.is_mapped else _own_arrays(given, where)
+    if isinstance(given, Streamed):
+        return Rows(where, streamed=given)
     if isinstance(given, gluon.data.DataLoader):
         return Rows(where, batches=Batched(given, where))
     if isinstance(given, gluon.data.Dataset):

@@ -227,9 +227,9 @@ class NetTask(Task):
         return outputs
 
     def _check_shapes(self, train: Rows, validation: Rows | None) -> None:
-        if validation is None or train.arrays is None or validation.arrays is None:
+        if validation is None or train.inputs is None or validation.inputs is None:
             return
-        parts = [(train.arrays.inputs, validation.arrays.inputs), ((train.labels,), (validation.labels,))]
+        parts = [(train.inputs, validation.inputs), ((train.labels,), (validation.labels,))]
         for (ours, others), what in zip(parts, ("X", "y"), strict=True):
             shapes, found = ([tuple(part.shape[1:]) for part in each] for each in (ours, others))
             if shapes != found and {(), (1,)} != {*shapes, *found}:
@@ -267,14 +267,13 @@ def _source(rows: Rows, run: Run) -> Any:
     from trainer.data.loader import LoaderBatches
 
     if rows.batches is None:
-        return rows.arrays
+        return rows.streamed or rows.arrays
     return LoaderBatches(rows.batches, contexts=run.contexts, seed=run.settings.seed)
 
 
 def _holds_shares(rows: Rows) -> bool:
     """Whether the labels are one column per class, (rows, classes), each row adding up to 1."""
-    if rows.arrays is None:
-        assert rows.batches is not None  # noqa: S101  the one or the other
+    if rows.batches is not None:
         next(iter(rows.batches))
     labels = rows.labels
     if labels.ndim != 2 or labels.shape[1] < 2:
@@ -303,9 +302,9 @@ def _has_few_values(rows: Rows) -> bool:
 
 def _described(net: str, loss: str, train: Rows, validation: Rows | None) -> str:
     counts = [
-        f"{len(rows.arrays)} {word} rows"
+        f"{len(rows.streamed or rows.arrays or ())} {word} rows"
         for rows, word in ((train, "training"), (validation, "validation"))
-        if rows is not None and rows.arrays is not None
+        if rows is not None and rows.batches is None
     ]
     return f"{net}, {loss}" + (f": {' and '.join(counts)}" if counts else "")
 
