@@ -63,7 +63,7 @@ def all_rows(source: Any, settings: Settings) -> int:
     size = source.row_bytes * len(source)
     if not source.is_in_memory and size > settings.memory_bytes():
         raise UsageError(
-            f"it needs all training rows in memory, and they take {size / 1e9:.2g} GB",
+            f"it needs all training rows in memory, and they take {size / 1e9:,.1f} GB",
             where=where,
             fix="Allow that with --memory if the machine has it, or leave it out.",
         )
