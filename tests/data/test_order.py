@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer.data import order as module
 from trainer.data.batches import Share
 from trainer.data.order import Order, Windows
 from trainer.seeds import permutation
@@ -55,7 +56,7 @@ def test_a_window_has_the_rows_of_its_blocks(order, epoch):
             assert len(blocks) == order.window_blocks or number == order.windows - 1
             starts = blocks * order.block_rows
             near = np.concatenate([np.arange(s, min(s + order.block_rows, order.rows)) for s in starts])
-            assert window.numbers.tolist() == near[window.places].tolist()
+            assert window.numbers.tolist() == near[order.places((epoch, number))].tolist()
         for position in (first, first + len(window.numbers) - 1):
             assert order.window_at(epoch, position) == number
         first += len(window.numbers)
@@ -92,3 +93,23 @@ def test_processes_and_contexts_have_disjoint_parts_of_the_same_batch(order, siz
                 found += batch[start : start + count].tolist()
                 start += count
         assert found == batch.tolist()
+
+
+def test_large_windows_are_shuffled_in_parts(monkeypatch):
+    monkeypatch.setattr(module, "PART_ROWS", 10)
+    order = Order(5000, 1, 100, 25)
+    found = whole(order, 1)
+    assert sorted(found.tolist()) == list(range(5000))
+    assert found.tolist() == whole(order, 1).tolist() != whole(order, 2).tolist()
+    # Rows of the same part come from everywhere.
+    near = {
+        row: place
+        for place, row in enumerate(
+            np.concatenate([np.arange(b * 100, b * 100 + 100) for b in order.blocks_of((1, 0))])
+        )
+    }
+    places = np.array([near[row] for row in found[:2500]])
+    assert places.tolist() == order.places((1, 0)).tolist()
+    assert abs(np.corrcoef(places, np.arange(2500))[0, 1]) < 0.1
+    monkeypatch.setattr(module, "PART_ROWS", 1 << 14)
+    assert found.tolist() != whole(order, 1).tolist()

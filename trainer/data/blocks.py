@@ -139,7 +139,10 @@ def _numbers(part: Any, rows: int, name: str, where: str, *, is_input: bool) -> 
             fix="read(start, stop) has to return stop - start rows, in the same order every time.",
         )
     taken = array.astype(taken_as(array.dtype) if is_input else np.float32, copy=False)
-    if taken.dtype.kind == "f" and not np.isfinite(taken.sum(dtype=np.float64)):
+    with np.errstate(over="ignore", invalid="ignore"):
+        # One quick pass; the search runs only if the sum is not finite.
+        is_finite = taken.dtype.kind != "f" or np.isfinite(taken.sum())
+    if not is_finite:
         bad = np.flatnonzero(~np.isfinite(taken.reshape(rows, -1)).all(axis=1))
         if len(bad):
             several = f" and in {len(bad) - 1} more" if len(bad) > 1 else ""

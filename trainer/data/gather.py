@@ -259,7 +259,7 @@ def _take(held: Held, part: Part, before: int, places: NDArray[Any] | None, targ
     `places` are those of the context's rows in the chunk; None: all.
     """
     window, start, stop = part
-    order = window.places if held.by_place else window.numbers
+    order = held.index(window)
     if places is None:
         first, last, index = before, before + stop - start, order[start:stop]
     else:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.order import Order, Place
+from trainer.data.order import Order, Place, Window
 
 PIECE_BYTES = 64 << 20
 """What the system is asked to read at a time."""
@@ -21,8 +21,8 @@ HALVES = 1 << 15
 class Held(Protocol):
     """Rows that are gathered by their numbers. One thread at a time uses it."""
 
-    by_place: bool
-    """Whether `take` wants the places of rows in their window, in place of their numbers."""
+    def index(self, window: Window) -> NDArray[Any]:
+        """What `take` calls the rows of a window that was prepared, in their order."""
 
     def prepare(self, order: Order, window: Place, part: float) -> None:
         """Brings the first blocks of a window near, as many as this part of them; those that are near stay so."""
@@ -39,8 +39,6 @@ class Held(Protocol):
 
 class HeldColumns:
     """Columns in memory, or mapped: `prefetch(start, stop)` asks the system to read rows that will be needed."""
-
-    by_place = False
 
     def __init__(self, columns: Sequence[NDArray[Any]], prefetch: Callable[[int, int], None] | None = None) -> None:
         self._columns = columns
@@ -63,6 +61,9 @@ class HeldColumns:
         for block in blocks[done:due].tolist():
             self._prefetch(block * order.block_rows, min((block + 1) * order.block_rows, order.rows))
         self._asked[window] = max(done, due)
+
+    def index(self, window: Window) -> NDArray[Any]:
+        return window.numbers
 
     def take(self, _window: Place, index: NDArray[Any], targets: Sequence[NDArray[Any]]) -> None:
         for number, (column, target) in enumerate(zip(self._columns, targets, strict=True)):

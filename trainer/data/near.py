@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.blocks import Blocks
-from trainer.data.order import Order, Place
+from trainer.data.order import Order, Place, Window
 
 KEPT = 2
 """Windows in memory."""
@@ -25,6 +25,7 @@ class _Near:
     columns: list[NDArray[Any]]
     blocks: NDArray[Any]
     firsts: NDArray[Any]
+    places: Future[NDArray[Any]]
     reads: list[Future[None]] = field(default_factory=list)
     done: int = 0
     """The first blocks that are known to be there."""
@@ -33,14 +34,13 @@ class _Near:
 class NearWindows:
     """`Held` rows of a user's source: the blocks of a window lie one after another."""
 
-    by_place = True
-
     def __init__(self, blocks: Blocks, order: Order) -> None:
         self._blocks = blocks
         self._window_rows = min(order.rows, order.window_blocks * order.block_rows)
         self._near: dict[Place, _Near] = {}
         self._spare: list[list[NDArray[Any]]] = []
         self._closed = Event()
+        self._shuffling = ThreadPoolExecutor(1, thread_name_prefix="order")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="read")
 
     def prepare(self, order: Order, window: Place, part: float) -> None:
@@ -52,6 +52,9 @@ class NearWindows:
         due = min(len(near.blocks), int(np.ceil(part * len(near.blocks))))
         for number in range(len(near.reads), due):
             near.reads.append(self._thread.submit(self._read, near, number))
+
+    def index(self, window: Window) -> NDArray[Any]:
+        return self._near[window.place].places.result()
 
     def take(self, window: Place, index: NDArray[Any], targets: Sequence[NDArray[Any]]) -> None:
         near = self._near[window]
@@ -81,7 +84,8 @@ class NearWindows:
             self._spare.append([np.empty((self._window_rows, *shape), dtype) for shape, dtype in shapes])
         blocks = order.blocks_of(window)
         lengths = np.minimum(order.block_rows, order.rows - blocks * order.block_rows)
-        return _Near(self._spare.pop(), blocks, np.cumsum(lengths) - lengths)
+        places = self._shuffling.submit(order.places, window)
+        return _Near(self._spare.pop(), blocks, np.cumsum(lengths) - lengths, places)
 
     def _drop(self, window: Place) -> None:
         near = self._near.pop(window)
