@@ -17,7 +17,7 @@ _reading = threading.Lock()
 """Sources may share a connection or a file, so one block is read at a time."""
 
 
-class Blocks:
+class CheckedBlocks:
     """Rows that `read(start, stop)` gives, in blocks of `block_rows`; the last block may be shorter.
 
     A block is a list of arrays: the inputs, the labels and, if there are some, the weights, each (rows, …), of a type

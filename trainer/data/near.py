@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.blocks import Blocks
+from trainer.data.blocks import CheckedBlocks
 from trainer.data.order import Order, Place, Window
 
 KEPT = 2
@@ -34,7 +34,7 @@ class _Near:
 class NearWindows:
     """`Held` rows of a user's source: the blocks of a window lie one after another."""
 
-    def __init__(self, blocks: Blocks, order: Order) -> None:
+    def __init__(self, blocks: CheckedBlocks, order: Order) -> None:
         self._blocks = blocks
         self._window_rows = min(order.rows, order.window_blocks * order.block_rows)
         self._near: dict[Place, _Near] = {}

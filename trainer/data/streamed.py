@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trainer.data.addressed import Addressed
 from trainer.data.batches import Batch, Share
-from trainer.data.blocks import Blocks
+from trainer.data.blocks import CheckedBlocks
 from trainer.data.fingerprint import TableFingerprint
 from trainer.data.gather import Layout
 from trainer.data.gathered import GatheredBatches, on_context
@@ -70,9 +70,9 @@ class Streamed(Addressed):
         return self.rows
 
     @cached_property
-    def blocks(self) -> Blocks:
+    def blocks(self) -> CheckedBlocks:
         """The blocks, of which the first is read here."""
-        return Blocks(self.read, self.rows, self.block_rows, self.name)
+        return CheckedBlocks(self.read, self.rows, self.block_rows, self.name)
 
     @property
     def row_bytes(self) -> int:
@@ -146,7 +146,7 @@ class StreamedBatches(GatheredBatches):
 class _Pieces:
     """Rows in their order from `start` on, in memory of their own; the next block is read meanwhile."""
 
-    def __init__(self, blocks: Blocks, thread: ThreadPoolExecutor, start: int) -> None:
+    def __init__(self, blocks: CheckedBlocks, thread: ThreadPoolExecutor, start: int) -> None:
         self._blocks = blocks
         self._thread = thread
         self._next, self._skip = divmod(start, blocks.block_rows)
