@@ -12,23 +12,28 @@ from trainer._lazy import exports
 
 if TYPE_CHECKING:
     from trainer.metrics.base import Metric, direction_of
-    from trainer.metrics.binary import BinaryClassification, Ranked, average_precision, binary_metrics_at, roc_auc
+    from trainer.metrics.binary import BinaryClassification, average_precision, binary_metrics_at, roc_auc
     from trainer.metrics.evalmetric import EvalMetricAdapter, as_metric
+    from trainer.metrics.memory import Memory
     from trainer.metrics.multiclass import MulticlassClassification
     from trainer.metrics.names import metrics_for
     from trainer.metrics.quantiles import OfColumn, Quantiles
+    from trainer.metrics.ranked import Points, Ranked, Ranking
     from trainer.metrics.regression import MedianAbsoluteError, PoissonDeviance, Regression
 
 __all__ = [
     "BinaryClassification",
     "EvalMetricAdapter",
     "MedianAbsoluteError",
+    "Memory",
     "Metric",
     "MulticlassClassification",
     "OfColumn",
+    "Points",
     "PoissonDeviance",
     "Quantiles",
     "Ranked",
+    "Ranking",
     "Regression",
     "as_metric",
     "average_precision",
@@ -44,11 +49,12 @@ __getattr__, __dir__ = exports(
         "trainer.metrics.base": ("Metric", "direction_of"),
         "trainer.metrics.binary": (
             "BinaryClassification",
-            "Ranked",
             "average_precision",
             "binary_metrics_at",
             "roc_auc",
         ),
+        "trainer.metrics.memory": ("Memory",),
+        "trainer.metrics.ranked": ("Points", "Ranked", "Ranking"),
         "trainer.metrics.evalmetric": ("EvalMetricAdapter", "as_metric"),
         "trainer.metrics.multiclass": ("MulticlassClassification",),
         "trainer.metrics.names": ("metrics_for",),

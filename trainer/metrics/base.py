@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from numpy.typing import NDArray
 
 from trainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from trainer.metrics.memory import Memory
+    from trainer.metrics.ranked import Ranking
 
 Direction = Literal["max", "min"]
 Mode = Literal["auto", "min", "max"]
@@ -36,6 +40,13 @@ class Metric(ABC):
     @abstractmethod
     def compute(self) -> dict[str, float]:
         """The values over all rows since `reset`, by kebab-case names without the split; NaN if undefined."""
+
+    def keep_within(self, memory: Memory) -> None:  # noqa: B027  most metrics keep no rows
+        """Called before `reset`: how much memory this metric's rows may take. Metrics that keep no rows ignore it."""
+
+    def ranking(self) -> Ranking | None:
+        """All rows since `reset` in descending order of their scores; None unless the metric ranks two classes."""
+        return None
 
     @abstractmethod
     def state(self) -> dict[str, NDArray[Any]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trainer.errors import UsageError
 from trainer.metrics.base import Direction, Metric
-from trainer.metrics.binary import Ranked
+from trainer.metrics.ranked import Ranked
 
 WHERE = "multi-class metrics"
 

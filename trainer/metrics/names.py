@@ -21,6 +21,9 @@ from trainer.metrics.regression import MedianAbsoluteError, PoissonDeviance, Reg
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trainer.metrics.memory import Memory
+    from trainer.metrics.ranked import Ranking
+
 SHORT = {"mae": "mean-absolute-error", "rmse": "root-mean-squared-error", "mse": "mean-squared-error"}
 """Names that everybody uses, with those that the values are logged under."""
 _BINARY = (*BinaryClassification.directions, "true-positives", "false-positives", "true-negatives", "false-negatives")
@@ -90,6 +93,14 @@ class Around(Metric):
     def directions(self) -> Mapping[str, Direction]:  # type: ignore[override]
         """Those of the other metric."""
         return self._metric.directions
+
+    def keep_within(self, memory: Memory) -> None:
+        """Passes the limit on."""
+        self._metric.keep_within(memory)
+
+    def ranking(self) -> Ranking | None:
+        """The ranking of the other metric."""
+        return self._metric.ranking()
 
     def reset(self) -> None:
         """Forgets every row."""
