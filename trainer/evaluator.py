@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trainer.evaluation import Evaluation, MeanLoss, Rows, evaluation_weights, joined
+from trainer.evaluation import Beyond, Collected, Evaluation, MeanLoss, Rows, evaluation_weights
 from trainer.metrics.base import check_names
+from trainer.metrics.memory import Memory
 from trainer.seeds import random_states_kept
 
 if TYPE_CHECKING:
@@ -50,21 +52,19 @@ class Evaluator:
         with evaluation_weights(run):
             run.split = split
             begin(run)
-            for metric in metrics:
-                metric.reset()
-            parts: list[Rows] = []
-            loss = MeanLoss()
+            collected = self._begin_rows()
+            loss, count = MeanLoss(), 0
             for batch in batches.epoch(1):
                 run.batch = batch
                 rows = self.rows(batch)
                 loss.add(rows)
+                count += len(rows.labels)
                 for metric in metrics:
                     metric.update(rows.predictions, rows.labels, rows.weights)
                 if run.task.collect:
-                    parts.append(rows)
+                    collected.add(rows)
                 batch_end(run)
-            whole = joined(parts)
-            run.evaluation = Evaluation(split, whole.predictions, whole.labels, whole.weights, loss.value)
+            run.evaluation = self._evaluation(split, collected, loss.value, count)
             values = {"loss": loss.value}
             for metric in metrics:
                 computed = metric.compute()
@@ -72,6 +72,28 @@ class Evaluator:
                 values |= computed
             run.log({f"{split}/{name}": value for name, value in values.items()})
             end(run)
+
+    def _begin_rows(self) -> Collected:
+        """Resets the metrics. Half of the memory is for the rows that plugins read, the rest for the metrics' rows."""
+        metrics = self._metrics
+        settings, processes = self._run.settings, self._run.processes.local_size
+        ask = partial(settings.memory_bytes, processes)
+        half = Memory(ask if settings.memory == "auto" else ask()).share(2)
+        share = half.share(max(len(metrics), 1))
+        for metric in metrics:
+            metric.keep_within(share)
+            metric.reset()
+        return Collected(half)
+
+    def _evaluation(self, split: str, collected: Collected, loss: float, rows: int) -> Evaluation:
+        run = self._run
+        if collected.fits:
+            whole = collected.joined()
+            return Evaluation(split, whole.predictions, whole.labels, whole.weights, loss, rows)
+        # Of all processes of the machine: what the setting is about.
+        processes = run.processes.local_size
+        beyond = Beyond(collected.bytes * processes, 2 * collected.allowed * processes, lambda: run.acting)
+        return Evaluation.beyond(split, loss, rows, beyond, collected.joined())
 
     def names_of_a_batch(self, split: str) -> set[str]:
         """The names of the task's metrics after the first batch of a split, without events and logs.

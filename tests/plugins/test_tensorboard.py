@@ -16,6 +16,7 @@ from tiny import rows as tiny_rows
 
 from trainer import PluginError, UsageError, fit
 from trainer.catalog.registry import create_plugin
+from trainer.metrics import Ranked
 from trainer.runs import checkpoint
 from trainer_plugins.tensorboard.events import encoded_scalars
 from trainer_plugins.tensorboard.tags import KINDS, tag_of
@@ -336,7 +337,7 @@ def test_the_calibration_curve_is_that_of_scikit_learn():
     generator = np.random.default_rng(0)
     scores, labels = generator.uniform(size=500), generator.integers(0, 2, size=500)
     rates, means = reference(labels, scores, n_bins=10)
-    ours = binary_curves(scores, labels, None, {}).calibration
+    ours = binary_curves(Ranked(scores, labels), {}).calibration
     assert ours["mean"] == pytest.approx(means)
     assert ours["rate"] == pytest.approx(rates)
     assert sum(ours["share"]) == pytest.approx(1)
@@ -352,7 +353,7 @@ def test_the_curves_are_those_of_scikit_learn():
     labels = generator.integers(0, 2, size=300)
     scores = np.round(np.clip(labels * 0.3 + generator.uniform(size=300) * 0.7, 0, 1), 2)
     weights = generator.uniform(0.5, 2, size=300)
-    curves = binary_curves(scores, labels, weights, {})
+    curves = binary_curves(Ranked(scores, labels, weights), {})
     false, true, _ = roc_curve(labels, scores, sample_weight=weights, drop_intermediate=False)
     drawn = roc(curves).axes[0].lines[0].get_xydata()
     assert drawn[:, 0] == pytest.approx(false)
@@ -369,7 +370,7 @@ def test_many_rows_make_no_giant_chart():
     from trainer_plugins.report.points import POINTS
 
     generator = np.random.default_rng(0)
-    curves = binary_curves(generator.uniform(size=20_000), generator.integers(0, 2, 20_000), None, {"a": 0.5})
+    curves = binary_curves(Ranked(generator.uniform(size=20_000), generator.integers(0, 2, 20_000)), {"a": 0.5})
     charts = binary_charts(curves)
     for name in ("roc", "precision-recall", "threshold-curve"):
         assert max(len(line.get_xdata()) for line in charts[name].axes[0].lines) <= POINTS

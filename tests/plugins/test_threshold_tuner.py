@@ -9,7 +9,7 @@ from tiny import Tiny, engine, plugin, rows
 from trainer import Phase, Splits, UsageError, fit
 from trainer.catalog.registry import create_plugin
 from trainer.config.options import build
-from trainer.metrics import binary_metrics_at
+from trainer.metrics import Ranked, binary_metrics_at
 from trainer_plugins.threshold_tuner import ThresholdTuner
 from trainer_plugins.threshold_tuner.search import OBJECTIVES, Partitions
 
@@ -47,7 +47,7 @@ def by_definition(objective, threshold, scores, labels, weights):
 def test_no_threshold_is_better_than_the_chosen_one(drawn, objective, weighted):
     scores, labels, weights = (np.array(column, float) for column in zip(*drawn, strict=True))
     weights = weights if weighted else np.ones(len(scores))
-    choice = Partitions(scores, labels, weights).best(objective, DEMANDS)
+    choice = Partitions(Ranked(scores, labels, weights)).best(objective, DEMANDS)
     edges = np.unique([np.nextafter(0, -1), 0.0, 1.0, *scores])
     every = [*edges, *((edges[1:] + edges[:-1]) / 2)]
     values = [by_definition(objective, threshold, scores, labels, weights) for threshold in every]
@@ -84,17 +84,17 @@ def test_scikit_learns_tuner_never_beats_it(drawn):
         scores[:, None], labels
     )
     theirs = f1_score(labels, peer.predict(scores[:, None]), zero_division=0)
-    assert Partitions(scores, labels).best("f1", DEMANDS).value >= theirs - 1e-12
+    assert Partitions(Ranked(scores, labels)).best("f1", DEMANDS).value >= theirs - 1e-12
 
 
 def test_the_threshold_is_the_middle_of_the_best_interval():
-    choice = Partitions(np.array([0.1, 0.2, 0.6, 0.9]), np.array([0, 0, 1, 1])).best("f1", DEMANDS)
+    choice = Partitions(Ranked(np.array([0.1, 0.2, 0.6, 0.9]), np.array([0, 0, 1, 1]))).best("f1", DEMANDS)
     assert (choice.low, choice.high, choice.threshold) == (0.2, 0.6, pytest.approx(0.4))
 
 
 def test_of_several_best_intervals_the_widest_is_taken():
     # Accuracy is 3/4 between 0.1 and 0.2, and between 0.3 and 0.9.
-    choice = Partitions(np.array([0.1, 0.2, 0.3, 0.9]), np.array([0, 1, 0, 1])).best("accuracy", DEMANDS)
+    choice = Partitions(Ranked(np.array([0.1, 0.2, 0.3, 0.9]), np.array([0, 1, 0, 1]))).best("accuracy", DEMANDS)
     assert (choice.low, choice.high) == (0.3, 0.9)
 
 
@@ -102,7 +102,7 @@ def test_many_rows_are_parted_in_one_pass():
     generator = np.random.default_rng(0)
     scores = generator.random(200_000)
     labels = generator.random(200_000) < scores
-    assert Partitions(scores, labels).best("accuracy", DEMANDS).threshold == pytest.approx(0.5, abs=0.02)
+    assert Partitions(Ranked(scores, labels)).best("accuracy", DEMANDS).threshold == pytest.approx(0.5, abs=0.02)
 
 
 class Judged(Tiny):
@@ -249,6 +249,6 @@ def test_early_stopping_knows_which_way_a_tuned_metric_gets_better():
 def test_a_score_of_0_gives_a_threshold_that_every_precision_has():
     """It was -5e-324, which float32 and many readers take for 0."""
     scores, labels = np.array([0.0, 0.0, 0.2, 0.7]), np.array([1, 1, 0, 1])
-    choice = Partitions(scores, labels).best("f1", DEMANDS)
+    choice = Partitions(Ranked(scores, labels)).best("f1", DEMANDS)
     assert (choice.threshold, choice.low, choice.high) == (-1.0, -1.0, 0.0)
     assert binary_metrics_at(choice.threshold, scores, labels)["true-positives"] == 3

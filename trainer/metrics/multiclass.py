@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from trainer.errors import UsageError
 from trainer.metrics.base import Direction, Metric
-from trainer.metrics.ranked import Ranked
+from trainer.metrics.class_rows import ClassPart, ClassRows
+from trainer.metrics.memory import UNLIMITED, Memory
 
 WHERE = "multi-class metrics"
 
@@ -24,9 +25,10 @@ MOST_RANKED = 100
 class MulticlassClassification(Metric):
     """`accuracy` for k = 1 and `top-k-accuracy` (such as `top-5-accuracy`) for every other k in `top_k`.
 
-    It keeps sums only, nothing per row, unless `roc_auc` is set. Predictions are scores (rows, classes); the highest
-    is the predicted class. Labels are class numbers (rows,), or (rows, classes) with the highest value at the class.
-    Among equal scores the lower class number ranks first. A row with a NaN score is wrong for every k and is not
+    It keeps sums only, nothing per row, unless `roc_auc` is set: then all rows, in a temporary file if they need more
+    memory than `keep_within` allows, with the same value to the last bit. Predictions are scores (rows, classes); the
+    highest is the predicted class. Labels are class numbers (rows,), or (rows, classes) with the highest value at the
+    class. Among equal scores the lower class number ranks first. A row with a NaN score is wrong for every k and is not
     counted in `confusion`.
 
     `macro_f1` adds the unweighted mean of the classes' F1, like scikit-learn's `f1_score(average="macro")` over all
@@ -55,6 +57,7 @@ class MulticlassClassification(Metric):
         self._macro_f1 = macro_f1
         self._classes = tuple(classes)
         self._log_loss, self._roc_auc = log_loss, roc_auc
+        self._memory = UNLIMITED
         self.reset()
 
     @classmethod
@@ -79,9 +82,12 @@ class MulticlassClassification(Metric):
         higher: dict[str, Direction] = dict.fromkeys([*self._names.values(), *further], "max")
         return higher | ({"log-loss": "min"} if self._log_loss else {})
 
+    def keep_within(self, memory: Memory) -> None:
+        self._memory = memory
+
     def reset(self) -> None:
         self._losses = 0.0
-        self._ranked: list[tuple[NDArray[Any], NDArray[np.int64], NDArray[np.float64]]] = []
+        self._ranked = ClassRows(self._memory)
         self._hits = dict.fromkeys(self._names, 0.0)
         self._total = 0.0
         self._confusion: NDArray[np.float64] = np.zeros((0, 0))
@@ -123,8 +129,8 @@ class MulticlassClassification(Metric):
             self._losses += _log_losses(own[:, 0], weights)
         if self._roc_auc:
             counted = weights > 0
-            # Copies: the caller may write its next batch into the same arrays.
-            self._ranked.append((predictions[counted].copy(), classes[counted].copy(), weights[counted].copy()))
+            # These are copies: the caller may write its next batch into the same arrays.
+            self._ranked.add(ClassPart(predictions[counted], classes[counted], weights[counted]))
 
     def compute(self) -> dict[str, float]:
         found = {name: self._hits[k] / self._total if self._total else float("nan") for k, name in self._names.items()}
@@ -136,7 +142,7 @@ class MulticlassClassification(Metric):
         if self._log_loss:
             found["log-loss"] = self._losses / self._total if self._total else float("nan")
         if self._roc_auc:
-            found["roc-auc"] = self._area()
+            found["roc-auc"] = self._ranked.area()
         if self._classes:
             claimed = self._confusion.sum(axis=0)
             for number, name in enumerate(self._classes):
@@ -149,24 +155,13 @@ class MulticlassClassification(Metric):
                 found[f"recall/{name}"] = float(right[number] / rows) if rows else float("nan")
         return found
 
-    def _area(self) -> float:
-        """The mean of the areas under the classes' curves against the rest; NaN if it is not defined."""
-        if not self._ranked:
-            return float("nan")
-        self._ranked = [tuple(np.concatenate(parts) for parts in zip(*self._ranked, strict=True))]  # type: ignore[list-item]
-        scores, classes, weights = self._ranked[0]
-        own = None if (weights == 1).all() else weights
-        present = np.unique(classes)
-        areas = [Ranked(scores[:, number], classes == number, own).roc_auc() for number in present]
-        return float(np.mean(areas)) if len(areas) > 1 else float("nan")
-
     def state(self) -> dict[str, NDArray[Any]]:
         """The sums: `hits` (k,), `total` and `losses` (1,), `confusion` (classes, classes) and `actual` (classes,).
 
         For `roc-auc` also the rows' `scores` (rows, classes), `classes` and `weights` (rows,). Nothing has elements
         before the first row, but `hits`, `total` and `losses`.
         """
-        ranked = (np.concatenate(parts) for parts in zip(*self._ranked, strict=True))
+        ranked = (np.concatenate(columns) for columns in zip(*self._ranked.parts(), strict=True))
         return {
             "losses": np.array([self._losses]),
             **dict(zip(("scores", "classes", "weights"), ranked, strict=False)),
@@ -188,7 +183,7 @@ class MulticlassClassification(Metric):
         self._total += float(state["total"][0])
         self._losses += float(state["losses"][0])
         if "scores" in state:
-            self._ranked.append((state["scores"], state["classes"], state["weights"]))
+            self._ranked.add(ClassPart(state["scores"], state["classes"], state["weights"]))
 
     def _allow(self, classes: int) -> None:
         """Checks the number of classes, which the first rows set; a process may have had no rows."""

@@ -132,30 +132,37 @@ class Ranked(Ranking):
         ranked._rank(part)  # noqa: SLF001  its own class
         return ranked
 
+    @classmethod
+    def of_points(cls, probabilities: Vector, true: Vector, false: Vector) -> Ranked:
+        """From distinct scores, descending, and the sums at each. Their rows had no weights, or `cells` is rounded."""
+        ranked = cls.__new__(cls)
+        ranked._part, ranked.not_numbers = None, 0  # noqa: SLF001  its own class
+        ranked._keep(probabilities, true, false)  # noqa: SLF001
+        return ranked
+
+    def _keep(self, probabilities: Vector, true: Vector, false: Vector) -> None:
+        self.probabilities, self.true, self.false = probabilities, true, false
+        self.distinct = len(probabilities)
+        self.positives, self.negatives = (float(sums[-1]) if len(sums) else 0.0 for sums in (true, false))
+
     def _rank(self, part: Part) -> None:
         scores, positive, weights = part
         self.rows = len(scores)
         # NaN is the least and the greatest of any numbers, and differs from itself.
         lowest = np.minimum.reduce(scores) if scores.size else 0.0
         self.not_numbers = int(np.isnan(scores).sum()) if lowest != lowest else 0  # noqa: PLR0124
-        self.probabilities: Vector
-        self.true: Vector
-        self.false: Vector
         self._part: Part | None = None
         if weights is None and lowest >= 0:
             self._rank_packed(scores, positive)
-        else:
-            self._part = part
-            order = np.argsort(-scores, kind="stable")
-            ranked, positive = scores[order], positive[order]
-            # Rows of equal probability change sides together, so the curves have one point per distinct probability.
-            last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else np.empty(0, int)
-            each = np.ones(len(order)) if weights is None else weights[order]
-            self.probabilities = ranked[last]
-            self.true = np.cumsum(np.where(positive, each, 0.0))[last]
-            self.false = np.cumsum(np.where(positive, 0.0, each))[last]
-        self.distinct = len(self.probabilities)
-        self.positives, self.negatives = (float(sums[-1]) if len(sums) else 0.0 for sums in (self.true, self.false))
+            return
+        self._part = part
+        order = np.argsort(-scores, kind="stable")
+        ranked, positive = scores[order], positive[order]
+        # Rows of equal probability change sides together, so the curves have one point per distinct probability.
+        last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else np.empty(0, int)
+        each = np.ones(len(order)) if weights is None else weights[order]
+        true, false = (np.cumsum(np.where(chosen, each, 0.0))[last] for chosen in (positive, ~positive))
+        self._keep(ranked[last], true, false)
 
     def _rank_packed(self, scores: Vector, positive: NDArray[np.bool_]) -> None:
         """Ranks scores ≥ 0 without weights. It takes half as long: numbers are sorted, not their places."""
@@ -167,11 +174,10 @@ class Ranked(Ranking):
         begins = np.ones(len(packed), bool)
         np.not_equal(packed[1:], packed[:-1], out=begins[1:])
         first = begins.nonzero()[0][::-1]
-        self.probabilities = packed.view(np.float64)[first]
         lower = np.add.accumulate(of_class_1)
         lower -= of_class_1
-        self.true = (np.add.reduce(of_class_1) - lower[first]).astype(np.float64)
-        self.false = (len(packed) - first) - self.true
+        true = (np.add.reduce(of_class_1) - lower[first]).astype(np.float64)
+        self._keep(packed.view(np.float64)[first], true, (len(packed) - first) - true)
 
     def points(self) -> Iterator[Points]:
         """Slices of the arrays."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.errors import UsageError
 from trainer.metrics.base import Direction, Metric
+from trainer.metrics.memory import UNLIMITED, Memory
+from trainer.metrics.ranked import Part
+from trainer.metrics.sorted_rows import SortedRows
 
 
 class Regression(Metric):
@@ -98,39 +101,51 @@ class MedianAbsoluteError(Metric):
     """`median-absolute-error` of predictions and labels (rows,), like scikit-learn's; it keeps an error per row.
 
     The median of an even number of rows is the mean of the middle two. A row of weight 2 counts like two rows.
+    Rows that need more memory than `keep_within` allows are in temporary files, 8 bytes each (17 with weights).
     """
 
     directions: ClassVar[Mapping[str, Direction]] = {"median-absolute-error": "min"}
 
     def __init__(self) -> None:
+        self._memory = UNLIMITED
         self.reset()
 
+    def keep_within(self, memory: Memory) -> None:
+        self._memory = memory
+
     def reset(self) -> None:
-        self._parts: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+        self._rows = SortedRows(self._memory)
+        self._weight: float | None = None
+        """The weight of all rows, if it is the same."""
 
     def update(self, predictions: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None) -> None:
         """Adds a batch: predictions and labels (rows,), weights (rows,) or None. Raises UsageError for other shapes."""
         predicted, actual, own = rows_of(predictions, labels, weights)
         with np.errstate(invalid="ignore"):
-            self._parts.append((np.abs(predicted[:, 0] - actual), own))
+            self._add(np.abs(predicted[:, 0] - actual), own)
 
-    def _joined(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        empty = np.empty(0)
-        errors, weights = zip(*self._parts, strict=True) if self._parts else ((empty,), (empty,))
-        self._parts = [(np.concatenate(errors), np.concatenate(weights))]
-        return self._parts[0]
+    def _add(self, errors: NDArray[np.float64], weights: NDArray[np.float64]) -> None:
+        if not len(errors):
+            return
+        weight = float(weights[0])
+        if (self._rows.rows and self._weight != weight) or not (weights == weight).all():
+            self._weight = None
+        elif not self._rows.rows:
+            self._weight = weight
+        is_one = self._weight == 1
+        self._rows.add(Part(errors, np.ones(len(errors), bool), None if is_one else weights.copy()))
 
     def compute(self) -> dict[str, float]:
-        errors, weights = self._joined()
-        return {"median-absolute-error": _median(errors, weights)}
+        return {"median-absolute-error": _median(self._rows, weighted=self._weight is None)}
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """`errors` and `weights`, both (rows,)."""
-        errors, weights = self._joined()
-        return {"errors": errors, "weights": weights}
+        """`errors` and `weights`, both (rows,). Reads rows that are in temporary files back into memory."""
+        parts = list(self._rows.unsorted())
+        weights = [np.ones(len(part.scores)) if part.weights is None else part.weights for part in parts]
+        return {"errors": np.concatenate([part.scores for part in parts]), "weights": np.concatenate(weights)}
 
     def add_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        self._parts.append((state["errors"], state["weights"]))
+        self._add(state["errors"], state["weights"])
 
 
 class PoissonDeviance(Metric):
@@ -191,15 +206,46 @@ def rows_of(
     return (predicted, actual, own) if counted.all() else (predicted[counted], actual[counted], own[counted])
 
 
-def _median(values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+def _median(rows: SortedRows, *, weighted: bool) -> float:
     """The weighted median; the mean of two values if half the weight is on either side. NaN without values."""
-    if not len(values) or np.isnan(values).any():
+    if not rows.rows:
         return float("nan")
-    if (weights == weights[0]).all():
-        return float(np.median(values))
-    order = np.argsort(values, kind="stable")
-    values, sums = values[order], np.cumsum(weights[order])
-    half = sums[-1] / 2
-    low = int(np.searchsorted(sums, half * (1 - 1e-12)))
-    high = int(np.searchsorted(sums, half * (1 + 1e-12), side="right"))
-    return float((values[low] + values[min(high, len(values) - 1)]) / 2)
+    if not weighted and not rows.spilled:
+        return float(np.median(rows.kept().scores))
+    total, nan = _passed(rows, weighted=weighted)
+    if nan:
+        return float("nan")
+    # The first rows, from the largest error down, at which half the weight is reached, and exceeded.
+    half = total / 2
+    reached, exceeded = (half * (1 - 1e-12), half * (1 + 1e-12)) if weighted else ((total + 1) // 2, total // 2 + 1)
+    ends: list[float] = []
+    total, last = 0.0, 0.0
+    for part in rows.descending():
+        sums = _sums(part, total, weighted=weighted)
+        total, last = float(sums[-1]), float(part.scores[-1])
+        while len(ends) < 2 and total >= (bound := (reached, exceeded)[len(ends)]):
+            side: Literal["left", "right"] = "right" if weighted and ends else "left"
+            place = int(np.searchsorted(sums, bound, side=side))
+            if place == len(sums):
+                break
+            ends.append(float(part.scores[place]))
+        if len(ends) == 2:
+            break
+    ends += [last] * (2 - len(ends))
+    return float((ends[0] + ends[1]) / 2)
+
+
+def _passed(rows: SortedRows, *, weighted: bool) -> tuple[float, bool]:
+    """The sum of the weights in the order of the errors, and whether an error is NaN."""
+    total, nan = 0.0, False
+    for part in rows.descending():
+        total, nan = float(_sums(part, total, weighted=weighted)[-1]), nan or bool(np.isnan(part.scores[-1]))
+    return total, nan
+
+
+def _sums(part: Part, before: float, *, weighted: bool) -> NDArray[np.float64]:
+    """Running sums of the weights, or numbers of rows, that continue those of earlier parts."""
+    each = np.ones(len(part.scores)) if part.weights is None or not weighted else part.weights.copy()
+    each[0] += before
+    sums: NDArray[np.float64] = np.add.accumulate(each)
+    return sums

@@ -61,16 +61,16 @@ class Run:
 
 
 class _Reader:
-    """The next piece of a run."""
+    """The next piece of a run. It is refilled once half of it is used: small rests of pieces make many small merges."""
 
-    def __init__(self, run: Run, piece: int) -> None:
-        self._run, self._piece, self._next = run, piece, 0
-        self._packed = run.packed
-        self.fill()
+    def __init__(self, run: Run, piece: int, *, packed: bool) -> None:
+        self._run, self._piece, self._packed, self._next = run, piece, packed, 0
+        self.rows = self._read(piece)
 
-    def fill(self) -> None:
-        self.rows = self._run.read(self._next, self._piece)
-        self._next += len(self.rows.keys)
+    def _read(self, count: int) -> Rows:
+        rows = self._run.read(self._next, count)
+        self._next += len(rows.keys)
+        return rows if self._packed else _unpacked(rows)
 
     @property
     def is_last(self) -> bool:
@@ -78,60 +78,63 @@ class _Reader:
         return self._next >= self._run.rows
 
     def take(self, count: int) -> Rows:
-        taken = Rows(*(None if column is None else column[:count] for column in self.rows))  # type: ignore[arg-type]
-        self.rows = Rows(*(None if column is None else column[count:] for column in self.rows))  # type: ignore[arg-type]
-        if not len(self.rows.keys) and not self.is_last:
-            self.fill()
+        """The first rows of the piece, which then begins after them."""
+        taken, rest = _cut(self.rows, slice(count)), _cut(self.rows, slice(count, None))
+        missing = self._piece - len(rest.keys)
+        if 2 * missing >= self._piece and not self.is_last:
+            rest = _joined([rest, self._read(missing)])
+        self.rows = rest
         return taken
 
 
 def merged(runs: Sequence[Run], capacity: int) -> Iterator[Rows]:
     """The rows of all runs in order, those of equal scores in the order of the runs."""
     packed = all(run.packed for run in runs)
-    readers = [_Reader(run, max(capacity // len(runs), LEAST)) for run in runs if run.rows]
+    piece = max(capacity // len(runs), LEAST)
+    readers = [_Reader(run, piece, packed=packed) for run in runs if run.rows]
     while readers:
         # Whatever is above the end of a piece that others follow is complete. Of equal ends the first run's counts:
         # its next piece may begin with the same score, and those rows come before the ones of later runs.
-        open_ends = [
-            (each.rows.keys[-1] if packed else _key_at(each, -1), n)
-            for n, each in enumerate(readers)
-            if not each.is_last
-        ]
+        open_ends = [(reader.rows.keys[-1], n) for n, reader in enumerate(readers) if not reader.is_last]
         end, first = min(open_ends) if open_ends else (None, len(readers))
         taken = []
         for number, reader in enumerate(readers):
-            rows = reader.rows if packed else _unpacked(reader.rows)
-            reader.rows = rows
-            count = len(rows.keys)
+            count = len(reader.rows.keys)
             if end is not None:
-                count = int(rows.keys.searchsorted(end, "right" if number <= first else "left"))
+                count = int(reader.rows.keys.searchsorted(end, "right" if number <= first else "left"))
             if count:
                 taken.append(reader.take(count))
         yield _sorted(taken)
         readers = [reader for reader in readers if len(reader.rows.keys)]
 
 
-def _key_at(reader: _Reader, place: int) -> Any:
-    reader.rows = _unpacked(reader.rows)
-    return reader.rows.keys[place]
+def _cut(rows: Rows, part: slice) -> Rows:
+    positive, weights = (None if column is None else column[part] for column in (rows.positive, rows.weights))
+    return Rows(rows.keys[part], positive, weights)  # type: ignore[arg-type]
+
+
+def _joined(parts: Sequence[Rows]) -> Rows:
+    """Rows of several runs, which are all packed or all unpacked."""
+    if len(parts) == 1:
+        return parts[0]
+    keys = np.concatenate([part.keys for part in parts])
+    positive = [part.positive for part in parts if part.positive is not None]
+    weights = None
+    if any(part.weights is not None for part in parts):
+        weights = np.concatenate([np.ones(len(part.keys)) if part.weights is None else part.weights for part in parts])
+    return Rows(keys, np.concatenate(positive) if positive else None, weights)
 
 
 def _sorted(parts: Sequence[Rows]) -> Rows:
     """Sorted rows of several runs as one."""
+    rows = _joined(parts)
     if len(parts) == 1:
-        return parts[0]
-    keys = np.concatenate([part.keys for part in parts])
-    if parts[0].positive is None:
-        keys.sort()
-        return Rows(keys, None, None)
-    order = np.argsort(keys, kind="stable")
-    positive = np.concatenate([part.positive for part in parts if part.positive is not None])
-    weights = None
-    if any(part.weights is not None for part in parts):
-        weights = np.concatenate([np.ones(len(part.keys)) if part.weights is None else part.weights for part in parts])[
-            order
-        ]
-    return Rows(keys[order], positive[order], weights)
+        return rows
+    if rows.positive is None:
+        rows.keys.sort()
+        return rows
+    order = np.argsort(rows.keys, kind="stable")
+    return Rows(rows.keys[order], rows.positive[order], None if rows.weights is None else rows.weights[order])
 
 
 def is_packable(part: Part) -> bool:

@@ -186,6 +186,14 @@ class _Evaluation(_Part):
     loss: Anyhow
 
 
+class _Sampled(_Evaluation):
+    """An evaluation whose arrays took more memory than allowed: they are those of a sample."""
+
+    rows: Count
+    size: Count
+    allowed: Count
+
+
 class _Changes(_Part):
     settings: dict[str, list[str | float]] = {}
     late: list[str] = []
@@ -215,7 +223,7 @@ class State(_Part):
     split_version: Count | None
     data: _Data | None
     loss: _Loss
-    evaluation: _Evaluation | None
+    evaluation: _Evaluation | _Sampled | None
     parameters: dict[str, Stored]
     optimizer: _Optimizer
     plugins: dict[str, Any]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.metrics import Ranked
-from trainer_plugins.report.points import calibration, histogram, reduced
+from trainer_plugins.report.points import calibration, histogram, places, plain, roc
 
 MOST_CURVES = 8
 """The most classes with curves: as many as there are colours."""
@@ -55,25 +55,20 @@ def class_curves(predictions: NDArray[Any], labels: NDArray[Any], weights: NDArr
     areas = {number: ranked.roc_auc() for number, ranked in found.items()}
     worst = sorted(sorted(areas, key=lambda number: areas[number])[:MOST_CURVES])
     shown = [found[number] for number in worst]
-    recalls = [each.true / each.true[-1] for each in shown]
     certainty = predictions.max(axis=1).astype(np.float64)
-    right = (predictions.argmax(axis=1) == labels).astype(np.float64)
+    sure = Ranked(certainty, predictions.argmax(axis=1) == labels, weights)
     return ClassCurves(
         classes=worst,
-        roc=[
-            reduced(
-                {"false-positive-rate": np.append(0.0, each.false / each.false[-1]), "recall": np.append(0.0, recall)},
-                CLASS_POINTS,
-            )
-            for each, recall in zip(shown, recalls, strict=True)
-        ],
-        precision_recall=[
-            reduced({"recall": recall, "precision": each.precision}, CLASS_POINTS)
-            for each, recall in zip(shown, recalls, strict=True)
-        ],
+        roc=[roc(each, CLASS_POINTS) for each in shown],
+        precision_recall=[_precision_recall(each) for each in shown],
         roc_auc=[areas[number] for number in worst],
         average_precision=[each.average_precision() for each in shown],
-        calibration=calibration(certainty, right, weights),
-        scores=histogram(certainty, right, weights),
+        calibration=calibration(sure),
+        scores=histogram(sure),
         ranked=len(found),
     )
+
+
+def _precision_recall(ranked: Ranked) -> dict[str, list[float]]:
+    chosen = ranked.at(places(ranked.distinct, CLASS_POINTS))
+    return {"recall": plain(chosen.true / ranked.positives), "precision": plain(chosen.precision)}

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer import Run
-from trainer.metrics import Ranked, binary_metrics_at
+from trainer.metrics import Ranked, Ranking
 from trainer_plugins.report.class_curves import class_curves
 from trainer_plugins.report.classes import by_class
 from trainer_plugins.report.mistakes import worst_mistakes
 from trainer_plugins.report.numbers import number_curves, number_rows
-from trainer_plugins.report.points import Vector, calibration, histogram, plain, reduced
+from trainer_plugins.report.points import calibration, histogram, places, plain, roc
 
 MAX_CLASSES = 50
 
@@ -47,38 +47,31 @@ class BinaryCurves:
     positive_share: float
 
 
-def binary_curves(
-    scores: NDArray[Any], labels: NDArray[Any], weights: NDArray[Any] | None, thresholds: Mapping[str, float]
-) -> BinaryCurves | None:
-    """The curves of scores in [0, 1] and labels 0 and 1, both (rows,), with a confusion matrix per named threshold.
+def binary_curves(ranking: Ranking, thresholds: Mapping[str, float]) -> BinaryCurves | None:
+    """The curves of ranked rows with scores in [0, 1], with a confusion matrix per named threshold.
 
     None if all rows are of one class or a score is not a number.
     """
-    scores, labels = (np.asarray(part, np.float64).ravel() for part in (scores, labels))
-    ranked = Ranked(scores, labels, weights)
-    if not ranked.has_both_classes:
+    if not ranking.has_both_classes:
         return None
-    precision, recall = ranked.precision, ranked.true / ranked.true[-1]
+    chosen = ranking.at(places(ranking.distinct))
+    precision, recall = chosen.precision, chosen.true / ranking.positives
     both = precision + recall
     f1 = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
+    columns = {"precision": plain(precision), "recall": plain(recall)}
     return BinaryCurves(
-        roc=reduced(
-            {
-                "false-positive-rate": np.append(0.0, ranked.false / ranked.false[-1]),
-                "recall": np.append(0.0, recall),
-            }
-        ),
-        precision_recall=reduced({"recall": recall, "precision": precision}),
-        threshold=reduced({"threshold": ranked.probabilities, "precision": precision, "recall": recall, "f1": f1}),
-        calibration=calibration(scores, labels, weights),
-        scores=histogram(scores, labels, weights),
+        roc=roc(ranking),
+        precision_recall={"recall": columns["recall"], "precision": columns["precision"]},
+        threshold={"threshold": plain(chosen.probabilities), **columns, "f1": plain(f1)},
+        calibration=calibration(ranking),
+        scores=histogram(ranking),
         confusion={
-            name: {"threshold": float(threshold), "counts": _confusion(threshold, scores, labels, weights)}
+            name: {"threshold": float(threshold), "counts": ranking.cells(threshold).tolist()}
             for name, threshold in thresholds.items()
         },
-        roc_auc=ranked.roc_auc(),
-        average_precision=ranked.average_precision(),
-        positive_share=float(ranked.true[-1] / (ranked.true[-1] + ranked.false[-1])),
+        roc_auc=ranking.roc_auc(),
+        average_precision=ranking.average_precision(),
+        positive_share=float(ranking.positives / (ranking.positives + ranking.negatives)),
     )
 
 
@@ -95,13 +88,20 @@ def class_counts(
     return [plain(row) for row in counts.reshape(classes, classes)]
 
 
-def binary_rows(run: Run) -> tuple[Vector, Vector, NDArray[Any] | None] | None:
-    """Scores, labels and weights of the newest evaluation; None unless the task has two classes."""
+def binary_ranking(run: Run) -> Ranking | None:
+    """The rows of the newest evaluation, ranked; None unless the task has two classes.
+
+    Rows that are not kept are as the task's metrics have ranked them, or a sample if no metric has.
+    """
     evaluation = run.evaluation
-    if run.threshold is None or evaluation is None or not evaluation.labels.size:
+    if run.threshold is None or evaluation is None:
         return None
-    scores, labels = (np.asarray(part, np.float64).ravel() for part in (evaluation.predictions, evaluation.labels))
-    return (scores, labels, evaluation.weights) if scores.size == labels.size else None
+    if not evaluation.kept:
+        ranking = next((each for metric in run.task_metrics if (each := metric.ranking()) is not None), None)
+        if ranking is not None and ranking.rows:
+            return ranking
+    predictions, labels, weights = evaluation.sample
+    return Ranked(predictions, labels, weights) if labels.size and predictions.size == labels.size else None
 
 
 def named_thresholds(run: Run) -> dict[str, float]:
@@ -114,22 +114,33 @@ def named_thresholds(run: Run) -> dict[str, float]:
 
 
 def class_rows(run: Run) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any] | None] | None:
-    """Predictions (rows, classes), class numbers and weights of the newest evaluation; None without classes."""
+    """Predictions (rows, classes), class numbers and weights of the newest evaluation; None without classes.
+
+    Those of a sample if not all rows are kept.
+    """
     evaluation = run.evaluation
-    if run.task.numbers() is not None:
+    if run.task.numbers() is not None or evaluation is None:
         return None
-    if evaluation is None or evaluation.predictions.ndim != 2 or evaluation.predictions.shape[1] < 2:
+    predictions, labels, weights = evaluation.sample
+    if predictions.ndim != 2 or predictions.shape[1] < 2:
         return None
-    labels = evaluation.labels
-    if labels.shape == evaluation.predictions.shape:
+    if labels.shape == predictions.shape:
         labels = labels.argmax(axis=1)
-    if labels.size != len(evaluation.predictions) or not np.isfinite(evaluation.predictions).all():
+    if labels.size != len(predictions) or not np.isfinite(predictions).all():
         return None
-    return evaluation.predictions, labels.ravel().astype(np.int64), evaluation.weights
+    return predictions, labels.ravel().astype(np.int64), weights
+
+
+def sampled(run: Run) -> dict[str, int]:
+    """The number of rows, as `sampled`, if the newest evaluation has kept a sample only."""
+    evaluation = run.evaluation
+    return {} if evaluation is None or evaluation.kept else {"sampled": len(evaluation.sample[1])}
 
 
 def of_newest(run: Run, mistakes: int = 0) -> dict[str, Any]:
     """The newest evaluation's numbers to draw, as JSON values: `binary`, those of several classes, `numbers`, or none.
+
+    Beyond `--memory` those of several classes and of numbers are of `sampled` rows.
 
     `mistakes` is the number of wrongly classified images to keep.
     """
@@ -137,11 +148,11 @@ def of_newest(run: Run, mistakes: int = 0) -> dict[str, Any]:
     if numbers is not None:
         predictions, labels, weights, known = numbers
         found = number_curves(predictions, labels, weights, list(known.quantiles))
-        return {} if found is None else {"numbers": asdict(found)}
+        return {} if found is None else {"numbers": asdict(found), **sampled(run)}
     names = list(run.task.class_names())
-    rows = binary_rows(run)
-    if rows is not None:
-        binary = binary_curves(*rows, named_thresholds(run))
+    ranking = binary_ranking(run)
+    if ranking is not None:
+        binary = binary_curves(ranking, named_thresholds(run))
         return {} if binary is None else {"binary": asdict(binary), "names": names}
     several = class_rows(run)
     if several is None:
@@ -153,10 +164,5 @@ def of_newest(run: Run, mistakes: int = 0) -> dict[str, Any]:
         "names": names,
         "by_class": by_class(*several),
         "mistakes": worst_mistakes(run, several[1], mistakes),
+        **sampled(run),
     }
-
-
-def _confusion(threshold: float, scores: Vector, labels: Vector, weights: NDArray[Any] | None) -> list[list[float]]:
-    cells = binary_metrics_at(threshold, scores, labels, weights)
-    names = (("true-negatives", "false-positives"), ("false-negatives", "true-positives"))
-    return [[float(cells[name]) for name in row] for row in names]

@@ -21,11 +21,12 @@ LARGEST = 112
 def worst_mistakes(run: Run, labels: NDArray[Any], count: int) -> list[dict[str, Any]]:
     """The worst mistakes of the newest evaluation as JSON values; empty if the task's inputs are not images.
 
-    Loads the batches of these rows again. With several processes no process has all rows, and the list is empty.
+    Loads the batches of these rows again. With several processes no process has all rows, and
+    beyond `--memory` rows are not kept: the list is empty.
     """
     evaluation = run.evaluation
     batches = None if evaluation is None else getattr(run, evaluation.split, None)
-    if not count or evaluation is None or batches is None or run.processes.size > 1:
+    if not count or evaluation is None or not evaluation.kept or batches is None or run.processes.size > 1:
         return []
     if batches.rows is None or batches.batches_per_epoch is None:
         return []

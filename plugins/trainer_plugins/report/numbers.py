@@ -44,19 +44,21 @@ class NumberCurves:
 def number_rows(run: Run) -> tuple[NDArray[Any], Vector, Vector, Numbers] | None:
     """Predictions (rows, columns), labels and weights (rows,) of the newest evaluation, and what the numbers are.
 
-    None unless the task predicts numbers, and for values that are not finite.
+    Those of a sample if not all rows are kept. None unless the task predicts numbers, and for values that are not
+    finite.
     """
     known, evaluation = run.task.numbers(), run.evaluation
-    if known is None or evaluation is None or not evaluation.labels.size:
+    if known is None or evaluation is None or not evaluation.sample[1].size:
         return None
-    labels = np.asarray(evaluation.labels, np.float64).ravel()
+    predicted, actual, own_weights = evaluation.sample
+    labels = np.asarray(actual, np.float64).ravel()
     columns = len(known.quantiles) or 1
-    if evaluation.predictions.size != labels.size * columns:
+    if predicted.size != labels.size * columns:
         return None
-    predictions = np.asarray(evaluation.predictions, np.float64).reshape(-1, columns)
+    predictions = np.asarray(predicted, np.float64).reshape(-1, columns)
     if not (np.isfinite(predictions).all() and np.isfinite(labels).all()):
         return None
-    weights = own(labels, evaluation.weights)
+    weights = own(labels, own_weights)
     counted = weights > 0
     return predictions[counted], labels[counted], weights[counted], known
 

@@ -102,7 +102,7 @@ class Report(Plugin):
         self._splits[split] = {
             "epoch": run.epoch,
             "step": run.step,
-            "rows": len(evaluation.labels),
+            "rows": evaluation.rows,
             **of_newest(run, self.mistakes),
         }
 

@@ -14,10 +14,12 @@ from pydantic import Field
 
 from trainer import Due, Phase, Plugin, Run, UsageError
 from trainer.config import as_text, to_toml
+from trainer.metrics import Ranked, Ranking
 from trainer.runs import CONFIG
 from trainer_plugins.report.class_curves import ClassCurves
-from trainer_plugins.report.curves import BinaryCurves, binary_rows, class_rows, of_newest
+from trainer_plugins.report.curves import BinaryCurves, binary_ranking, class_rows, of_newest
 from trainer_plugins.report.numbers import NumberCurves
+from trainer_plugins.report.points import binned
 from trainer_plugins.tensorboard.events import EventFile
 from trainer_plugins.tensorboard.projector import write_embeddings
 from trainer_plugins.tensorboard.samples import Samples
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 FOLDER = "tensorboard"
 MOST_PR_CURVES = 20
 """With more classes there are none."""
+THRESHOLDS = 127
+"""Points of a precision-recall curve: TensorBoard draws no more."""
 
 
 @dataclass
@@ -193,23 +197,30 @@ class TensorBoard(Plugin):
                     events.add("histogram", f"{kind}/{name}", drawn, run.step)
 
     def _add_pr_curves(self, events: EventFile, run: Run) -> None:
-        for name, scores, labels, weights in _against_the_rest(run):
-            if len(np.unique(labels)) < 2 or not np.isfinite(scores).all():
+        for name, ranking in _against_the_rest(run):
+            if not ranking.has_both_classes:
+                continue
+            ends = ranking.at(np.unique([0, ranking.distinct - 1])).probabilities
+            if not np.isfinite(ends).all():
                 continue
             from tensorboardX import summary
 
-            own = 1.0 if weights is None else np.asarray(weights, np.float64).ravel()
-            curve = summary.pr_curve("", labels, np.clip(scores, 0, 1), weights=own)
+            # A bin per threshold, the last one for a score of 1, as TensorBoard's own function does.
+            counts = binned(ranking, THRESHOLDS, per_unit=THRESHOLDS - 1)
+            false, true = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
+            precision = true / np.maximum(true + false, 1e-7)
+            cells = true, false, false[0] - false, true[0] - true
+            curve = summary.pr_curve_raw("", *cells, precision, true / max(true[0], 1e-7), THRESHOLDS)
             events.add("pr-curve", name, curve, run.step)
 
 
-def _against_the_rest(run: Run) -> Iterator[tuple[str, Any, Any, Any]]:
-    """Name, scores, labels and weights of the newest validation: of two classes the positive one, of more all."""
+def _against_the_rest(run: Run) -> Iterator[tuple[str, Ranking]]:
+    """Name and ranked rows of the newest validation: of two classes the positive one, of more all."""
     if run.evaluation is None or run.evaluation.split != "validation":
         return
-    binary = binary_rows(run)
+    binary = binary_ranking(run)
     if binary is not None:
-        yield "validation", *binary
+        yield "validation", binary
         return
     several = class_rows(run)
     if several is None or several[0].shape[1] > MOST_PR_CURVES or ((several[0] < 0) | (several[0] > 1)).any():
@@ -217,7 +228,7 @@ def _against_the_rest(run: Run) -> Iterator[tuple[str, Any, Any, Any]]:
     predictions, labels, weights = several
     names = list(run.task.class_names()) or [str(number) for number in range(predictions.shape[1])]
     for number, name in enumerate(names):
-        yield f"validation/{name}", predictions[:, number], (labels == number).astype(np.float64), weights
+        yield f"validation/{name}", Ranked(predictions[:, number], labels == number, weights)
 
 
 def _charts(run: Run) -> Iterator[tuple[str, Figure]]:

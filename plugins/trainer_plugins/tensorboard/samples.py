@@ -46,9 +46,12 @@ class Samples:
             self._images += list(pictures)
 
     def figure(self, run: Run) -> Figure | None:
-        """The images with their classes; None if there are no images or fewer than two classes."""
+        """The images with their classes; None if there are no images or fewer than two classes.
+
+        Rows beyond `--memory` are not kept: None.
+        """
         evaluation = run.evaluation
-        if not self._rows or evaluation is None or evaluation.split != "validation":
+        if not self._rows or evaluation is None or evaluation.split != "validation" or not evaluation.kept:
             return None
         predictions, labels = evaluation.predictions, evaluation.labels
         if predictions.ndim != 2 or predictions.shape[1] < 2:

@@ -10,10 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from trainer import Phase, Plugin, Run, UsageError
-from trainer.metrics import BinaryClassification, Ranked, binary_metrics_at
+from trainer import Evaluation, Phase, Plugin, Run, UsageError
+from trainer.metrics import BinaryClassification, Ranked, Ranking, binary_metrics_at
 from trainer.seeds import derive
-from trainer_plugins.threshold_tuner.search import Choice, Partitions
+from trainer_plugins.threshold_tuner.search import Choice, Partitions, Resamples
 
 SPLITS = ("validation", "test")
 
@@ -59,7 +59,12 @@ class ThresholdTuner(Plugin):
         int, Field(ge=1, description="With fewer validation rows, or one class only, the given threshold is kept.")
     ] = 20
     bootstrap: Annotated[
-        int, Field(ge=0, description="Resamples for a confidence interval of the threshold; 0: no interval.")
+        int,
+        Field(
+            ge=0,
+            description="Resamples for a confidence interval of the threshold, which need the rows in memory; 0: no "
+            "interval.",
+        ),
     ] = 0
     confidence: Annotated[float, Field(gt=0, lt=1, description="The level of the confidence interval.")] = 0.95
 
@@ -97,6 +102,12 @@ class ThresholdTuner(Plugin):
                 where=f"plugin {self.name!r}",
                 fix=f"Leave one out: --no-plugin {self.name}.",
             )
+        if self.bootstrap and not run.task.collect:
+            raise UsageError(
+                f"bootstrap needs the rows, which the task {run.task.name!r} does not collect",
+                where=f"plugin {self.name!r}",
+                fix="Set it to 0.",
+            )
         if run.validation is None:
             log.warning(
                 "%s keeps the threshold %g: there are no validation rows to tune it on.", self.name, run.threshold
@@ -121,15 +132,14 @@ class ThresholdTuner(Plugin):
         assert evaluation is not None  # noqa: S101  the event says so
         if run.threshold is None:
             return
-        scores, labels, weights = evaluation.predictions.ravel(), evaluation.labels.ravel(), evaluation.weights
-        ranked = _ranked(run, scores, labels, weights)
-        choice = self._choose(scores, labels, weights, ranked)
+        ranking = _ranking(run, evaluation)
+        choice = self._choose(ranking)
         # A threshold that was tuned for older weights does not fit these.
         run.threshold = choice.threshold if choice is not None else self._given
         assert run.threshold is not None  # noqa: S101  on_setup made sure
-        run.log({"validation/threshold": run.threshold, **_tuned("validation", run.threshold, ranked)})
+        run.log({"validation/threshold": run.threshold, **_tuned("validation", run.threshold, ranking)})
         if choice is not None and self.bootstrap:
-            low, high = self._interval(run, scores, labels, weights)
+            low, high = self._interval(run, evaluation)
             run.log({"validation/threshold-low": low, "validation/threshold-high": high})
 
     def on_test_end(self, run: Run) -> None:
@@ -137,9 +147,8 @@ class ThresholdTuner(Plugin):
         assert run.evaluation is not None  # noqa: S101
         if run.threshold is None:
             return
-        evaluation = run.evaluation
-        ranked = _ranked(run, evaluation.predictions, evaluation.labels, evaluation.weights)
-        run.log({"test/threshold": run.threshold, **_tuned("test", run.threshold, ranked)})
+        ranking = _ranking(run, run.evaluation)
+        run.log({"test/threshold": run.threshold, **_tuned("test", run.threshold, ranking)})
 
     def state_dict(self) -> Mapping[str, Any]:
         return {"given": self._given}
@@ -157,32 +166,33 @@ class ThresholdTuner(Plugin):
             "min_recall": self.min_recall,
         }
 
-    def _choose(self, scores: Any, labels: Any, weights: Any, ranked: Ranked) -> Choice | None:
+    def _choose(self, ranking: Ranking) -> Choice | None:
         """The best threshold; None, with a warning, if these rows cannot tell."""
         choice = None
-        if len(scores) < self.min_rows:
-            reason = f"{len(scores)} validation rows are fewer than min-rows ({self.min_rows})"
-        elif not ranked.has_both_classes and np.isnan(scores).any():
-            reason = f"{int(np.isnan(scores).sum())} of the scores are not a number"
-        elif not ranked.has_both_classes and labels.min() == labels.max():
+        if ranking.rows < self.min_rows:
+            reason = f"{ranking.rows} validation rows are fewer than min-rows ({self.min_rows})"
+        elif ranking.not_numbers:
+            reason = f"{ranking.not_numbers} of the scores are not a number"
+        elif not ranking.has_both_classes:
             reason = "the validation rows are all of one class"
         else:
-            choice = Partitions(scores, labels, weights, ranked).best(self.objective, self._requirements)
+            choice = Partitions(ranking).best(self.objective, self._requirements)
             reason = f"no threshold meets the requirement of {self.objective}"
         if choice is None and reason not in self._said:
             self._said.add(reason)
             log.warning("%s keeps the threshold %g: %s.", self.name, self._given, reason)
         return choice
 
-    def _interval(self, run: Run, scores: Any, labels: Any, weights: Any) -> tuple[float, float]:
+    def _interval(self, run: Run, evaluation: Evaluation) -> tuple[float, float]:
         """Percentiles of the best threshold over resamples of the rows, drawn from (seed, step)."""
-        partitions = Partitions(scores, labels, weights)
-        own = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64).ravel()
+        weights = evaluation.weights
+        resamples = Resamples(evaluation.predictions, evaluation.labels)
+        own = np.ones(evaluation.rows) if weights is None else np.asarray(weights, np.float64).ravel()
         generator = np.random.default_rng(derive(run.settings.seed, "threshold", run.step))
         found = []
         for _ in range(self.bootstrap):
             drawn = np.bincount(generator.integers(0, len(own), len(own)), minlength=len(own))
-            choice = partitions.best(self.objective, self._requirements, own * drawn)
+            choice = resamples.best(own * drawn, self.objective, self._requirements)
             if choice is not None:
                 found.append(choice.threshold)
         if not found:
@@ -192,11 +202,18 @@ class ThresholdTuner(Plugin):
         return float(low), float(high)
 
 
-def _ranked(run: Run, scores: Any, labels: Any, weights: Any) -> Ranked:
-    """The rows of the newest evaluation; the task's metrics have ranked them already."""
-    metric = next((each for each in run.task_metrics if isinstance(each, BinaryClassification)), None)
-    return Ranked(scores, labels, weights) if metric is None else metric.ranked(scores, labels, weights)
+def _ranking(run: Run, evaluation: Evaluation) -> Ranking:
+    """The rows of the newest evaluation, ranked: from its arrays, or as the task's metrics have ranked them."""
+    metrics = run.task_metrics
+    if not evaluation.kept or len(evaluation.labels) < evaluation.rows:
+        for metric in metrics:
+            ranking = metric.ranking()
+            if ranking is not None:
+                return ranking
+    rows = evaluation.predictions, evaluation.labels, evaluation.weights
+    ranks = next((each for each in metrics if isinstance(each, BinaryClassification)), None)
+    return Ranked(*rows) if ranks is None else ranks.ranked(*rows)
 
 
-def _tuned(split: str, threshold: float, ranked: Ranked) -> dict[str, float]:
-    return {f"{split}/tuned-{name}": value for name, value in ranked.metrics_at(threshold).items()}
+def _tuned(split: str, threshold: float, ranking: Ranking) -> dict[str, float]:
+    return {f"{split}/tuned-{name}": value for name, value in ranking.metrics_at(threshold).items()}

@@ -8,17 +8,18 @@ matrices, in O(n log n).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.metrics import Ranked
+from trainer.metrics import Ranked, Ranking
 
 Vector = NDArray[np.float64]
-_ZERO = np.zeros(1)
+KEPT = 1 << 22
+"""With more distinct scores, the objective is computed twice instead of keeping its values."""
 TIE = 1e-12
 """Objectives with a relative difference below this are equal: they differ by rounding only."""
 
@@ -103,61 +104,120 @@ class Choice:
 
 
 class Partitions:
-    """Every way in which a threshold, nearly always in [0, 1], splits the rows."""
+    """Every way in which a threshold, nearly always in [0, 1], splits ranked rows, from the highest threshold down.
 
-    def __init__(
-        self,
-        scores: NDArray[Any],
-        labels: NDArray[Any],
-        weights: NDArray[Any] | None = None,
-        ranked: Ranked | None = None,
-    ) -> None:
-        """`ranked` are the same rows, if they are ranked already."""
-        self._scores, self._labels = scores, labels
-        ranked = ranked or Ranked(scores, labels, weights)
-        # Partition k has the k lowest distinct scores below: it holds for thresholds in [low[k], high[k]).
-        distinct = ranked.probabilities[::-1]
-        tp, fp = (np.concatenate((above[::-1], _ZERO)) for above in (ranked.true, ranked.false))
-        self._counts = Counts(tp=tp, fp=fp, fn=tp[0] - tp, tn=fp[0] - fp)
-        self._order: NDArray[np.int64] | None = None
-        # No threshold ≥ 0 has a score of 0 above it; the next number below 0 does.
-        lowest = 0.0 if distinct[0] > 0 else np.nextafter(distinct[0], -np.inf)
-        bounds = np.concatenate(((lowest,), distinct, (max(1.0, distinct[-1]),)))
-        self.low, self.high = bounds[:-1], bounds[1:]
+    Partition 0 has no row above the threshold, partition k the rows at or above distinct score k - 1: it holds for
+    thresholds in [bound k + 1, bound k).
+    """
 
-    def counts(self, weights: NDArray[Any] | None = None) -> Counts:
-        """The confusion matrices; `weights`, in the order of the rows, replace the rows' own for resampling."""
-        if weights is None:
-            return self._counts
-        if self._order is None:
-            scores = np.asarray(self._scores, np.float64).ravel()
-            self._order = np.argsort(scores, kind="stable")
-            ordered = scores[self._order]
-            self._positive = np.asarray(self._labels).ravel()[self._order] > 0.5
-            self._below = np.concatenate([[0], np.flatnonzero(np.append(np.diff(ordered) != 0, True)) + 1])
-        ranked = weights[self._order]
-        positive = np.concatenate([[0.0], np.cumsum(np.where(self._positive, ranked, 0.0))])
-        negative = np.concatenate([[0.0], np.cumsum(np.where(self._positive, 0.0, ranked))])
-        fn, tn = positive[self._below], negative[self._below]
-        return Counts(tp=positive[-1] - fn, fp=negative[-1] - tn, fn=fn, tn=tn)
+    def __init__(self, ranking: Ranking) -> None:
+        self._ranking = ranking
 
-    def best(self, objective: str, given: Mapping[str, float], weights: NDArray[Any] | None = None) -> Choice | None:
+    def best(self, objective: str, given: Mapping[str, float]) -> Choice | None:
         """The best threshold, or None if no threshold meets the requirement.
 
         Neighbouring partitions that are equally good form one interval. Of several best intervals the widest is taken,
         since its middle is farthest from any change of a decision; of equally wide ones, the lowest.
+
+        Two passes over the blocks of the ranking: one for the best value, one for the intervals that have it.
         """
-        values = OBJECTIVES[objective](self.counts(weights), given)
-        top = float(values.max())
+        judge = OBJECTIVES[objective]
+        blocks: Iterable[tuple[Vector, Vector]] = (
+            (bounds, judge(counts, given)) for bounds, counts in self._partitions()
+        )
+        if self._ranking.distinct <= KEPT:
+            blocks = list(blocks)
+            top = max(float(values.max()) for _, values in blocks)
+        else:
+            top = max(float(judge(counts, given).max()) for _, counts in self._partitions())
         if not math.isfinite(top):
             return None
-        best = (values >= top - TIE * max(1.0, abs(top))).nonzero()[0]
-        gaps = (best[1:] - best[:-1] > 1).nonzero()[0]
-        starts, ends = np.concatenate((best[:1], best[gaps + 1])), np.concatenate((best[gaps], best[-1:]))
-        widest = int(np.argmax(self.high[ends] - self.low[starts]))
-        low, high = float(self.low[starts[widest]]), float(self.high[ends[widest]])
+        widest = _Widest(top - TIE * max(1.0, abs(top)))
+        for bounds, values in blocks:
+            widest.add(bounds, values)
+        widest.end(self._lowest)
+        low, high = widest.low, widest.high
         if high == 0:
             # A score of 0 is lowest, and all rows are class 1: any number below 0 says so, this one in any precision.
             return Choice(BELOW_ALL, BELOW_ALL, high, top)
         middle = (low + high) / 2
         return Choice(middle if middle < high else low, low, high, top)
+
+    def _partitions(self) -> Iterator[tuple[Vector, Counts]]:
+        """The partitions by block, with the upper bound of each one's thresholds."""
+        ranking = self._ranking
+        true, false = ranking.positives, ranking.negatives
+        for number, points in enumerate(ranking.points()):
+            bounds, tp, fp = points.probabilities, points.true, points.false
+            if not number:
+                first = max(1.0, float(bounds[0]))
+                bounds, tp, fp = (
+                    np.concatenate(((start,), part)) for start, part in ((first, bounds), (0, tp), (0, fp))
+                )
+            last = float(points.probabilities[-1])
+            yield bounds, Counts(tp=tp, fp=fp, fn=true - tp, tn=false - fp)
+        # No threshold ≥ 0 has a score of 0 above it; the next number below 0 does.
+        self._lowest = 0.0 if last > 0 else float(np.nextafter(last, -np.inf))
+
+
+class _Widest:
+    """The widest interval of thresholds whose partitions reach a value; of equally wide ones, the lowest."""
+
+    def __init__(self, least: float) -> None:
+        self._least = least
+        self._open: float | None = None
+        """The upper bound of an interval that may continue in the next block."""
+        self.low, self.high = math.inf, -math.inf
+
+    def add(self, bounds: Vector, values: Vector) -> None:
+        """The next partitions, downwards."""
+        good = values >= self._least
+        if self._open is not None and not good[0]:
+            self.end(float(bounds[0]))
+        changes = (good[1:] != good[:-1]).nonzero()[0] + 1
+        # Where intervals begin and where they end, alternating.
+        if good[0] and self._open is None:
+            changes = np.concatenate(([0], changes))
+        if self._open is not None and good[0]:
+            if not len(changes):
+                return
+            self.end(float(bounds[changes[0]]))
+            changes = changes[1:]
+        starts, ends = changes[::2], changes[1::2]
+        if len(starts) > len(ends):
+            self._open = float(bounds[starts[-1]])
+            starts = starts[:-1]
+        if len(ends):
+            widths = bounds[starts] - bounds[ends]
+            place = len(widths) - 1 - int(np.argmax(widths[::-1]))
+            self._offer(float(bounds[ends[place]]), float(bounds[starts[place]]))
+
+    def end(self, low: float) -> None:
+        """The open interval, if there is one, ends at this bound."""
+        if self._open is not None:
+            self._offer(low, self._open)
+            self._open = None
+
+    def _offer(self, low: float, high: float) -> None:
+        if high - low >= self.high - self.low:
+            self.low, self.high = low, high
+
+
+class Resamples:
+    """Rows in memory that are ranked anew with other weights, without sorting them again."""
+
+    def __init__(self, scores: NDArray[Any], labels: NDArray[Any]) -> None:
+        scores = np.asarray(scores, np.float64).ravel()
+        self._order = np.argsort(-scores, kind="stable")
+        ordered = scores[self._order]
+        self._positive = np.asarray(labels).ravel()[self._order] > 0.5
+        self._last = np.flatnonzero(np.append(np.diff(ordered) != 0, True))
+        self._distinct = ordered[self._last]
+
+    def best(self, weights: Vector, objective: str, given: Mapping[str, float]) -> Choice | None:
+        """The best threshold if the rows have these weights, in their original order."""
+        own = weights[self._order]
+        true, false = (
+            np.cumsum(np.where(chosen, own, 0.0))[self._last] for chosen in (self._positive, ~self._positive)
+        )
+        return Partitions(Ranked.of_points(self._distinct, true, false)).best(objective, given)
