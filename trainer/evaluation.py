@@ -251,22 +251,23 @@ class MeanLoss:
 
     def __init__(self) -> None:
         self._total, self._weight = ExactSum(), ExactSum()
-        self._rows = 0
+        self._unweighted = self.rows = 0
 
     def add(self, rows: Rows) -> None:
         """Adds the losses of some rows, whose arrays must not change afterwards."""
         self._total.add(rows.counted_losses)
+        self.rows += len(rows.labels)
         if rows.weights is None:
-            self._rows += len(rows.labels)
+            self._unweighted += len(rows.labels)
         else:
             self._weight.add(rows.weights)
 
     @property
     def value(self) -> float:
         """The mean per row, or per unit of weight; NaN without rows."""
-        if self._rows:
-            self._weight.add(np.array([float(self._rows)]))
-            self._rows = 0
+        if self._unweighted:
+            self._weight.add(np.array([float(self._unweighted)]))
+            self._unweighted = 0
         return self._total.per(self._weight)
 
 

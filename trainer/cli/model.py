@@ -102,6 +102,14 @@ def evaluate(  # noqa: PLR0917
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, one line per metric.")] = False,
     skip_corrupt: SkipCorrupt = False,
+    memory: Annotated[
+        str,
+        typer.Option(
+            help="How much memory the scores may take: a size such as 4GB; auto: half of what is free. More are in "
+            "temporary files, except for --bootstrap.",
+            metavar="SIZE",
+        ),
+    ] = "auto",
     device: Device = "cpu",
     runs_dir: RunsDir = DEFAULT_RUNS,
 ) -> None:
@@ -128,6 +136,7 @@ def evaluate(  # noqa: PLR0917
             confidence=confidence,
             seed=seed,
             skip_corrupt=skip_corrupt,
+            memory=memory,
             watch=watch,
             watch_bootstrap=watch_bootstrap,
         )

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.config.sizes import bytes_of
 from trainer.errors import UsageError
-from trainer.evaluation import MeanLoss, Rows, joined
+from trainer.evaluation import Collected, MeanLoss, Rows
 from trainer.metrics.evalmetric import as_metrics
+from trainer.metrics.memory import Memory
 from trainer.model.predict import Report, one_or_more, opened_report
+from trainer.reading import free_memory, in_gb
 from trainer.seeds import derive
 
 if TYPE_CHECKING:
@@ -49,6 +53,7 @@ def evaluate_file(
     confidence: float = 0.95,
     seed: int = 0,
     skip_corrupt: bool = False,
+    memory: str = "auto",
     watch: Callable[[RowSource, int], None] | None = None,
     watch_bootstrap: Callable[[int], None] | None = None,
 ) -> FileEvaluation:
@@ -56,39 +61,75 @@ def evaluate_file(
 
     `source` is a file, a folder or a pattern, or several of them.
 
-    The rows are read in parts. Memory holds the predictions, labels, weights and losses of all rows: 20 bytes per row
-    for two classes. `bootstrap` is the number of resamples, with replacement, for percentile intervals (Efron, 1979)
-    at the level `confidence`; the same seed gives the same intervals. `skip_corrupt` leaves out corrupt images.
+    The rows are read in parts. `memory` is the most that their scores may take: a size such as 4GB, or `auto`, half of
+    what is free. Beyond it, metrics that rank rows use temporary files. `bootstrap` is the number of resamples, with
+    replacement, for percentile intervals (Efron, 1979) at the level `confidence`; the same seed gives the same
+    intervals. Resampling needs all rows in memory: predictions, labels, weights and losses may take a quarter of
+    `memory`. `skip_corrupt` leaves out corrupt images.
 
-    Raises UsageError if the file does not fit the model.
+    Raises UsageError if the file does not fit the model, or the rows for `bootstrap` do not fit in memory.
     """
-    rows, report = _read(model, source, watch, skip_corrupt=skip_corrupt)
+    budget = Memory(_free_half if memory == "auto" else bytes_of(memory, where="--memory"))
+    metrics = as_metrics(model.task.metrics())
+    half = budget.share(2)
+    for metric in metrics:
+        metric.keep_within(half.share(max(len(metrics), 1)))
+        metric.reset()
+    collected = Collected(half, losses=True) if bootstrap else None
+    mean = MeanLoss()
+    report = _read(model, source, watch, partial(_add, metrics, mean, collected), skip_corrupt=skip_corrupt)
     found = model.about.threshold
     thresholds: dict[str, float | None] = {GIVEN: None if found is None else found.given}
     if found is not None and found.tuned is not None:
         thresholds[TUNED] = found.tuned
-    metrics = as_metrics(model.task.metrics())
-    values = _evaluate(metrics, rows, thresholds)
+    values = _values(metrics, mean, thresholds)
     intervals = {}
-    if bootstrap:
+    if collected is not None:
+        rows = collected.joined()
         intervals = _intervals(
             metrics, rows, thresholds, draws=bootstrap, confidence=confidence, seed=seed, watch=watch_bootstrap
         )
     return FileEvaluation(report.rows, thresholds, values, intervals, confidence, report)
 
 
+def _free_half() -> int:
+    return free_memory() // 2
+
+
+def _add(metrics: Sequence[Metric], mean: MeanLoss, collected: Collected | None, rows: Rows) -> None:
+    """Adds some rows to everything that is computed from them. Raises UsageError if too many are to be kept."""
+    for metric in metrics:
+        metric.update(rows.predictions, rows.labels, rows.weights)
+    if len(rows.losses):
+        mean.add(rows)
+    if collected is None:
+        return
+    collected.add(rows)
+    if not collected.fits:
+        raise UsageError(
+            f"the resamples need all rows in memory, more than the {in_gb(2 * collected.allowed)} of --memory allow",
+            where="--bootstrap",
+            fix="Pass a larger --memory, evaluate fewer rows, or leave --bootstrap out.",
+        )
+
+
 def _read(
-    model: Model, source: Given, watch: Callable[[RowSource, int], None] | None, *, skip_corrupt: bool
-) -> tuple[Rows, Report]:
+    model: Model,
+    source: Given,
+    watch: Callable[[RowSource, int], None] | None,
+    add: Callable[[Rows], None],
+    *,
+    skip_corrupt: bool,
+) -> Report:
+    """Passes the rows to `add`, part by part."""
     opened = model.interface.open(one_or_more(source), keep=(), judged=True)
     report = opened_report(opened, skip_corrupt=skip_corrupt)
-    parts: list[Rows] = []
     loss_of = _Loss(model)
     try:
         for encoded in opened:
             assert encoded.labels is not None  # noqa: S101  requested above
             scores, losses = model.compute(encoded, loss_of.of(encoded))
-            parts.append(Rows(scores, encoded.labels, encoded.weights, losses))
+            add(Rows(scores, encoded.labels, encoded.weights, losses))
             report.add(encoded)
             if watch is not None:
                 watch(opened, report.rows)
@@ -96,7 +137,7 @@ def _read(
         opened.close()
     if not report.rows:
         raise UsageError("it has a header and no rows", where=opened.where)
-    return joined(parts), report
+    return report
 
 
 class _Loss:
@@ -127,16 +168,21 @@ class _Loss:
 
 
 def _evaluate(metrics: list[Metric], rows: Rows, thresholds: Mapping[str, float | None]) -> dict[str, dict[str, float]]:
-    """Every metric at every threshold; the loss first."""
-    loss = {}
-    if len(rows.losses):
-        mean = MeanLoss()
-        mean.add(rows)
-        loss["loss"] = mean.value
-    found = {name: dict(loss) for name in thresholds}
+    """Every metric of these rows at every threshold."""
+    mean = MeanLoss()
     for metric in metrics:
         metric.reset()
-        metric.update(rows.predictions, rows.labels, rows.weights)
+    _add(metrics, mean, None, rows)
+    return _values(metrics, mean, thresholds)
+
+
+def _values(
+    metrics: Sequence[Metric], mean: MeanLoss, thresholds: Mapping[str, float | None]
+) -> dict[str, dict[str, float]]:
+    """Every metric at every threshold; the loss first, if it is known."""
+    loss = {"loss": mean.value} if mean.rows else {}
+    found = {name: dict(loss) for name in thresholds}
+    for metric in metrics:
         for name, threshold in thresholds.items():
             if threshold is not None and hasattr(metric, "threshold"):
                 metric.threshold = threshold
