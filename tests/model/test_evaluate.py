@@ -174,3 +174,12 @@ def test_a_table_for_another_label_is_refused(evaluate, folder):
     code, _, err = evaluate("one", "--data", "other.csv")
     assert code == 2
     assert "The classes are 'no' and 'yes'." in err
+
+
+def test_little_memory_changes_no_value_and_refuses_resamples(model, folder):
+    path = str(folder / "test.csv")
+    assert evaluate_file(model, path, memory="1kB").metrics == evaluate_file(model, path).metrics
+    with pytest.raises(UsageError, match="--bootstrap: the resamples need all rows in memory"):
+        evaluate_file(model, path, memory="1kB", bootstrap=2)
+    with pytest.raises(UsageError, match="--memory: 'much' is not a size"):
+        evaluate_file(model, path, memory="much")

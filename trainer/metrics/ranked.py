@@ -162,7 +162,7 @@ class Ranked(Ranking):
         last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else np.empty(0, int)
         each = np.ones(len(order)) if weights is None else weights[order]
         true, false = (np.cumsum(np.where(chosen, each, 0.0))[last] for chosen in (positive, ~positive))
-        self._keep(ranked[last], true, false)
+        self._keep(ranked[last] + 0.0, true, false)  # not -0
 
     def _rank_packed(self, scores: Vector, positive: NDArray[np.bool_]) -> None:
         """Ranks scores ≥ 0 without weights. It takes half as long: numbers are sorted, not their places."""

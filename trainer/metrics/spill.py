@@ -78,6 +78,8 @@ def _bytes_of(array: NDArray[Any]) -> memoryview:
 def _failure(folder: str, error: OSError, needed: int) -> UsageError:
     fix = "Set the environment variable TMPDIR to a folder with room, raise --memory, or evaluate fewer rows."
     if error.errno in _FULL:
+        if error.errno == errno.EFBIG:
+            return UsageError(f"{folder} takes no file of {in_gb(needed)}: {error.strerror}", where=_WHERE, fix=fix)
         free = shutil.disk_usage(folder).free
         what = f"{folder} is full: a file of at least {in_gb(needed)} is needed there, and {in_gb(free)} are free"
         return UsageError(what, where=_WHERE, fix=fix)

@@ -122,6 +122,7 @@ def _split(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
         "name": name,
         "epoch": found.get("epoch"),
         "rows": found.get("rows"),
+        "sampled": found.get("sampled"),
         "charts": charts,
         "matrices": matrices,
     }
