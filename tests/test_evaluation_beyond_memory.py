@@ -6,7 +6,7 @@ from tiny import Tiny, engine, plugin, rows
 
 from trainer import Splits, UsageError
 from trainer.evaluation import Evaluation
-from trainer.metrics import Memory, Ranked
+from trainer.metrics import Memory, MulticlassClassification, Ranked
 from trainer.metrics.ranked import Part
 from trainer.metrics.sorted_rows import SortedRows
 from trainer.mxnet import mx
