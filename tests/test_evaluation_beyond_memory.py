@@ -5,7 +5,7 @@ import pytest
 from tiny import Tiny, engine, plugin, rows
 
 from trainer import Splits, UsageError
-from trainer.evaluation import Evaluation
+from trainer.evaluation import of_state, state_of
 from trainer.metrics import Memory, MulticlassClassification, Ranked
 from trainer.metrics.ranked import Part
 from trainer.metrics.sorted_rows import SortedRows
@@ -123,7 +123,7 @@ def test_charts_of_several_classes_are_of_a_sample():
 
 def test_a_checkpoint_keeps_the_sample_and_the_reason():
     run = trained(memory="1kB")
-    again = Evaluation.of_state(run.evaluation.state(), lambda: "reads")
+    again = of_state(state_of(run.evaluation), lambda: "reads")
     assert (again.rows, again.loss, again.kept) == (run.evaluation.rows, run.evaluation.loss, False)
     np.testing.assert_array_equal(again.sample[0], run.evaluation.sample[0])
     with pytest.raises(UsageError, match="--no-plugin reads"):

@@ -33,7 +33,7 @@ class Evaluation:
     or `sample`.
     """
 
-    __slots__ = ("_arrays", "_beyond", "loss", "rows", "split")
+    __slots__ = ("_arrays", "beyond", "loss", "rows", "split")
 
     def __init__(  # noqa: PLR0917
         self,
@@ -46,19 +46,12 @@ class Evaluation:
     ) -> None:
         self.split, self.loss, self.rows = split, loss, len(labels) if rows is None else rows
         self._arrays = predictions, labels, weights
-        self._beyond: Beyond | None = None
-
-    @classmethod
-    def beyond(cls, split: str, loss: float, rows: int, beyond: Beyond, sample: Rows) -> Evaluation:
-        """An evaluation of which only a sample of the rows was kept."""
-        found = cls(split, sample.predictions, sample.labels, sample.weights, loss, rows)
-        found._beyond = beyond
-        return found
+        self.beyond: Beyond | None = None
 
     @property
     def kept(self) -> bool:
         """Whether the arrays can be read."""
-        return self._beyond is None
+        return self.beyond is None
 
     @property
     def predictions(self) -> NDArray[Any]:
@@ -84,27 +77,9 @@ class Evaluation:
         return self._arrays
 
     def _read(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
-        if self._beyond is not None:
-            raise self._beyond.error(self.rows, self.split)
+        if self.beyond is not None:
+            raise self.beyond.error(self.rows, self.split)
         return self._arrays
-
-    def state(self) -> dict[str, Any]:
-        """The evaluation for a checkpoint."""
-        predictions, labels, weights = self._arrays
-        arrays = {"predictions": predictions, "labels": labels, "weights": weights}
-        found = {"split": self.split, **arrays, "loss": self.loss}
-        if self._beyond is None:
-            return found
-        return {**found, "rows": self.rows, "size": self._beyond.size, "allowed": self._beyond.allowed}
-
-    @classmethod
-    def of_state(cls, state: Mapping[str, Any], reader: Callable[[], str]) -> Evaluation:
-        """The evaluation of a checkpoint."""
-        if "size" not in state:
-            return cls(**state)
-        beyond = Beyond(state["size"], state["allowed"], reader)
-        sample = Rows(state["predictions"], state["labels"], state["weights"], np.empty(0))
-        return cls.beyond(state["split"], state["loss"], state["rows"], beyond, sample)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +150,27 @@ def joined(parts: Sequence[Rows]) -> Rows:
         np.concatenate(weights) if weights else None,
         np.concatenate([part.losses for part in parts]),
     )
+
+
+def state_of(evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation for a checkpoint."""
+    predictions, labels, weights = evaluation.sample
+    arrays = {"predictions": predictions, "labels": labels, "weights": weights}
+    found = {"split": evaluation.split, **arrays, "loss": evaluation.loss}
+    beyond = evaluation.beyond
+    return (
+        found if beyond is None else {**found, "rows": evaluation.rows, "size": beyond.size, "allowed": beyond.allowed}
+    )
+
+
+def of_state(state: Mapping[str, Any], reader: Callable[[], str]) -> Evaluation:
+    """The evaluation of a checkpoint."""
+    arrays = state["split"], state["predictions"], state["labels"], state["weights"], state["loss"]
+    if "size" not in state:
+        return Evaluation(*arrays)
+    found = Evaluation(*arrays, state["rows"])
+    found.beyond = Beyond(state["size"], state["allowed"], reader)
+    return found
 
 
 class Collected:

@@ -87,13 +87,13 @@ class Evaluator:
 
     def _evaluation(self, split: str, collected: Collected, loss: float, rows: int) -> Evaluation:
         run = self._run
-        if collected.fits:
-            whole = collected.joined()
-            return Evaluation(split, whole.predictions, whole.labels, whole.weights, loss, rows)
-        # Of all processes of the machine: what the setting is about.
-        processes = run.processes.local_size
-        beyond = Beyond(collected.bytes * processes, 2 * collected.allowed * processes, lambda: run.acting)
-        return Evaluation.beyond(split, loss, rows, beyond, collected.joined())
+        kept = collected.joined()
+        found = Evaluation(split, kept.predictions, kept.labels, kept.weights, loss, rows)
+        if not collected.fits:
+            # Of all processes of the machine: what the setting is about.
+            processes = run.processes.local_size
+            found.beyond = Beyond(collected.bytes * processes, 2 * collected.allowed * processes, lambda: run.acting)
+        return found
 
     def names_of_a_batch(self, split: str) -> set[str]:
         """The names of the task's metrics after the first batch of a split, without events and logs.

@@ -12,7 +12,7 @@ from trainer.errors import UsageError
 from trainer.metrics.base import Direction, Metric
 from trainer.metrics.exact import BLOCK, ExactSum
 from trainer.metrics.memory import UNLIMITED, Memory
-from trainer.metrics.ranked import Part, Ranked, Ranking, Vector, at_threshold, columns_of, confusion
+from trainer.metrics.ranked import Part, Ranked, Ranking, Vector, at_threshold, columns_of, confusion, ranked_of
 from trainer.metrics.sorted_rows import SortedRows
 
 EPSILON = float(np.finfo(np.float64).eps)
@@ -111,7 +111,7 @@ class BinaryClassification(Metric):
         columns: Any = None if self._rows.spilled else zip(self._rows.kept(), part, strict=True)
         if columns is not None and all(np.array_equal(seen, given) for seen, given in columns):
             return self.ranking()
-        return Ranked.of(part)
+        return ranked_of(part)
 
     def ranking(self) -> Ranking:
         if self._ranked is None:

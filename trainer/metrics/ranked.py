@@ -126,13 +126,6 @@ class Ranked(Ranking):
         self._rank(Part(scores, labels > 0.5, weights))
 
     @classmethod
-    def of(cls, part: Part) -> Ranked:
-        """From columns that are known to be right."""
-        ranked = cls.__new__(cls)
-        ranked._rank(part)  # noqa: SLF001  its own class
-        return ranked
-
-    @classmethod
     def of_points(cls, probabilities: Vector, true: Vector, false: Vector) -> Ranked:
         """From distinct scores, descending, and the sums at each. Their rows had no weights, or `cells` is rounded."""
         ranked = cls.__new__(cls)
@@ -198,6 +191,13 @@ class Ranked(Ranking):
 
     def _cells(self, true: Any, false: Any) -> NDArray[np.float64]:
         return np.array([[self.negatives - false, false], [self.positives - true, true]])
+
+
+def ranked_of(part: Part) -> Ranked:
+    """Rows ranked in memory, from columns that are known to be right."""
+    ranked = Ranked.__new__(Ranked)
+    ranked._rank(part)  # noqa: SLF001  its own class
+    return ranked
 
 
 def packed_of(scores: Vector, positive: NDArray[np.bool_]) -> NDArray[np.uint64]:

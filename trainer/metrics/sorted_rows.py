@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.metrics.memory import UNLIMITED, Memory
-from trainer.metrics.ranked import POINTS, Part, Points, Ranked, Ranking, confusion
+from trainer.metrics.ranked import POINTS, Part, Points, Ranking, confusion, ranked_of
 from trainer.metrics.sorted_runs import LEAST, Run, decoded, encoded, is_packable, merged
 from trainer.metrics.spill import Spill
 
@@ -79,7 +79,7 @@ class SortedRows:
     def ranked(self) -> Ranking:
         """The rows so far, ranked: in memory, or in a temporary file if they do not fit there."""
         if not self.spilled:
-            return Ranked.of(self.kept())
+            return ranked_of(self.kept())
         self._spill()
         return StoredRanking(self)
 

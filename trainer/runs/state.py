@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainer.errors import PluginError, UsageError
-from trainer.evaluation import Evaluation
+from trainer.evaluation import of_state, state_of
 from trainer.events import Plugin
 from trainer.runs.changed_data import ChangedData, check_room, check_rows
 
@@ -77,7 +77,7 @@ def restore(run: Run, state: EngineState, saved: Mapping[str, Any]) -> None:
     state.seconds_before = saved["run"]["seconds"]
     state.ledger.add(saved["run"]["ledger"])
     if saved.get("evaluation") is not None:
-        run.evaluation = Evaluation.of_state(saved["evaluation"], lambda: run.acting)
+        run.evaluation = of_state(saved["evaluation"], lambda: run.acting)
     state.seeder.seeded_at = saved["run"]["seeded_at"]
     if run.within_epoch:
         state.seeder.replay(run.step, lambda count: run.train.epoch(run.epoch, skip=run.step_in_epoch - count))
@@ -99,7 +99,7 @@ def _last_evaluation(run: Run) -> dict[str, Any] | None:
     is_over = not run.within_epoch and (run.epoch >= run.settings.epochs or run.requested("stop") is not None)
     if not is_over or run.evaluation is None or run.evaluation.split != "validation":
         return None
-    return run.evaluation.state()
+    return state_of(run.evaluation)
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
