@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from trainer.data.tables.kinds import Category, Column, Date, Duration, Embedded, Flag, Hashed, Number, TimeOfDay
     from trainer.data.tables.kinds.base import Scale
     from trainer.data.tables.options import ClassOptions, TableOptions
+    from trainer.data.tables.plan import TableSplits
     from trainer.data.tables.reading import open_stream
     from trainer.data.tables.schema import Rows, Schema
-    from trainer.data.tables.splits import TableSplits, describe, load_splits
+    from trainer.data.tables.splits import describe, load_splits
     from trainer.data.tables.stream import FileRows, TableStream
     from trainer.data.tables.targets import Classes, Quantity
     from trainer.reading import free_memory, read_text
@@ -83,7 +84,8 @@ __getattr__, __dir__ = exports(
         "trainer.data.tables.kinds.base": ("Scale",),
         "trainer.data.tables.options": ("ClassOptions", "TableOptions"),
         "trainer.data.tables.schema": ("Rows", "Schema"),
-        "trainer.data.tables.splits": ("TableSplits", "describe", "load_splits"),
+        "trainer.data.tables.plan": ("TableSplits",),
+        "trainer.data.tables.splits": ("describe", "load_splits"),
         "trainer.data.tables.reading": ("open_stream",),
         "trainer.data.tables.stream": ("FileRows", "TableStream"),
         "trainer.data.tables.targets": ("Classes", "Quantity"),

@@ -195,7 +195,11 @@ def check_class_weights(
         return
     numbers = labels.reshape(-1).astype(int)
     rows = np.bincount(numbers)
-    sums = np.bincount(numbers, weights=weights.reshape(-1))
+    check_weight_sums(rows, np.bincount(numbers, weights=weights.reshape(-1)), classes, where=where)
+
+
+def check_weight_sums(rows: NDArray[Any], sums: NDArray[Any], classes: Sequence[object], *, where: str) -> None:
+    """The same by the rows of each class and the sums of their weights, (classes,)."""
     for number in np.flatnonzero((rows > 0) & (sums == 0)):
         raise UsageError(
             f"all {rows[number]} rows of the class {classes[number]!r} have weight 0",

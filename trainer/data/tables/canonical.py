@@ -14,7 +14,6 @@ from trainer.data.tables.values import (
     cleaned,
     distinct,
     is_text,
-    precision_of,
     truth_key,
 )
 from trainer.data.tables.vocabulary import Form, form_of, key_in, spelled
@@ -22,7 +21,7 @@ from trainer.data.tables.vocabulary import Form, form_of, key_in, spelled
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from trainer.data.tables.notations import DistinctTexts
+    from trainer.data.tables.texts import Texts
 
 CANONICAL = r"^(0|-?[1-9][0-9]*)$"
 """A whole number in its shortest spelling, which is its own key."""
@@ -99,23 +98,18 @@ class Counted:
     form: Form
 
     @classmethod
-    def of(cls, values: pa.ChunkedArray, distinct_texts: DistinctTexts | None = None) -> Counted:
-        """Counts the values; of text, they may have been counted before."""
+    def of(cls, found: Texts, precision: Precision | None) -> Counted:
+        """The values behind texts, which may be half or single floats."""
         import pyarrow as pa
 
-        if distinct_texts is None:
-            found = canonical(values).value_counts()
-            texts, counts = found.field("values"), found.field("counts").to_numpy(zero_copy_only=False)
-        else:
-            texts, counts = distinct_texts.counted
+        texts, counts = found.counted
         absent = texts.is_null().to_numpy(zero_copy_only=False)
-        missing = int(counts[absent].sum())
-        if missing:
+        if found.missing:
             texts, counts = texts.filter(pa.array(~absent)), counts[~absent]
-        form = form_of_many(texts, precision_of(values.type))
+        form = form_of_many(texts, precision)
         if form == "written" or (form == "number" and are_canonical(texts).all()):
-            return cls(texts, counts.astype(np.int64), missing, form)
-        return cls._merged(texts.to_pylist(), counts, missing, form)
+            return cls(texts, counts, found.missing, form)
+        return cls._merged(texts.to_pylist(), counts, found.missing, form)
 
     @classmethod
     def _merged(cls, texts: list[str], counts: NDArray[np.int64], missing: int, form: Form) -> Counted:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trainer.data.checksum import Checksum
 from trainer.data.fingerprint import TableFingerprint
-from trainer.data.tables.values import plain
+from trainer.data.tables.values import plain, plain_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+MANY = 1 << 20
+"""Rows without a missing value, which count as soon as there is one."""
 
 
 def fingerprint_of(table: pa.Table) -> TableFingerprint:
@@ -21,30 +25,52 @@ def fingerprint_of(table: pa.Table) -> TableFingerprint:
 
 
 def _of_column(values: pa.ChunkedArray) -> str:
-    import pyarrow as pa
-    from pyarrow import compute
+    found = ColumnChecksum(plain_type(values.type))
+    found.add(values)
+    return found.text()
 
-    values = plain(values)
-    kind = values.type
-    # Apart from each other, so that the parts in which a table is read do not matter.
-    content, missing, lengths = Checksum(), Checksum(), Checksum()
-    for chunk in values.chunks:
-        if pa.types.is_null(kind) or not len(chunk):
-            continue
-        if values.null_count:
-            missing.add(compute.is_null(chunk).cast(pa.uint8()).to_numpy(zero_copy_only=False))
-        if pa.types.is_boolean(kind):
-            content.add(chunk.fill_null(False).cast(pa.uint8()).to_numpy(zero_copy_only=False))
-        elif pa.types.is_string(kind) or pa.types.is_binary(kind):
-            _add_texts(content, lengths, chunk)
-        elif pa.types.is_primitive(kind) or pa.types.is_decimal(kind):
-            _add_numbers(content, chunk)
-        else:
-            _add_others(content, chunk)
-    found = Checksum()
-    for part in (str(kind), content.hex(), missing.hex(), lengths.hex()):
-        found.add(np.frombuffer(part.encode(), np.uint8))
-    return found.hex()
+
+class ColumnChecksum:
+    """The checksum of a column that comes in pieces; it does not depend on how it is cut."""
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+        # Apart from each other, so that the parts in which a table is read do not matter.
+        self._content, self._missing, self._lengths = Checksum(), Checksum(), Checksum()
+        self._rows = 0
+        self._has_missing = False
+
+    def add(self, values: pa.ChunkedArray) -> None:
+        """Adds the values of the next rows."""
+        import pyarrow as pa
+        from pyarrow import compute
+
+        kind, values = self._kind, plain(values)
+        if values.null_count and not self._has_missing and not pa.types.is_null(kind):
+            self._has_missing = True
+            for start in range(0, self._rows, MANY):
+                self._missing.add(np.zeros(min(MANY, self._rows - start), np.uint8))
+        self._rows += len(values)
+        for chunk in values.chunks:
+            if pa.types.is_null(kind) or not len(chunk):
+                continue
+            if self._has_missing:
+                self._missing.add(compute.is_null(chunk).cast(pa.uint8()).to_numpy(zero_copy_only=False))
+            if pa.types.is_boolean(kind):
+                self._content.add(chunk.fill_null(False).cast(pa.uint8()).to_numpy(zero_copy_only=False))
+            elif pa.types.is_string(kind) or pa.types.is_binary(kind):
+                _add_texts(self._content, self._lengths, chunk)
+            elif pa.types.is_primitive(kind) or pa.types.is_decimal(kind):
+                _add_numbers(self._content, chunk)
+            else:
+                _add_others(self._content, chunk)
+
+    def text(self) -> str:
+        """The checksum of all that was added."""
+        found = Checksum()
+        for part in (str(self._kind), self._content.hex(), self._missing.hex(), self._lengths.hex()):
+            found.add(np.frombuffer(part.encode(), np.uint8))
+        return found.hex()
 
 
 def _add_numbers(content: Checksum, chunk: pa.Array) -> None:

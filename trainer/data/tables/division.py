@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,21 +13,13 @@ from numpy.typing import NDArray
 from trainer.data.chronological import chronological_split
 from trainer.data.grouped import grouped_split
 from trainer.data.stratified import TooFewRows, stratified_split
+from trainer.data.tables.blocks import BLOCK_ROWS
+from trainer.data.tables.coded import Coded, Codes, smallest
 from trainer.data.tables.schema import check_column
+from trainer.data.tables.split_times import SplitTimes
 from trainer.data.tables.targets import Target
-from trainer.data.tables.targets.base import is_missing
-from trainer.data.tables.times import are_dates, are_durations, date_text, dates_of, durations_of, mostly_zoned
-from trainer.data.tables.values import (
-    Indices,
-    are_numbers,
-    cleaned,
-    column_of,
-    distinct,
-    is_number,
-    is_text,
-    numbers_of,
-    rows_of_the_table,
-)
+from trainer.data.tables.times import are_durations, date_text, durations_of
+from trainer.data.tables.values import Indices
 from trainer.errors import UsageError, listed
 
 if TYPE_CHECKING:
@@ -73,40 +66,58 @@ def check_split_options(options: TableOptions, known: Sequence[str], *, where: s
         )
 
 
+class Deciding:
+    """The column that decides on the splits, read in pieces; only of rows that are kept."""
+
+    def __init__(self, option: str, name: str, kind: Any, *, untyped: bool, where: str) -> None:
+        self.option, self.name, self._kind, self._where = option, name, kind, where
+        self._codes = Codes()
+        self.times = SplitTimes(name, untyped=untyped, where=where)
+
+    def add(self, values: pa.ChunkedArray) -> None:
+        """Adds the values of the next rows, in plain types."""
+        if self.option == "time":
+            self.times.add(values)
+        else:
+            self._codes.add(values)
+
+    @cached_property
+    def coded(self) -> Coded:
+        """The values, if the column names groups or splits."""
+        return self._codes.done(self._kind)
+
+
 def divided(  # noqa: PLR0917
     options: TableOptions,
     seed: int,
     target: Target,
-    labels: NDArray[np.float32],
-    table: pa.Table,
-    kept: Indices | None,
+    labels: NDArray[Any],
+    deciding: Deciding | None,
+    again: Callable[[], Iterable[pa.ChunkedArray]],
     *,
-    untyped: bool,
     where: str,
     notes: list[str],
 ) -> dict[str, Indices]:
-    """The rows of each split, in the file's order, counted among the `kept` rows (n,) that have a label.
+    """The rows of each split, in the file's order, counted among those that are kept because they have a label.
 
-    `labels` (n,) are theirs. `notes` are added to. Raises UsageError if the rows cannot be split as the options say.
+    `labels` (n,) are theirs. `again` reads the deciding column once more, for a message. `notes` are added to. Raises
+    UsageError if the rows cannot be split as the options say.
     """
-    for option, name in split_columns(options).items():
-        with rows_of_the_table(kept):
-            values = column_of(table, name, kept)
-            if option == "split":
-                return _as_told(options, name, values, where=where)
-            shares = _shares(options)
-            if len(shares) == 1:
-                break
-            if option == "group":
-                return _by_group(name, values, shares, seed, target, labels, where=where)
-            return _by_time(options, name, values, shares, untyped=untyped, where=where, notes=notes)
-    left: Indices = np.arange(len(labels))
+    shares = {} if deciding is not None and deciding.option == "split" else _shares(options)
+    if deciding is not None:
+        if deciding.option == "split":
+            return _as_told(options, deciding.name, deciding.coded, where=where)
+        if len(shares) > 1:
+            if deciding.option == "group":
+                return _by_group(deciding.name, deciding.coded, shares, seed, target, labels, where=where)
+            return _by_time(options, deciding, shares, again, where=where, notes=notes)
+    left: NDArray[Any] | None = None
     parts: dict[str, Indices] = {}
-    for split, share in _shares(options).items():
+    for split, share in shares.items():
         if split != "train":
             size = round(share * len(labels))
             left, parts[split] = _split_off(left, size, target, labels, seed, split, where=where)
-    return {"train": left, **parts}
+    return {"train": np.arange(len(labels)) if left is None else np.flatnonzero(left), **parts}
 
 
 def _shares(options: TableOptions) -> dict[str, float]:
@@ -131,27 +142,43 @@ def _shares(options: TableOptions) -> dict[str, float]:
 
 
 def _split_off(  # noqa: PLR0917
-    rows: Indices, size: int, target: Target, labels: NDArray[np.float32], seed: int, split: str, *, where: str
-) -> tuple[Indices, Indices]:
-    """Splits off `size` rows by the seed, in equal shares of the target's strata; returns the others and those."""
+    left: NDArray[np.bool_] | None,
+    size: int,
+    target: Target,
+    labels: NDArray[Any],
+    seed: int,
+    split: str,
+    *,
+    where: str,
+) -> tuple[NDArray[np.bool_], Indices]:
+    """Splits off `size` of the rows that are left (n,), by the seed and in equal shares of the target's strata.
+
+    Returns which are left then, and those.
+    """
+    among = labels if left is None else labels[left]
     try:
-        chosen = stratified_split(target.strata(labels[rows]), size, seed, f"{split} split")
+        chosen = stratified_split(target.strata(among), size, seed, f"{split} split")
     except TooFewRows as error:
-        raise target.too_few(labels, labels[rows], split, size, where=where) from error
-    return np.delete(rows, chosen), rows[chosen]
+        raise target.too_few(labels, among, split, size, where=where) from error
+    if left is None:
+        left = np.ones(len(labels), bool)
+    else:
+        chosen = np.flatnonzero(left)[chosen]
+    left[chosen] = False
+    return left, chosen
 
 
 # ---- as a column says ------------------------------------------------------------------------------------------------
 
 
-def _as_told(options: TableOptions, name: str, values: pa.ChunkedArray, *, where: str) -> dict[str, Indices]:
-    places, texts = distinct(values)
+def _as_told(options: TableOptions, name: str, values: Coded, *, where: str) -> dict[str, Indices]:
+    codes, texts = values.codes, values.texts
     splits = [WORDS.get(text.strip().lower()) if text is not None else None for text in texts]
-    numbers = np.array([-1 if split is None else list(NAMES).index(split) for split in splits])[places]
+    numbers = np.array([-1 if split is None else list(NAMES).index(split) for split in splits], np.int8)[codes]
     wrong = np.flatnonzero(numbers < 0)
     if len(wrong):
-        text = texts[places[wrong[0]]]
-        what = f"{len(wrong)} of {len(values)} values in column {name!r} {'is' if len(wrong) == 1 else 'are'} not"
+        text = texts[codes[wrong[0]]]
+        what = f"{len(wrong)} of {len(codes)} values in column {name!r} {'is' if len(wrong) == 1 else 'are'} not"
         raise UsageError(
             f"{what} train, validation or test, the first {'missing' if text is None else repr(text)}",
             where=where,
@@ -176,38 +203,40 @@ def _as_told(options: TableOptions, name: str, values: pa.ChunkedArray, *, where
 
 def _by_group(  # noqa: PLR0917
     name: str,
-    values: pa.ChunkedArray,
+    values: Coded,
     shares: Mapping[str, float],
     seed: int,
     target: Target,
-    labels: NDArray[np.float32],
+    labels: NDArray[Any],
     *,
     where: str,
 ) -> dict[str, Indices]:
-    missing = is_missing(values)
+    missing = values.missing
     if missing.any():
-        raise _missing(name, missing, "group", where=where, fix="Give each of these rows a group")
+        found = int(missing.sum()), int(missing.argmax())
+        raise _missing(name, *found, len(missing), "group", where=where, fix="Give each of these rows a group")
     groups = _numbered(values)
     strata = target.strata(labels)
     _check_groups(name, groups, strata, shares, target, where=where)
     return grouped_split(groups, strata, shares, seed)
 
 
-def _numbered(values: pa.ChunkedArray) -> NDArray[np.int64]:
+def _numbered(values: Coded) -> NDArray[Any]:
     """The number of each row's group (rows,), in the order in which they first occur."""
-    places, texts = distinct(values)
-    # Several values may have one text, such as 1 and 1.0.
-    numbers: dict[str | None, int] = {}
-    by_text = np.array([numbers.setdefault(text, len(numbers)) for text in texts], np.int64)
-    _, first, found = np.unique(by_text[places], return_index=True, return_inverse=True)
-    rank = np.empty(len(first), np.int64)
-    rank[np.argsort(first)] = np.arange(len(first))
-    numbered: NDArray[np.int64] = rank[found.reshape(-1)]
+    codes, count = values.codes, len(values.texts)
+    first = np.full(count, len(codes))
+    for start in reversed(range(0, len(codes), BLOCK_ROWS)):
+        part = codes[start : start + BLOCK_ROWS]
+        # Of several assignments to one place the last one stays: that of the first row.
+        first[part[::-1]] = np.arange(start + len(part) - 1, start - 1, -1)
+    rank = np.empty(count, smallest(count))
+    rank[np.argsort(first, kind="stable")] = np.arange(count)
+    numbered: NDArray[Any] = rank[codes]
     return numbered
 
 
 def _check_groups(
-    name: str, groups: NDArray[np.int64], strata: NDArray[np.int64], shares: Mapping[str, float], target: Target, *,
+    name: str, groups: NDArray[Any], strata: NDArray[Any], shares: Mapping[str, float], target: Target, *,
     where: str,
 ) -> None:  # fmt: skip
     """Raises UsageError if there are too few groups, of all rows or of one of two classes, for every split."""
@@ -232,12 +261,11 @@ def _check_groups(
             )
 
 
-def _missing(name: str, missing: NDArray[np.bool_], what: str, *, where: str, fix: str) -> UsageError:
-    count = int(missing.sum())
+def _missing(name: str, count: int, first: int, rows: int, what: str, *, where: str, fix: str) -> UsageError:
     return UsageError(
-        f"the {what} in column {name!r} is missing in {count} of {len(missing)} rows, first",
+        f"the {what} in column {name!r} is missing in {count} of {rows} rows, first",
         where=where,
-        row=int(np.flatnonzero(missing)[0]) + 1,
+        row=first + 1,
         fix=f"{fix}, or leave them out of the table.",
     )
 
@@ -247,18 +275,19 @@ def _missing(name: str, missing: NDArray[np.bool_], what: str, *, where: str, fi
 
 def _by_time(
     options: TableOptions,
-    name: str,
-    values: pa.ChunkedArray,
+    deciding: Deciding,
     shares: Mapping[str, float],
+    again: Callable[[], Iterable[pa.ChunkedArray]],
     *,
-    untyped: bool,
     where: str,
     notes: list[str],
 ) -> dict[str, Indices]:
-    missing = is_missing(values)
-    if missing.any():
-        raise _missing(name, missing, "time", where=where, fix="Fill it in")
-    times, is_date, zoned = _times(name, values, untyped=untyped, where=where)
+    name, found = deciding.name, deciding.times
+    if found.missing:
+        raise _missing(name, found.missing, found.first_missing, found.rows, "time", where=where, fix="Fill it in")
+    if found.is_broken:
+        raise found.error(again)
+    times, is_date, zoned = found.times, found.is_date, found.zoned
     gap = _gap(options.time_gap, name, is_date=is_date)
     try:
         parts, left_out = chronological_split(times, shares, gap)
@@ -279,34 +308,6 @@ def _by_time(
     if len(left_out):
         notes.append(f"{len(left_out)} rows are left out: they are less than {options.time_gap} older than a split")
     return parts
-
-
-def _times(
-    name: str, values: pa.ChunkedArray, *, untyped: bool, where: str
-) -> tuple[NDArray[np.int64] | NDArray[np.float64], bool, bool]:
-    """The times as numbers that can be compared, whether they are dates, and whether those have a zone."""
-    import pyarrow as pa
-
-    kind = values.type
-    if is_number(kind) or (untyped and is_text(values) and are_numbers(values)):
-        return numbers_of(name, values, where=where), False, False
-    if is_text(values):
-        wrong = np.flatnonzero(~are_dates(cleaned(values)))
-        if len(wrong):
-            raise UsageError(
-                f"{values[int(wrong[0])].as_py()!r} in the column {name!r} of times is neither a date nor a number",
-                where=where,
-                row=int(wrong[0]) + 1,
-                fix="Write 2024-01-31 or 2024-01-31T12:30:00, or use another --time column.",
-            )
-    elif not (pa.types.is_date(kind) or pa.types.is_timestamp(kind)):
-        raise UsageError(
-            f"column {name!r} holds {kind}, which does not say which row is newer",
-            where=where,
-            fix="Use a column of dates, timestamps or numbers.",
-        )
-    zoned = mostly_zoned(values)
-    return dates_of(name, values, zoned=zoned, where=where).us, True, zoned
 
 
 def _gap(text: str | None, name: str, *, is_date: bool) -> float:

@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.tables.division import NAMES, check_split_options, split_columns
+from trainer.data.tables.held import Held
 from trainer.data.tables.kinds import IDS, IN_TIME, ORDERED, Column, Hashed
-from trainer.data.tables.learn import Wanted, learn_column
-from trainer.data.tables.reading import located, whole
+from trainer.data.tables.learn import learn_column
+from trainer.data.tables.plan import divide, wanted_of
+from trainer.data.tables.reading import located, reading, whole
 from trainer.data.tables.schema import check_column
 from trainer.data.tables.sources import short, where_of
-from trainer.data.tables.splits import divide, reading, wanted_of
 from trainer.data.tables.suspicions import LabelClasses, Part, suspicions, suspicions_of_refused
 from trainer.data.tables.values import Indices, cleaned, column_of, distinct, is_text, rows_of_the_table
+from trainer.data.tables.wanted import Wanted
 from trainer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ def look(options: TableOptions, *, seed: int) -> Overview:
         targets = [name for name in (options.label, options.sample_weight) if name is not None]
         check_split_options(options, names, where=where)
         dividing = {name: option for option, name in split_columns(options).items()}
-        table = whole(stream, list(dict.fromkeys([*chosen, *targets, *dividing])))
+        table = Held(stream, where, list(dict.fromkeys([*chosen, *targets, *dividing])))
     with located(stream):
         told, splits = _splits(options, wanted, table, stream, seed=seed, notes=notes)
     splits |= dict(_files(options, [*chosen, *targets], notes))
@@ -139,17 +141,17 @@ def look(options: TableOptions, *, seed: int) -> Overview:
 
 
 def _splits(
-    options: TableOptions, wanted: Wanted, table: pa.Table, stream: TableStream, *, seed: int, notes: list[str]
+    options: TableOptions, wanted: Wanted, table: Held, stream: TableStream, *, seed: int, notes: list[str]
 ) -> tuple[str | None, dict[str, _Split]]:
     """How the label is understood, and the splits of the table's rows."""
     where = stream.where
     if options.label is None:
-        return None, {"train": _Split(where, table, stream, None)}
-    target, parts = divide(options, wanted, table, seed=seed, untyped=stream.untyped, where=where, notes=notes)
+        return None, {"train": _Split(where, table.table, stream, None)}
+    target, _, _, parts = divide(options, wanted, table, seed=seed, notes=notes)
     splits: dict[str, _Split] = {}
     for split, rows in parts.items():
-        labels = target.encode(options.label, column_of(table, options.label, rows), where=where)
-        splits[split] = _Split(where, table, stream, rows, labels)
+        labels = target.encode(options.label, column_of(table.table, options.label, rows), where=where)
+        splits[split] = _Split(where, table.table, stream, rows, labels)
     return target.describe(options.label), splits
 
 
@@ -181,8 +183,10 @@ def _describe(
     view = ColumnView(name, "refused", {split: _missing(each.values(name)) for split, each in splits.items()})
     found: list[str] = []
     try:
-        with located(train.stream), rows_of_the_table(train.rows):
-            column = learn_column(name, train.values(name), wanted, untyped=untyped, where=train.where, notes=found)
+        with located(train.stream):
+            column = learn_column(
+                name, train.table, wanted, train.rows, untyped=untyped, where=train.where, notes=found
+            )
         parts = {split: _part(column, each) for split, each in splits.items()}
     except UsageError as error:
         view.error = str(error)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,14 +53,42 @@ def open_stream(source: Given | Frame, *, delimiter: str | None = None, usual: s
     return ManyFiles(found, open_file)
 
 
-def whole(stream: TableStream, wanted: Sequence[str]) -> pa.Table:
-    """The wanted columns of all rows. Raises UsageError if there is no row, and like `TableStream.parts`."""
+def whole(
+    stream: TableStream, wanted: Sequence[str], watch: Callable[[int, int | None], None] | None = None
+) -> pa.Table:
+    """The wanted columns of all rows. Raises UsageError if there is no row, and like `TableStream.parts`.
+
+    `watch` is called with how much was read, and how much there is, in the same unit.
+    """
     import pyarrow as pa
 
-    parts = list(stream.parts(wanted))
+    parts = []
+    for part in stream.parts(wanted):
+        parts.append(part)
+        if watch is not None:
+            watch(stream.done, stream.total)
     if not sum(part.num_rows for part in parts):
         raise UsageError("it has a header and no rows", where=stream.where)
     return pa.concat_tables(parts)
+
+
+@contextmanager
+def advised(stream: TableStream) -> Iterator[None]:
+    """If the delimiter of a table seems to be another one than the given, errors say so."""
+    try:
+        yield
+    except UsageError as error:
+        if not stream.advice or stream.advice in error.fix:
+            raise
+        fix = f"{error.fix} {stream.advice}".strip()
+        raise UsageError(error.what, where=error.where, fix=fix, row=error.row) from error
+
+
+@contextmanager
+def reading(source: Given | Frame, delimiter: str | None) -> Iterator[TableStream]:
+    """The table in files or in memory, and `advised` errors."""
+    with closing(open_stream(source, delimiter=delimiter)) as stream, advised(stream):
+        yield stream
 
 
 @contextmanager

@@ -68,6 +68,17 @@ class Rows:
             return (self.features,)
         return (self.features, self.ids) if self.features.shape[1] else (self.ids,)
 
+    def part(self, rows: slice) -> Rows:
+        """Views of some rows, without counts."""
+        labels, weights, ids = self.labels, self.weights, self.ids
+        return Rows(
+            self.features[rows],
+            None if labels is None else labels[rows],
+            None if weights is None else weights[rows],
+            {},
+            ids=None if ids is None else ids[rows],
+        )
+
 
 @dataclass(frozen=True)
 class Schema:
@@ -108,35 +119,69 @@ class Schema:
         """
         check_present(self, table.column_names, where=where)
         size = table.num_rows if rows is None else len(rows)
-        width = sum(column.width for column in self.columns)
-        # Rows of many zeros are not touched in whole. Others are written over memory that is not zero yet, which comes
-        # from the system in large pages and costs less.
-        sparse = width > 2 * len(self.columns)
-        features = np.zeros((size, width), np.float32) if sparse else np.empty((size, width), np.float32)
+        features = (np.empty if self.is_dense else np.zeros)((size, self.width), np.float32)
         ids = np.empty((size, len(self.id_names)), np.int32) if self.id_tables else None
-        unseen: Counter[str] = Counter()
-        missing: Counter[str] = Counter()
         with rows_of_the_table(rows):
-            try:
-                for block, chosen, part in self._blocks(table, rows):
-                    target = features[part]
-                    by_column = target if sparse else np.zeros((width, len(target)), np.float32).T
-                    own = None if ids is None else ids[part]
-                    for name, counts in self._encoded(block, chosen, by_column, own, where=where):
-                        unseen[name] += counts.unseen
-                        missing[name] += counts.missing
-                    for start in range(0, 0 if sparse else len(target), ROWS_IN_CACHE):
-                        target[start : start + ROWS_IN_CACHE] = by_column[start : start + ROWS_IN_CACHE]
-            except UsageError:
-                # The error of the first column that has one, whatever the blocks are, with the row in the whole.
-                list(self._encoded(table, rows, features, ids, where=where))
-                raise
-            labels = weights = None
+            missing, unseen = self.encode_into(table, features, ids, where=where, rows=rows)
+            labels = wide = None
             if self.label in table.column_names:
                 labels = self.target.encode(self.label, column_of(table, self.label, rows), where=where)
             if self.weight is not None and self.weight in table.column_names:
-                weights = _weights(self.weight, column_of(table, self.weight, rows), where=where)
-        return Rows(features, labels, weights, dict(+unseen), dict(+missing), ids)
+                wide = self.weights(column_of(table, self.weight, rows), where=where)
+                check_weights(self.weight, float(wide.max(initial=0)), where=where)
+        weights = None if wide is None else wide.astype(np.float32)
+        return Rows(features, labels, weights, unseen, missing, ids)
+
+    def encode_into(
+        self,
+        table: pa.Table,
+        features: NDArray[np.float32],
+        ids: NDArray[np.int32] | None,
+        *,
+        where: str,
+        rows: Indices | None = None,
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        """Writes the inputs of all rows, or of some, to `features` (n, d) and `ids` (n, k).
+
+        The features have to be 0 unless the schema `is_dense`. Returns how many values of which columns are missing
+        and unseen. Raises UsageError like `encode`; row numbers are those among the chosen rows.
+        """
+        unseen: Counter[str] = Counter()
+        missing: Counter[str] = Counter()
+        try:
+            for block, chosen, part in self._blocks(table, rows):
+                target = features[part]
+                by_column = np.zeros((self.width, len(target)), np.float32).T if self.is_dense else target
+                own = None if ids is None else ids[part]
+                for name, counts in self._encoded(block, chosen, by_column, own, where=where):
+                    unseen[name] += counts.unseen
+                    missing[name] += counts.missing
+                for start in range(0, len(target) if self.is_dense else 0, ROWS_IN_CACHE):
+                    target[start : start + ROWS_IN_CACHE] = by_column[start : start + ROWS_IN_CACHE]
+        except UsageError:
+            # The error of the first column that has one, whatever the blocks are, with the row in the whole.
+            list(self._encoded(table, rows, features, ids, where=where))
+            raise
+        return dict(+missing), dict(+unseen)
+
+    def weights(self, values: pa.ChunkedArray, *, where: str) -> NDArray[np.float64]:
+        """The weights of rows. Raises UsageError for those that are not numbers ≥ 0."""
+        assert self.weight is not None  # noqa: S101  asked for tables with weights only
+        return _weights(self.weight, values, where=where)
+
+    @property
+    def width(self) -> int:
+        """The number of features of a row."""
+        return sum(column.width for column in self.columns)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether most features of a row are not 0.
+
+        Rows of many zeros are not touched in whole. Others are written over memory that is not zero yet, which comes
+        from the system in large pages and costs less.
+        """
+        return self.width <= 2 * len(self.columns)
 
     def _encoded(
         self,
@@ -271,7 +316,7 @@ def quoting_hint(name: str, known: Sequence[str], option: str) -> str:
     return f"If you mean {whole!r}, put it in quotes, {option} {quoted}; if {option} is repeated, each is one name."
 
 
-def _weights(name: str, values: pa.ChunkedArray, *, where: str) -> NDArray[np.float32]:
+def _weights(name: str, values: pa.ChunkedArray, *, where: str) -> NDArray[np.float64]:
     if is_text(values):
         text = cleaned(values)
         invalid = np.flatnonzero(~reads_as_numbers(values) & ~text.is_null().to_numpy().astype(bool))
@@ -288,6 +333,10 @@ def _weights(name: str, values: pa.ChunkedArray, *, where: str) -> NDArray[np.fl
         row = int(bad[0])
         what = "missing" if np.isnan(weights[row]) else f"{weights[row]:g}"
         raise UsageError(f"the weight in column {name!r} is {what}", row=row + 1, where=where, fix="Weights are ≥ 0.")
-    if weights.sum() == 0:
+    return weights
+
+
+def check_weights(name: str, largest: float, *, where: str) -> None:
+    """Raises UsageError if the largest of all weights is 0."""
+    if largest == 0:
         raise UsageError(f"the weights in column {name!r} are all 0", where=where)
-    return weights.astype(np.float32)

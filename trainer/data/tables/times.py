@@ -67,6 +67,11 @@ def are_durations(text: pa.ChunkedArray) -> NDArray[np.bool_]:
     return matches(text, *DURATIONS) & ~matches(text, NO_DURATION)
 
 
+def are_zoned(text: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Which of the cleaned texts are timestamps with an offset from UTC."""
+    return matches(text, ZONED)
+
+
 def mostly_zoned(values: pa.ChunkedArray) -> bool:
     """Whether at least half of the timestamps have a zone, or an offset from UTC."""
     if not is_text(values):

@@ -285,12 +285,16 @@ def stored_numbers(name: str, values: pa.ChunkedArray, *, where: str, truth: boo
 
 def refuse_infinite(name: str, numbers: NDArray[np.float64], *, where: str) -> None:
     """Raises UsageError for the first infinite one of a column's numbers."""
-    infinite = np.isinf(numbers)
-    if infinite.any():
-        row = int(np.flatnonzero(infinite)[0])
-        raise UsageError(
-            f"column {name!r} is infinite", row=row + 1, where=where, fix="Correct it, or leave the field empty."
-        )
+    found = np.isinf(numbers)
+    if found.any():
+        raise infinite(name, int(np.flatnonzero(found)[0]), where=where)
+
+
+def infinite(name: str, row: int, *, where: str) -> UsageError:
+    """The error for an infinite number in a row, from 0."""
+    return UsageError(
+        f"column {name!r} is infinite", row=row + 1, where=where, fix="Correct it, or leave the field empty."
+    )
 
 
 def are_numbers(values: pa.ChunkedArray) -> bool:
@@ -329,8 +333,7 @@ def reads_as_numbers(values: pa.ChunkedArray) -> NDArray[np.bool_]:
     from pyarrow import compute
 
     matches = compute.fill_null(compute.match_substring_regex(cleaned(values), NUMBER), False)
-    result: NDArray[np.bool_] = matches.to_numpy(zero_copy_only=False).astype(bool)
-    return result
+    return np.asarray(matches.to_numpy(zero_copy_only=False), bool)
 
 
 def stray_text(name: str, values: pa.ChunkedArray, *, where: str, truth: bool = False) -> UsageError:

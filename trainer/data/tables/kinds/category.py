@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.tables.kinds.base import Counts, Scale, all_missing
-from trainer.data.tables.values import check_flat, distinct, precision_of
-from trainer.data.tables.vocabulary import MISSING, UNSEEN, Form, Vocabulary, form_of, spelled
+from trainer.data.tables.kinds.base import Counts, Scale
+from trainer.data.tables.values import check_flat
+from trainer.data.tables.vocabulary import MISSING, UNSEEN, Form, Vocabulary
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,19 +29,6 @@ class Category:
     missing_category: bool = False
     """Whether missing values have an input of their own; otherwise they are all zeros."""
     kind: Literal["category"] = "category"
-
-    @classmethod
-    def learn(cls, name: str, values: pa.ChunkedArray, *, where: str) -> Category:
-        """Learns from the training rows. Raises UsageError for lists, structs and bytes."""
-        check_flat(name, values, where=where, fix=f"Add --ignore {name}.")
-        numbers, words = distinct(values)
-        present = {words[number] for number in np.flatnonzero(np.bincount(numbers))}
-        texts = [text for text in present if text is not None]
-        if not texts:
-            raise all_missing(name, where)
-        form = form_of(texts, precision_of(values.type))
-        categories = tuple(spelled(texts, form))
-        return cls(name, categories, form, missing_category=None in present)
 
     @property
     def width(self) -> int:

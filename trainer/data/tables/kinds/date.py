@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.tables.kinds.base import Counts, Scale, all_missing
+from trainer.data.tables.blocks import Span
+from trainer.data.tables.kinds.base import Counts, Moments, Scale, all_missing
 from trainer.data.tables.kinds.time import write_circle
 from trainer.data.tables.moments import DAY_US, SECOND_US
 from trainer.data.tables.times import are_dates, date_text, dates_of, mostly_zoned
@@ -52,29 +54,14 @@ class Date:
     are_read = staticmethod(are_dates)
 
     @classmethod
-    def learn(cls, name: str, values: pa.ChunkedArray, *, standardize: bool, where: str) -> Date:
-        """Learns from the training rows. Raises UsageError for anything else than dates.
+    def survey(cls, name: str, values: pa.ChunkedArray, *, standardize: bool, where: str) -> DateSurvey:
+        """An empty survey of a column of which these are some values.
 
-        The zone is that of the column's type; text with an offset is taken in UTC.
+        The zone is theirs, which later values need too; text with an offset is taken in UTC.
         """
         zoned = mostly_zoned(values)
         zone = (UTC if is_text(values) else values.type.tz) if zoned else None
-        times = dates_of(name, values, zoned=zoned, where=where)
-        if times.missing.all():
-            raise all_missing(name, where)
-        local = wall_clock(name, times.present, zone, where=where)
-        start = int(times.present.min())
-        years = _years(local).astype(np.float64)
-        turns = {cycle: _turns(local, cycle) for cycle in get_args(Cycle)}
-        return cls(
-            name,
-            zone,
-            start,
-            Scale.of((times.present - start) / DAY_US),
-            Scale.of(years) if years.min() < years.max() else None,
-            tuple(cycle for cycle, each in turns.items() if each.min() < each.max()),
-            standardize,
-        )
+        return DateSurvey(name, zone, standardize=standardize, where=where)
 
     @property
     def width(self) -> int:
@@ -127,6 +114,63 @@ class Date:
         if repeated or not -(2**62) < self.start_us < 2**62:
             return f"column {self.name!r} has parts that no date has"
         return None
+
+
+class DateSurvey:
+    """What is learned from a column of dates: moments, the earliest one, and which parts of the calendar differ."""
+
+    def __init__(self, name: str, zone: str | None, *, standardize: bool, where: str) -> None:
+        self.name, self.zone, self.standardize, self.where = name, zone, standardize, where
+        self._days, self._years = Moments(), Moments()
+        self._starts: list[int] = []
+        self._bounds: dict[str, tuple[float, float]] = {}
+
+    def empty(self) -> DateSurvey:
+        """Another one of the same column."""
+        return DateSurvey(self.name, self.zone, standardize=self.standardize, where=self.where)
+
+    def add(self, values: pa.ChunkedArray, spans: Sequence[Span]) -> None:
+        """Raises UsageError for anything else than dates, and for a time zone that is not known."""
+        times = dates_of(self.name, values, zoned=self.zone is not None, where=self.where)
+        for block, begin, stop in spans:
+            us = times.us[begin:stop][~times.missing[begin:stop]]
+            if not len(us):
+                continue
+            local = wall_clock(self.name, us, self.zone, where=self.where)
+            start, years = int(us.min()), _years(local).astype(np.float64)
+            self._starts.append(start)
+            self._days.add(block, (us - start) / DAY_US, start)
+            self._years.add(block, years)
+            for part, each in (("year", years), *((cycle, _turns(local, cycle)) for cycle in get_args(Cycle))):
+                self._widen(part, float(each.min()), float(each.max()))
+
+    def _widen(self, part: str, low: float, high: float) -> None:
+        known = self._bounds.get(part, (low, high))
+        self._bounds[part] = min(known[0], low), max(known[1], high)
+
+    def merge(self, other: DateSurvey) -> None:
+        """Adds what another one found in other blocks."""
+        self._starts += other._starts
+        self._days.merge(other._days)
+        self._years.merge(other._years)
+        for part, bounds in other._bounds.items():
+            self._widen(part, *bounds)
+
+    def learned(self) -> Date:
+        """Raises UsageError for a column without a date."""
+        if not self._starts:
+            raise all_missing(self.name, self.where)
+        start = min(self._starts)
+        differ = [part for part, (low, high) in self._bounds.items() if low < high]
+        return Date(
+            self.name,
+            self.zone,
+            start,
+            self._days.scale(start, DAY_US),
+            self._years.scale() if "year" in differ else None,
+            tuple(cycle for cycle in get_args(Cycle) if cycle in differ),
+            self.standardize,
+        )
 
 
 def _years(local_us: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.tables.kinds.base import Counts, OneInput, Scale, all_missing
+from trainer.data.tables.blocks import Span
+from trainer.data.tables.kinds.base import Counts, Moments, OneInput, Scale, all_missing
 from trainer.data.tables.moments import SECOND_US, duration_text
 from trainer.data.tables.times import are_durations, durations_of
 
@@ -35,12 +37,16 @@ class Duration(OneInput):
     are_read = staticmethod(are_durations)
 
     @classmethod
-    def learn(cls, name: str, values: pa.ChunkedArray, *, standardize: bool, where: str) -> Duration:
-        """Learns from the training rows. Raises UsageError for anything else than durations."""
-        times = durations_of(name, values, where=where)
-        if times.missing.all():
-            raise all_missing(name, where)
-        return cls(name, Scale.of(times.present / SECOND_US), standardize)
+    def survey(
+        cls,
+        name: str,
+        values: pa.ChunkedArray,  # noqa: ARG003  the kinds that are told by a type or a notation have the same call
+        *,
+        standardize: bool,
+        where: str,
+    ) -> DurationSurvey:
+        """An empty survey of a column."""
+        return DurationSurvey(name, standardize=standardize, where=where)
 
     @property
     def scales(self) -> list[Scale]:
@@ -64,3 +70,31 @@ class Duration(OneInput):
     def check(self) -> str | None:
         """What is wrong with values that were read from a file, or None."""
         return None if self.scale.is_usable else f"column {self.name!r} has no usable mean and deviation"
+
+
+class DurationSurvey:
+    """What is learned from a column of durations."""
+
+    def __init__(self, name: str, *, standardize: bool, where: str) -> None:
+        self.name, self.standardize, self.where = name, standardize, where
+        self._moments = Moments()
+
+    def empty(self) -> DurationSurvey:
+        """Another one of the same column."""
+        return DurationSurvey(self.name, standardize=self.standardize, where=self.where)
+
+    def add(self, values: pa.ChunkedArray, spans: Sequence[Span]) -> None:
+        """Raises UsageError for anything else than durations."""
+        times = durations_of(self.name, values, where=self.where)
+        for block, start, stop in spans:
+            self._moments.add(block, times.us[start:stop][~times.missing[start:stop]] / SECOND_US)
+
+    def merge(self, other: DurationSurvey) -> None:
+        """Adds what another one found in other blocks."""
+        self._moments.merge(other._moments)
+
+    def learned(self) -> Duration:
+        """Raises UsageError for a column without a duration."""
+        if not self._moments.count:
+            raise all_missing(self.name, self.where)
+        return Duration(self.name, self._moments.scale(), self.standardize)

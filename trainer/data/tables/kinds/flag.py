@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.tables.blocks import Span
 from trainer.data.tables.kinds.base import Counts, OneInput, all_missing
 from trainer.data.tables.vocabulary import MISSING, Vocabulary, first_unseen
 from trainer.errors import UsageError
@@ -25,15 +27,6 @@ class Flag(OneInput):
 
     mean: float = 0.5
     kind: Literal["flag"] = "flag"
-
-    @classmethod
-    def learn(cls, name: str, values: pa.ChunkedArray, *, where: str) -> Flag:
-        """Learns from the training rows. Raises UsageError if a value is neither true nor false."""
-        target = np.zeros((len(values), 1), np.float32)
-        missing = cls(name, float("nan")).encode(values, target, where=where).missing
-        if missing == len(values):
-            raise all_missing(name, where)
-        return cls(name, float(np.nanmean(target, dtype=np.float64)))
 
     def word(self, place: int) -> str:
         """The value at a place."""
@@ -62,3 +55,32 @@ class Flag(OneInput):
     def check(self) -> str | None:
         """What is wrong with values that were read from a file, or None."""
         return None if 0 <= self.mean <= 1 else f"column {self.name!r} has no usable mean"
+
+
+class FlagSurvey:
+    """What is learned from a column of truth values."""
+
+    def __init__(self, name: str, *, where: str) -> None:
+        self.name, self.where = name, where
+        self._present = self._true = 0
+
+    def add(self, values: pa.ChunkedArray, spans: Sequence[Span]) -> None:
+        """Counts the values of an Arrow type of truth values."""
+        from pyarrow import compute
+
+        self.count(len(values) - values.null_count, int(compute.sum(values).as_py() or 0))
+
+    def count(self, present: int, true: int) -> None:
+        """Adds values, of which some are true."""
+        self._present += present
+        self._true += true
+
+    def merge(self, other: FlagSurvey) -> None:
+        """Adds what another one found."""
+        self.count(other._present, other._true)
+
+    def learned(self) -> Flag:
+        """Raises UsageError for a column without a value."""
+        if not self._present:
+            raise all_missing(self.name, self.where)
+        return Flag(self.name, self._true / self._present)

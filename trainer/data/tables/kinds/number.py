@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.tables.kinds.base import Counts, OneInput, Scale, all_missing
+from trainer.data.tables.blocks import Span
+from trainer.data.tables.kinds.base import Counts, Moments, OneInput, Scale, all_missing
 from trainer.data.tables.values import numbers_of, refuse_infinite, stored_numbers
 from trainer.errors import UsageError
 
@@ -33,24 +35,6 @@ class Number(OneInput):
     zero_one: bool = False
     """Whether all training values are 0 or 1: then true and false are those."""
     kind: Literal["number"] = "number"
-
-    @classmethod
-    def learn(cls, name: str, values: pa.ChunkedArray, *, standardize: bool, where: str) -> Number:
-        """Learns from the training rows. Raises UsageError for text, and for numbers without a finite mean."""
-        numbers = numbers_of(name, values, where=where)
-        missing = np.isnan(numbers)
-        present = numbers[~missing] if missing.any() else numbers
-        if not len(present):
-            raise all_missing(name, where)
-        scale = Scale.of(present)
-        if not scale.is_usable:
-            raise UsageError(
-                f"the numbers of column {name!r} are too large for a mean and a deviation",
-                where=where,
-                fix=f"Scale them down, or add --ignore {name}.",
-            )
-        zero_one = bool(present.min() >= 0 and present.max() <= 1 and np.isin(present, (0, 1)).all())
-        return cls(name, scale.mean, scale.deviation, standardize, zero_one)
 
     @property
     def scales(self) -> list[Scale]:
@@ -105,3 +89,46 @@ class Number(OneInput):
 def _bounds(numbers: NDArray[np.float64]) -> tuple[float, float]:
     """The smallest and the largest number, NaN if there is one."""
     return (float(np.minimum.reduce(numbers)), float(np.maximum.reduce(numbers))) if len(numbers) else (0.0, 0.0)
+
+
+class NumberSurvey:
+    """What is learned from a column of numbers, of which the training rows come in pieces of whole blocks."""
+
+    def __init__(self, name: str, *, standardize: bool, where: str) -> None:
+        self.name, self.standardize, self.where = name, standardize, where
+        self.moments = Moments()
+        self._zero_one = True
+
+    def add(self, values: pa.ChunkedArray, spans: Sequence[Span]) -> None:
+        """Raises UsageError for text, and for infinity."""
+        self.add_numbers(stored_numbers(self.name, values, where=self.where), spans)
+
+    def add_numbers(self, numbers: NDArray[np.float64], spans: Sequence[Span]) -> None:
+        """Adds what the values are as numbers, NaN if missing. Raises UsageError for infinity."""
+        for block, start, stop in spans:
+            part = numbers[start:stop]
+            low, high = _bounds(part)
+            if not (math.isfinite(low) and math.isfinite(high)):
+                refuse_infinite(self.name, numbers, where=self.where)
+                part = part[~np.isnan(part)]
+                low, high = _bounds(part)
+            self._zero_one = self._zero_one and low >= 0 and high <= 1 and bool(np.isin(part, (0, 1)).all())
+            self.moments.add(block, part)
+
+    def merge(self, other: NumberSurvey) -> None:
+        """Adds what another one found in other blocks."""
+        self.moments.merge(other.moments)
+        self._zero_one = self._zero_one and other._zero_one
+
+    def learned(self) -> Number:
+        """Raises UsageError for a column without a number, and for numbers without a finite mean and deviation."""
+        if not self.moments.count:
+            raise all_missing(self.name, self.where)
+        scale = self.moments.scale()
+        if not scale.is_usable:
+            raise UsageError(
+                f"the numbers of column {self.name!r} are too large for a mean and a deviation",
+                where=self.where,
+                fix=f"Scale them down, or add --ignore {self.name}.",
+            )
+        return Number(self.name, scale.mean, scale.deviation, self.standardize, self._zero_one)

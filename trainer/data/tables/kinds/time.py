@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.tables.blocks import Span
 from trainer.data.tables.kinds.base import Counts, Scale, all_missing
 from trainer.data.tables.moments import DAY_US, SECOND_US
 from trainer.data.tables.times import are_times, time_text, times_of
@@ -33,21 +35,16 @@ class TimeOfDay:
     are_read = staticmethod(are_times)
 
     @classmethod
-    def learn(
+    def survey(
         cls,
         name: str,
-        values: pa.ChunkedArray,
+        values: pa.ChunkedArray,  # noqa: ARG003  the kinds that are told by a type or a notation have the same call
         *,
-        standardize: bool,  # noqa: ARG003  the kinds that are told by a type or a notation are learned with the same call
+        standardize: bool,  # noqa: ARG003
         where: str,
-    ) -> TimeOfDay:
-        """Checks the training rows; there is nothing to standardise.
-
-        Raises UsageError for anything else than times of day.
-        """
-        if times_of(name, values, where=where).missing.all():
-            raise all_missing(name, where)
-        return cls(name)
+    ) -> TimeSurvey:
+        """An empty survey of a column."""
+        return TimeSurvey(name, where=where)
 
     @property
     def width(self) -> int:
@@ -81,6 +78,32 @@ class TimeOfDay:
     def check(self) -> str | None:
         """Nothing is learned that could be wrong."""
         return None
+
+
+class TimeSurvey:
+    """Checks a column of times of day; there is nothing to standardise."""
+
+    def __init__(self, name: str, *, where: str) -> None:
+        self.name, self.where = name, where
+        self._present = 0
+
+    def empty(self) -> TimeSurvey:
+        """Another one of the same column."""
+        return TimeSurvey(self.name, where=self.where)
+
+    def add(self, values: pa.ChunkedArray, spans: Sequence[Span]) -> None:
+        """Raises UsageError for anything else than times of day."""
+        self._present += int(np.count_nonzero(~times_of(self.name, values, where=self.where).missing))
+
+    def merge(self, other: TimeSurvey) -> None:
+        """Adds what another one found."""
+        self._present += other._present
+
+    def learned(self) -> TimeOfDay:
+        """Raises UsageError for a column without a time."""
+        if not self._present:
+            raise all_missing(self.name, self.where)
+        return TimeOfDay(self.name)
 
 
 def write_circle(turns: NDArray[np.float64], present: NDArray[np.bool_], target: NDArray[np.float32]) -> None:

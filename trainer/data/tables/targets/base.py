@@ -23,15 +23,14 @@ def is_missing(values: pa.ChunkedArray) -> NDArray[np.bool_]:
     return found
 
 
-def missing_label(name: str, missing: NDArray[np.bool_], *, where: str) -> UsageError:
-    """The error for missing labels; `missing` (n,) has at least one of them."""
-    count = int(missing.sum())
+def missing_label(name: str, count: int, rows: int, first: int, *, where: str) -> UsageError:
+    """The error for missing labels: so many of the rows, and the first of them, from 0."""
     what = f"the label in column {name!r} is missing"
     if count > 1:
-        what = f"{count} of {len(missing)} labels in column {name!r} are missing, the first"
+        what = f"{count} of {rows} labels in column {name!r} are missing, the first"
     return UsageError(
         what,
-        row=int(np.flatnonzero(missing)[0]) + 1,
+        row=first + 1,
         where=where,
         fix="Fill in the label, or leave out such rows: --drop-unlabelled.",
     )

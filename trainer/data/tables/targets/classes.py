@@ -6,15 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.arrays import check_class_weights
+from trainer.data.arrays import check_weight_sums
+from trainer.data.tables.coded import Coded, smallest
 from trainer.data.tables.targets.base import missing_label
-from trainer.data.tables.values import are_numbers, check_flat, distinct, is_number, is_text, precision_of
-from trainer.data.tables.vocabulary import MISSING, Form, Vocabulary, first_unseen, form_of, spelled
+from trainer.data.tables.targets.tally import Tally
+from trainer.data.tables.values import check_flat
+from trainer.data.tables.vocabulary import MISSING, UNSEEN, Form, Vocabulary, form_of, spelled
 from trainer.errors import UsageError, listed
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class Classes:
     def learn(
         cls,
         name: str,
-        values: pa.ChunkedArray,
+        values: pa.ChunkedArray | Coded,
         positive_class: str | None,
         *,
         where: str,
@@ -57,16 +59,14 @@ class Classes:
         are all numbers if they are `text` (of a file without types); `for_numbers` is what learns them instead. Raises
         UsageError for fewer than two classes, a missing value, and numbers that are refused.
         """
-        check_flat(name, values, where=where)
-        places, texts = distinct(values)
-        present = np.bincount(places, minlength=len(texts)).tolist()
-        written = {text: number for text, number in zip(texts, present, strict=True) if number}
-        if None in written:
-            raise missing_label(name, np.array([text is None for text in texts])[places], where=where)
-        known = [text for text in written if text is not None]
-        form = form_of(known, precision_of(values.type))
+        coded = values if isinstance(values, Coded) else _coded(name, values, where=where)
+        counts = coded.counts
+        if None in coded.texts:
+            raise _missing(name, coded.missing, where=where)
+        known = [text for text in coded.texts if text is not None]
+        form = form_of(known, coded.precision)
         classes = in_order(spelled(known, form))
-        if len(classes) > MOST_NUMBERS and positive_class is None and _are_refused(values, numbers):
+        if len(classes) > MOST_NUMBERS and positive_class is None and are_quantities(coded, numbers):
             other = f"To predict the number: {for_numbers}. " if for_numbers else ""
             raise UsageError(
                 f"the label column {name!r} holds numbers, {len(classes)} different ones",
@@ -75,9 +75,8 @@ class Classes:
             )
         vocabulary = Vocabulary(classes, form)
         if len(classes) < 2:
-            counts = sum(int(count) for count in written.values())
             raise UsageError(
-                f"the label column {name!r} has one class: {classes[0]!r} ({counts} rows)",
+                f"the label column {name!r} has one class: {classes[0]!r} ({counts.sum()} rows)",
                 where=where,
                 fix="Two classes or more are needed.",
             )
@@ -95,7 +94,7 @@ class Classes:
             return cls((others[0], classes[place]), form)
         return cls((f"not {classes[place]}", classes[place]), form, rest=others)
 
-    def fitted(self, name: str, labels: NDArray[np.float32], *, where: str) -> Classes:
+    def fitted(self, name: str, labels: NDArray[Any], *, where: str) -> Classes:
         """The same: nothing about classes is estimated from the training labels, (rows,)."""
         return self
 
@@ -115,59 +114,63 @@ class Classes:
 
     def encode(self, name: str, values: pa.ChunkedArray, *, where: str) -> NDArray[np.float32]:
         """Class numbers as float32 (rows,). Raises UsageError for a missing label and for an unknown class."""
-        check_flat(name, values, where=where)
-        places = self._vocabulary.places(values)
-        if (places == MISSING).any():
-            raise missing_label(name, places == MISSING, where=where)
-        unseen = first_unseen(values, places)
-        if unseen is not None:
-            row, text = unseen
+        labels: NDArray[np.float32] = self.numbered(name, _coded(name, values, where=where), where=where).astype("f4")
+        return labels
+
+    def numbered(self, name: str, coded: Coded, *, where: str) -> NDArray[Any]:
+        """Class numbers in as few bits as possible (rows,). Raises UsageError like `encode`."""
+        if None in coded.texts and coded.missing.any():
+            raise _missing(name, coded.missing, where=where)
+        places = np.array([
+            MISSING if text is None
+            else self._vocabulary.place(text, typed=coded.typed, precision=coded.precision)
+            for text in coded.texts
+        ], np.int64)  # fmt: skip
+        unseen = np.flatnonzero(np.isin(coded.codes, np.flatnonzero(places == UNSEEN)))
+        if len(unseen):
+            row = int(unseen[0])
             shown = [repr(each) for each in self.known]
             raise UsageError(
-                f"the label in column {name!r} is {text!r}",
+                f"the label in column {name!r} is {coded.texts[coded.codes[row]]!r}",
                 row=row + 1,
                 where=where,
                 fix=f"The classes are {' and '.join(shown) if len(shown) == 2 else listed(shown, CLASSES_SHOWN)}.",
             )
-        numbers = places == len(self.rest) if self.rest else places
-        labels: NDArray[np.float32] = numbers.astype(np.float32)
-        return labels
+        table = places == len(self.rest) if self.rest else np.maximum(places, 0)
+        return table.astype(smallest(len(self.names)))[coded.codes]
 
-    def strata(self, labels: NDArray[np.float32]) -> NDArray[np.int64]:
+    def strata(self, labels: NDArray[Any]) -> NDArray[Any]:
         """The group of each row, (rows,), of which each side of a split gets its share."""
-        return labels.astype(np.int64)
+        return labels if labels.dtype.kind == "u" else labels.astype(smallest(len(self.names)))
 
-    def check_rows(
-        self, labels: NDArray[np.float32], weights: NDArray[np.float32] | None, split: str, *, where: str
-    ) -> None:
+    def check_rows(self, tally: Tally, split: str, *, where: str) -> None:
         """Raises UsageError if a split's rows cannot be learned from, or not be judged on."""
-        counts = np.bincount(labels.astype(np.int64), minlength=len(self.names))
+        counts = tally.counts
         absent = [name for name, count in zip(self.names, counts, strict=True) if not count]
         if split == "train" and absent:
-            left = f"the {len(labels)} rows left for training"
+            left = f"the {tally.rows} rows left for training"
             raise UsageError(
                 f"{left} are all of one class" if self.is_binary else f"{left} have none of the class {absent[0]!r}",
                 where=where,
                 fix="Use a smaller --validation-split or --test-split.",
             )
         if split != "train" and (counts > 0).sum() < 2:
-            only = self.names[int(labels[0])]
+            only = self.names[int(counts.argmax())]
             needed = "both" if self.is_binary else "several"
             raise UsageError(
-                f"all of its {len(labels)} rows are of the class {only!r}, so a model cannot be evaluated on them",
+                f"all of its {tally.rows} rows are of the class {only!r}, so a model cannot be evaluated on them",
                 where=where,
                 fix=f"Use a larger --{split}-split, or a --{split}-data file with {needed} classes.",
             )
-        check_class_weights(labels, weights, self.names, where=where)
+        if tally.weights is not None:
+            check_weight_sums(counts, tally.weights, self.names, where=where)
 
-    def too_few(
-        self, labels: NDArray[np.float32], left: NDArray[np.float32], split: str, size: int, *, where: str
-    ) -> UsageError:
+    def too_few(self, labels: NDArray[Any], left: NDArray[Any], split: str, size: int, *, where: str) -> UsageError:
         """The error for `size` rows that cannot be split off, with every class on both sides.
 
         `labels` are those of all rows, `left` those of the rows that are not in another split.
         """
-        whole, counts = (np.bincount(each.astype(np.int64), minlength=len(self.names)) for each in (labels, left))
+        whole, counts = (np.bincount(each, minlength=len(self.names)) for each in (labels, left))
         fix = f"Change --{split}-split (0 for none), or name a file with --{split}-data."
         rows = len(labels)
         if self.is_binary:
@@ -196,12 +199,11 @@ class Classes:
             return f"{name}: {self.names[0]!r}{others} → 0, {self.names[1]!r} → 1 (positive)"
         return f"{name}: {len(self.names)} classes, {listed(map(repr, self.names), CLASSES_SHOWN)}"
 
-    def summary(self, labels: NDArray[np.float32]) -> str:
+    def summary(self, tally: Tally) -> str:
         """What a split's labels are like, in a few words."""
         if self.is_binary:
-            return f"{labels.mean(dtype=np.float64):.1%} positive"
-        counts = np.bincount(labels.astype(np.int64), minlength=len(self.names))
-        return f"{counts.min()} to {counts.max()} per class"
+            return f"{tally.counts[1] / tally.rows:.1%} positive"
+        return f"{tally.counts.min()} to {tally.counts.max()} per class"
 
     def check(self) -> str | None:
         """What is wrong with values that were read from a file, or None."""
@@ -226,13 +228,16 @@ def in_order(classes: Sequence[str]) -> list[str]:
     return sorted(classes, key=lambda value: (numbers[value], value))
 
 
-def holds_quantities(values: pa.ChunkedArray, numbers: str) -> bool:
-    """Whether the values are numbers, more different ones than classes have; `numbers` is that of `Classes.learn`."""
-    return _are_refused(values, numbers) and len(distinct(values)[1]) > MOST_NUMBERS
+def are_quantities(coded: Coded, numbers: str) -> bool:
+    """Whether the values are numbers that may not be classes; `numbers` is that of `Classes.learn`."""
+    return numbers != "classes" and coded.are_numbers(text=numbers == "text")
 
 
-def _are_refused(values: pa.ChunkedArray, numbers: str) -> bool:
-    """Whether the values are numbers that may not be classes."""
-    if numbers == "classes":
-        return False
-    return is_number(values.type) or (numbers == "text" and is_text(values) and are_numbers(values))
+def _missing(name: str, missing: NDArray[np.bool_], *, where: str) -> UsageError:
+    return missing_label(name, int(missing.sum()), len(missing), int(missing.argmax()), where=where)
+
+
+def _coded(name: str, values: pa.ChunkedArray, *, where: str) -> Coded:
+    """The values. Raises UsageError for lists, structs and bytes."""
+    check_flat(name, values, where=where)
+    return Coded.of(values)

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.tables.targets.base import missing_label
-from trainer.data.tables.values import are_numbers, cleaned, is_number, is_text, numbers_of, reads_as_numbers
+from trainer.data.tables.blocks import spans
+from trainer.data.tables.kinds.base import Moments
+from trainer.data.tables.targets.number_labels import NumberLabels
+from trainer.data.tables.targets.tally import Tally
+from trainer.data.tables.values import infinite, is_number
 from trainer.errors import UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LARGEST = float(np.finfo(np.float32).max)
 COARSEST = 0.01
 """The deviations of the labels that lie between two neighbouring 32-bit numbers, at most."""
 
@@ -33,7 +35,7 @@ class Quantity:
 
     @classmethod
     def learn(
-        cls, name: str, values: pa.ChunkedArray, *, non_negative: bool, where: str, for_classes: str = ""
+        cls, name: str, values: pa.ChunkedArray | NumberLabels, *, non_negative: bool, where: str, for_classes: str = ""
     ) -> Quantity:
         """A quantity whose mean and deviation are not known yet.
 
@@ -41,18 +43,19 @@ class Quantity:
         is not numbers.
         """
         other = f" To tell its values apart as classes: {for_classes}." if for_classes else ""
-        stray = _stray_texts(values)
-        if 2 * len(stray) >= max(1, len(values) - cleaned(values).null_count if is_text(values) else 1):
-            row, text = stray[0]
+        labels = values if isinstance(values, NumberLabels) else NumberLabels.of(name, values, where=where)
+        kind = labels.kind
+        if 2 * labels.stray >= max(1, labels.present if labels.is_text else 1):
+            row, text = labels.first_stray
             raise UsageError(
                 f"the label column {name!r} holds text, such as {text!r}",
                 where=where,
                 row=row + 1,
                 fix=f"Name a column of numbers with --label.{other}",
             )
-        if not (is_text(values) or is_number(values.type)):
+        if not (labels.is_text or is_number(kind)):
             raise UsageError(
-                f"the label column {name!r} holds {_named(values.type)}, not numbers",
+                f"the label column {name!r} holds {_named(kind)}, not numbers",
                 where=where,
                 fix=f"Name a column of numbers with --label, or convert it.{other}",
             )
@@ -73,8 +76,7 @@ class Quantity:
 
         Raises UsageError for labels that are all equal, or that 32-bit numbers cannot tell apart.
         """
-        wide = labels.astype(np.float64)
-        low, high = float(wide.min()), float(wide.max())
+        low, high = float(labels.min()), float(labels.max())
         if low == high:
             raise UsageError(
                 f"the label column {name!r} has one value in the {len(labels)} training rows: {low:.7g}",
@@ -82,7 +84,10 @@ class Quantity:
                 fix="Name another column with --label, or give more rows. If its numbers differ in later digits than "
                 "the seventh, subtract a constant from them.",
             )
-        mean, deviation = float(wide.mean()), float(wide.std())
+        moments = Moments()
+        for block, start, stop in spans(0, len(labels)):
+            moments.add(block, labels[start:stop].astype(np.float64))
+        mean, deviation = moments.mean_and_deviation()
         step = float(np.spacing(np.float32(max(abs(low), abs(high)))))
         if not math.isfinite(deviation) or step > COARSEST * deviation:
             raise UsageError(
@@ -94,45 +99,48 @@ class Quantity:
 
     def encode(self, name: str, values: pa.ChunkedArray, *, where: str) -> NDArray[np.float32]:
         """The numbers as float32 (rows,). Raises UsageError for text, and for a label that is missing or refused."""
-        stray = _stray_texts(values)
-        if stray:
-            row, text = stray[0]
+        return self.numbered(name, NumberLabels.of(name, values, where=where), where=where)
+
+    def numbered(self, name: str, labels: NumberLabels, *, where: str) -> NDArray[np.float32]:
+        """The numbers as float32 (rows,). Raises UsageError like `encode`."""
+        if labels.stray:
+            row, text = labels.first_stray
             raise UsageError(
                 f"the label in column {name!r} is {text!r}, not a number",
                 row=row + 1,
                 where=where,
                 fix="Correct it; a label that is not known is empty, and --drop-unlabelled leaves its row out.",
             )
-        numbers = numbers_of(name, values, where=where)
-        missing = np.isnan(numbers)
-        if missing.any():
-            raise missing_label(name, missing, where=where)
-        if self.non_negative and (numbers < 0).any():
-            row = int(np.flatnonzero(numbers < 0)[0])
+        if not (labels.is_text or is_number(labels.kind) or labels.is_null):
+            raise UsageError(f"column {name!r} holds {labels.kind}, not numbers", where=where)
+        if labels.first_infinite is not None:
+            raise infinite(name, labels.first_infinite, where=where)
+        if labels.missing and not labels.is_filtered:
+            raise labels.missing_error(name, where=where)
+        if self.non_negative and labels.first_negative is not None:
+            row, number = labels.first_negative
             raise UsageError(
-                f"the label in column {name!r} is {numbers[row]:g}, and counts and rates are not negative",
+                f"the label in column {name!r} is {number:g}, and counts and rates are not negative",
                 row=row + 1,
                 where=where,
                 fix="Correct it, or choose a loss that takes negative numbers, such as the squared error.",
             )
-        if (np.abs(numbers) > LARGEST).any():
+        if labels.first_too_large is not None:
             raise UsageError(
                 f"the label in column {name!r} is too large for a 32-bit number",
-                row=int(np.flatnonzero(np.abs(numbers) > LARGEST)[0]) + 1,
+                row=labels.first_too_large + 1,
                 where=where,
                 fix="Scale the column down, or correct the value.",
             )
-        return numbers.astype(np.float32)
+        return labels.numbers
 
-    def strata(self, labels: NDArray[np.float32]) -> NDArray[np.int64]:
+    def strata(self, labels: NDArray[np.float32]) -> NDArray[np.uint8]:
         """One group: rows are divided at random."""
-        return np.zeros(len(labels), np.int64)
+        return np.zeros(len(labels), np.uint8)
 
-    def check_rows(
-        self, labels: NDArray[np.float32], weights: NDArray[np.float32] | None, split: str, *, where: str
-    ) -> None:
+    def check_rows(self, tally: Tally, split: str, *, where: str) -> None:
         """Raises UsageError if a split has no rows."""
-        if not len(labels):
+        if not tally.rows:
             raise UsageError(f"there are no rows for the {split} split", where=where)
 
     def too_few(
@@ -150,23 +158,14 @@ class Quantity:
         kind = "a number ≥ 0" if self.non_negative else "a number"
         return f"{name}: {kind}, mean {self.mean:.5g} and deviation {self.deviation:.5g} in the training rows"
 
-    def summary(self, labels: NDArray[np.float32]) -> str:
+    def summary(self, tally: Tally) -> str:
         """What a split's labels are like, in a few words."""
-        return f"{labels.min():.5g} to {labels.max():.5g}"
+        return f"{tally.low:.5g} to {tally.high:.5g}"
 
     def check(self) -> str | None:
         """What is wrong with values that were read from a file, or None."""
         usable = math.isfinite(self.mean) and math.isfinite(self.deviation) and self.deviation > 0
         return None if usable else "its target has no usable mean and deviation"
-
-
-def _stray_texts(values: pa.ChunkedArray) -> list[tuple[int, str]]:
-    """The row numbers, from 0, and the texts that are neither numbers nor missing."""
-    if not is_text(values) or are_numbers(values):
-        return []
-    text = cleaned(values)
-    wrong = ~reads_as_numbers(values) & ~text.is_null().to_numpy(zero_copy_only=False)
-    return [(int(row), text[int(row)].as_py()) for row in np.flatnonzero(wrong)]
 
 
 def _named(kind: object) -> str:
