@@ -8,6 +8,7 @@ import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from trainer.data.tables.csv_header import Header, check_unique, named, read_hea
 from trainer.data.tables.csv_rows import blocks_of, read_some
 from trainer.data.tables.formats import PARQUET_MAGIC, UTF_16_MARKS, delimiter_of
 from trainer.data.tables.stream import OneFile
+from trainer.data.tables.threads import in_order
 from trainer.errors import UsageError, first_line
 
 if TYPE_CHECKING:
@@ -39,11 +41,13 @@ class CsvStream(OneFile):
         delimiter: str | None = None,
         counted: OpenedFile | None = None,
         total: int | None = None,
+        is_file: bool = False,
     ) -> None:
         self.where = where
         self.usual = usual
         self.total = total
         self._counted = counted
+        self._is_file = is_file
         self._file = file
         try:
             self._beginning, header = self._read_header(likely or usual, delimiter)
@@ -81,6 +85,7 @@ class CsvStream(OneFile):
             delimiter=delimiter,
             counted=file,
             total=path.stat().st_size,
+            is_file=path.is_file(),
         )
 
     @classmethod
@@ -131,11 +136,24 @@ class CsvStream(OneFile):
     def parts(self, wanted: Sequence[str]) -> Iterator[pa.Table]:
         check_unique(wanted, self.names, self.where)
         places = [self._places[self.names.index(name)] for name in wanted]
-        for block in blocks_of(self._file, self._beginning, self.delimiter, self.where):
-            table = self._parse(block, places, self.rows_read)
-            self.rows_read += table.num_rows
-            if table.num_rows:
-                yield table.rename_columns(list(wanted))
+        blocks = blocks_of(self._file, self._beginning, self.delimiter, self.where)
+        tried = partial(self._tried, places)
+        # What is behind a pipe may be waited for, while what came is asked for.
+        parsed = in_order(blocks, tried) if self._is_file else map(tried, blocks)
+        for block, table in parsed:
+            part = self._parse(block, places, self.rows_read) if table is None else table
+            self.rows_read += part.num_rows
+            if part.num_rows:
+                yield part.rename_columns(list(wanted))
+
+    def _tried(self, places: Sequence[int], block: bytes) -> tuple[bytes, pa.Table | None]:
+        """The rows of a block; None if it is wrong, which `_parse` tells when the rows before it are known."""
+        import pyarrow as pa
+
+        try:
+            return b"", self._read(block, {str(place): pa.string() for place in places})
+        except (pa.ArrowInvalid, UnicodeDecodeError):
+            return block, None
 
     def _parse(self, block: bytes, places: Sequence[int], before: int) -> pa.Table:
         import pyarrow as pa
@@ -162,7 +180,9 @@ class CsvStream(OneFile):
         return pa_csv.read_csv(
             pa.BufferReader(copy.getvalue()),
             read_options=pa_csv.ReadOptions(
-                column_names=[str(place) for place in range(self._width)], block_size=max(len(block), 1 << 20)
+                column_names=[str(place) for place in range(self._width)],
+                block_size=max(len(block), 1 << 20),
+                use_threads=not self._is_file,
             ),
             parse_options=pa_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
             convert_options=pa_csv.ConvertOptions(

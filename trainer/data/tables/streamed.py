@@ -11,11 +11,11 @@ from trainer.data.fingerprint import TableFingerprint
 from trainer.data.tables.blocks import BLOCK_ROWS
 from trainer.data.tables.checksums import ColumnChecksum
 from trainer.data.tables.held import Progress
-from trainer.data.tables.once import with_numbers
 from trainer.data.tables.parts import Part
 from trainer.data.tables.reading import reading
 from trainer.data.tables.sources import Given
 from trainer.data.tables.stream import FileRows, TableStream
+from trainer.data.tables.values import FIRST_ROWS, are_numbers, of_text
 from trainer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,9 +65,14 @@ class Streamed:
 
     def prepared(self, part: Part) -> Part:
         """The part with those columns of text as numbers that `as_numbers` named. May be called in any thread."""
+        import pyarrow as pa
+
         table = part.table
         for name in self._numeric.intersection(table.column_names):
-            table = with_numbers(table, name)
+            values = table.column(name)
+            numbers = of_text(values, truth=False) if are_numbers(values.slice(0, FIRST_ROWS)) else None
+            if numbers is not None:
+                table = table.set_column(table.column_names.index(name), name, pa.chunked_array([pa.array(numbers)]))
         return Part(table, part.first, part.rows)
 
     def parts(self, names: Sequence[str], what: str) -> Iterator[Part]:
