@@ -93,7 +93,8 @@ class DenseTables(TableOptions, Task):
         from trainer.data import describe, load_splits
 
         self._is_lazy = is_lazy(self.updates, run)
-        table = load_splits(self, seed=run.settings.seed)
+        memory = run.settings.memory_bytes(run.processes.local_size)
+        table = load_splits(self, seed=run.settings.seed, memory=memory, processes=run.processes)
         self._lines, self._notes = describe(table), [*table.notes, *self._notes]
         self.adopt(table.schema)
         splits = self._weighted(table.train, table.validation, table.test)
@@ -123,7 +124,7 @@ class DenseTables(TableOptions, Task):
         further = self.row_weights(train)
         self._reweighted = further is not None
         if further is None and train.weights is None:
-            return [None if rows is None else Arrays(inputs_of(rows), labels_of(rows)) for rows in (train, *others)]
+            return [None if rows is None else arrays_of(rows) for rows in (train, *others)]
         arrays: list[Arrays | None] = []
         if train.weights is not None:
             self._weight_mean = float(train.weights.mean(dtype=np.float64))
@@ -137,7 +138,7 @@ class DenseTables(TableOptions, Task):
                 weights = weights * further
                 mean = float(weights.mean(dtype=np.float64))
             # One column, like the loss of a row, since the loss multiplies the two.
-            arrays.append(Arrays(inputs_of(rows), labels_of(rows), (weights / mean).astype(np.float32).reshape(-1, 1)))
+            arrays.append(arrays_of(rows, (weights / mean).astype(np.float32).reshape(-1, 1)))
         return arrays
 
     # ---- the net -----------------------------------------------------------------------------------------------------
@@ -301,6 +302,15 @@ class DenseTables(TableOptions, Task):
     def notes(self) -> Sequence[str]:
         """What the table's reader had to decide."""
         return getattr(self, "_notes", ())
+
+
+def arrays_of(rows: Rows, weights: NDArray[np.float32] | None = None) -> Arrays:
+    """Rows as the engine takes them, in memory or mapped."""
+    from trainer.data import MappedArrays
+
+    if rows.prefetch is None:
+        return Arrays(inputs_of(rows), labels_of(rows), weights)
+    return MappedArrays(inputs_of(rows), labels_of(rows), weights, prefetch=rows.prefetch)
 
 
 def labels_of(rows: Rows) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from trainer.cli.bars import count_bar, read_bar
+from trainer.bars import count_bar, read_bar
 from trainer.errors import UsageError, listed
 from trainer.runs.names import DEFAULT_RUNS
 from trainer.terminal import say

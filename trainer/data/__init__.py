@@ -9,6 +9,7 @@ from trainer._lazy import exports
 if TYPE_CHECKING:
     from trainer.data.batches import Batch, Batches, Shard, split_rows
     from trainer.data.fingerprint import Fingerprint, SplitRows, TableFingerprint
+    from trainer.data.mapped import MappedArrays
     from trainer.data.stratified import SPLIT_VERSION, TooFewRows, stratified_split
     from trainer.data.tables.frame import Frame
     from trainer.data.tables.id_tables import IdTable
@@ -40,6 +41,7 @@ __all__ = [
     "Frame",
     "Hashed",
     "IdTable",
+    "MappedArrays",
     "Number",
     "Quantity",
     "Rows",
@@ -66,6 +68,7 @@ __getattr__, __dir__ = exports(
     __name__,
     {
         "trainer.data.batches": ("Batch", "Batches", "Shard", "split_rows"),
+        "trainer.data.mapped": ("MappedArrays",),
         "trainer.data.fingerprint": ("Fingerprint", "SplitRows", "TableFingerprint"),
         "trainer.data.stratified": ("SPLIT_VERSION", "TooFewRows", "stratified_split"),
         "trainer.data.tables.frame": ("Frame",),

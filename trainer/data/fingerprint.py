@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,6 +82,8 @@ class Fingerprint:
 
     tables: Mapping[str, TableFingerprint]
     splits: Mapping[str, SplitRows]
+    stored: Callable[[], bytes | None] | None = field(default=None, compare=False, repr=False)
+    """Gives the rows of the splits as a Parquet file, if their numbers are not in memory."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value, without the numbers of the rows."""

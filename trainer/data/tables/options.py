@@ -96,6 +96,21 @@ class TableOptions:
     standardize: Annotated[bool, Field(description="Scale a table's numbers to mean 0, deviation 1.")] = True
     drop_unlabelled: Annotated[bool, Field(description="Leave out rows whose label is missing.")] = False
     sample_weight: Annotated[str | None, Field(description="A column with the weights of the rows.")] = None
+    cache: Annotated[
+        Literal["auto", "on", "off", "verify", "rebuild"],
+        Field(
+            description="Whether the encoded rows are kept on the disk, and mapped from there for later runs too. "
+            "auto: if they would take more than --memory, or are there already; verify: on, after comparing all content; "
+            "rebuild: on, made anew."
+        ),
+    ] = "auto"
+    cache_dir: Annotated[
+        Path | None, Field(description="The folder of the cache; default: $TRAINER_CACHE_DIR, or in the user's own.")
+    ] = None
+    feature_type: Annotated[
+        Literal["float32", "float16"],
+        Field(description="How precisely encoded numbers are kept: float16 takes half the room, and rounds them."),
+    ] = "float32"
 
     def __post_init__(self) -> None:
         for field in ("data", "validation_data", "test_data"):

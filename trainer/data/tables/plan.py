@@ -45,15 +45,18 @@ EMPTY = np.zeros(0, bool)
 
 @dataclass(frozen=True)
 class TableSplits:
-    """The encoded splits, and the rows of `data` (from 0) in each; the rows are None for a split with its own file."""
+    """The encoded splits, and the rows of `data` (from 0) in each.
+
+    The row numbers are None for a split with its own file, and if the encoded rows come from a cache.
+    """
 
     train: Rows
     validation: Rows | None
     test: Rows | None
     schema: Schema
-    train_rows: Indices
-    validation_rows: Indices | None
-    test_rows: Indices | None
+    train_rows: Indices | None = None
+    validation_rows: Indices | None = None
+    test_rows: Indices | None = None
     split_version: int | None = None
     """How the rows were divided, for `trainer.Splits`; None if no rows of `data` were split off."""
     notes: Sequence[str] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
@@ -60,6 +60,8 @@ class Rows:
     missing: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """How many values of each column were missing."""
     ids: NDArray[np.int32] | None = None
+    prefetch: Callable[[int, int], None] | None = None
+    """Asks the system to read rows ahead, if the arrays are views of a mapped file; None if they are in memory."""
 
     @property
     def inputs(self) -> tuple[NDArray[Any], ...]:

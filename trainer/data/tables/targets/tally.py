@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -43,3 +44,23 @@ class Tally:
         self.largest_weight = max(self.largest_weight, other.largest_weight)
         if other.weights is not None:
             self.weights = other.weights if self.weights is None else self.weights + other.weights
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value."""
+        return {
+            "rows": self.rows,
+            "range": [self.low, self.high],
+            "counts": self.counts.tolist(),
+            "weights": None if self.weights is None else self.weights.tolist(),
+            "largest_weight": self.largest_weight,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Tally:
+        """What `to_json` returned."""
+        found = cls(len(value["counts"]))
+        found.rows, (found.low, found.high) = value["rows"], value["range"]
+        found.counts = np.array(value["counts"], np.int64)
+        found.weights = None if value["weights"] is None else np.array(value["weights"], np.float64)
+        found.largest_weight = value["largest_weight"]
+        return found

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trainer.model.interface import RowSource
+
+PATIENCE_SECONDS = 1.0
+"""What is over earlier needs no bar."""
 
 
 @contextmanager
@@ -43,6 +47,32 @@ def count_bar(what: str, total: int) -> Iterator[Callable[[int], None] | None]:
             if task is None:
                 task = bars.add_task("", total=total)
             bars.update(task, completed=count, description=f"{count:,} {what}")
+
+        yield watch
+
+
+@contextmanager
+def reading_bar() -> Iterator[Callable[[str, int, int | None], None] | None]:
+    """Shows for each pass over a table how much was read, if standard error is a terminal and a pass takes a while."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    began, shown = time.monotonic(), ""
+    with ExitStack() as stack:
+        bars: Any = None
+        task: Any = None
+
+        def watch(what: str, done: int, total: int | None) -> None:
+            nonlocal bars, task, shown
+            if bars is None:
+                if time.monotonic() - began < PATIENCE_SECONDS:
+                    return
+                bars = stack.enter_context(_bars())
+                task = bars.add_task("")
+            if what != shown:
+                bars.reset(task)
+                shown = what
+            bars.update(task, total=total, completed=done, description=f"reading the table: {what}")
 
         yield watch
 
