@@ -1,5 +1,6 @@
 """What holds for every test."""
 
+import os
 import sys
 
 import pytest
@@ -13,6 +14,12 @@ settings.load_profile("any machine")
 FIRST = ("test_digits.py",)
 """Files whose tests share a training. A worker that runs out of tests takes the last ones of another, so the first ones
 stay together, and the training is done once."""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _caches(tmp_path_factory):
+    """Keeps what tests cache apart from what the user has."""
+    os.environ["TRAINER_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
 
 
 def pytest_collection_modifyitems(items):

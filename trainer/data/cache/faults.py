@@ -31,7 +31,7 @@ class CorruptRows(UsageError):  # noqa: N818  it says what it is
         super().__init__(
             f"{listed(phrases, 5)} {verb} corrupt",
             where=str(folder),
-            fix="Remove the cache, and the next run builds it again: "
+            fix="Build it again with --cache rebuild, or remove it: "
             f"trainer data cache remove {folder.name} --cache-dir {shlex.quote(str(folder.parent.parent))}.",
         )
 

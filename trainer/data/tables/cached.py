@@ -166,8 +166,10 @@ def splits_of(entry: Entry) -> TableSplits:
         rows.get("test"),
         schema,
         split_version=meta["split_version"],
-        notes=meta["notes"],
-        files={option: [FileRows(path, count) for path, count in found] for option, found in meta["files"].items()},
+        notes=tuple(meta["notes"]),
+        files={
+            option: tuple(FileRows(path, count) for path, count in found) for option, found in meta["files"].items()
+        },
         fingerprint=fingerprint,
         tallies={name: Tally.from_json(about["tally"]) for name, about in meta["splits"].items()},
     )

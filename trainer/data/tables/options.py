@@ -100,7 +100,7 @@ class TableOptions:
         Literal["auto", "on", "off", "verify", "rebuild"],
         Field(
             description="Whether the encoded rows are kept on the disk, and mapped from there for later runs too. "
-            "auto: if they would take more than --memory, or are there already; verify: on, after comparing all content; "
+            "auto: if they would take more than --memory, or are there already; verify: on, after comparing content; "
             "rebuild: on, made anew."
         ),
     ] = "auto"
