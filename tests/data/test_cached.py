@@ -85,7 +85,7 @@ def kept():
 
 
 @pytest.mark.parametrize(
-    "more", [{}, {"hidden": ()}, {"hash_bits": 6, "one_hot_limit": 50}, {"validation_data": "v.csv", "test_split": 0}]
+    "more", [{}, {"hidden": ()}, {"hash_bits": 6, "one_hot_limit": 1000}, {"validation_data": "v.csv", "test_split": 0}]
 )
 def test_rows_from_the_cache_are_those_in_memory(folder, more):
     pa.csv.write_csv(table(90, seed=1), folder / "v.csv")
