@@ -382,5 +382,25 @@ def test_check_devices_compares_processes_too(job):
     assert done.stdout.count("equal up to rounding") == 3
 
 
+def test_processes_share_one_cache_and_each_reads_its_rows_from_it(job, tmp_path):
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(300, 3))
+    rows = [f"{a:.3f},{b:.3f},{c:.3f},{'yes' if a + b + c > 0 else 'no'}" for a, b, c in x]
+    (tmp_path / "t.csv").write_text("\n".join(["a,b,c,y", *rows]), encoding="utf-8")
+    arguments = ["run", "logreg", "--data", "t.csv", "--label", "y", "--hidden", "", "--batch-size", "20"]
+    arguments += ["--epochs", "2", "--order", "windows", "--block-rows", "8", "--window-blocks", "5"]
+    found = {}
+    for name, number, cache in (("cached", 2, "on"), ("held", 2, "off"), ("alone", 0, "on")):
+        env = {"TRAINER_CACHE_DIR": str(tmp_path / name)}
+        done = job(number, *arguments, "--cache", cache, "--name", name, "--no-plugin", "tensorboard", **env)
+        assert done.returncode == 0, done.stderr
+        found[name] = final(job, job.folder.with_name(name))
+    assert len(list((tmp_path / "cached").rglob("train.arrow"))) == 1
+    assert not (tmp_path / "held").exists()
+    for place, value in found["cached"]["parameters"].items():
+        np.testing.assert_array_equal(value, found["held"]["parameters"][place])
+        assert np.abs(value - found["alone"]["parameters"][place]).max() < 1e-6
+
+
 def test_the_python_that_runs_the_tests_has_the_launcher_beside_it():
     assert Path(ranks.mpirun()).parent == Path(sys.executable).parent
