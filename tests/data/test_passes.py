@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from trainer.data.tables import blocks, coded, division, encoding, labels, plan, streamed
 from trainer.data.tables.options import AnyTable
-from trainer.data.tables.plan import planned
 from trainer.data.tables.splits import describe, load_splits
 from trainer.data.tables.targets import number_labels
 from trainer.errors import UsageError
@@ -94,7 +93,9 @@ texts = {
     "amounts": st.sampled_from(["1,234.5", "$7", "12 %"]),
     "nothing": st.just("NA"),
 }
-strange = st.sampled_from(["inf", "31/12/1999", "1999-02-30", "2000-01-01T00:00", "oops", "1e400", "8:30 pm", "NaN", ""])
+strange = st.sampled_from(
+    ["inf", "31/12/1999", "1999-02-30", "2000-01-01T00:00", "oops", "1e400", "8:30 pm", "NaN", ""]
+)
 
 
 @st.composite

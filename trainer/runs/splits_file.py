@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trainer.atomic import write_atomic
 from trainer.data.fingerprint import Fingerprint, SplitRows
-from trainer.data.split_rows import from_parquet, to_parquet
+from trainer.data.row_numbers import from_parquet, to_parquet
 from trainer.errors import UsageError, first_line
 
 SPLITS = "splits.parquet"

@@ -11,7 +11,7 @@ import numpy as np
 
 from trainer.data.cache import Entry, Key, Layout, Store, Writer, cache_limit, tables_folder
 from trainer.data.fingerprint import Fingerprint
-from trainer.data.split_rows import to_parquet
+from trainer.data.row_numbers import to_parquet
 from trainer.data.tables import sinks
 from trainer.data.tables.frame import Frame
 from trainer.data.tables.halves import rounded
