@@ -219,7 +219,7 @@ def test_only_the_first_of_several_processes_says_it(tmp_path, caplog):
     task = LogisticRegression(**semicolons(tmp_path))
     for first in (False, True):
         run = SimpleNamespace(settings=Settings.checked({"epochs": 1, "batch-size": 10, "seed": 0}), task=task,
-                              processes=SimpleNamespace(is_first=first))  # fmt: skip
+                              processes=SimpleNamespace(is_first=first, size=1, local_rank=0, local_size=1))  # fmt: skip
         task.splits(run)
         Bookkeeping(run, SimpleNamespace(log=None)).tell_notes()
         assert (NOTED in caplog.text) == first

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.batches import split_rows
 from trainer.seeds import derive, permutation
 
 PART_ROWS = 1 << 14
@@ -60,7 +61,7 @@ class Order:
     block_rows: int = 0
     """The rows of a block; the last block may have fewer."""
     window_blocks: int = 0
-    """The blocks of a window; the last window of an epoch may have fewer."""
+    """The blocks of a window, at most; all windows have nearly as many."""
 
     @property
     def blocks(self) -> int:
@@ -74,24 +75,16 @@ class Order:
 
     def blocks_of(self, place: Place) -> NDArray[Any]:
         """The numbers of a window's blocks, in their order in it."""
-        first = place[1] * self.window_blocks
-        return _permuted(self.blocks, self.seed, place[0])[0][first : first + self.window_blocks]
+        first, end = (int(_firsts(self)[place[1] + later]) for later in (0, 1))
+        return _permuted(self.blocks, self.seed, place[0])[0][first:end]
 
     def window_at(self, epoch: int, position: int) -> int:
         """The window that holds the row at a position of an epoch."""
-        if not self.block_rows:
-            return 0
-        span, missing = self._span_and_missing()
-        is_early = position < (self._short_window(epoch) + 1) * span - missing
-        return (position if is_early else position + missing) // span
+        return int(np.searchsorted(_starts(self, epoch), position, side="right")) - 1 if self.block_rows else 0
 
     def first_of(self, place: Place) -> int:
         """The position of the first row of a window in its epoch."""
-        if not self.block_rows:
-            return 0
-        epoch, window = place
-        span, missing = self._span_and_missing()
-        return window * span - (missing if window > self._short_window(epoch) else 0)
+        return int(_starts(self, place[0])[place[1]]) if self.block_rows else 0
 
     def window(self, place: Place) -> Window:
         """A window of an epoch."""
@@ -113,14 +106,6 @@ class Order:
         """The row numbers, int64, at the positions from `start` to `stop` (exclusive) of an epoch."""
         parts = Windows(self).parts(epoch, start, stop)
         return np.concatenate([np.empty(0, np.int64), *(part.numbers for part in parts)])
-
-    def _span_and_missing(self) -> tuple[int, int]:
-        """The rows of a full window, and the rows by which the last block is shorter than the others."""
-        return self.window_blocks * self.block_rows, self.blocks * self.block_rows - self.rows
-
-    def _short_window(self, epoch: int) -> int:
-        """The window of an epoch that has the last block."""
-        return _permuted(self.blocks, self.seed, epoch)[1] // self.window_blocks
 
 
 @lru_cache(maxsize=4)
@@ -148,6 +133,23 @@ def _shuffled(values: NDArray[Any], seed: int) -> NDArray[Any]:
     for start, end in zip([0, *ends], ends, strict=False):
         generator.shuffle(values[start:end])
     return values
+
+
+@lru_cache(maxsize=4)
+def _firsts(order: Order) -> NDArray[Any]:
+    """The place of each window's first block among the permuted ones, and their number.
+
+    All windows have nearly as many blocks: the few of a short last one would mix badly, and be what an epoch ends with.
+    """
+    return np.cumsum([0, *split_rows(order.blocks, order.windows)])
+
+
+@lru_cache(maxsize=4)
+def _starts(order: Order, epoch: int) -> NDArray[Any]:
+    """The position of each window's first row in an epoch."""
+    firsts, short = _firsts(order)[:-1], _permuted(order.blocks, order.seed, epoch)[1]
+    starts: NDArray[Any] = firsts * order.block_rows - (firsts > short) * (order.blocks * order.block_rows - order.rows)
+    return starts
 
 
 class Windows:

@@ -260,7 +260,7 @@ def test_corrupt_blocks_are_named_and_built_again_on_request(tmp_path):
     first_block, *_, last_block = str(caught.value).split(", block")
     assert first_block == f"{entry.folder}: block 0 of the training rows (rows 1 to {BLOCK})"
     assert last_block.startswith(
-        f" 3 of the training rows (rows {3 * BLOCK + 1} to {rows}) are corrupt. Remove the cache"
+        f" 3 of the training rows (rows {3 * BLOCK + 1} to {rows}) are corrupt. Build it again with --cache rebuild"
     )
     assert f"trainer data cache remove {first.id} --cache-dir {store.folder.parent}." in last_block
     assert store.find(first) is not None

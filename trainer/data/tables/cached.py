@@ -76,7 +76,8 @@ def _settings(options: TableOptions, seed: int) -> dict[str, Any]:
         "files": sizes,
         "target": options.target_kind(),
         "linear": options.is_linear(),
-        "options": {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()},
+        # As Python writes them: a fraction may still be no number.
+        "options": {name: repr(value) for name, value in values.items()},
     }
 
 
