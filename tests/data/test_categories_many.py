@@ -16,13 +16,14 @@ from trainer.data.tables.hashing import text_hashes
 from trainer.data.tables.id_tables import id_tables, sized
 from trainer.data.tables.learn import Wanted, learn_schema
 from trainer.data.tables.text_index import TextIndex
+from trainer.data.tables.values import MISSING
 from trainer.model.export import to_onnx
 from trainer.model.id_reference import reader
 
 LABELS = ["no", "yes"]
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
 VALUES = st.lists(st.one_of(st.none(), TEXTS, st.integers(-30, 30).map(str)), min_size=2, max_size=40).filter(
-    lambda values: any(value and value.strip() and value.isalnum() for value in values)
+    lambda values: any(value and value not in MISSING and value.isalnum() for value in values)
 )
 
 

@@ -26,25 +26,39 @@ def chronological_split(times: NDArray[Any], shares: Mapping[str, float], gap: f
     less than `gap` older than the first row of a part are left out. Raises TooFewRows if there are fewer moments than
     parts, or the gap leaves a part without one.
     """
-    moments, place, counts = np.unique(times, return_inverse=True, return_counts=True)
-    place = place.reshape(-1)
-    part = np.full(len(moments), -1)
-    end = len(moments)
+    ordered = np.sort(times)
+    begins = _begins(ordered)
+    part = np.full(len(times), -1, np.int8)
+    end = len(begins)
     names = list(shares)
     for number in range(len(names) - 1, -1, -1):
         if end <= number:
-            raise TooFewRows(f"{len(moments)} moments are too few")
+            raise TooFewRows(f"{len(begins)} moments are too few")
         if number == 0:
-            part[:end] = 0
+            part[times <= ordered[begins[end - 1]]] = 0
             break
+        stop = int(begins[end]) if end < len(begins) else len(times)
         # Of the moments at which it may begin, the others need one each.
-        sizes = np.cumsum(counts[end - 1 : number - 1 : -1])
-        off = np.abs(sizes - round(shares[names[number]] * len(times)))
-        begin = end - 1 - int(np.argmin(off))
-        part[begin:end] = number
+        begin = _nearest(begins, stop - round(shares[names[number]] * len(times)), number, end - 1)
+        first = ordered[begins[begin]]
+        part[(times >= first) & (times <= ordered[begins[end - 1]])] = number
         end = begin
         if gap > 0:
-            end = int(np.searchsorted(moments[:begin], moments[begin] - gap, side="right"))
-    found = part[place]
-    parts = {name: np.flatnonzero(found == number) for number, name in enumerate(names)}
-    return ByTime(parts, np.flatnonzero(found < 0))
+            row = int(np.searchsorted(ordered[: begins[begin]], first - gap, side="right"))
+            end = int(np.searchsorted(begins[:begin], row))
+    parts = {name: np.flatnonzero(part == number) for number, name in enumerate(names)}
+    return ByTime(parts, np.flatnonzero(part < 0))
+
+
+def _begins(ordered: NDArray[Any]) -> NDArray[np.int64]:
+    """Where each moment begins in the ordered times."""
+    is_new = np.ones(len(ordered), bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=is_new[1:])
+    return np.flatnonzero(is_new)
+
+
+def _nearest(begins: NDArray[np.int64], row: int, low: int, high: int) -> int:
+    """Which moment, from `low` to `high`, begins closest to a row; the later one of two."""
+    after = min(max(int(np.searchsorted(begins, row)), low), high)
+    before = max(after - 1, low)
+    return after if abs(int(begins[after]) - row) <= abs(int(begins[before]) - row) else before
