@@ -32,6 +32,8 @@ def stratified_split(classes: NDArray[Any], size: int, seed: int, stream: str) -
     """
     rows = len(classes)
     numbers = np.asarray(classes)
+    if numbers.dtype.kind not in "iu":
+        numbers = numbers.astype(np.int64)
     if rows and numbers.max() > rows:
         numbers = np.unique(numbers, return_inverse=True)[1].reshape(-1)
     every = np.bincount(numbers) if rows else np.zeros(0, np.int64)
