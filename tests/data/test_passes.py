@@ -85,97 +85,6 @@ def agree(options):
     return held
 
 
-# ---- surveys ---------------------------------------------------------------------------------------------------------
-
-
-def surveyed(values, ends, order):
-    """A column learned from parts that end at some rows, taken in an order, after the first one."""
-    table = pa.table({"a": pa.array(values, pa.string())})
-    survey = ColumnSurvey("a", pa.string(), Wanted("y"), untyped=True, where="here")
-    bounds = [0, *ends, len(values)]
-    parts = [Part(table.slice(a, b - a), a) for a, b in itertools.pairwise(bounds) if b > a]
-    notes = []
-    while True:
-        survey.take(survey.look(parts[0]))
-        others = [survey.look(part) for part in parts[1:]]
-        for place in np.argsort(order[: len(others)], kind="stable"):
-            survey.take(others[place])
-        if not survey.again:
-            break
-        survey.restart()
-    try:
-        return survey.learned(notes), notes
-    except WrongValue:
-        return "wrong"
-    except UsageError as error:
-        return str(error)
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    values=st.integers(8, 40).flatmap(columns_of_text),
-    ends=st.sets(st.integers(1, 9)).map(lambda blocks: sorted(4 * block for block in blocks)),
-    order=st.lists(st.integers(), min_size=12, max_size=12),
-)
-def test_what_is_learned_depends_neither_on_the_parts_nor_on_their_order(values, ends, order):
-    ends = [end for end in ends if end < len(values)]
-    with blocks_of(4):
-        assert surveyed(values, ends, order) == surveyed(values, [], order)
-
-
-@settings(deadline=None, max_examples=30)
-@given(
-    parts=st.lists(st.lists(st.sampled_from(["a", "b", "ab", None, "08:30", "7", "1,5"]), min_size=1), max_size=5),
-    forgetting=st.integers(0, 5),
-)
-def test_texts_are_counted_the_same_in_parts_and_after_they_were_forgotten(parts, forgetting):
-    whole, merged, forgotten = Texts(ASKED), Texts(ASKED), Texts(ASKED)
-    whole.add(pa.chunked_array(parts, pa.string()))
-    for number, part in enumerate(parts):
-        one = Texts(ASKED)
-        one.add(pa.chunked_array([part], pa.string()))
-        merged.merge(one)
-        forgotten.merge(one)
-        if number == forgetting:
-            forgotten.forget()
-    for other in (merged, forgotten):
-        assert (other.rows, other.missing, other.count()) == (whole.rows, whole.missing, whole.count())
-        assert [other.are_mostly(*are) for are in ASKED] == [whole.are_mostly(*are) for are in ASKED]
-        assert [other.taken(*are) for are in ASKED] == [whole.taken(*are) for are in ASKED]
-    assert sorted(map(str, zip(*map(list, merged.counted), strict=True))) == sorted(
-        map(str, zip(*map(list, whole.counted), strict=True))
-    )
-
-
-def test_a_sample_estimates_the_number_of_texts_whatever_their_order_is():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(texts_module, "EXACT", 1000)
-        made = pa.array([f"c{number}" for number in range(30_000)])
-        samples = []
-        for cuts in ([0, 30_000], [0, 7_000, 8_000, 30_000]):
-            parts = [Sample() for _ in cuts[1:]]
-            for part, start, stop in zip(parts, cuts, cuts[1:], strict=False):
-                part.add(made.slice(start, stop - start))
-            for part in parts[:-1]:
-                parts[-1].merge(part)
-            samples.append(parts[-1].count)
-        assert samples[0] == samples[1]
-        count, exact = samples[0]
-        assert (abs(count - 30_000) < 3_500, exact) == (True, False)
-
-
-def test_the_moments_of_blocks_are_those_of_all_numbers():
-    numbers = np.random.default_rng(0).normal(7, 3, 1000)
-    first, second = Moments(), Moments()
-    for block in range(10):
-        (first, second)[block % 2].add(block, numbers[block * 100 : block * 100 + 100])
-    first.merge(second)
-    np.testing.assert_allclose(first.mean_and_deviation(), (numbers.mean(), numbers.std()), rtol=1e-13)
-    one = Moments()
-    one.add(0, numbers)
-    assert one.mean_and_deviation() == (numbers.mean(), numbers.std())
-
-
 # ---- tables of every kind --------------------------------------------------------------------------------------------
 
 words = st.sampled_from(["red", "green", "blue", " red", "x y", "Ähre"])
@@ -316,6 +225,97 @@ def test_rows_are_divided_as_in_memory(made, form, parts, rows, own_files, drop_
         named = {name: write(columns, Path(place) / name, form, parts) for name in own_files}
         data = write(columns, Path(place) / "data", form, parts)
         agree(AnyTable(data, "y", drop_unlabelled=drop_unlabelled, ignore=("d",), **way, **named))
+
+
+# ---- surveys ---------------------------------------------------------------------------------------------------------
+
+
+def surveyed(values, ends, order):
+    """A column learned from parts that end at some rows, taken in an order, after the first one."""
+    table = pa.table({"a": pa.array(values, pa.string())})
+    survey = ColumnSurvey("a", pa.string(), Wanted("y"), untyped=True, where="here")
+    bounds = [0, *ends, len(values)]
+    parts = [Part(table.slice(a, b - a), a) for a, b in itertools.pairwise(bounds) if b > a]
+    notes = []
+    while True:
+        survey.take(survey.look(parts[0]))
+        others = [survey.look(part) for part in parts[1:]]
+        for place in np.argsort(order[: len(others)], kind="stable"):
+            survey.take(others[place])
+        if not survey.again:
+            break
+        survey.restart()
+    try:
+        return survey.learned(notes), notes
+    except WrongValue:
+        return "wrong"
+    except UsageError as error:
+        return str(error)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    values=st.integers(8, 40).flatmap(columns_of_text),
+    ends=st.sets(st.integers(1, 9)).map(lambda blocks: sorted(4 * block for block in blocks)),
+    order=st.lists(st.integers(), min_size=12, max_size=12),
+)
+def test_what_is_learned_depends_neither_on_the_parts_nor_on_their_order(values, ends, order):
+    ends = [end for end in ends if end < len(values)]
+    with blocks_of(4):
+        assert surveyed(values, ends, order) == surveyed(values, [], order)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    parts=st.lists(st.lists(st.sampled_from(["a", "b", "ab", None, "08:30", "7", "1,5"]), min_size=1), max_size=5),
+    forgetting=st.integers(0, 5),
+)
+def test_texts_are_counted_the_same_in_parts_and_after_they_were_forgotten(parts, forgetting):
+    whole, merged, forgotten = Texts(ASKED), Texts(ASKED), Texts(ASKED)
+    whole.add(pa.chunked_array(parts, pa.string()))
+    for number, part in enumerate(parts):
+        one = Texts(ASKED)
+        one.add(pa.chunked_array([part], pa.string()))
+        merged.merge(one)
+        forgotten.merge(one)
+        if number == forgetting:
+            forgotten.forget()
+    for other in (merged, forgotten):
+        assert (other.rows, other.missing, other.count()) == (whole.rows, whole.missing, whole.count())
+        assert [other.are_mostly(*are) for are in ASKED] == [whole.are_mostly(*are) for are in ASKED]
+        assert [other.taken(*are) for are in ASKED] == [whole.taken(*are) for are in ASKED]
+    assert sorted(map(str, zip(*map(list, merged.counted), strict=True))) == sorted(
+        map(str, zip(*map(list, whole.counted), strict=True))
+    )
+
+
+def test_a_sample_estimates_the_number_of_texts_whatever_their_order_is():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(texts_module, "EXACT", 1000)
+        made = pa.array([f"c{number}" for number in range(30_000)])
+        samples = []
+        for cuts in ([0, 30_000], [0, 7_000, 8_000, 30_000]):
+            parts = [Sample() for _ in cuts[1:]]
+            for part, start, stop in zip(parts, cuts, cuts[1:], strict=False):
+                part.add(made.slice(start, stop - start))
+            for part in parts[:-1]:
+                parts[-1].merge(part)
+            samples.append(parts[-1].count)
+        assert samples[0] == samples[1]
+        count, exact = samples[0]
+        assert (abs(count - 30_000) < 3_500, exact) == (True, False)
+
+
+def test_the_moments_of_blocks_are_those_of_all_numbers():
+    numbers = np.random.default_rng(0).normal(7, 3, 1000)
+    first, second = Moments(), Moments()
+    for block in range(10):
+        (first, second)[block % 2].add(block, numbers[block * 100 : block * 100 + 100])
+    first.merge(second)
+    np.testing.assert_allclose(first.mean_and_deviation(), (numbers.mean(), numbers.std()), rtol=1e-13)
+    one = Moments()
+    one.add(0, numbers)
+    assert one.mean_and_deviation() == (numbers.mean(), numbers.std())
 
 
 # ---- passes ----------------------------------------------------------------------------------------------------------

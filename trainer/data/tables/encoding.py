@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,13 +63,6 @@ class _Counts:
                 mine[name] = mine.get(name, 0) + count
 
 
-class _Job(NamedTuple):
-    """A part of a table with the splits that have rows in it."""
-
-    part: Part
-    splits: Sequence[str]
-
-
 def encoded(
     schema: Schema, splits: Mapping[str, Splitted], layout: Layout, sink: Sink
 ) -> tuple[Mapping[str, Rows], Mapping[str, Tally]]:
@@ -77,14 +70,18 @@ def encoded(
     for name, split in splits.items():
         sink.open(name, len(split), layout)
     counts = {name: _Counts(Tally(len(schema.target.names))) for name in splits}
-    done: set[str] = set()
-    for name in splits:
-        if name in done:
-            continue
-        table = splits[name].table
-        together = [each for each in splits if splits[each].table is table]
-        done.update(together)
-        _encode_table(schema, table, {each: splits[each] for each in together}, layout, sink, counts)
+    tables: dict[int, dict[str, Splitted]] = {}
+    for name, split in splits.items():
+        tables.setdefault(id(split.table), {})[name] = split
+    try:
+        for of_table in tables.values():
+            _encode_table(schema, of_table, layout, sink, counts)
+    except UsageError:
+        # The error of the first split that has one, and in it that of its first column.
+        for name, split in splits.items():
+            _explain(schema, split)
+            _check(schema, split, _tally(schema, split), name)
+        raise
     for name, split in splits.items():
         _check(schema, split, counts[name].tally, name)
     rows = sink.close()
@@ -110,36 +107,26 @@ def _check(schema: Schema, split: Splitted, tally: Tally, name: str) -> None:
         schema.target.check_rows(tally, name, where=split.where)
 
 
-def _encode_table(  # noqa: PLR0917
-    schema: Schema,
-    table: Readable,
-    splits: Mapping[str, Splitted],
-    layout: Layout,
-    sink: Sink,
-    counts: Mapping[str, _Counts],
+def _encode_table(
+    schema: Schema, splits: Mapping[str, Splitted], layout: Layout, sink: Sink, counts: Mapping[str, _Counts]
 ) -> None:
     """Writes the rows of the splits that are in one table."""
-    numbers = [column.name for column in schema.columns if column.kind == "number"]
-    table.as_numbers(numbers)
+    table = next(iter(splits.values())).table
+    table.as_numbers([column.name for column in schema.columns if column.kind == "number"])
     needed = _needed(schema, table, splits)
 
-    def work(job: _Job) -> dict[str, _Counts]:
-        part = table.prepared(job.part) if isinstance(table, Streamed) else job.part
-        return {name: _encode_part(schema, splits[name], name, part, layout, sink) for name in job.splits}
+    def work(whole: Part) -> dict[str, _Counts]:
+        part = table.prepared(whole) if isinstance(table, Streamed) else whole
+        return {name: _encode_part(schema, split, name, part, layout, sink) for name, split in splits.items()}
 
-    try:
-        if isinstance(table, Held):
-            parts = [Part.of(table.table)] if isinstance(sink, InPlace) else list(_blocks(table.table))
-            results: Iterable[dict[str, _Counts]] = (work(_Job(part, [name])) for name in splits for part in parts)
-        else:
-            results = in_order((_Job(part, list(splits)) for part in table.parts(needed, "rows")), work)
-        for found in results:
-            for name, each in found.items():
-                counts[name].merge(each)
-    except UsageError:
-        for split in splits.values():
-            _explain(schema, split)
-        raise
+    if isinstance(table, Held):
+        parts = [Part.of(table.table)] if isinstance(sink, InPlace) else _blocks(table.table)
+        results: Iterable[dict[str, _Counts]] = map(work, parts)
+    else:
+        results = in_order(table.parts(needed, "rows"), work)
+    for found in results:
+        for name, each in found.items():
+            counts[name].merge(each)
 
 
 def _blocks(table: Any) -> Iterator[Part]:
@@ -260,6 +247,31 @@ def _fails(check: Check, values: Any) -> bool:
     except UsageError:
         return True
     return False
+
+
+def _tally(schema: Schema, split: Splitted) -> Tally:
+    """What is counted of a split's labels and weights, without encoding it."""
+    tally = Tally(len(schema.target.names))
+    for whole in split.table.parts(_needed_for_tally(schema, split), "message"):
+        part, first = split.part(whole)
+        labels, weights = split.labels, None
+        if labels is not None:
+            labels = labels[first : first + len(part)]
+        else:
+            labels = schema.target.encode(schema.label, part.values(schema.label), where=split.where)
+        if schema.weight is not None and len(part):
+            weights = schema.weights(part.values(schema.weight), where=split.where)
+            largest = float(weights.max())
+            tally.add(labels, weights.astype(np.float32))
+            tally.largest_weight = max(tally.largest_weight, largest)
+        else:
+            tally.add(labels, None)
+    return tally
+
+
+def _needed_for_tally(schema: Schema, split: Splitted) -> list[str]:
+    names = [schema.label, *([] if schema.weight is None else [schema.weight])]
+    return [name for name in names if name in split.table.names]
 
 
 def _explain_labels(schema: Schema, split: Splitted, parts: Iterable[Part]) -> None:
