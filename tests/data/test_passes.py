@@ -338,14 +338,14 @@ def test_a_file_that_changes_between_passes_is_refused(tmp_path, when, shorter):
             csv_of(tmp_path / "t.csv", 20 if shorter else 41)
 
     with blocks_of(8), pytest.raises(UsageError, match=r"t\.csv: it changed while it was read\. Run again"):
-        load_splits(AnyTable(tmp_path / "t.csv", "y"), seed=0, memory=MEMORY, progress=progress)
+        load_splits(AnyTable(tmp_path / "t.csv", "y"), seed=0, memory=MEMORY, watch=progress)
 
 
 def test_progress_tells_what_a_table_is_read_for(tmp_path):
     csv_of(tmp_path / "t.csv", 40)
     seen = []
     with blocks_of(8):
-        load_splits(AnyTable(tmp_path / "t.csv", "y"), seed=0, memory=MEMORY, progress=lambda *each: seen.append(each))
+        load_splits(AnyTable(tmp_path / "t.csv", "y"), seed=0, memory=MEMORY, watch=lambda *each: seen.append(each))
     assert list(dict.fromkeys(what for what, _, _ in seen)) == ["labels", "schema", "rows"]
     size = (tmp_path / "t.csv").stat().st_size
     assert all(0 < done <= total == size for _, done, total in seen)
@@ -426,7 +426,5 @@ def test_files_are_read_in_passes_if_they_need_more_memory_than_there_is(tmp_pat
         seen = [set(), set()]
         for memory, whats in zip((100, 1 << 30), seen, strict=True):
             options = AnyTable(tmp_path / name, "y")
-            load_splits(
-                options, seed=0, memory=memory, progress=partial(lambda whats, *each: whats.add(each[0]), whats)
-            )
+            load_splits(options, seed=0, memory=memory, watch=partial(lambda whats, *each: whats.add(each[0]), whats))
         assert seen == [{"labels", "schema", "rows"}, {"read"}]

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from trainer.data.tables.plan import TableSplits
     from trainer.data.tables.reading import open_stream
     from trainer.data.tables.schema import Rows, Schema
+    from trainer.data.tables.sinks import Layout, Sink
     from trainer.data.tables.splits import describe, load_splits
     from trainer.data.tables.stream import FileRows, TableStream
     from trainer.data.tables.targets import Classes, Quantity
+    from trainer.data.tables.targets.tally import Tally
     from trainer.reading import free_memory, read_text
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "Frame",
     "Hashed",
     "IdTable",
+    "Layout",
     "MappedArrays",
     "Number",
     "Quantity",
@@ -48,11 +51,13 @@ __all__ = [
     "Scale",
     "Schema",
     "Shard",
+    "Sink",
     "SplitRows",
     "TableFingerprint",
     "TableOptions",
     "TableSplits",
     "TableStream",
+    "Tally",
     "TimeOfDay",
     "TooFewRows",
     "describe",
@@ -91,7 +96,9 @@ __getattr__, __dir__ = exports(
         "trainer.data.tables.splits": ("describe", "load_splits"),
         "trainer.data.tables.reading": ("open_stream",),
         "trainer.data.tables.stream": ("FileRows", "TableStream"),
+        "trainer.data.tables.sinks": ("Layout", "Sink"),
         "trainer.data.tables.targets": ("Classes", "Quantity"),
+        "trainer.data.tables.targets.tally": ("Tally",),
         "trainer.reading": ("free_memory", "read_text"),
     },
 )

@@ -21,7 +21,9 @@ from trainer.data.tables.schema import Rows, Schema, check_weights
 from trainer.data.tables.sinks import InPlace, Layout, Sink
 from trainer.data.tables.streamed import Streamed
 from trainer.data.tables.targets import Classes
+from trainer.data.tables.targets.classes import class_numbers
 from trainer.data.tables.targets.number_labels import NumberLabels
+from trainer.data.tables.targets.quantity import number_labels
 from trainer.data.tables.targets.tally import Tally
 from trainer.data.tables.threads import in_order
 from trainer.data.tables.values import Indices
@@ -290,9 +292,9 @@ def _explain_labels(schema: Schema, split: Splitted, parts: Iterable[Part]) -> N
     kind = split.table.kinds[name]
     try:
         if isinstance(schema.target, Classes):
-            schema.target.numbered(name, codes.done(kind), where=where)
+            class_numbers(schema.target, name, codes.done(kind), where=where)
         else:
-            schema.target.numbered(name, numbers, where=where)
+            number_labels(schema.target, name, numbers, where=where)
     except UsageError as error:
         if error.row is None:
             raise

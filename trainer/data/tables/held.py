@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-Progress: TypeAlias = Callable[[str, int, "int | None"], None]
+Watch: TypeAlias = Callable[[str, int, "int | None"], None]
 """What is read for, how much was read, and how much there is in the same unit, None if unknown."""
 
 
@@ -62,12 +62,10 @@ class Readable(Protocol):
 class Held:
     """All rows in memory, in one part."""
 
-    def __init__(
-        self, stream: TableStream, where: str, names: Sequence[str], *, progress: Progress | None = None
-    ) -> None:
+    def __init__(self, stream: TableStream, where: str, names: Sequence[str], *, watch: Watch | None = None) -> None:
         self.where, self.untyped, self.names = where, stream.untyped, names
-        watch = None if progress is None else partial(progress, "read")
-        self.table: pa.Table = whole(stream, names, watch)
+        as_read = None if watch is None else partial(watch, "read")
+        self.table: pa.Table = whole(stream, names, as_read)
         self._stream = stream
         # Before texts become numbers.
         self.fingerprint = fingerprint_of(self.table)

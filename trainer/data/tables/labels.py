@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.tables.blocks import BLOCK_ROWS
 from trainer.data.tables.coded import Coded, Codes
-from trainer.data.tables.targets import Classes, Quantity, Target
-from trainer.data.tables.targets.classes import MOST_NUMBERS
+from trainer.data.tables.targets import Quantity, Target
+from trainer.data.tables.targets.classes import MOST_NUMBERS, Numbers, class_numbers, learn_classes
 from trainer.data.tables.targets.number_labels import NumberLabels
+from trainer.data.tables.targets.quantity import learn_quantity, number_labels
 from trainer.data.tables.values import Indices, are_numbers, check_flat, is_number, rows_of_the_table
 from trainer.errors import UsageError
 
@@ -33,7 +34,7 @@ class LabelSurvey:
 
     def __init__(self, wanted: Wanted, kind: Any, *, untyped: bool, where: str, drop_unlabelled: bool = False) -> None:
         self._wanted, self._kind, self._where, self._drops = wanted, kind, where, drop_unlabelled
-        self._refusing: Literal["classes", "text", "refused"] = "text" if untyped else "refused"
+        self._refusing: Numbers = "text" if untyped else "refused"
         if wanted.label in wanted.categorical:
             self._refusing = "classes"
         self.again = False
@@ -108,7 +109,7 @@ class LabelSurvey:
         if self._numbers is None:
             check_flat(wanted.label, pa.chunked_array([], self._kind), where=self._where)
             with rows_of_the_table(self.kept):
-                return Classes.learn(
+                return learn_classes(
                     wanted.label,
                     self._kept_codes,
                     wanted.positive_class,
@@ -116,7 +117,7 @@ class LabelSurvey:
                     numbers=self._refusing,
                     for_numbers=wanted.for_numbers,
                 )
-        return Quantity.learn(
+        return learn_quantity(
             wanted.label,
             self._numbers,
             non_negative=wanted.target == "non-negative number",
@@ -128,9 +129,9 @@ class LabelSurvey:
         """The labels of the kept rows (n,): class numbers in as few bits as possible, or float32."""
         if isinstance(target, Quantity):
             assert self._numbers is not None  # noqa: S101  a quantity is learned from numbers
-            return target.numbered(self._wanted.label, self._numbers, where=self._where)
+            return number_labels(target, self._wanted.label, self._numbers, where=self._where)
         with rows_of_the_table(self.kept):
-            return target.numbered(self._wanted.label, self._kept_codes, where=self._where)
+            return class_numbers(target, self._wanted.label, self._kept_codes, where=self._where)
 
     @property
     def missing(self) -> int:

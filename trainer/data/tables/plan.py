@@ -16,7 +16,7 @@ from trainer.data.stratified import SPLIT_VERSION
 from trainer.data.tables.division import NAMES, Deciding, check_split_options, divided, split_columns
 from trainer.data.tables.encoding import Splitted, encoded
 from trainer.data.tables.frame import Frame
-from trainer.data.tables.held import Held, Progress, Readable
+from trainer.data.tables.held import Held, Readable, Watch
 from trainer.data.tables.labels import LabelSurvey
 from trainer.data.tables.learn import Read, learn_columns, one_by_one, sized_columns
 from trainer.data.tables.needs import bytes_needed
@@ -122,11 +122,11 @@ class Plan:
         )
 
 
-def planned(options: TableOptions, *, seed: int, memory: int | None = None, progress: Progress | None = None) -> Plan:
+def planned(options: TableOptions, *, seed: int, memory: int | None = None, watch: Watch | None = None) -> Plan:
     """Reads the table as far as its schema and its splits need it.
 
     `memory` is how many bytes may be taken: files that would need more are read in passes, a few blocks at a time, and
-    the others once. None: everything is held. `progress` is called with what is read for, how much was read, and how
+    the others once. None: everything is held. `watch` is called with what is read for, how much was read, and how
     much there is. Raises UsageError like `load_splits`.
     """
     where = where_of(options.data)
@@ -140,7 +140,7 @@ def planned(options: TableOptions, *, seed: int, memory: int | None = None, prog
         chosen = wanted.chosen(names, where=where, left_out=stream.left_out)
         # The columns that are ignored are not read: whatever is wrong with them does not matter.
         columns = list(dict.fromkeys([*chosen, *targets, *split_columns(options).values()]))
-        opening = partial(_opened, delimiter=options.delimiter, memory=memory, progress=progress)
+        opening = partial(_opened, delimiter=options.delimiter, memory=memory, watch=watch)
         table = opening(options.data, stream, where, columns)
     apart = {*wanted.categorical, *split_columns(options).values()}
     table.as_numbers([name for name in chosen if name not in apart])
@@ -201,12 +201,12 @@ def _opened(
     *,
     delimiter: str | None,
     memory: int | None,
-    progress: Progress | None,
+    watch: Watch | None,
 ) -> Readable:
     """Some columns of a table, held if they fit into the memory."""
     if memory is not None and not isinstance(source, Frame) and (bytes_needed(source) or 0) > memory:
-        return Streamed(source, stream, where, names, delimiter=delimiter, progress=progress)
-    return Held(stream, where, names, progress=progress)
+        return Streamed(source, stream, where, names, delimiter=delimiter, watch=watch)
+    return Held(stream, where, names, watch=watch)
 
 
 def divide(

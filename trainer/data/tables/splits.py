@@ -11,7 +11,7 @@ from trainer.data.cache import Key, Store
 from trainer.data.tables.cached import built, files_of, key_of, splits_of, store_of
 from trainer.data.tables.division import NAMES
 from trainer.data.tables.halves import rounded
-from trainer.data.tables.held import Progress
+from trainer.data.tables.held import Watch
 from trainer.data.tables.options import TableOptions
 from trainer.data.tables.plan import Plan, TableSplits, planned
 from trainer.data.tables.schema import Rows, Schema
@@ -27,14 +27,14 @@ def load_splits(
     seed: int,
     memory: int | None = None,
     processes: Processes | None = None,
-    progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> TableSplits:
     """Reads the table, splits it (classes in equal shares), learns the schema from the training rows, and encodes.
 
     Files that would take more than `memory` bytes (default: this process's part of half of what is free) are read in
     passes, a few blocks at a time, and if their encoded rows would too, these go to a cache on the disk and are mapped
     from there (`TableOptions.cache`). The result does not depend on it. With several `processes`, one of each machine
-    builds the cache, and all have to call this. `progress` is called with what is read for, how much was read, and how
+    builds the cache, and all have to call this. `watch` is called with what is read for, how much was read, and how
     much there is (None if unknown).
 
     Raises UsageError like `Schema.encode`, for options that cannot be used, if there are too few rows to split or a
@@ -44,8 +44,8 @@ def load_splits(
     memory = free_memory() // 2 // processes.local_size if memory is None else memory
     files = files_of(options)
     if options.cache == "off" or (files is None and options.cache == "auto"):
-        with _shown(progress) as shown:
-            return _in_memory(planned(options, seed=seed, memory=memory, progress=shown), options)
+        with _shown(watch) as shown:
+            return _in_memory(planned(options, seed=seed, memory=memory, watch=shown), options)
     if files is None:
         raise UsageError(
             "only the rows of files are kept, and these come from elsewhere",
@@ -55,7 +55,7 @@ def load_splits(
     key, store = key_of(options, files, seed=seed), store_of(options)
     mine = None
     if processes.local_rank == 0:
-        with _shown(progress) as shown:
+        with _shown(watch) as shown:
             mine = _loaded(options, store, key, seed, memory, shown)
     if processes.size == 1:
         assert mine is not None  # noqa: S101  a single process is the first one
@@ -69,22 +69,22 @@ def load_splits(
 
 
 def _loaded(  # noqa: PLR0917
-    options: TableOptions, store: Store, key: Key, seed: int, memory: int, progress: Progress | None
+    options: TableOptions, store: Store, key: Key, seed: int, memory: int, watch: Watch | None
 ) -> TableSplits:
     """The splits from the cache, or from memory if they need none."""
     if options.cache != "rebuild":
         entry = store.find(key, verify=options.cache == "verify")
         if entry is not None:
             return splits_of(entry)
-    plan = planned(options, seed=seed, memory=memory, progress=progress)
+    plan = planned(options, seed=seed, memory=memory, watch=watch)
     if options.cache == "auto" and plan.bytes <= memory:
         return _in_memory(plan, options)
     return built(options, store, key, plan)
 
 
-def _shown(progress: Progress | None) -> AbstractContextManager[Progress | None]:
+def _shown(watch: Watch | None) -> AbstractContextManager[Watch | None]:
     """What is called while the table is read: as given, or a bar on a terminal."""
-    return reading_bar() if progress is None else nullcontext(progress)
+    return reading_bar() if watch is None else nullcontext(watch)
 
 
 def _in_memory(plan: Plan, options: TableOptions) -> TableSplits:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.data.fingerprint import TableFingerprint
 from trainer.data.tables.blocks import BLOCK_ROWS
 from trainer.data.tables.checksums import ColumnChecksum
-from trainer.data.tables.held import Progress
+from trainer.data.tables.held import Watch
 from trainer.data.tables.parts import Part
 from trainer.data.tables.reading import reading
 from trainer.data.tables.sources import Given
@@ -33,14 +33,14 @@ class Streamed:
         names: Sequence[str],
         *,
         delimiter: str | None,
-        progress: Progress | None = None,
+        watch: Watch | None = None,
     ) -> None:
         import pyarrow as pa
 
         self.where, self.untyped, self.names = where, stream.untyped, names
         text = pa.string()
         self.kinds: Mapping[str, Any] = {name: text if self.untyped else stream.types[name] for name in names}
-        self._source, self._delimiter, self._progress = source, delimiter, progress
+        self._source, self._delimiter, self._progress = source, delimiter, watch
         self._read: Sequence[FileRows] | None = None
         self._states = [_state(file.path) for file in stream.files]
         self._last = stream

@@ -10,7 +10,7 @@ from trainer.data.tables.blocks import Span
 from trainer.data.tables.canonical import canonical, form_of_many
 from trainer.data.tables.categories import FEW_VALUES, learn_categories
 from trainer.data.tables.first_error import Check
-from trainer.data.tables.kinds import IN_TIME, Column, Date, Duration, TimeOfDay
+from trainer.data.tables.kinds import IN_TIME, SURVEYS_IN_TIME, Column, Date, Duration, TimeOfDay
 from trainer.data.tables.kinds.base import all_missing
 from trainer.data.tables.kinds.date import DateSurvey
 from trainer.data.tables.kinds.duration import DurationSurvey
@@ -190,7 +190,7 @@ class ColumnSurvey:
         else:
             kind = next((each for each in IN_TIME if each.stores(values.type)), None) or self._kind_in_time(values)
             assert kind is not None  # noqa: S101  it is what was guessed
-            survey = kind.survey(self.name, values, standardize=standardize, where=where)
+            survey = SURVEYS_IN_TIME[kind].of(self.name, values, standardize=standardize, where=where)
         survey.add(values, spans)
         return survey
 
@@ -299,7 +299,9 @@ class ColumnSurvey:
                 if texts.are_mostly(kind.are_read):
                     # They would be a column of it if not some of them could not be read.
                     example = "2020-01-01T00:00Z" if 2 * texts.taken(are_zoned) >= texts.present else "2020-01-01"
-                    survey = kind.survey(name, pa.chunked_array([[example]]), standardize=False, where=where)
+                    survey = SURVEYS_IN_TIME[kind].of(
+                        name, pa.chunked_array([[example]]), standardize=False, where=where
+                    )
                     self._mode = "in time"
                     raise WrongValue(self._check(survey))
             if texts.are_mostly(are_plain_numbers):

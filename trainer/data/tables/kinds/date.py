@@ -53,16 +53,6 @@ class Date:
 
     are_read = staticmethod(are_dates)
 
-    @classmethod
-    def survey(cls, name: str, values: pa.ChunkedArray, *, standardize: bool, where: str) -> DateSurvey:
-        """An empty survey of a column of which these are some values.
-
-        The zone is theirs, which later values need too; text with an offset is taken in UTC.
-        """
-        zoned = mostly_zoned(values)
-        zone = (UTC if is_text(values) else values.type.tz) if zoned else None
-        return DateSurvey(name, zone, standardize=standardize, where=where)
-
     @property
     def width(self) -> int:
         """The number of net inputs."""
@@ -124,6 +114,16 @@ class DateSurvey:
         self._days, self._years = Moments(), Moments()
         self._starts: list[int] = []
         self._bounds: dict[str, tuple[float, float]] = {}
+
+    @classmethod
+    def of(cls, name: str, values: pa.ChunkedArray, *, standardize: bool, where: str) -> DateSurvey:
+        """An empty survey of a column of which these are some values.
+
+        The zone is theirs, which later values need too; text with an offset is taken in UTC.
+        """
+        zoned = mostly_zoned(values)
+        zone = (UTC if is_text(values) else values.type.tz) if zoned else None
+        return DateSurvey(name, zone, standardize=standardize, where=where)
 
     def empty(self) -> DateSurvey:
         """Another one of the same column."""

@@ -36,18 +36,6 @@ class Duration(OneInput):
 
     are_read = staticmethod(are_durations)
 
-    @classmethod
-    def survey(
-        cls,
-        name: str,
-        values: pa.ChunkedArray,  # noqa: ARG003  the kinds that are told by a type or a notation have the same call
-        *,
-        standardize: bool,
-        where: str,
-    ) -> DurationSurvey:
-        """An empty survey of a column."""
-        return DurationSurvey(name, standardize=standardize, where=where)
-
     @property
     def scales(self) -> list[Scale]:
         """Mean and deviation in seconds, if the input is standardised."""
@@ -78,6 +66,18 @@ class DurationSurvey:
     def __init__(self, name: str, *, standardize: bool, where: str) -> None:
         self.name, self.standardize, self.where = name, standardize, where
         self._moments = Moments()
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        values: pa.ChunkedArray,  # noqa: ARG003  the kinds that are told by a type or a notation have the same call
+        *,
+        standardize: bool,
+        where: str,
+    ) -> DurationSurvey:
+        """An empty survey of a column."""
+        return DurationSurvey(name, standardize=standardize, where=where)
 
     def empty(self) -> DurationSurvey:
         """Another one of the same column."""

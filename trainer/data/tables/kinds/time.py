@@ -34,18 +34,6 @@ class TimeOfDay:
 
     are_read = staticmethod(are_times)
 
-    @classmethod
-    def survey(
-        cls,
-        name: str,
-        values: pa.ChunkedArray,  # noqa: ARG003  the kinds that are told by a type or a notation have the same call
-        *,
-        standardize: bool,  # noqa: ARG003
-        where: str,
-    ) -> TimeSurvey:
-        """An empty survey of a column."""
-        return TimeSurvey(name, where=where)
-
     @property
     def width(self) -> int:
         """The number of net inputs."""
@@ -86,6 +74,18 @@ class TimeSurvey:
     def __init__(self, name: str, *, where: str) -> None:
         self.name, self.where = name, where
         self._present = 0
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        values: pa.ChunkedArray,  # noqa: ARG003  the kinds that are told by a type or a notation have the same call
+        *,
+        standardize: bool,  # noqa: ARG003
+        where: str,
+    ) -> TimeSurvey:
+        """An empty survey of a column."""
+        return TimeSurvey(name, where=where)
 
     def empty(self) -> TimeSurvey:
         """Another one of the same column."""

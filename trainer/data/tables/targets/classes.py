@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,6 +26,7 @@ POSITIVE_WORDS = ("yes", "y", "true", "t", "positive", "pos", "1")
 MOST_NUMBERS = 40
 """A label column of more different numbers is taken for a quantity, not for classes."""
 CLASSES_SHOWN = 10
+Numbers = Literal["classes", "text", "refused"]
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Classes:
     def learn(
         cls,
         name: str,
-        values: pa.ChunkedArray | Coded,
+        values: pa.ChunkedArray,
         positive_class: str | None,
         *,
         where: str,
-        numbers: Literal["classes", "text", "refused"] = "classes",
+        numbers: Numbers = "classes",
         for_numbers: str = "",
     ) -> Classes:
         """The classes in the label column. `positive_class` makes two of more: that one, and all others.
@@ -59,40 +59,8 @@ class Classes:
         are all numbers if they are `text` (of a file without types); `for_numbers` is what learns them instead. Raises
         UsageError for fewer than two classes, a missing value, and numbers that are refused.
         """
-        coded = values if isinstance(values, Coded) else _coded(name, values, where=where)
-        counts = coded.counts
-        if None in coded.texts:
-            raise _missing(name, coded.missing, where=where)
-        known = [text for text in coded.texts if text is not None]
-        form = form_of(known, coded.precision)
-        classes = in_order(spelled(known, form))
-        if len(classes) > MOST_NUMBERS and positive_class is None and are_quantities(coded, numbers):
-            other = f"To predict the number: {for_numbers}. " if for_numbers else ""
-            raise UsageError(
-                f"the label column {name!r} holds numbers, {len(classes)} different ones",
-                where=where,
-                fix=f"{other}To tell them apart as classes: --categorical {name}.",
-            )
-        vocabulary = Vocabulary(classes, form)
-        if len(classes) < 2:
-            raise UsageError(
-                f"the label column {name!r} has one class: {classes[0]!r} ({counts.sum()} rows)",
-                where=where,
-                fix="Two classes or more are needed.",
-            )
-        if positive_class is None:
-            return cls(tuple(classes), form)
-        place = vocabulary.place(positive_class.strip(), typed=True)
-        if place < 0:
-            raise UsageError(
-                f"{positive_class!r} is not a class of column {name!r}",
-                where="--positive-class",
-                fix=f"Its classes are {listed(map(repr, classes))}.",
-            )
-        others = tuple(classes[:place] + classes[place + 1 :])
-        if len(others) == 1:
-            return cls((others[0], classes[place]), form)
-        return cls((f"not {classes[place]}", classes[place]), form, rest=others)
+        coded = _coded(name, values, where=where)
+        return learn_classes(name, coded, positive_class, where=where, numbers=numbers, for_numbers=for_numbers)
 
     def fitted(self, name: str, labels: NDArray[Any], *, where: str) -> Classes:
         """The same: nothing about classes is estimated from the training labels, (rows,)."""
@@ -108,36 +76,12 @@ class Classes:
         """The values that the label column may have."""
         return (*self.rest, self.names[1]) if self.rest else self.names
 
-    @cached_property
-    def _vocabulary(self) -> Vocabulary:
-        return Vocabulary(self.known, self.form)
-
     def encode(self, name: str, values: pa.ChunkedArray, *, where: str) -> NDArray[np.float32]:
         """Class numbers as float32 (rows,). Raises UsageError for a missing label and for an unknown class."""
-        labels: NDArray[np.float32] = self.numbered(name, _coded(name, values, where=where), where=where).astype("f4")
+        labels: NDArray[np.float32] = class_numbers(self, name, _coded(name, values, where=where), where=where).astype(
+            np.float32
+        )
         return labels
-
-    def numbered(self, name: str, coded: Coded, *, where: str) -> NDArray[Any]:
-        """Class numbers in as few bits as possible (rows,). Raises UsageError like `encode`."""
-        if None in coded.texts and coded.missing.any():
-            raise _missing(name, coded.missing, where=where)
-        places = np.array([
-            MISSING if text is None
-            else self._vocabulary.place(text, typed=coded.typed, precision=coded.precision)
-            for text in coded.texts
-        ], np.int64)  # fmt: skip
-        unseen = np.flatnonzero(np.isin(coded.codes, np.flatnonzero(places == UNSEEN)))
-        if len(unseen):
-            row = int(unseen[0])
-            shown = [repr(each) for each in self.known]
-            raise UsageError(
-                f"the label in column {name!r} is {coded.texts[coded.codes[row]]!r}",
-                row=row + 1,
-                where=where,
-                fix=f"The classes are {' and '.join(shown) if len(shown) == 2 else listed(shown, CLASSES_SHOWN)}.",
-            )
-        table = places == len(self.rest) if self.rest else np.maximum(places, 0)
-        return table.astype(smallest(len(self.names)))[coded.codes]
 
     def strata(self, labels: NDArray[Any]) -> NDArray[Any]:
         """The group of each row, (rows,), of which each side of a split gets its share."""
@@ -211,6 +155,75 @@ class Classes:
             return f"its target has {len(self.names)} classes"
         same = len(set(self.names)) < len(self.names) or len(set(self.known)) < len(self.known)
         return "two of its classes are the same" if same else None
+
+
+def learn_classes(
+    name: str,
+    coded: Coded,
+    positive_class: str | None,
+    *,
+    where: str,
+    numbers: Numbers = "classes",
+    for_numbers: str = "",
+) -> Classes:
+    """`Classes.learn` of labels as small numbers."""
+    counts = coded.counts
+    if None in coded.texts:
+        raise _missing(name, coded.missing, where=where)
+    known = [text for text in coded.texts if text is not None]
+    form = form_of(known, coded.precision)
+    classes = in_order(spelled(known, form))
+    if len(classes) > MOST_NUMBERS and positive_class is None and are_quantities(coded, numbers):
+        other = f"To predict the number: {for_numbers}. " if for_numbers else ""
+        raise UsageError(
+            f"the label column {name!r} holds numbers, {len(classes)} different ones",
+            where=where,
+            fix=f"{other}To tell them apart as classes: --categorical {name}.",
+        )
+    vocabulary = Vocabulary(classes, form)
+    if len(classes) < 2:
+        raise UsageError(
+            f"the label column {name!r} has one class: {classes[0]!r} ({counts.sum()} rows)",
+            where=where,
+            fix="Two classes or more are needed.",
+        )
+    if positive_class is None:
+        return Classes(tuple(classes), form)
+    place = vocabulary.place(positive_class.strip(), typed=True)
+    if place < 0:
+        raise UsageError(
+            f"{positive_class!r} is not a class of column {name!r}",
+            where="--positive-class",
+            fix=f"Its classes are {listed(map(repr, classes))}.",
+        )
+    others = tuple(classes[:place] + classes[place + 1 :])
+    if len(others) == 1:
+        return Classes((others[0], classes[place]), form)
+    return Classes((f"not {classes[place]}", classes[place]), form, rest=others)
+
+
+def class_numbers(target: Classes, name: str, coded: Coded, *, where: str) -> NDArray[Any]:
+    """Class numbers in as few bits as possible (rows,). Raises UsageError like `Classes.encode`."""
+    if None in coded.texts and coded.missing.any():
+        raise _missing(name, coded.missing, where=where)
+    vocabulary = Vocabulary(target.known, target.form)
+    places = np.array([
+        MISSING if text is None
+        else vocabulary.place(text, typed=coded.typed, precision=coded.precision)
+        for text in coded.texts
+    ], np.int64)  # fmt: skip
+    unseen = np.flatnonzero(np.isin(coded.codes, np.flatnonzero(places == UNSEEN)))
+    if len(unseen):
+        row = int(unseen[0])
+        shown = [repr(each) for each in target.known]
+        raise UsageError(
+            f"the label in column {name!r} is {coded.texts[coded.codes[row]]!r}",
+            row=row + 1,
+            where=where,
+            fix=f"The classes are {' and '.join(shown) if len(shown) == 2 else listed(shown, CLASSES_SHOWN)}.",
+        )
+    table = places == len(target.rest) if target.rest else np.maximum(places, 0)
+    return table.astype(smallest(len(target.names)))[coded.codes]
 
 
 def in_order(classes: Sequence[str]) -> list[str]:

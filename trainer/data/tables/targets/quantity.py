@@ -35,31 +35,15 @@ class Quantity:
 
     @classmethod
     def learn(
-        cls, name: str, values: pa.ChunkedArray | NumberLabels, *, non_negative: bool, where: str, for_classes: str = ""
+        cls, name: str, values: pa.ChunkedArray, *, non_negative: bool, where: str, for_classes: str = ""
     ) -> Quantity:
         """A quantity whose mean and deviation are not known yet.
 
         `for_classes` is what learns text instead. Raises UsageError for a column of text, dates or anything else that
         is not numbers.
         """
-        other = f" To tell its values apart as classes: {for_classes}." if for_classes else ""
-        labels = values if isinstance(values, NumberLabels) else NumberLabels.of(name, values, where=where)
-        kind = labels.kind
-        if 2 * labels.stray >= max(1, labels.present if labels.is_text else 1):
-            row, text = labels.first_stray
-            raise UsageError(
-                f"the label column {name!r} holds text, such as {text!r}",
-                where=where,
-                row=row + 1,
-                fix=f"Name a column of numbers with --label.{other}",
-            )
-        if not (labels.is_text or is_number(kind)):
-            raise UsageError(
-                f"the label column {name!r} holds {_named(kind)}, not numbers",
-                where=where,
-                fix=f"Name a column of numbers with --label, or convert it.{other}",
-            )
-        return cls(non_negative=non_negative)
+        labels = NumberLabels.of(name, values, where=where)
+        return learn_quantity(name, labels, non_negative=non_negative, where=where, for_classes=for_classes)
 
     @property
     def is_binary(self) -> bool:
@@ -99,40 +83,7 @@ class Quantity:
 
     def encode(self, name: str, values: pa.ChunkedArray, *, where: str) -> NDArray[np.float32]:
         """The numbers as float32 (rows,). Raises UsageError for text, and for a label that is missing or refused."""
-        return self.numbered(name, NumberLabels.of(name, values, where=where), where=where)
-
-    def numbered(self, name: str, labels: NumberLabels, *, where: str) -> NDArray[np.float32]:
-        """The numbers as float32 (rows,). Raises UsageError like `encode`."""
-        if labels.stray:
-            row, text = labels.first_stray
-            raise UsageError(
-                f"the label in column {name!r} is {text!r}, not a number",
-                row=row + 1,
-                where=where,
-                fix="Correct it; a label that is not known is empty, and --drop-unlabelled leaves its row out.",
-            )
-        if not (labels.is_text or is_number(labels.kind) or labels.is_null):
-            raise UsageError(f"column {name!r} holds {labels.kind}, not numbers", where=where)
-        if labels.first_infinite is not None:
-            raise infinite(name, labels.first_infinite, where=where)
-        if labels.missing and not labels.is_filtered:
-            raise labels.missing_error(name, where=where)
-        if self.non_negative and labels.first_negative is not None:
-            row, number = labels.first_negative
-            raise UsageError(
-                f"the label in column {name!r} is {number:g}, and counts and rates are not negative",
-                row=row + 1,
-                where=where,
-                fix="Correct it, or choose a loss that takes negative numbers, such as the squared error.",
-            )
-        if labels.first_too_large is not None:
-            raise UsageError(
-                f"the label in column {name!r} is too large for a 32-bit number",
-                row=labels.first_too_large + 1,
-                where=where,
-                fix="Scale the column down, or correct the value.",
-            )
-        return labels.numbers
+        return number_labels(self, name, NumberLabels.of(name, values, where=where), where=where)
 
     def strata(self, labels: NDArray[np.float32]) -> NDArray[np.uint8]:
         """One group: rows are divided at random."""
@@ -166,6 +117,63 @@ class Quantity:
         """What is wrong with values that were read from a file, or None."""
         usable = math.isfinite(self.mean) and math.isfinite(self.deviation) and self.deviation > 0
         return None if usable else "its target has no usable mean and deviation"
+
+
+def learn_quantity(
+    name: str, labels: NumberLabels, *, non_negative: bool, where: str, for_classes: str = ""
+) -> Quantity:
+    """`Quantity.learn` of labels that were read."""
+    other = f" To tell its values apart as classes: {for_classes}." if for_classes else ""
+    kind = labels.kind
+    if 2 * labels.stray >= max(1, labels.present if labels.is_text else 1):
+        row, text = labels.first_stray
+        raise UsageError(
+            f"the label column {name!r} holds text, such as {text!r}",
+            where=where,
+            row=row + 1,
+            fix=f"Name a column of numbers with --label.{other}",
+        )
+    if not (labels.is_text or is_number(kind)):
+        raise UsageError(
+            f"the label column {name!r} holds {_named(kind)}, not numbers",
+            where=where,
+            fix=f"Name a column of numbers with --label, or convert it.{other}",
+        )
+    return Quantity(non_negative=non_negative)
+
+
+def number_labels(target: Quantity, name: str, labels: NumberLabels, *, where: str) -> NDArray[np.float32]:
+    """The numbers as float32 (rows,). Raises UsageError like `Quantity.encode`."""
+    if labels.stray:
+        row, text = labels.first_stray
+        raise UsageError(
+            f"the label in column {name!r} is {text!r}, not a number",
+            row=row + 1,
+            where=where,
+            fix="Correct it; a label that is not known is empty, and --drop-unlabelled leaves its row out.",
+        )
+    if not (labels.is_text or is_number(labels.kind) or labels.is_null):
+        raise UsageError(f"column {name!r} holds {labels.kind}, not numbers", where=where)
+    if labels.first_infinite is not None:
+        raise infinite(name, labels.first_infinite, where=where)
+    if labels.missing and not labels.is_filtered:
+        raise labels.missing_error(name, where=where)
+    if target.non_negative and labels.first_negative is not None:
+        row, number = labels.first_negative
+        raise UsageError(
+            f"the label in column {name!r} is {number:g}, and counts and rates are not negative",
+            row=row + 1,
+            where=where,
+            fix="Correct it, or choose a loss that takes negative numbers, such as the squared error.",
+        )
+    if labels.first_too_large is not None:
+        raise UsageError(
+            f"the label in column {name!r} is too large for a 32-bit number",
+            row=labels.first_too_large + 1,
+            where=where,
+            fix="Scale the column down, or correct the value.",
+        )
+    return labels.numbers
 
 
 def _named(kind: object) -> str:
