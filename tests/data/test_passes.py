@@ -425,6 +425,6 @@ def test_files_are_read_in_passes_if_they_need_more_memory_than_there_is(tmp_pat
     for name in ("t.csv", "t.parquet"):
         seen = [set(), set()]
         for memory, whats in zip((100, 1 << 30), seen, strict=True):
-            options = AnyTable(tmp_path / name, "y")
+            options = AnyTable(tmp_path / name, "y", cache="off")
             load_splits(options, seed=0, memory=memory, watch=partial(lambda whats, *each: whats.add(each[0]), whats))
         assert seen == [{"labels", "schema", "rows"}, {"read"}]

@@ -218,8 +218,9 @@ def test_a_run_says_once_how_the_table_was_read_whatever_plugins_it_has(tmp_path
 def test_only_the_first_of_several_processes_says_it(tmp_path, caplog):
     task = LogisticRegression(**semicolons(tmp_path))
     for first in (False, True):
-        run = SimpleNamespace(settings=Settings.checked({"epochs": 1, "batch-size": 10, "seed": 0}), task=task,
-                              processes=SimpleNamespace(is_first=first, size=1, local_rank=0, local_size=1))  # fmt: skip
+        processes = SimpleNamespace(is_first=first, size=1, local_rank=0, local_size=1)
+        settings = Settings.checked({"epochs": 1, "batch-size": 10, "seed": 0})
+        run = SimpleNamespace(settings=settings, task=task, processes=processes)
         task.splits(run)
         Bookkeeping(run, SimpleNamespace(log=None)).tell_notes()
         assert (NOTED in caplog.text) == first

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -27,7 +27,7 @@ def load_splits(
     seed: int,
     memory: int | None = None,
     processes: Processes | None = None,
-    watch: Watch | None = None,
+    watch: Callable[[str, int, int | None], None] | None = None,
 ) -> TableSplits:
     """Reads the table, splits it (classes in equal shares), learns the schema from the training rows, and encodes.
 
