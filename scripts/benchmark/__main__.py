@@ -25,12 +25,15 @@ from typing import Any
 from benchmark import calibration, claims, earlier, pages, peers, plot, report, search
 from benchmark.categorical_data import ROWS, SWEPT_ROWS
 from benchmark.competitors import BY_NAME, CATEGORICAL, LIST, Competitor
+from benchmark.large_rounds import SIZES
 from benchmark.processes import Surroundings
 from benchmark.record import ROOT, BadRecord, Record, Section, code, read, rounded, why_over, write
 from benchmark.rounds import Plan
 from benchmark.worker import cores
 from benchmark.workloads import OTHERS, TRAINING, title
 
+SIZED = (*CATEGORICAL, "t")
+"""The workloads that --rows gives a size."""
 ATTEMPTS = 3
 """A round that is missing is tried this often."""
 PACKAGES = {
@@ -103,7 +106,7 @@ def measured(options: argparse.Namespace, record: Record, competitors: Sequence[
         needed = {"own", "peers"} if needs_peers([key], competitors) else {"own"}
         found = {name: environments[name] for name in environments if name in needed}
         section = Section({**about, "versions": found})
-        if key in CATEGORICAL and options.rows:
+        if key in SIZED and options.rows:
             section.about["options"] = {**about["options"], "rows": options.rows}
         if key in record and start_over(key, record[key], section, options):
             keep(options.output, record)
@@ -240,7 +243,7 @@ def shown(options: argparse.Namespace, key: str) -> list[str]:
         *(["--competitors", ",".join(options.competitors)] if options.competitors != names else []),
         *(["--against", options.against[: earlier.LENGTH]] if options.against else []),
         *(["--threads", str(options.threads)] if options.threads else []),
-        *(["--rows", str(options.rows)] if options.rows and key in CATEGORICAL else []),
+        *(["--rows", str(options.rows)] if options.rows and key in SIZED else []),
         *(["--noisy"] if options.noisy else []),
         *(["--quick"] if options.quick else []),
     ]
@@ -269,7 +272,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rows",
         type=_positive,
-        help=f"of the tables of {' and '.join(CATEGORICAL)} (default {ROWS:,} and {SWEPT_ROWS:,})",
+        help=f"of the tables of {', '.join(SIZED)} (default {ROWS:,}, {SWEPT_ROWS:,}; of t: "
+        f"{' and '.join(format(rows, ',') for rows in SIZES)})",
     )
     parser.add_argument(
         "--search",
@@ -342,7 +346,8 @@ def needs_peers(workloads: Sequence[str], competitors: Sequence[Competitor]) -> 
         for key in workloads
         if key in TRAINING or key in CATEGORICAL
     )
-    return training or "f" in workloads
+    large = "t" in workloads and any(one.environment == "peers" for one in competitors)
+    return training or large or "f" in workloads
 
 
 def machine(folder: Path) -> dict[str, Any]:

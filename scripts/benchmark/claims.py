@@ -50,6 +50,10 @@ GOALS = (
     Goal("m", "ours-step-sgd", "torch-sparse", 1 / 5),
     Goal("n", "ours-step-sgd, 2^24", "ours-step-sgd, 2^16", 1.3),
     Goal("n", "ours-step-ftrl, 2^24", "ours-step-ftrl, 2^16", 1.6),
+    Goal("t", "10^7 rows, from the cache", "10^7 rows, in memory", 1.3),
+    Goal("t", "10^7 rows, from the cache, in windows", "10^7 rows, in memory", 1.3),
+    Goal("t", "10^6 rows, CSV, our three passes without writing", "10^6 rows, CSV, streamed by pyarrow as text", 3.0),
+    Goal("t", "10^6 rows, Parquet, our three passes without writing", "10^6 rows, Parquet, streamed by pyarrow", 4.0),
     Goal("i", "a checkpoint", "a plain write and flush", 1.5),
 )
 

@@ -141,6 +141,9 @@ NOTES = {
     "growth": lambda values: f"last tenth {median(values):.2f} × first tenth",
     "above": lambda values: f"{median(values):.4f} above the best possible",
     "encoding": lambda values: f"encoding {show(median(values))} per row",
+    "ready": lambda values: f"the first pass begins after {show(median(values))}",
+    "private": lambda values: f"{median(values) / 2**20:.0f} MiB of private memory",
+    "to_plain": lambda values: f"{Interval.of(values)} × the plain way",
     "to_fewest": lambda values: f"{Interval.of(values)} × the cost with the fewest buckets",
 }
 """The notes on further measurements."""
@@ -228,4 +231,5 @@ UNITS = {
     "k": "per image",
     "m": "per row",
     "n": "per row",
+    "t": "per row",
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark import calibration, categorical_rounds, report
+from benchmark import calibration, categorical_rounds, large_rounds, report
 from benchmark.categorical_data import QUICK_ROWS, ROWS, SWEPT_ROWS
 from benchmark.competitors import CATEGORICAL, Competitor
 from benchmark.processes import Failed, Surroundings, answer_of, run
@@ -71,7 +71,7 @@ class Plan:
         if workload in CATEGORICAL:
             return self._categorical(workload, number)
         others = {"e": self._processes, "f": self._start_ups, "g": self._plugins, "h": self._growth, "i": self._saving}
-        others |= {"j": self._exchange, "k": self._images}
+        others |= {"j": self._exchange, "k": self._images, "t": self._large}
         return others[workload](number)
 
     def _training(self, training: Training, number: int) -> Answers:
@@ -186,6 +186,21 @@ class Plan:
         if workload == "n":
             categorical_rounds.compare(answers)
         return {name: answers[name] for name in jobs}
+
+    def _large(self, number: int) -> Answers:
+        sizes = large_rounds.QUICK_SIZES if self.quick else (self.rows,) if self.rows else large_rounds.SIZES
+        jobs = large_rounds.jobs(sizes, with_peers=any(one.environment == "peers" for one in self.competitors))
+        mpirun = str(self.surroundings.own.parent / "mpirun")
+        answers: Answers = {}
+        for name, one in jobs.items():
+            together = [mpirun, "--allow-run-as-root", "--oversubscribe", "-n", str(one.processes)]
+            launcher = together if one.processes > 1 else []
+            measure = partial(
+                answer_of, "large", one.job, self.surroundings, environment=one.environment, launcher=launcher
+            )
+            answers[name] = self._measured(name, measure)
+        large_rounds.compare(answers, sizes)
+        return answers
 
     def _measured(self, name: str, measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """The measurement, or the error. If other processes kept the machine busy, or the calibration loop varied, it

@@ -71,6 +71,7 @@ OTHERS = {
     "k": "images: cifar_resnet20_v1 on a folder of PNG files, batch 64",
     "m": "categorical: 13 numbers and 26 columns of 2,000,000 categories, 2^22 buckets, linear, batch 1024",
     "n": "categorical: how cost grows with the buckets",
+    "t": "tables of any size: 28 numbers, linear, batch 1024, in memory and from the cache",
 }
 
 
