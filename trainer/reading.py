@@ -141,6 +141,8 @@ def check_memory(size: int, what: str) -> None:
 
 def in_gb(size: int) -> str:
     """A number of bytes, in the unit that suits it."""
+    if size < 1e5:
+        return f"{size:,} bytes"
     return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"
 
 

@@ -221,7 +221,7 @@ def test_a_dry_run_computes_a_batch_and_writes_nothing(command, tmp_path):
     code, out, err = command("run", "logreg", "--dry-run", *SHORT)
     assert (code, err) == (0, "")
     assert "dry run: one batch computed, loss " in out
-    assert "nothing was written" in out
+    assert "no run was written" in out
     assert list(tmp_path.iterdir()) == []
 
 

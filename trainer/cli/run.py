@@ -121,7 +121,7 @@ def _common(task_cls: type[Task]) -> list[inspect.Parameter]:
             inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
         )
     dry_run = typer.Option(
-        "--dry-run", help="Build everything, compute one batch, write nothing.", rich_help_panel=COMMON
+        "--dry-run", help="Build everything, compute one batch, write no run.", rich_help_panel=COMMON
     )
     parameters.append(
         inspect.Parameter("dry_run", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, dry_run])
@@ -187,7 +187,7 @@ def _dry_summary(run: Run) -> list[str]:
     rows = {split: getattr(run, split).rows for split in ("train", "validation", "test") if getattr(run, split)}
     return [
         *run.task.describe(),
-        f"dry run: one batch computed, loss {run.loss:.4f}; rows {rows}; {_how(run)}; nothing was written",
+        f"dry run: one batch computed, loss {run.loss:.4f}; rows {rows}; {_how(run)}; no run was written",
     ]
 
 

@@ -190,7 +190,8 @@ class Settings(BaseModel):
         str,
         Field(
             description="How much memory the rows of tables, and the scores of an evaluation, may take on this "
-            "machine: a size such as 4GB; auto: half of what is free. It changes no result."
+            "machine: a size such as 4GB; auto: half of what is free. It decides the order of a new run if that is "
+            "auto, and nothing else about results."
         ),
     ] = "auto"
     order: Annotated[

@@ -24,6 +24,6 @@ def bytes_of(text: str, *, where: str, also: str = "") -> int:
     size = int(float(found[1]) * UNITS[found[2]]) if found is not None and found[2] in UNITS else 0
     if size < 1:
         raise UsageError(
-            f"{text!r} is not a size", where=where, fix=f"Write a number and a unit, such as 4GB or 512MiB{also}."
+            f"{text!r} is not a size", where=where, fix=f"Write a number above 0 and a unit, such as 4GB{also}."
         )
     return size

@@ -138,7 +138,8 @@ def _numbers(part: Any, rows: int, name: str, where: str, *, is_input: bool) -> 
             where=where,
             fix="read(start, stop) has to return stop - start rows, in the same order every time.",
         )
-    taken = array.astype(taken_as(array.dtype) if is_input else np.float32, copy=False)
+    with np.errstate(over="ignore"):
+        taken = array.astype(taken_as(array.dtype) if is_input else np.float32, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
         # One quick pass; the search runs only if the sum is not finite.
         is_finite = taken.dtype.kind != "f" or np.isfinite(taken.sum())

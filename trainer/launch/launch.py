@@ -99,7 +99,7 @@ class Launch:
         self.settings = self.settings.model_copy(update={"onednn": onednn, "threads": threads})
 
     def train(self, *, dry_run: bool = False, compiled: bool = True) -> Run:
-        """Builds the engine and trains; a dry run computes one batch and writes nothing."""
+        """Builds the engine and trains; a dry run computes one batch and writes no run."""
         from trainer.processes import connect
 
         # Before MXNet is loaded, which reads how many threads this process may have.

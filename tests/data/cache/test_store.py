@@ -210,7 +210,7 @@ NEEDED = r"tables: the cache needs 49\d,\d{3} bytes \(0\.5 MB\), and "
             errno.ENOSPC,
             NEEDED + r"[\d,]+ bytes \(.* GB\) are free\. Choose a folder on a larger disk with --cache-dir, or",
         ),
-        (errno.EDQUOT, NEEDED + r"your quota is used up\. .* make room with: trainer data cache remove\."),
+        (errno.EDQUOT, NEEDED + r"your quota is used up\. .* make room: .* trainer data cache remove ID"),
         (errno.EFBIG, NEEDED + r"this process may not write files of that size\. Raise the limit with: ulimit -f"),
     ],
 )

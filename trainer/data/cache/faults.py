@@ -14,7 +14,10 @@ from trainer.reading import in_gb
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """The disk, the user's share of it, or the largest file that the process may write."""
-ROOM = "Choose a folder on a larger disk with --cache-dir, or make room with: trainer data cache remove."
+ROOM = (
+    "Choose a folder on a larger disk with --cache-dir, or make room: trainer data cache list shows what "
+    "takes it, and trainer data cache remove ID deletes a cache."
+)
 
 
 class CacheUnwritable(UsageError):  # noqa: N818  it says what it is

@@ -43,6 +43,8 @@ def load_splits(
     processes = processes or Processes()
     memory = free_memory() // 2 // processes.local_size if memory is None else memory
     files = files_of(options)
+    if options.cache == "off" and options.cache_dir is not None:
+        raise UsageError("there is no cache with --cache off", where="--cache-dir", fix="Leave one of the two out.")
     if options.cache == "off" or (files is None and options.cache == "auto"):
         with _shown(watch) as shown:
             return _in_memory(planned(options, seed=seed, memory=memory, watch=shown), options)

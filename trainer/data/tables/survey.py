@@ -34,6 +34,7 @@ from trainer.data.tables.values import (
 from trainer.data.tables.vocabulary import form_of
 from trainer.data.tables.wanted import Wanted
 from trainer.errors import UsageError
+from trainer.reading import in_gb
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -237,7 +238,7 @@ class ColumnSurvey:
             self._survey = None
             self._failed = UsageError(
                 f"column {self.name!r} has more than {count:,} different values, whose list does not fit into "
-                f"{self._limit / 1e9:.3g} GB",
+                f"{in_gb(self._limit)}",
                 where=self.where,
                 fix=f"Hash the categories with --hash-bits, raise --memory, or add --ignore {self.name}.",
             )
