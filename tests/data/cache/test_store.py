@@ -359,7 +359,7 @@ def test_beyond_the_limit_the_cache_used_least_recently_makes_room(tmp_path):
     assert names(store) == [keys[2].id]
     store.limit = 1000
     with pytest.raises(
-        CacheUnwritable, match=r"the cache needs 0\.5 MB, and the limit of all caches is 0\.0 MB\. Raise"
+        CacheUnwritable, match=r"the cache needs 0\.5 MB, and the limit of all caches is 1,000 bytes\. Raise"
     ):
         built(store, keys[0])
 

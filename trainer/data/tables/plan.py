@@ -37,8 +37,8 @@ from trainer.data.tables.values import Indices, rows_of_the_table
 from trainer.data.tables.wanted import Wanted
 from trainer.errors import UsageError, listed
 
-LISTS = 4
-"""The list of a column's distinct values may take this part of the memory."""
+LISTS, LEAST_LIST = 4, 1 << 20
+"""The list of a column's distinct values may take this part of the memory, and so many bytes at any rate."""
 
 EMPTY = np.zeros(0, bool)
 
@@ -257,7 +257,7 @@ def learned(
 ) -> tuple[Schema, list[str]]:
     """The schema, learned from some rows of a table, and notes on it."""
     where, notes = table.where, list[str]()
-    limit = None if memory is None or isinstance(table, Held) else memory // LISTS
+    limit = None if memory is None or isinstance(table, Held) else max(memory // LISTS, LEAST_LIST)
     columns = [
         ColumnSurvey(name, table.kinds[name], wanted, untyped=table.untyped, where=where, limit=limit)
         for name in chosen
