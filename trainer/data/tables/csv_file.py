@@ -175,10 +175,10 @@ class CsvStream(OneFile):
 
         # Copied out of Python's memory: a thread of pyarrow may still hold it when the process ends after an error, and
         # freeing Python's memory then aborts the process.
-        copy = pa.BufferOutputStream()
-        copy.write(block)
+        copy = pa.allocate_buffer(len(block))
+        memoryview(copy).cast("B")[:] = block
         return pa_csv.read_csv(
-            pa.BufferReader(copy.getvalue()),
+            pa.BufferReader(copy),
             read_options=pa_csv.ReadOptions(
                 column_names=[str(place) for place in range(self._width)],
                 block_size=max(len(block), 1 << 20),

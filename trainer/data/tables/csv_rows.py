@@ -62,6 +62,8 @@ def read_some(file: Any, size: int, where: str) -> bytes:
 
 def end_of_rows(block: bytes, delimiter: str) -> int:
     """Where the last whole row of a block ends that begins with a row; 0 if none does."""
+    if QUOTE not in block:
+        return max(block.rfind(newline) for newline in (b"\n", b"\r")) + 1
     quotes = np.flatnonzero(np.frombuffer(block, np.uint8) == QUOTE)
     if len(quotes) and not _in_pairs(block, quotes, delimiter):
         quotes = _that_count(block, quotes, delimiter)
