@@ -419,6 +419,23 @@ def test_a_sink_gets_every_row_once_and_knows_the_size_before(tmp_path, memory):
     np.testing.assert_array_equal(splits.test.weights, usual.test.weights)
 
 
+@pytest.mark.parametrize("memory", [None, MEMORY])
+def test_rows_shared_out_to_a_sink_equal_those_encoded_split_by_split(tmp_path, memory):
+    numbers = np.random.default_rng(0).standard_normal(64)
+    numbers[19] = np.nan
+    table = pa.table({"a": numbers.astype(np.float32), "b": numbers[::-1].tolist(), "y": [0, 1] * 32})
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    options = AnyTable(tmp_path / "t.parquet", "y")
+    with blocks_of(8):
+        splits = planned(options, seed=0, memory=memory).encode(Pieces())
+        usual = load_splits(options, seed=0)
+    for part, same in ((splits.train, usual.train), (splits.validation, usual.validation), (splits.test, usual.test)):
+        assert part.features.tobytes() == same.features.tobytes()
+    missing_of = [[part.missing for part in (each.train, each.validation, each.test)] for each in (splits, usual)]
+    assert missing_of[0] == missing_of[1]
+    assert sum(sum(counts.values()) for counts in missing_of[1]) == 2
+
+
 def test_files_are_read_in_passes_if_they_need_more_memory_than_there_is(tmp_path):
     csv_of(tmp_path / "t.csv", 40)
     pyarrow.parquet.write_table(pyarrow.csv.read_csv(tmp_path / "t.csv"), tmp_path / "t.parquet")
