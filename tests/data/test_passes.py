@@ -377,6 +377,7 @@ def test_a_list_of_categories_that_does_not_fit_is_refused(tmp_path):
 def told_or_raised(options, memory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "bytes_needed", lambda source: memory + 1)
+        patch.setattr(plan, "LEAST_LIST", 100)
         patch.setattr("trainer.data.tables.survey.FORGOTTEN_BYTES", 100)
         return load_splits(options, seed=0, memory=memory)
 
