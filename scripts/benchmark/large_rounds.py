@@ -14,6 +14,8 @@ QUICK_SIZES = (4_000,)
 IN_MEMORY = 30_000_000
 """The most rows that are also trained on in memory."""
 MOST_PEER_ROWS = 10_000_000
+MOST_READ = 1_000_000
+"""The most rows that files are only read of, without training."""
 LIMIT = 4 * 10**9
 """Bytes of private memory that a training from the cache may take: the system refuses more."""
 PEERS = {
@@ -61,7 +63,7 @@ def jobs(sizes: tuple[int, ...], *, with_peers: bool) -> dict[str, Measured]:
     """
     place = folder()
     found: dict[str, Measured] = {}
-    first = sizes[0]
+    first = min(sizes[0], MOST_READ)
     files = {"table": str(large_data.save_parquet(first, place)), "csv": str(large_data.save_csv(first, place))}
     for name, function in READING.items():
         found[words(first, name)] = Measured({**files, "rows": first, "module": "large_ours", "function": function})
@@ -92,8 +94,8 @@ def compare(answers: dict[str, dict[str, Any]], sizes: tuple[int, ...]) -> None:
     """Adds the ratios to the same rows in memory, and of our passes to pyarrow's reading."""
     pairs = [(words(rows, name), words(rows, MEMORY)) for rows in sizes for name in (CACHED, WINDOWS, TWO)]
     readers = list(READING)
-    pairs += [(words(sizes[0], readers[1]), words(sizes[0], readers[0]))]
-    pairs += [(words(sizes[0], readers[3]), words(sizes[0], readers[2]))]
+    first = min(sizes[0], MOST_READ)
+    pairs += [(words(first, readers[number + 1]), words(first, readers[number])) for number in (0, 2)]
     for name, to in pairs:
         if "seconds" in answers.get(name, {}) and "seconds" in answers.get(to, {}):
             answers[name]["to_plain"] = answers[name]["seconds"] / answers[to]["seconds"]
