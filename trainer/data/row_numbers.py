@@ -11,6 +11,8 @@ from trainer.data.fingerprint import Fingerprint, SplitRows
 
 VERSION = b"1"
 _KEY = b"gluon-trainer.splits"
+ROWS = 1 << 20
+"""Rows that are written at a time."""
 
 
 def to_parquet(fingerprint: Fingerprint) -> bytes | None:
@@ -21,20 +23,19 @@ def to_parquet(fingerprint: Fingerprint) -> bytes | None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    def repeated(words: list[str]) -> pa.DictionaryArray:
-        counts = [split.rows for split in held.values()]
-        return pa.DictionaryArray.from_arrays(np.repeat(np.arange(len(held), dtype=np.int32), counts), words)
-
-    columns = {
-        "split": repeated(list(held)),
-        "table": repeated([split.table for split in held.values()]),
-        "row": np.concatenate([split.numbers for split in held.values() if split.numbers is not None]),
-    }
-    table = pa.table(columns).replace_schema_metadata({_KEY: VERSION})
+    words = pa.dictionary(pa.int32(), pa.string())
+    schema = pa.schema([("split", words), ("table", words), ("row", pa.int64())], metadata={_KEY: VERSION})
     sink = pa.BufferOutputStream()
     # The numbers of a split ascend, so that their differences take little room.
-    encoding = {"row": "DELTA_BINARY_PACKED"}
-    parquet.write_table(table, sink, use_dictionary=["split", "table"], column_encoding=encoding)
+    how = {"use_dictionary": ["split", "table"], "column_encoding": {"row": "DELTA_BINARY_PACKED"}}
+    with parquet.ParquetWriter(sink, schema, **how) as writer:
+        for name, split in held.items():
+            for start in range(0, split.rows, ROWS):
+                # Some at a time: a column of all rows would take as much memory as they do once more.
+                numbers = split.numbers[start : start + ROWS]  # type: ignore[index]
+                none = np.zeros(len(numbers), np.int32)
+                columns = [pa.DictionaryArray.from_arrays(none, [word]) for word in (name, split.table)]
+                writer.write_table(pa.table([*columns, pa.array(numbers, pa.int64())], schema=schema))
     return bytes(sink.getvalue())
 
 
