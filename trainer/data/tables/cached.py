@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,12 @@ NOT_IN_KEY = ("data", "validation_data", "test_data", "cache", "cache_dir")
 """Options that do not change what is encoded; the files are in the key by themselves."""
 
 
-def key_of(options: TableOptions, files: Sequence[Path], *, seed: int) -> Key:
-    """What the encoded rows of a table are found by. Raises UsageError if a file is not there."""
-    return Key.of(files, _settings(options, seed))
+def key_of(options: TableOptions, files: Sequence[Sequence[Path]], *, seed: int) -> Key:
+    """What the encoded rows of a table are found by; `files` are those of `files_of`.
+
+    Raises UsageError if a file is not there.
+    """
+    return Key.of(chain.from_iterable(files), _settings(options, seed, list(map(len, files))))
 
 
 def store_of(options: TableOptions) -> Store:
@@ -55,25 +59,24 @@ def built(options: TableOptions, store: Store, key: Key, plan: Plan) -> TableSpl
 # ---- the key ---------------------------------------------------------------------------------------------------------
 
 
-def files_of(options: TableOptions) -> list[Path] | None:
-    """All files that rows are read from, in their order; None if some are not from files."""
-    found: list[Path] = []
+def files_of(options: TableOptions) -> list[list[Path]] | None:
+    """The files of data, validation and test data, in their order; None if some rows are not from files."""
+    found: list[list[Path]] = []
     for given in (options.data, options.validation_data, options.test_data):
         if isinstance(given, Frame) or STANDARD_INPUT in named(given):
             return None
-        found += [file.path for file in find_source(given).files] if given else []
-    return found or None
+        found.append([file.path for file in find_source(given).files] if given else [])
+    return found if any(found) else None
 
 
-def _settings(options: TableOptions, seed: int) -> dict[str, Any]:
+def _settings(options: TableOptions, seed: int, files: Sequence[int]) -> dict[str, Any]:
     """What the encoded rows depend on besides the files."""
     own = {field.name for base in type(options).__mro__ if issubclass(base, TableOptions) for field in _fields(base)}
     values = {name: getattr(options, name) for name in sorted(own) if name not in NOT_IN_KEY}
-    sizes = [0 if not given else len(find_source(given).files) for given in _sources(options)]
     return {
         "version": VERSION,
         "seed": seed,
-        "files": sizes,
+        "files": files,
         "target": options.target_kind(),
         "linear": options.is_linear(),
         # As Python writes them: a fraction may still be no number.
@@ -84,10 +87,6 @@ def _settings(options: TableOptions, seed: int) -> dict[str, Any]:
 def _fields(base: type) -> Any:
     """The fields of the classes of options of tables; a task's own are not among them."""
     return fields(base) if base.__module__ == TableOptions.__module__ else ()
-
-
-def _sources(options: TableOptions) -> list[Any]:
-    return [options.data, options.validation_data, options.test_data]
 
 
 # ---- from and to the cache -------------------------------------------------------------------------------------------
