@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.categorical_data import BATCH, buckets_of
+from benchmark.passes import Passes
 from benchmark.worker import threads
 from benchmark.workloads import cross_entropy
 
@@ -47,25 +47,11 @@ class Job:
 
 
 @dataclass
-class Clock:
+class Clock(Passes):
     """Times each pass, and takes the loss after the first one."""
 
-    job: Job
-    seconds: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-    """On all cores, of this process."""
-    loss: float | None = None
+    job: Job = field(kw_only=True)
     encoding: float | None = None
-    _began: tuple[float, float] = (0.0, 0.0)
-
-    def __enter__(self) -> Clock:
-        self._began = time.perf_counter(), time.process_time()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        wall, cpu = self._began
-        self.seconds.append(time.perf_counter() - wall)
-        self.cpu.append(time.process_time() - cpu)
 
     def judge(self, weights: Any, buckets: Any, bias: float) -> None:
         """Takes the loss of a linear model, unless there is one of an earlier pass: `weights` (13,), `buckets` (n,)."""
@@ -80,7 +66,7 @@ def main(path: str) -> None:
     given = json.loads(Path(path).read_text(encoding="utf-8"))
     names = ("bits", "rate", "setting", "passes", "judged")
     job = Job(Path(given["data"]), folder=Path(given["folder"]), **{name: given[name] for name in names})
-    clock = Clock(job)
+    clock = Clock(job=job)
     module = importlib.import_module(f"benchmark.competitors.{given['module']}")
     getattr(module, given["function"])(job, clock)
     if clock.loss is None or not clock.seconds:

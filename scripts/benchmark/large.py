@@ -20,6 +20,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from benchmark.large_data import held_out
+from benchmark.passes import Passes
 from benchmark.workloads import cross_entropy
 
 EVERY_SECONDS = 0.02
@@ -43,24 +44,11 @@ class Job:
 
 
 @dataclass
-class Clock:
+class Clock(Passes):
     """Times each pass."""
 
-    seconds: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
     ready: float | None = None
     """Seconds until the first pass began."""
-    loss: float | None = None
-    _began: tuple[float, float] = (0.0, 0.0)
-
-    def __enter__(self) -> Clock:
-        self._began = time.perf_counter(), time.process_time()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        wall, cpu = self._began
-        self.seconds.append(time.perf_counter() - wall)
-        self.cpu.append(time.process_time() - cpu)
 
     def judge(self, weights: NDArray[Any], bias: float) -> None:
         """Takes the loss of a linear model: `weights` (28,)."""
