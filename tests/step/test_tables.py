@@ -239,6 +239,25 @@ def test_the_gradient_by_name_has_the_shape_of_the_parameter():
     np.testing.assert_allclose(found[True], found[False], atol=1e-6)
 
 
+@pytest.mark.parametrize("numpy", [True, False], ids=["numpy", "MXNet"])
+def test_gradients_that_are_sent_or_read_have_what_is_still_queued(numpy):
+    def add_late(step):
+        (table,) = step.parameters.tables.all
+        gradients = step.gradients.arrays
+        for name in ("sent", "by name"):
+            late = mx.nd.ones((700, 700))
+            for _ in range(5):
+                late = mx.nd.dot(late, mx.nd.ones((700, 700))) / 700
+            for array in gradients:
+                array[:] = array * 0 + late[0, 0]
+            found = table.used()[1] if name == "sent" else table.sparse_gradient().data.asnumpy()
+            np.testing.assert_allclose(found[: len(table.ids)], 1, rtol=1e-4, err_msg=name)
+            for array in gradients:
+                array[:] = 0
+
+    trained(Sums, OPTIMIZERS["sgd"](), epochs=1, numpy=numpy, change=add_late)
+
+
 def test_row_numbers_that_a_plugin_changes_are_the_ones_that_train():
     def shifted(ahead):
         step = trained(Sums, OPTIMIZERS["ftrl"](), epochs=0)

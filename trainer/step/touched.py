@@ -188,7 +188,8 @@ class TouchedRows:
     # ---- several processes -------------------------------------------------------------------------------------------
 
     def used(self) -> tuple[NDArray[Any], Floats]:
-        """The rows that the newest batch uses, and their gradients."""
+        """The rows that the newest batch uses, and their gradients. Waits until nothing is queued."""
+        wait_for_all()
         return self.ids, self.gradient_memory[0][: len(self.ids)]
 
     def join(self, ids: NDArray[Any], gradients: Floats) -> None:
@@ -273,6 +274,7 @@ class TouchedRows:
         from trainer.mxnet import mx
 
         self.compute()
+        wait_for_all()
         order = np.argsort(self.ids)
         rows = self.gradient_memory[0][order]
         return mx.nd.sparse.row_sparse_array((rows, self.ids[order]), shape=self._arrays[0].shape)
