@@ -38,6 +38,7 @@ MODULES = (
     "trainer.cli",
     "trainer.config",
     "trainer.data",
+    "trainer.decisions",
     "trainer.errors",
     "trainer.launch",
     "trainer.metrics",

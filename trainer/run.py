@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.assignment import Guarded
+from trainer.decisions.of_run import Decides
 from trainer.engine_state import BUILT, NotBuiltError
 from trainer.errors import TrainerError, UsageError
 from trainer.metrics.base import direction_of
 from trainer.model.outputs import outputs_for, probabilities_for
 from trainer.processes.single import Processes
-from trainer.runs.display import frame_of, html_of, line_of
+from trainer.runs.display import Shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from trainer.config.settings import Settings
     from trainer.data.batches import Batches
     from trainer.data.fingerprint import Fingerprint
+    from trainer.decisions import Calibrator, Rule
     from trainer.engine_state import EngineState
     from trainer.evaluation import Evaluation
     from trainer.metrics.base import Direction, Metric
@@ -36,7 +38,7 @@ Status = Literal["created", "running", "finished", "stopped", "interrupted", "fa
 
 
 @dataclass(eq=False, repr=False)
-class Run(Guarded):
+class Run(Guarded, Decides, Shown):
     """One training run from its first event to its last. Plugins read its attributes and call its methods.
 
     `net`, `optimizer`, the splits and what is computed with them exist from `on_setup` on; earlier, TrainerError.
@@ -89,6 +91,11 @@ class Run(Guarded):
     """The newest evaluation, of validation or test."""
     threshold: float | None = None
     """The decision threshold, for tasks that have one: the task's until a plugin tunes it."""
+    calibrator: Calibrator | None = None
+    """What turns predicted probabilities into calibrated ones, if a plugin has chosen it; the saved model applies it.
+    The threshold and the rules are for calibrated probabilities; `evaluation` has the others."""
+    rules: dict[str, Rule] = field(default_factory=dict)
+    """What the saved model says about a row beside its prediction, by the name of the plugin that has chosen it."""
     within_epoch: bool = False
     """Whether an epoch is under way: from `epoch_begin` until `epoch_end` is over."""
     within_batch: bool = False
@@ -228,16 +235,6 @@ class Run(Guarded):
     def predict_proba(self, data: Any) -> NDArray[Any]:
         """The probability of each class, (rows, classes), as `predict`; UsageError if the loss implies none."""
         return probabilities_for(self, data)
-
-    def history_frame(self) -> Any:
-        """`history` as a pandas DataFrame with the epoch as its index. Raises UsageError if pandas is missing."""
-        return frame_of(self.history)
-
-    def __repr__(self) -> str:
-        return line_of(self)
-
-    def _repr_html_(self) -> str:
-        return html_of(self)
 
     # ---- what plugins read of the newest batch ----------------------------------------------------------------------
 

@@ -63,7 +63,7 @@ class EarlyStopping(Plugin):
         self._best_at = {"epochs": 0, "evaluations": 0, "steps": 0}
         self._looks = 0
         self._weights: Mapping[str, Any] | None = None
-        self._threshold: float | None = None
+        self._decision: Mapping[str, Any] = {}
         self._metrics: Mapping[str, float] = {}
         self._best_look: Mapping[str, int] = {}
         self._seen = 0
@@ -112,7 +112,7 @@ class EarlyStopping(Plugin):
         if not self.restore_best or self._weights is None:
             return
         run.set_weights(self._weights)
-        run.threshold = self._threshold
+        run.set_decision(self._decision)
         run.log(self._metrics)
         at = self._best_look
         run.decide("restore", f"{self.monitor} was best at epoch {at['epochs']}, step {at['steps']}")
@@ -123,7 +123,7 @@ class EarlyStopping(Plugin):
             "best_at": self._best_at,
             "looks": self._looks,
             "weights": self._weights,
-            "threshold": self._threshold,
+            "decision": self._decision,
             "metrics": dict(self._metrics),
             "best_look": dict(self._best_look),
             "seen": self._seen,
@@ -131,7 +131,7 @@ class EarlyStopping(Plugin):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._best, self._best_at, self._looks = state["best"], dict(state["best_at"]), state["looks"]
-        self._weights, self._threshold = state["weights"], state["threshold"]
+        self._weights, self._decision = state["weights"], state["decision"]
         self._metrics, self._seen = state["metrics"], state["seen"]
         self._best_look = state["best_look"]
 
@@ -190,7 +190,7 @@ class EarlyStopping(Plugin):
         if better:
             self._best, self._best_look = value, dict(now)
             if self.restore_best:
-                self._weights, self._threshold = run.copy_weights(), run.threshold
+                self._weights, self._decision = run.copy_weights(), run.copy_decision()
                 self._metrics = {name: each for name, each in run.metrics.items() if name.startswith("validation/")}
         if counts and self._beats_baseline(value, sign):
             self._best_at = dict(now)

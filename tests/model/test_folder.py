@@ -103,7 +103,8 @@ def test_the_loss_is_not_part_of_the_symbol(tmp_path):
 def test_the_description_says_what_the_model_is(tmp_path):
     run = train(tmp_path)
     said = json.loads((run.folder / "model" / "model.json").read_text(encoding="utf-8"))
-    assert said["schema"] == 1
+    assert said["schema"] == 2
+    assert (said["calibrator"], said["rules"]) == (None, [])
     assert said["task"]["name"] == "logreg"
     assert said["task"]["options"]["hidden"] == [8]
     assert said["threshold"] == {"given": 0.5, "tuned": run.threshold}
@@ -283,7 +284,7 @@ def test_a_file_that_was_changed_is_refused(copied, name):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"schema": 2}, "was written by a newer version of this program. Update gluon-trainer"),
+        ({"schema": 3}, "was written by a newer version of this program. Update gluon-trainer"),
         ({"schema": "x"}, "it does not describe a model"),
         ({"inputs": []}, "it is damaged: inputs"),
         ({"threshold": {"given": "much"}}, "it is damaged: threshold.given"),

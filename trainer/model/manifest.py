@@ -12,7 +12,9 @@ from trainer.errors import UsageError, listed
 from trainer.model.info_tables import file_of
 from trainer.reading import Unreadable, checked, read_json
 
-SCHEMA = 1
+SCHEMA = 2
+WITHOUT_DECISIONS = 1
+"""The version before, which has neither a calibrator nor rules."""
 FOLDER = "model"
 ABOUT = "model.json"
 SYMBOL = "model-symbol.json"
@@ -74,6 +76,10 @@ class About(_Part):
     batch_size: Annotated[int, Field(ge=1, lt=2**31)]
     """Rows per batch."""
     threshold: Thresholds | None = None
+    calibrator: dict[str, Any] | None
+    """What makes the predicted probabilities calibrated ones (`trainer.decisions`)."""
+    rules: list[dict[str, Any]]
+    """What is said about a row beside its prediction."""
     info: dict[str, Any]
     """What the task's `model_info` returned, without its tables."""
     tables: list[Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,30}$")]] = []
@@ -103,6 +109,9 @@ def read(folder: Path) -> About:
             raise UsageError(
                 "it was written by a newer version of this program", where=where, fix="Update gluon-trainer."
             )
+        if version == WITHOUT_DECISIONS and not isinstance(version, bool):
+            value = {**value, "schema": SCHEMA, "calibrator": None, "rules": []}
+            version = SCHEMA
         if version != SCHEMA or isinstance(version, bool):
             raise UsageError("it does not describe a model", where=where)
         about = checked(About, value)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from trainer.decisions import calibrator_of, rule_of
 from trainer.errors import UsageError, first_line, listed
 from trainer.model import info_tables
 from trainer.model.graph import read_symbol
@@ -22,6 +23,7 @@ from trainer.nets.naming import NET
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from trainer.decisions import Calibrator, Rule
     from trainer.mxnet import Array, Context
     from trainer.task import Task
 
@@ -38,6 +40,8 @@ class Model:
         self.about = about
         self.task = task
         self.interface: ModelInterface = _interface(folder, about, task)
+        self.calibrator, self.rules = _decision(folder, about)
+        """What calibrates the predicted probabilities, or None; what is said about a row beside its prediction."""
         self._context = context
         self._lock = Lock()
         self.net, self._rows_at_a_time = _load_net(folder, about, task, context, allowed)
@@ -70,7 +74,40 @@ class Model:
 
         threshold = check_threshold(threshold, self.threshold)
         encoded = self.encode(data)
-        return pa.table(self.interface.columns(self.scores(encoded), threshold))
+        table = self.read_by_rules(data)
+        return pa.table(self.columns(self.scores(encoded), threshold, table))
+
+    def columns(self, scores: NDArray[Any], threshold: float | None, table: Mapping[str, Any]) -> dict[str, Any]:
+        """The columns of the output: those of the interface, then those of the rules.
+
+        `scores` (rows, …) are what `scores` returned; `table` has the columns that the rules read.
+        """
+        found = self.interface.columns(scores, threshold)
+        for rule in self.rules:
+            found |= rule.columns(scores, {name: table[name] for name in rule.reads})
+        return found
+
+    @property
+    def reads(self) -> Sequence[str]:
+        """The columns of the table that the rules read."""
+        return list(dict.fromkeys(name for rule in self.rules for name in rule.reads))
+
+    def read_by_rules(self, data: Any) -> Mapping[str, Any]:
+        """The columns of rows in memory that the rules read, as Arrow arrays. Raises UsageError if one is missing."""
+        wanted = self.reads
+        if not wanted:
+            return {}
+        from trainer.data.tables.memory import as_table
+
+        table = as_table(data, wanted)
+        absent = [name for name in wanted if name not in table.column_names]
+        if absent:
+            raise UsageError(
+                f"columns are missing that the model's decisions read: {listed(absent)}",
+                where="the data",
+                fix=f"It has: {listed(table.column_names)}.",
+            )
+        return {name: table.column(name) for name in wanted}
 
     def encode(self, data: Any) -> Encoded:
         """Rows in memory as the net takes them, with counts of missing and unseen values.
@@ -82,7 +119,10 @@ class Model:
         return encoded
 
     def scores(self, encoded: Encoded) -> NDArray[Any]:
-        """The task's predictions from the net's outputs, (rows, …), such as probabilities. Waits for the device."""
+        """The task's predictions from the net's outputs, (rows, …), such as calibrated probabilities.
+
+        Waits for the device.
+        """
         return self.compute(encoded)[0]
 
     def compute(
@@ -109,7 +149,8 @@ class Model:
                 scores.add(computed.asnumpy())
                 if lost is not None:
                     losses.add(lost.asnumpy())
-        return scores.whole, losses.whole
+        found = scores.whole
+        return found if self.calibrator is None else self.calibrator.apply(found), losses.whole
 
     def _batches(self, encoded: Encoded) -> Iterator[tuple[slice, Sequence[Array]]]:
         from trainer.mxnet import mx
@@ -149,6 +190,13 @@ def _interface(folder: Path, about: About, task: Task) -> ModelInterface:
     except Exception as error:
         # The task's code reads what a stranger may have written, and raises whatever it comes across.
         raise UsageError(f"it is damaged: info: {first_line(error)}", where=str(folder / ABOUT)) from error
+
+
+def _decision(folder: Path, about: About) -> tuple[Calibrator | None, list[Rule]]:
+    try:
+        return calibrator_of(about.calibrator), [rule_of(rule) for rule in about.rules]
+    except UsageError as error:
+        raise UsageError(error.what, where=str(folder / ABOUT)) from error
 
 
 def _check_net(net: Any, headers: Mapping[str, Header], about: About) -> None:

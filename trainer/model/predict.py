@@ -136,7 +136,8 @@ def predict_file(
     """
     check_output(output, source=source, force=force)
     threshold = check_threshold(threshold, model.threshold)
-    rows = model.interface.open(one_or_more(source), keep=keep, judged=False)
+    wanted = keep if keep is None else [*keep, *(name for name in model.reads if name not in keep)]
+    rows = model.interface.open(one_or_more(source), keep=wanted, judged=False)
     report = opened_report(rows, skip_corrupt=skip_corrupt)
     try:
         with _writing(output) as write:
@@ -144,7 +145,8 @@ def predict_file(
                 scores = model.scores(encoded)
                 report.add(encoded)
                 report.not_finite += int((~np.isfinite(scores.reshape(len(scores), -1))).any(axis=1).sum())
-                write({**encoded.kept, **model.interface.columns(scores, threshold)})
+                kept = {name: column for name, column in encoded.kept.items() if keep is None or name in keep}
+                write({**kept, **model.columns(scores, threshold, encoded.kept)})
                 if watch is not None:
                     watch(rows, report.rows)
             if not report.rows:

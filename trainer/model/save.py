@@ -113,6 +113,8 @@ def _about(run: Run, parameters: Parameters, info: Mapping[str, Any]) -> dict[st
         "task": {"name": task.name, "options": options.to_toml(task)},
         "batch_size": task.evaluation_batch_size or max(run.settings.batch_size, ROWS_AT_A_TIME),
         "threshold": _thresholds(run),
+        "calibrator": run.copy_decision()["calibrator"],
+        "rules": list(run.copy_decision()["rules"].values()),
         "metrics": folder.json_metrics(run.metrics),
         "card": _card(run, parameters, info),
         "seed": run.settings.seed,

@@ -6,13 +6,32 @@ import os
 from collections.abc import Sequence
 from html import escape
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.errors import UsageError
 from trainer.runs.values import metric_text
 
 LAST_EPOCHS = 5
 """Rows of the table in a notebook."""
+
+
+class Shown:
+    """The part of a run that shows it."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def history(self) -> list[dict[str, float]]: ...
+
+    def history_frame(self) -> Any:
+        """`history` as a pandas DataFrame with the epoch as its index. Raises UsageError if pandas is missing."""
+        return frame_of(self.history)
+
+    def __repr__(self) -> str:
+        return line_of(self)
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
 
 def line_of(run: Any) -> str:

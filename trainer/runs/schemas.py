@@ -150,6 +150,8 @@ class _Run(_Part):
     epoch_rows: Count
     within_epoch: bool
     threshold: Anyhow | None
+    calibrator: dict[str, Any] | None
+    rules: dict[str, dict[str, Any]]
     started: Time | None
     seconds: Number
     seeded_at: Count | None

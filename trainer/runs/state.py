@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trainer")
 
-COUNTED = ("epoch", "step", "step_in_epoch", "updates", "epoch_rows", "within_epoch", "threshold", "started")
+COUNTED = ("epoch", "step", "step_in_epoch", "updates", "epoch_rows", "within_epoch", "started")
 """Attributes of a Run that go into the state unchanged."""
 
 
@@ -39,6 +39,7 @@ def capture(run: Run, state: EngineState) -> dict[str, Any]:
     return {
         "run": {
             **{name: getattr(run, name) for name in COUNTED},
+            **run.copy_decision(),
             **state.log.state_dict(),
             **state.requests.state_dict(),
             "seeded_at": state.seeder.seeded_at,
@@ -71,6 +72,7 @@ def restore(run: Run, state: EngineState, saved: Mapping[str, Any]) -> None:
     parameters, optimizer = state.step.parameters, saved["optimizer"]
     for name in COUNTED:
         setattr(run, name, saved["run"][name])
+    run.set_decision(saved["run"])
     run.resumed = True
     state.log.load_state_dict(saved["run"])
     state.requests.load_state_dict(saved["run"])

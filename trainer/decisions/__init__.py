@@ -1,0 +1,25 @@
+"""What is made of predictions: probabilities that are calibrated, and rules that decide.
+
+A run holds a calibrator, a threshold and rules; plugins choose them, and the saved model applies them. They compute
+with numpy alone, so they are the same in a run, a model and a report.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer._lazy import exports
+
+if TYPE_CHECKING:
+    from trainer.decisions.calibrator import Calibrator, calibrator_of
+    from trainer.decisions.rule import Rule, rule_of
+
+__all__ = ["Calibrator", "Rule", "calibrator_of", "rule_of"]
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "trainer.decisions.calibrator": ("Calibrator", "calibrator_of"),
+        "trainer.decisions.rule": ("Rule", "rule_of"),
+    },
+)
