@@ -28,8 +28,8 @@ from trainer.runs import archive
 from trainer.runs.schemas import Manifest, State
 
 SCHEMA = 5
-"""Version 2 renamed parts of the state of two built-in plugins; version 3 has the losses of kept outputs; version 5 what
-a run has chosen to make of its predictions."""
+"""Version 2 renamed parts of the state of two built-in plugins; version 3 has the losses of kept outputs; version 5
+what a run has chosen to make of its predictions."""
 FOLDER = "checkpoints"
 ABANDONED = "abandoned"
 """Within it, the checkpoints of a branch that was left by resuming from an older one; no command uses them."""
