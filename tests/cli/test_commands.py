@@ -14,6 +14,9 @@ def greet(name: str = "you") -> None:
     from trainer import UsageError
     if name == "nobody":
         raise UsageError("there is nobody", where="--name", fix="Name somebody.")
+    if name == "everybody":
+        import numpy as np
+        np.empty(1 << 57)
     typer.echo(f"hello {name}")
 
 group = typer.Typer(help="Greets in many ways.")
@@ -47,6 +50,12 @@ def test_a_function_and_a_group_become_commands(tmp_path):
     assert "Greets in many ways." in listed
     done = trainer("greet", "--name", "nobody", path=path)
     assert (done.returncode, done.stderr) == (2, "error: --name: there is nobody. Name somebody.\n")
+    done = trainer("greet", "--name", "everybody", path=path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(
+        "error: trainer greet failed: there is not enough memory: Unable to allocate 1.00 EiB"
+    )
+    assert done.stderr.endswith(". A smaller --memory or --batch-size takes less.\n")
 
 
 def test_one_that_cannot_be_used_says_so_and_disturbs_no_other(tmp_path):

@@ -94,6 +94,9 @@ def _root(
     """Trains Gluon models; every part is a plugin."""
 
 
+LESS_MEMORY = "A smaller --memory or --batch-size takes less."
+
+
 def run_app() -> int:
     """Runs the command line and returns the exit code."""
     if COMPLETE in os.environ:
@@ -149,7 +152,10 @@ def _failed(error: Exception, command: str | None) -> int:
         _complain(str(error), error)
     else:
         kind = "" if isinstance(error, TrainerError) else f"{type(error).__name__}: "
-        _complain(f"{what} failed: {kind}{message_of(error)}", error)
+        said = f"{kind}{message_of(error)}"
+        if isinstance(cause, MemoryError):
+            said = f"there is not enough memory: {message_of(cause)}. {LESS_MEMORY}"
+        _complain(f"{what} failed: {said}", error)
     return 1
 
 
@@ -160,6 +166,8 @@ def _is_of_help(error: OSError) -> bool:
 
 def _is_explained(error: BaseException) -> bool:
     """Whether the message says everything: an error of this package's own, or one of the disk."""
+    if isinstance(error, MemoryError):
+        return True
     return isinstance(error, TrainerError) or (isinstance(error, OSError) and error.errno in DISK)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,13 @@ NEW_ENDS = ("epochs", "steps", "devices")
 
 ESTIMATORS = {
     "batches": "Did you mean 'steps'?",
+    "data": "Did you mean 'train'?",
     "train_data": "Did you mean 'train'?",
     "val_data": "Did you mean 'validation'?",
     "val_metrics": "Did you mean 'metrics'?",
     "event_handlers": "Handlers are given within a plugin: plugins=[…].",
 }
-"""Keywords of MXNet's Estimator, and what takes their place."""
+"""Keywords of MXNet's Estimator and of tasks, and what takes their place."""
 
 
 def prepare_net(net: Any, request: Request) -> Launch:
@@ -120,10 +121,18 @@ def _check_batch_size(task: NetTask, values: Mapping[str, Any]) -> None:
 
 def _check_options(values: Mapping[str, Any]) -> None:
     """Raises UsageError for an unknown keyword."""
+    from trainer.data.tables.options import ClassOptions
+
+    of_tables = {each.name for each in fields(ClassOptions)}
     known = [*(field for field in Settings.model_fields), *(flag.replace("-", "_") for flag in FLAGS)]
     for key in values:
         if key not in known:
             every = [*OWN, *known, "plugins", "without", "config", "runs_dir", "name", "compiled"]
+            if key in of_tables - set(ESTIMATORS):
+                raise UsageError(
+                    f"{key!r} is an option of tasks that read tables, not of a net",
+                    fix=f'Name such a task: fit("TASK", data=…, {key}=…).',
+                )
             hint = ESTIMATORS.get(key) or did_you_mean(key, every) or f"For a net there are: {listed(every, 99)}."
             raise UsageError(f"fit has no option {key!r} for a net", fix=hint)
 

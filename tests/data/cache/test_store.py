@@ -295,6 +295,8 @@ def test_a_damaged_cache_is_not_used_and_is_built_again(act, reason, tmp_path, c
     act(folder)
     assert store.find(first) is None
     assert reason in caplog.text
+    assert store.find(first) is None
+    assert len(caplog.records) == 1
     assert built(store, first, seed=1).meta == {"seed": 1}
     assert names(store) == [first.id]
 

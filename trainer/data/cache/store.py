@@ -36,6 +36,8 @@ class Store:
     def __init__(self, folder: Path, limit: int | None = None) -> None:
         self.folder = folder
         self.limit = limit
+        self._warned: set[Path] = set()
+        """Damaged caches that were spoken of."""
 
     def find(self, key: Key, *, verify: bool = False) -> Entry | None:
         """The cache of a key, or None. The files are not opened if their paths, sizes and times are known to fit.
@@ -46,7 +48,7 @@ class Store:
         folders = self._family(key)
         known = [folder for folder in folders if _fits(folder, key)]
         for folder in [*known, *(folder for folder in folders if folder not in known)]:
-            entry = _opened(folder)
+            entry = self._opened(folder)
             if entry is None:
                 continue
             if verify or folder not in known:
@@ -127,6 +129,18 @@ class Store:
             lock.sign()
             return lock
 
+    def _opened(self, folder: Path) -> Entry | None:
+        """The cache in a folder; None, with a warning, if it is damaged."""
+        try:
+            return open_entry(folder)
+        except (OtherVersion, Gone):
+            return None
+        except Damaged as error:
+            if folder not in self._warned:
+                self._warned.add(folder)
+                log.warning("the cache %s is damaged and not used: %s", folder, error)
+            return None
+
     def _family(self, key: Key) -> list[Path]:
         """The caches of the same settings and sizes, the one that is named after the key first."""
         found = sorted(self.folder.glob(f"{key.family}-{'[0-9a-f]' * 8}"))
@@ -146,17 +160,6 @@ def _mark(folder: Path) -> str | None:
     with suppress(Damaged, Gone):
         return manifest.read(folder).mark
     return None
-
-
-def _opened(folder: Path) -> Entry | None:
-    """The cache in a folder; None, with a warning, if it is damaged."""
-    try:
-        return open_entry(folder)
-    except (OtherVersion, Gone):
-        return None
-    except Damaged as error:
-        log.warning("the cache %s is damaged and not used: %s", folder, error)
-        return None
 
 
 def _same_content(entry: Entry, key: Key) -> bool:
