@@ -52,6 +52,26 @@ def test_the_test_split_has_events_of_its_own_after_training():
     assert "test/f1" in run.metrics
 
 
+def test_the_calibration_split_is_evaluated_once_between_training_and_the_test():
+    seen, run, _ = events(Tiny(calibration_rows=3, test_rows=2), epochs=2)
+    calibrated = ["calibration_begin", "calibration_batch_end", "calibration_batch_end", "calibration_end"]
+    tested = ["test_begin", "test_batch_end", "test_end"]
+    assert seen[seen.index("fit_end") :] == ["fit_end", *calibrated, *tested, "teardown"]
+    assert run.end_metrics["calibration/loss"] == run.metrics["calibration/loss"]
+    assert "calibration/f1" not in run.history[-1]
+    assert events(Tiny(calibration_rows=3), plugin(epoch_begin=fail))[0][-3:] == ["exception", *END]
+
+
+def test_calibration_sees_the_weights_that_fit_end_has_left():
+    zero = plugin(fit_end=lambda run: run.set_weights({name: 0 * each for name, each in run.copy_weights().items()}))
+    found = []
+    look = plugin("look", calibration_end=lambda run: found.append((run.split, run.evaluation.split, run.evaluation)))
+    events(Tiny(calibration_rows=5), zero, look)
+    assert found[0][:2] == ("calibration", "calibration")
+    assert found[0][2].rows == 5
+    assert (found[0][2].predictions == 0.5).all()
+
+
 def test_stop_request_in_batch_end_ends_the_run_after_the_current_batch_and_evaluates():
     seen, run, _ = events(None, plugin(batch_end=lambda run: run.stop("enough")))
     assert seen == [*BEGIN, "epoch_begin", *BATCH, *EVALUATION, "epoch_end", *END]

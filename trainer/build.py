@@ -16,6 +16,7 @@ from trainer.config.settings import OPTIMIZER, Settings
 from trainer.data.addressed import fingerprint_of_splits
 from trainer.data.batches import Batches
 from trainer.data.sources import as_batches
+from trainer.data.split_names import JUDGED, SPLITS
 from trainer.dispatch import Dispatch
 from trainer.engine_state import EngineState
 from trainer.errors import UsageError, first_line, listed
@@ -114,8 +115,8 @@ def _build_splits(run: Run, task: Task, parts: Sequence[Context] | None, *, resu
         raise UsageError("there are no rows to train on", where="the task's splits()")
     run.settings = with_order(run.settings, splits.train, run.processes, resumed=resumed)
     run.train = _batches(splits.train, run, task, "train", parts)
-    run.validation = run.test = None
-    for split in ("validation", "test"):
+    run.validation = run.calibration = run.test = None
+    for split in JUDGED:
         source = getattr(splits, split)
         if source is None:
             continue
@@ -134,9 +135,7 @@ def _build_splits(run: Run, task: Task, parts: Sequence[Context] | None, *, resu
             fix="Use fewer devices, or more rows.",
         )
     run.files = splits.files
-    run.fingerprint = splits.fingerprint or fingerprint_of_splits(
-        {split: getattr(splits, split) for split in ("train", "validation", "test")}
-    )
+    run.fingerprint = splits.fingerprint or fingerprint_of_splits({split: getattr(splits, split) for split in SPLITS})
     return splits.split_version
 
 

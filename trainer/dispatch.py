@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("trainer")
 
 
-UNWATCHED = frozenset({"batch_begin", "backward_end", "batch_end", "evaluate_batch_end", "test_batch_end"})
+UNWATCHED = frozenset(
+    {"batch_begin", "backward_end", "batch_end", "evaluate_batch_end", "calibration_batch_end", "test_batch_end"}
+)
 """Events that fire for every batch. The step notices what their handlers change on the net; looking costs as much as a
 handler."""
 
@@ -137,6 +139,9 @@ class Dispatch:
     checkpoint: Hook
     exception: Hook
     fit_end: Hook
+    calibration_begin: Hook
+    calibration_batch_end: Hook
+    calibration_end: Hook
     test_begin: Hook
     test_batch_end: Hook
     test_end: Hook

@@ -1,4 +1,4 @@
-"""Ends a run, however training ended: the final events, the test evaluation, the model and the record."""
+"""Ends a run, however training ended: the final events, the last evaluations, the model and the record."""
 
 from __future__ import annotations
 
@@ -62,9 +62,10 @@ class Endings:
             if run.folder is not None and run.exception is None:
                 folder.check_present(run.folder)
             if run.status in ("finished", "stopped"):
-                self._state.log.begin_ending("test")
+                self._state.log.begin_ending("evaluations")
                 # A save requested until here is dropped: in fit_end, plugins may have restored the best weights.
                 self._state.requests.take("save")
+                self._evaluator.calibration()
                 self._evaluator.test()
                 self._write_model()
             else:

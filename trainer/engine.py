@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trainer import build
 from trainer.agreement import Agreement
 from trainer.bookkeeping import Bookkeeping
+from trainer.data.split_names import SPLITS
 from trainer.endings import Endings
 from trainer.errors import TrainerError
 from trainer.evaluator import Evaluator
@@ -199,7 +200,7 @@ class Engine:
         run = self.run
         with self.processes.together():
             self._books.tell_notes()
-            for batches in (run.train, run.validation, run.test):
+            for batches in (getattr(run, split) for split in SPLITS):
                 batch = next(iter(batches.epoch(1)), None) if batches is not None else None
                 if batch is None:
                     continue

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from trainer.data.split_names import SPLITS
 from trainer.errors import TrainerError
 from trainer.ledger import UPDATE, Ledger
 from trainer.metric_log import MetricLog
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BUILT = frozenset({"net", "optimizer", "train", "validation", "test", "step", "seeder", "metrics"})
+BUILT = frozenset({"net", "optimizer", *SPLITS, "step", "seeder", "metrics"})
 """Attributes of a run and its state that are set when the run is built."""
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Evaluator:
-    """Evaluates validation and test."""
+    """Evaluates validation, calibration and test."""
 
     def __init__(self, run: Run, state: EngineState, dispatch: Dispatch) -> None:
         self._run = run
@@ -40,6 +40,13 @@ class Evaluator:
                 run.validation, "validation", fire.evaluate_begin, fire.evaluate_batch_end, fire.evaluate_end
             )
             run.split = "train"
+
+    def calibration(self) -> None:
+        """Evaluates the calibration split, if there is one; it has separate events, as no choice may use it twice."""
+        run, fire = self._run, self._fire
+        if run.calibration is not None:
+            events = fire.calibration_begin, fire.calibration_batch_end, fire.calibration_end
+            self._evaluate(run.calibration, "calibration", *events)
 
     def test(self) -> None:
         """Evaluates the test split, if there is one; it has separate events, so that plugins do not tune on it."""

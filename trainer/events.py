@@ -19,6 +19,11 @@ A run is this loop. Every line that starts with `on_` fires an event; a plugin l
             on_evaluate_end                    run.evaluation holds predictions and labels, run.metrics the metrics
         on_epoch_end
     on_fit_end                                 always fires: training is over, whatever ended it
+    if training was not cut short by an error or an interrupt, and there is a calibration split:
+        on_calibration_begin
+        for each batch:
+            on_calibration_batch_end
+        on_calibration_end                     the weights are the final ones; no row has had a part in any choice
     if training was not cut short by an error or an interrupt, and there is a test split:
         on_test_begin
         for each batch:
@@ -62,6 +67,9 @@ EVENTS = (
     "checkpoint",
     "exception",
     "fit_end",
+    "calibration_begin",
+    "calibration_batch_end",
+    "calibration_end",
     "test_begin",
     "test_batch_end",
     "test_end",
@@ -228,6 +236,9 @@ class Plugin:
         def on_checkpoint(self, run: Run) -> None: ...
         def on_exception(self, run: Run) -> None: ...
         def on_fit_end(self, run: Run) -> None: ...
+        def on_calibration_begin(self, run: Run) -> None: ...
+        def on_calibration_batch_end(self, run: Run) -> None: ...
+        def on_calibration_end(self, run: Run) -> None: ...
         def on_test_begin(self, run: Run) -> None: ...
         def on_test_batch_end(self, run: Run) -> None: ...
         def on_test_end(self, run: Run) -> None: ...

@@ -162,6 +162,9 @@ class _On:
         checkpoint: Event
         exception: Event
         fit_end: Event
+        calibration_begin: Event
+        calibration_batch_end: Event
+        calibration_end: Event
         test_begin: Event
         test_batch_end: Event
         test_end: Event

@@ -26,7 +26,7 @@ class MetricLog:
         self.after: dict[str, float] = {}
         """Values of names that first appear after the last epoch."""
         self._entry: dict[str, float] | None = None
-        self._ending: Literal["", "training", "test"] = ""
+        self._ending: Literal["", "training", "evaluations"] = ""
         self._has_begun = False
 
     def add(self, metrics: Mapping[str, Any], *, within_batch: bool) -> None:
@@ -69,7 +69,7 @@ class MetricLog:
         """Ends the epoch; later values belong to no epoch."""
         self._entry = None
 
-    def begin_ending(self, what: Literal["training", "test"]) -> None:
+    def begin_ending(self, what: Literal["training", "evaluations"]) -> None:
         """What is logged from here on belongs to the end of a run that was not cut short."""
         self._ending = what
 

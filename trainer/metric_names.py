@@ -10,6 +10,7 @@ import numpy as np
 
 from trainer.assignment import acting_as
 from trainer.catalog import registry
+from trainer.data.split_names import JUDGED
 from trainer.errors import UsageError
 from trainer.metric_log import not_logged
 
@@ -72,7 +73,7 @@ class Names:
         self._run = run
         self._evaluator = evaluator
         self._declared = declared
-        self._splits = [split for split in ("validation", "test") if getattr(run, split) is not None]
+        self._splits = [split for split in JUDGED if getattr(run, split) is not None]
         self._task = names_in(run.task_metrics)
         self._asked_rows = False
 
@@ -86,9 +87,9 @@ class Names:
                 where=where,
                 fix="Give the run validation rows, or watch train/loss.",
             )
-        if split == "test" and name not in self._declared:
+        if split in JUDGED[1:] and name not in self._declared:
             raise UsageError(
-                f"{name!r} is not known during training: the test split is evaluated after it",
+                f"{name!r} is not known during training: the {split} split is evaluated after it",
                 where=where,
                 fix="Watch a metric of the validation split.",
             )
@@ -104,14 +105,14 @@ class Names:
         """
         for name in headline:
             split = name.partition("/")[0]
-            if name in absent or (split in ("validation", "test") and split not in self._splits):
+            if name in absent or (split in JUDGED and split not in self._splits):
                 continue
             self._demand(name, f"the headline of the task {self._run.task.name!r}")
 
     def _demand(self, name: str, where: str) -> None:
         if name in self._all() or (self._may_depend_on_rows(name) and name in self._all()):
             return
-        known = {each for each in self._all() if not each.startswith("test/")}
+        known = {each for each in self._all() if each.partition("/")[0] not in JUDGED[1:]}
         raise not_logged(name, known, where=where)
 
     def _all(self) -> set[str]:

@@ -61,6 +61,7 @@ class Run(Guarded, Decides, Shown):
     """The MXNet optimizer."""
     train: Batches = field(init=False)
     validation: Batches | None = field(init=False)
+    calibration: Batches | None = field(init=False)
     test: Batches | None = field(init=False)
     fingerprint: Fingerprint | None = None
     """What identifies the data; None if nothing is known of them."""
@@ -86,9 +87,9 @@ class Run(Guarded, Decides, Shown):
     updates: int = 0
     """The number of weight updates: `step` minus the skipped ones."""
     split: str = "train"
-    """The split of the current batch: `train`, `validation` or `test`."""
+    """The split of the current batch: `train`, `validation`, `calibration` or `test`."""
     evaluation: Evaluation | None = None
-    """The newest evaluation, of validation or test."""
+    """The newest evaluation, of validation, calibration or test."""
     threshold: float | None = None
     """The decision threshold, for tasks that have one: the task's until a plugin tunes it."""
     calibrator: Calibrator | None = None
@@ -180,7 +181,7 @@ class Run(Guarded, Decides, Shown):
 
     @property
     def end_metrics(self) -> dict[str, float]:
-        """The values that the last epoch lacks: those of the test split, and what plugins log in `fit_end`."""
+        """The values that the last epoch lacks: those of calibration and test, and what plugins log in `fit_end`."""
         return self._state.log.after
 
     @property

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 class Splits:
     """The rows to train on, and those to evaluate on.
 
-    Each is an `Arrays`, a Gluon `DataLoader`, or anything with the methods of `Batches`. The test split is evaluated
-    once, after training.
+    Each is an `Arrays`, a Gluon `DataLoader`, or anything with the methods of `Batches`. The splits for calibration and
+    test are evaluated once, after training.
     """
 
     train: Any
     validation: Any = None
     test: Any = None
+    calibration: Any = field(default=None, kw_only=True)
+    """Rows that nothing of training uses, neither early stopping nor the choice of the best weights."""
     split_version: int | None = field(default=None, kw_only=True)
     """The version of the way in which the task divided one set of rows, such as `trainer.data.SPLIT_VERSION`; None if
     it did not. A run is only resumed if it is still the same."""

@@ -27,7 +27,7 @@ COLUMNS = 10
 """Columns of generated data."""
 STARTING_ROWS = 1 << 20
 """The most training rows that the start is computed from: more would not change it noticeably."""
-HARMLESS = ("validation_split", "test_split", "standardize")
+HARMLESS = ("validation_split", "test_split", "calibration_split", "standardize")
 """Options of a table that have a default."""
 
 
@@ -97,11 +97,17 @@ class DenseTables(TableOptions, Task):
         table = load_splits(self, seed=run.settings.seed, memory=memory, processes=run.processes)
         self._lines, self._notes = describe(table), [*table.notes, *self._notes]
         self.adopt(table.schema)
-        splits = self._weighted(table.train, table.validation, table.test)
+        *splits, calibration = self._weighted(table.train, table.validation, table.test, table.calibration)
         self._choose_start(splits[0])
         version, files = table.split_version, table.files
-        further = self._reweighted
-        return Splits(*splits, split_version=version, files=files, fingerprint=table.fingerprint, reweighted=further)
+        return Splits(
+            *splits,
+            calibration=calibration,
+            split_version=version,
+            files=files,
+            fingerprint=table.fingerprint,
+            reweighted=self._reweighted,
+        )
 
     def generated(self, seed: int) -> Sequence[Rows]:
         """Training and validation rows without a table, drawn from a seed; calls `adopt` and sets `_lines`."""

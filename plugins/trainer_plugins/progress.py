@@ -103,18 +103,25 @@ class Progress(Plugin):
         if getattr(self, "_notebook", None) is not None:
             self._notebook.close(run)  # type: ignore[union-attr]
 
+    def on_calibration_end(self, run: Run) -> None:
+        """Prints the metrics of the calibration rows."""
+        self._keep(run, self._text.line("calibration", run.metrics, _names_of("calibration", run)))
+
     def on_test_end(self, run: Run) -> None:
         """Prints the test metrics, at the given and, if there is one, the tuned threshold."""
-        names = [name.replace("validation/", "test/") for name in run.task.headline if name.startswith("validation/")]
+        names = _names_of("test", run)
         lines = [self._text.line("test", run.metrics, names)]
         if "test/threshold" in run.metrics:
             tuned = [name.replace("test/", "test/tuned-") for name in names]
             lines.append(self._text.line("tuned", run.metrics, ["test/threshold", *tuned]))
         for line in lines:
-            if self._notebook is not None:
-                self._notebook.keep(run, line)
-            else:
-                self._print(line)
+            self._keep(run, line)
+
+    def _keep(self, run: Run, line: str) -> None:
+        if self._notebook is not None:
+            self._notebook.keep(run, line)
+        else:
+            self._print(line)
 
     def _print(self, line: str) -> None:
         if self._console is None:
@@ -151,6 +158,11 @@ class Progress(Plugin):
         self._bars.start()
 
 
+def _names_of(split: str, run: Run) -> list[str]:
+    """The headline of the validation rows, for another split."""
+    return [f"{split}/{name.partition('/')[2]}" for name in run.task.headline if name.startswith("validation/")]
+
+
 class LineText:
     """The lines with metrics, in the longest of three forms that fits: by name, by split, and by a shortened split.
 
@@ -184,7 +196,7 @@ class LineText:
             label = name
             if self._form and last:
                 short = "val" if split == "validation" and self._form == 2 else split
-                label = last if split in (newest, "test") else f"{short} {last}"
+                label = last if split in (newest, "calibration", "test") else f"{short} {last}"
                 newest = split
             parts.append(f"{label} {metric_text(name, metrics[name], '.4f')}")
         return "  ".join(parts)

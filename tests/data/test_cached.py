@@ -58,7 +58,7 @@ def options(**more):
 def arrays(found):
     return [
         array
-        for rows in (found.train, found.validation, found.test)
+        for rows in (found.train, found.validation, found.calibration, found.test)
         if rows is not None
         for array in (rows.features, rows.ids, rows.labels, rows.weights)
         if array is not None
@@ -85,7 +85,14 @@ def kept():
 
 
 @pytest.mark.parametrize(
-    "more", [{}, {"hidden": ()}, {"hash_bits": 6, "one_hot_limit": 1000}, {"validation_data": "v.csv", "test_split": 0}]
+    "more",
+    [
+        {},
+        {"hidden": ()},
+        {"hash_bits": 6, "one_hot_limit": 1000},
+        {"validation_data": "v.csv", "test_split": 0},
+        {"calibration_split": 0.1},
+    ],
 )
 def test_rows_from_the_cache_are_those_in_memory(folder, more):
     pa.csv.write_csv(table(90, seed=1), folder / "v.csv")
@@ -113,7 +120,8 @@ def test_a_table_is_not_opened_if_its_rows_are_kept(monkeypatch):
 
 @pytest.mark.parametrize(
     "more",
-    [{"seed": 1}, {"validation_split": 0.3}, {"standardize": False}, {"min_count": 3}, {"ignore": ("shop",)},
+    [{"seed": 1}, {"validation_split": 0.3}, {"calibration_split": 0.1},
+     {"standardize": False}, {"min_count": 3}, {"ignore": ("shop",)},
      {"positive_class": "no"}, {"hidden": ()}, {"feature_type": "float16"}],
 )  # fmt: skip
 def test_whatever_changes_the_rows_has_a_cache_of_its_own(more):

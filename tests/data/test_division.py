@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -180,12 +181,21 @@ CASES = {
     "a gap of another kind": ({"time": "day", "time_gap": "7"}, {}, "--time-gap: '7' is not a gap: day holds dates"),
     "a gap without a time": ({"time_gap": "7"}, {}, "--time-gap: it needs a split by time"),
     "another word": ({"split": "g"}, {"g": ["train", "test", "train", "later"] * 30},
-        "30 of 120 values in column 'g' are not train, validation or test, the first 'later' at row 4"),
+        "30 of 120 values in column 'g' are not train, validation, calibration or test, the first 'later' at row 4"),
     "no word": ({"split": "g"}, {"g": ["train"] * 119 + [""]}, "1 of 120 values in column 'g' is not"),
     "nothing to train on": ({"split": "g"}, {"g": ["dev"] * 120}, "column 'g' has no row of train"),
     "two ways": ({"group": "customer", "time": "day"}, {}, "--group, --time: rows can be split in one way only"),
     "the label": ({"group": "y"}, {}, "--group: 'y' is the label column"),
     "no such column": ({"time": "dya"}, {}, "there is no column 'dya' for --time"),
+    "a fraction beside a column": ({"split": "g", "calibration_split": 0.1}, {"g": ["train", "test"] * 60},
+        "--calibration-split: column 'g' says which split a row is in"),
+    "fractions of everything": ({"calibration_split": 0.6}, {},
+        "--validation-split, --calibration-split, --test-split: validation (0.2), calibration (0.6), test (0.2) leave"),
+    "no row for calibration": ({"calibration_split": 0.001}, {}, "too few for a calibration split of 0 rows"),
+    "one class for calibration": ({"split": "g"}, {"g": ["train", "train", "train", "cal"] * 30},
+        "the calibration rows of"),
+    "groups for four splits": ({"group": "g", "calibration_split": 0.1}, {"g": ["a", "b", "c", "c"] * 30},
+        "has 3 groups, too few for training, validation, calibration, test rows"),
     "a split as a feature": ({"split": "g", "features": ("g",)}, {"g": ["train"] * 120}, "--features: 'g' says which"),
     "one class is left": ({"split": "g"}, {"g": ["train", "train", "test", "train"] * 30},
         "all of its 30 rows are of the class '0'"),
@@ -218,3 +228,54 @@ def test_rows_without_a_label_are_left_out_of_every_way(tmp_path):
     missing = [None if n == 57 else "a" for n in range(120)]
     with pytest.raises(UsageError, match="at row 58"):
         load_splits(options(tmp_path, table(y=labels, g=missing), drop_unlabelled=True, group="g"), seed=0)
+
+
+# ---- rows for calibration --------------------------------------------------------------------------------------------
+
+WAYS = {
+    "at random": {},
+    "by group": {"group": "customer"},
+    "by time": {"time": "day"},
+    "as a column says": {"split": "part"},
+}
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    way=st.sampled_from(list(WAYS)),
+    fraction=st.sampled_from([0.1, 0.2, 0.3]),
+    seed=st.integers(0, 99),
+    memory=st.sampled_from([None, 1000]),
+)
+def test_calibration_has_rows_of_its_own_in_every_way_of_splitting(tmp_path_factory, way, fraction, seed, memory):
+    folder = tmp_path_factory.mktemp("rows")
+    words = np.random.default_rng(seed).choice(["train", "val", "Cal", "calib", "calibration", "test"], 120)
+    given = WAYS[way] if way == "as a column says" else {**WAYS[way], "calibration_split": fraction}
+    splits = load_splits(options(folder, table(part=words), cache="off", **given), seed=seed, memory=memory)
+    parts = {"train": splits.train_rows, "validation": splits.validation_rows,
+             "calibration": splits.calibration_rows, "test": splits.test_rows}  # fmt: skip
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(120))
+    assert list(splits.fingerprint.splits) == list(parts)
+    rows = parts["calibration"]
+    assert len(splits.calibration.labels) == len(rows) == splits.tallies["calibration"].rows
+    assert (splits.calibration.labels == rows % 2).all()
+    if way == "by time":
+        days = np.array(table()["day"].to_pylist(), "M8[D]")
+        ends = [(days[part].min(), days[part].max()) for part in parts.values()]
+        assert all(before[1] < after[0] for before, after in pairwise(ends))
+    elif way == "at random":
+        assert len(rows) == round(120 * fraction)
+        without = load_splits(options(folder, table(part=words)), seed=seed)
+        assert without.validation_rows.tolist() == parts["validation"].tolist()
+        assert without.test_rows.tolist() == parts["test"].tolist()
+    elif way == "as a column says":
+        assert rows.tolist() == np.flatnonzero([word.lower().startswith("cal") for word in words]).tolist()
+
+
+def test_calibration_may_have_a_file_of_its_own(tmp_path):
+    other = options(tmp_path, table(30), name="c.csv").data
+    splits = load_splits(options(tmp_path, table(), calibration_data=other, calibration_split=0.5), seed=0)
+    assert (len(splits.train_rows), splits.calibration_rows, len(splits.calibration.labels)) == (72, None, 30)
+    assert splits.fingerprint.splits["calibration"].table == "calibration-data"
+    assert list(splits.files) == ["data", "calibration-data"]
+    assert look(options(tmp_path, table(), calibration_data=other), seed=0).rows["calibration"] == 30

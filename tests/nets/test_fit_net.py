@@ -1,5 +1,6 @@
 """`fit` with a Gluon net and arrays: what goes in, what comes out, and what is refused."""
 
+import json
 import sys
 
 import numpy as np
@@ -94,6 +95,23 @@ def test_a_fraction_holds_rows_back_by_the_seed_and_in_proportion(seed):
     assert (runs[0].train.rows, runs[0].validation.rows) == (81, 9)
     assert sorted(runs[0].evaluation.labels.tolist()) == [0] * 6 + [1] * 2 + [2]
     assert runs[0].history == runs[1].history
+
+
+def test_rows_for_calibration_are_a_part_of_all_rows_or_rows_of_their_own(tmp_path):
+    labels = np.repeat([0, 1, 2], [60, 20, 10])
+    given = {"train": (X, labels), "loss": SCE, "epochs": 1, **QUIET}
+    run = fit(dense(3), **given, validation=0.1, calibration=0.2, runs_dir=tmp_path)
+    assert (run.train.rows, run.validation.rows, run.calibration.rows) == (63, 9, 18)
+    assert sorted(run.evaluation.labels.tolist()) == [0] * 12 + [1] * 4 + [2] * 2
+    assert set(run.end_metrics) >= {"calibration/loss", "calibration/accuracy"}
+    record = json.loads((run.folder / "run.json").read_text())
+    assert record["metrics"]["calibration/loss"] == run.metrics["calibration/loss"]
+    run = fit(dense(3), **given, calibration=(X[:7], labels[:7]))
+    assert (run.train.rows, run.validation, run.calibration.rows) == (90, None, 7)
+    with pytest.raises(UsageError, match=r"calibration: 90 training rows are too few to take 0\.6 of them, as 45 are"):
+        fit(dense(3), **given, validation=0.5, calibration=0.6)
+    with pytest.raises(UsageError, match=r"calibration: 2 is not a part .*calibration=\(Xv, yv\)"):
+        fit(dense(3), **given, calibration=2)
 
 
 @pytest.mark.parametrize(

@@ -286,7 +286,7 @@ def test_what_does_not_apply_is_left_out(tmp_path, task):
     assert 'id="curve-0"' in text
     assert 'class="confusion"' not in text
     assert 'id="weights' not in text
-    assert all(name not in text for name in FIGURES)
+    assert all(f'-{name}"' not in text for name in FIGURES)
 
 
 def test_a_run_without_the_plugin_has_its_curves_costs_and_configuration(tmp_path):

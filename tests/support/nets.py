@@ -21,11 +21,12 @@ class Given(Task):
     make_net: Callable[[], Any] | None = None
     make_loss: Callable[[], Any] = gluon.loss.L2Loss
     make_metrics: Callable[[], Sequence[Any]] = tuple
+    calibration: Any = None
 
     name = "given"
 
     def splits(self, run: Any) -> Splits:
-        return Splits(self.train, self.validation)
+        return Splits(self.train, self.validation, calibration=self.calibration)
 
     def net(self) -> Any:
         return self.make_net() if self.make_net else gluon.nn.Dense(1)

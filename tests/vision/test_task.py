@@ -94,6 +94,10 @@ def test_splits_of_their_own_and_records(colours, tmp_path):
     run = train(colours, test_data=record, validation_data=colours)
     assert run.train.rows == 30
     assert run.validation.rows == run.test.rows == 30
+    run = train(colours, validation_data=colours, test_split=0, calibration_split=0.2)
+    assert (run.train.rows, run.calibration.rows, run.test) == (24, 6, None)
+    assert run.evaluation.split == "calibration"
+    assert train(colours, validation_data=colours, calibration_data=record).calibration.rows == 30
     assert train(record).train.rows == 24
 
 

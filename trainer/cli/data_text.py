@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from trainer.cli.table import aligned
-from trainer.data.tables.division import NAMES
+from trainer.data.split_names import NAMES
 from trainer.errors import listed
 from trainer.terminal import safe
 

@@ -18,6 +18,7 @@ from trainer.config import options
 from trainer.config.settings import Settings, kebab
 from trainer.config.text import as_text
 from trainer.cpu import Computing
+from trainer.data.split_names import SPLITS
 from trainer.launch.prepare import Request, prepare_run
 from trainer.requests import Decision
 from trainer.run import Run
@@ -184,7 +185,7 @@ def request_of(task: str, given: Mapping[str, Any]) -> Request:
 
 
 def _dry_summary(run: Run) -> list[str]:
-    rows = {split: getattr(run, split).rows for split in ("train", "validation", "test") if getattr(run, split)}
+    rows = {split: getattr(run, split).rows for split in SPLITS if getattr(run, split)}
     return [
         *run.task.describe(),
         f"dry run: one batch computed, loss {run.loss:.4f}; rows {rows}; {_how(run)}; no run was written",

@@ -37,6 +37,7 @@ def fit(
     train: Any,
     loss: Any,
     validation: Any = None,
+    calibration: Any = None,
     metrics: Any = None,
     epochs: int = 10,
     batch_size: int = 32,
@@ -68,13 +69,13 @@ def fit(
     A task is given by its name, as an instance, or as a class whose options are keywords. `values` are the options of
     `trainer run <task>` with underscores: `fit("my-task", epochs=3, learning_rate=0.05)`.
 
-    A net is trained itself: `fit(net, train=(X, y), loss="softmax-cross-entropy")`. `train` and `validation` are tuples
-    (X, y) or (X, y, weights) of arrays (rows, …), `Arrays`, a Gluon `DataLoader`, or an iterable of batches that can be
-    iterated again; X is a tuple for several inputs, and a `validation` between 0 and 1 is a part of the training rows.
-    `loss` is a name, a Gluon loss or a function of (outputs, labels) that gives one value per row; `metrics` are names,
-    metrics, or `mx.metric.EvalMetric`s. `resume` continues a run in its folder, with the same data unless
-    `changed_data` is `ok`. Weights that the net has are kept;
-    others are drawn from the seed. A default plugin's name with False leaves it out.
+    A net is trained itself: `fit(net, train=(X, y), loss="softmax-cross-entropy")`. `train`, `validation` and
+    `calibration` are tuples (X, y) or (X, y, weights) of arrays (rows, …), `Arrays`, a Gluon `DataLoader`, or an
+    iterable of batches that can be iterated again; X is a tuple for several inputs, and a number between 0 and 1 is a
+    part of the training rows. `loss` is a name, a Gluon loss or a function of (outputs, labels) that gives one value
+    per row; `metrics` are names, metrics, or `mx.metric.EvalMetric`s. `resume` continues a run in its folder, with the
+    same data unless `changed_data` is `ok`. Weights that the net has are kept; others are drawn from the seed. A
+    default plugin's name with False leaves it out.
 
     `plugins` adds to the suggested ones, by name or as instances; `without` leaves some of them out. `config` is a file
     or a list of files, each laid over those before it. `optimizer` is a name, or a dict with `name` and its arguments.

@@ -250,18 +250,24 @@ def resume(
     plugins: Sequence[Plugin] = (),
     data: Any = None,
     validation_data: Any = None,
+    calibration_data: Any = None,
     test_data: Any = None,
     changed_data: Literal["refuse", "ok"] = "refuse",
 ) -> Run:
     """Resumes a run from its newest complete checkpoint, and returns it when training has ended.
 
     `run` is the run's folder. `epochs` or `steps` set a new end, counted from the start of the run. A task or plugins
-    that were given as instances have to be given again, and so do tables in memory, as `data`, `validation_data` and
-    `test_data`. `from_checkpoint` is the name or the path of one of the run's checkpoints. The result equals that of a
-    run that never stopped, bit for bit. Data that have changed since the run was started are refused, unless
-    `changed_data` is `ok`. Raises as `fit` does.
+    that were given as instances have to be given again, and so do tables in memory, as `data`, `validation_data`,
+    `calibration_data` and `test_data`. `from_checkpoint` is the name or the path of one of the run's checkpoints. The
+    result equals that of a run that never stopped, bit for bit. Data that have changed since the run was started are
+    refused, unless `changed_data` is `ok`. Raises as `fit` does.
     """
-    tables = {"data": data, "validation-data": validation_data, "test-data": test_data}
+    tables = {
+        "data": data,
+        "validation-data": validation_data,
+        "calibration-data": calibration_data,
+        "test-data": test_data,
+    }
     return prepare_resume(
         run,
         epochs=epochs,

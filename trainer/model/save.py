@@ -13,6 +13,7 @@ import numpy as np
 
 from trainer.atomic import digest, new_folder, write_atomic, write_json
 from trainer.config import options
+from trainer.data.split_names import SPLITS
 from trainer.errors import TrainerError
 from trainer.model import info_tables
 from trainer.model.manifest import ABOUT, FOLDER, PARAMETERS, SCHEMA, SYMBOL
@@ -133,7 +134,7 @@ def _thresholds(run: Run) -> dict[str, float | None] | None:
 
 def _card(run: Run, parameters: Parameters, info: Mapping[str, Any]) -> dict[str, Any]:
     """What the recipient of this folder wants to know."""
-    splits = {split: getattr(run, split) for split in ("train", "validation", "test")}
+    splits = {split: getattr(run, split) for split in SPLITS}
     rows = {split: batches.rows for split, batches in splits.items() if batches is not None}
     task_card = dict(run.task.model_interface(info).card())
     return {

@@ -17,13 +17,13 @@ from trainer.launch.prepare import Request, prepare_run
 from trainer.launch.resume import prepare_resume
 from trainer.losses import check_loss
 from trainer.nets.naming import NET
-from trainer.nets.splits import check_fraction, rows_from
+from trainer.nets.splits import rows_from, rows_or_fraction
 from trainer.nets.task import NetTask
 from trainer.runs import folder
 from trainer.runs.find import find_run
 from trainer.runs.names import DEFAULT_RUNS
 
-OWN = ("train", "validation", "loss", "metrics", "resume", "changed_data")
+OWN = ("train", "validation", "calibration", "loss", "metrics", "resume", "changed_data")
 """Keywords with a meaning for a bare net only; for a task they are its options."""
 NEW_ENDS = ("epochs", "steps", "devices")
 """Arguments that a resumed run may be given again."""
@@ -76,15 +76,11 @@ def _task(net: Any, own: Mapping[str, Any]) -> NetTask:
         raise UsageError("there are no rows to train on", where="fit", fix="Give them: fit(net, train=(X, y), loss=…).")
     loss = check_loss(own["loss"])
     train = rows_from(own["train"], "train")
-    validation: Any = own["validation"]
-    if isinstance(validation, (int, float)) or not getattr(validation, "shape", (1,)):
-        validation = check_fraction(validation)
-    elif validation is not None:
-        validation = rows_from(validation, "validation")
+    others = {split: rows_or_fraction(own[split], split) for split in ("validation", "calibration")}
     metrics = own["metrics"]
     if metrics is not None and not isinstance(metrics, (list, tuple)):
         metrics = [metrics]
-    return NetTask.around(net, loss, metrics, train, validation)
+    return NetTask.around(net, loss, metrics, train, **others)
 
 
 def _default_plugins(values: dict[str, Any], *, with_folder: bool) -> tuple[list[str], list[str]]:
@@ -173,7 +169,12 @@ def _check_task(task: NetTask, config: Mapping[str, Any], path: Path) -> None:
             fix="Continue it with trainer.resume(path).",
         )
     now = {"name": NET, **options.to_toml(task)}
-    words = {"net-name": "net", "loss-name": "loss", "validation-part": "validation"}
+    words = {
+        "net-name": "net",
+        "loss-name": "loss",
+        "validation-part": "validation",
+        "calibration-part": "calibration",
+    }
     for key in dict.fromkeys([*words, *now]):
         if now.get(key) != was.get(key):
             raise UsageError(

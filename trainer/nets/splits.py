@@ -1,4 +1,4 @@
-"""`train=` and `validation=` as splits: arrays, a loader, reusable batches, or a fraction of the rows."""
+"""The rows that `fit(net, …)` is given as splits: arrays, a loader, reusable batches, or a fraction of the rows."""
 
 from __future__ import annotations
 
@@ -238,32 +238,47 @@ def _numbers(part: Any, where: str, what: str) -> Any:
     return mx.nd.array(rows_of(part, where=where, what=what), dtype="float32")
 
 
-def check_fraction(given: Any) -> float:
-    """`validation=` as a fraction of the training rows. Raises UsageError unless it lies between 0 and 1."""
-    fix = "Give a number between 0 and 1, such as 0.2, or rows: validation=(Xv, yv)."
+def rows_or_fraction(given: Any, where: str) -> Rows | float | None:
+    """An argument as rows, or as a fraction of the training rows; None for None. Raises UsageError for anything else.
+
+    A fraction lies between 0 and 1.
+    """
+    if given is None:
+        return None
+    shape: Any = getattr(given, "shape", (1,))
+    if not isinstance(given, (int, float)) and shape:
+        return rows_from(given, where)
     if isinstance(given, (bool, np.bool_)) or not 0 < given < 1:
-        raise UsageError(f"{given!r} is not a part of the training rows", where="validation", fix=fix)
+        raise UsageError(
+            f"{given!r} is not a part of the training rows",
+            where=where,
+            fix=f"Give a number between 0 and 1, such as 0.2, or rows: {where}=(Xv, yv).",
+        )
     return float(given)
 
 
-def split_off(rows: Rows, fraction: float, *, seed: int, by_class: bool) -> tuple[Rows, Rows]:
-    """Training and validation rows, each in their original order: a function of the seed, the rows and the fraction.
+def split_off(
+    rows: Rows, fraction: float, *, seed: int, by_class: bool, split: str = "validation", of: int | None = None
+) -> tuple[Rows, Rows]:
+    """The rows left and those of a split, each in their original order: a function of the seed, rows and fraction.
 
-    With `by_class`, each class keeps its share of the rows, give or take one. Raises UsageError for batches, and if
-    there are too few rows for both splits.
+    The fraction is of `of` rows, by default of these. With `by_class`, each class keeps its share of the rows, give or
+    take one. Raises UsageError for batches, and if there are too few rows for both splits.
     """
     arrays = rows.arrays
     if arrays is None:
         raise UsageError(
             f"a part of the rows ({fraction:g}) can be taken from arrays only",
-            where="validation",
-            fix="Give validation rows: validation=(Xv, yv), or a loader of them.",
+            where=split,
+            fix=f"Give {split} rows: {split}=(Xv, yv), or a loader of them.",
         )
     total = len(arrays)
-    size = max(1, round(total * fraction))
+    every = total if of is None else of
+    size = max(1, round(every * fraction))
     if size >= total:
-        raise UsageError(f"{total} training rows are too few to take {fraction:g} of them", where="validation")
-    order = np.random.default_rng(derive(seed, "validation")).permutation(total)
+        left = "" if every == total else f", as {total} are left"
+        raise UsageError(f"{every} training rows are too few to take {fraction:g} of them{left}", where=split)
+    order = np.random.default_rng(derive(seed, split)).permutation(total)
     if by_class:
         # Sorted by class and shuffled within it, so that evenly spaced rows take the right share of each class.
         classes = np.asarray(arrays.labels).reshape(total, -1)
@@ -275,7 +290,7 @@ def split_off(rows: Rows, fraction: float, *, seed: int, by_class: bool) -> tupl
     chosen = np.zeros(total, bool)
     chosen[taken] = True
     kept, held = (_take(arrays, np.flatnonzero(part)) for part in (~chosen, chosen))
-    return Rows(rows.where, kept, None, rows.feature_names), Rows("validation", held, None, rows.feature_names)
+    return Rows(rows.where, kept, None, rows.feature_names), Rows(split, held, None, rows.feature_names)
 
 
 def _take(arrays: Arrays, rows: NDArray[Any]) -> Arrays:

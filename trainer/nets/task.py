@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from trainer.data.arrays import check_class_weights
+from trainer.data.split_names import NAMES
 from trainer.errors import UsageError, type_of
 from trainer.losses import NAMED, Labels, LossKind, Outputs, kind_of, make_loss, probabilities
 from trainer.metrics import Metric, as_metric, metrics_for
@@ -42,11 +43,15 @@ class NetTask(Task):
     validation_part: Annotated[
         float | None, Field(description="The part of the training rows that is held back for validation.")
     ] = None
+    calibration_part: Annotated[
+        float | None, Field(description="The part of the training rows that is held back for calibration.")
+    ] = None
     block: Any = None
     given_loss: Any = None
     given_metrics: Sequence[Any] | None = None
     train_rows: Rows | None = field(default=None, repr=False)
     validation_rows: Rows | None = field(default=None, repr=False)
+    calibration_rows: Rows | None = field(default=None, repr=False)
 
     name = NET
     defaults = Defaults(epochs=10, batch_size=32, optimizer="adam")
@@ -59,25 +64,32 @@ class NetTask(Task):
         self._headline: list[str] = []
 
     @classmethod
-    def around(
-        cls, net: Any, loss: Any, metrics: Sequence[Any] | None, train: Rows, validation: Rows | float | None
+    def around(  # noqa: PLR0917  what `fit` was given
+        cls,
+        net: Any,
+        loss: Any,
+        metrics: Sequence[Any] | None,
+        train: Rows,
+        validation: Rows | float | None,
+        calibration: Rows | float | None,
     ) -> NetTask:
         """The task of a net that was given to `fit`. Raises UsageError for a metric that does not fit the loss."""
         kind = kind_of(loss)
         if isinstance(loss, str) and kind.labels == "class" and _holds_shares(train):
             kind = replace(kind, labels="distribution")
-        part = validation if isinstance(validation, float) else None
         task = cls(
             net_name=type(net).__name__,
             loss_name=kind.name,
             outputs=kind.outputs,
             labels=kind.labels,
-            validation_part=part,
+            validation_part=validation if isinstance(validation, float) else None,
+            calibration_part=calibration if isinstance(calibration, float) else None,
             block=net,
             given_loss=loss,
             given_metrics=metrics,
             train_rows=train,
             validation_rows=None if isinstance(validation, float) else validation,
+            calibration_rows=None if isinstance(calibration, float) else calibration,
         )
         made = task._made_metrics()
         if metrics:
@@ -108,25 +120,30 @@ class NetTask(Task):
     def splits(self, run: Run) -> Splits:
         assert self.train_rows is not None  # noqa: S101  only `fit` makes one that trains
         self._run = run
-        train, validation = self.train_rows, self.validation_rows
-        if self.validation_part is not None:
-            by_class = self.labels in ("class", "binary", "signed", "distribution") and _has_few_values(train)
-            train, validation = split_off(train, self.validation_part, seed=run.settings.seed, by_class=by_class)
+        given = self.train_rows
+        by_class = self.labels in ("class", "binary", "signed", "distribution")
+        train, held = given, {"validation": self.validation_rows, "calibration": self.calibration_rows}
+        for split, part in (("validation", self.validation_part), ("calibration", self.calibration_part)):
+            if part is not None:
+                apart = by_class and _has_few_values(train)
+                of = None if given.arrays is None else len(given.arrays)
+                train, held[split] = split_off(train, part, seed=run.settings.seed, by_class=apart, split=split, of=of)
+        others = {split: rows for split, rows in held.items() if rows is not None}
         self._features = train.feature_names
-        sources = [_source(part, run) for part in (train, validation) if part is not None]
-        self._check_shapes(train, validation)
-        weighted = [part.weighted for part in (train, validation) if part is not None]
-        if len(set(weighted)) > 1:
-            raise UsageError(
-                f"the {'training' if weighted[0] else 'validation'} rows have weights, the others have none",
-                where="validation",
-                fix="Give weights for both splits, or for neither; a weight of 1 changes nothing.",
-            )
+        sources = {split: _source(rows, run) for split, rows in others.items()}
+        for split, rows in others.items():
+            self._check_shapes(train, rows)
+            if rows.weighted != train.weighted:
+                raise UsageError(
+                    f"the {'training' if train.weighted else split} rows have weights, the others have none",
+                    where=split,
+                    fix="Give weights for all splits, or for none; a weight of 1 changes nothing.",
+                )
         if train.arrays is not None and self.kind.is_classification:
             _check_class_weights(train)
-        self._used = train, validation
-        self._lines = [_described(self.net_name, self.loss_name, train, validation)]
-        return Splits(*sources)
+        self._used = train, *others.values()
+        self._lines = [_described(self.net_name, self.loss_name, {"train": train, **others})]
+        return Splits(_source(train, run), **sources)
 
     def net(self) -> Any:
         """The net itself. Raises UsageError for a model without a symbol that was loaded without its net."""
@@ -221,21 +238,20 @@ class NetTask(Task):
         if not all(isinstance(each, mx.nd.NDArray) for each in outputs):
             raise UsageError(f"the net gives {type_of(outputs[0])}, not arrays", where=self.net_name)
         for rows in self._used:
-            if rows is not None:
-                check_outputs(outputs, rows.labels, self.kind, where=rows.where)
+            check_outputs(outputs, rows.labels, self.kind, where=rows.where)
         check_loss(self.loss(), given, self._used[0].labels, weighted=run.train.weighted)
         return outputs
 
-    def _check_shapes(self, train: Rows, validation: Rows | None) -> None:
-        if validation is None or train.inputs is None or validation.inputs is None:
+    def _check_shapes(self, train: Rows, other: Rows) -> None:
+        if train.inputs is None or other.inputs is None:
             return
-        parts = [(train.inputs, validation.inputs), ((train.labels,), (validation.labels,))]
+        parts = [(train.inputs, other.inputs), ((train.labels,), (other.labels,))]
         for (ours, others), what in zip(parts, ("X", "y"), strict=True):
             shapes, found = ([tuple(part.shape[1:]) for part in each] for each in (ours, others))
             if shapes != found and {(), (1,)} != {*shapes, *found}:
                 raise UsageError(
                     f"the rows of {what} have shape {_plain(found)}, those of train {_plain(shapes)}",
-                    where=validation.where,
+                    where=other.where,
                     fix="Give both splits the same columns.",
                 )
 
@@ -300,11 +316,11 @@ def _has_few_values(rows: Rows) -> bool:
     return labels.size == len(labels) and len(np.unique(labels)) <= max(2, len(labels) // 2)
 
 
-def _described(net: str, loss: str, train: Rows, validation: Rows | None) -> str:
+def _described(net: str, loss: str, splits: Mapping[str, Rows]) -> str:
     counts = [
-        f"{len(rows.streamed or rows.arrays or ())} {word} rows"
-        for rows, word in ((train, "training"), (validation, "validation"))
-        if rows is not None and rows.batches is None
+        f"{len(rows.streamed or rows.arrays or ())} {NAMES[split]} rows"
+        for split, rows in splits.items()
+        if rows.batches is None
     ]
     return f"{net}, {loss}" + (f": {' and '.join(counts)}" if counts else "")
 

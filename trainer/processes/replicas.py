@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config import options
+from trainer.data.split_names import SPLITS
 from trainer.errors import TrainerError
 from trainer.runs import folder
 
@@ -53,7 +54,7 @@ def share_weights(run: Run, loss: Any) -> None:
     for block in (run.net, loss):
         if isinstance(block, gluon.Block):
             parameters.update(block.collect_params())
-    splits = {split: _shape_of(getattr(run, split)) for split in ("train", "validation", "test")}
+    splits = {split: _shape_of(getattr(run, split)) for split in SPLITS}
     shapes = [[str(np.dtype(parameter.dtype)), *parameter.shape] for parameter in parameters.values()]
     about = {f"the {split} split's {key}": value for split, values in splits.items() for key, value in values.items()}
     tables = run.fingerprint.tables if run.fingerprint is not None else {}

@@ -45,8 +45,8 @@ def check_rows(run: Run, split_version: int | None, state: Mapping[str, Any], *,
     """Raises UsageError if a checkpoint's state is of other data, or of rows that were divided in another way."""
     if state["split_version"] != split_version:
         raise UsageError(
-            "this version of the program divides the rows into training, validation and test rows in another way: "
-            "the run would train on rows that it was evaluated on",
+            "this version of the program divides the rows into training and other rows in another way: the "
+            " run would train on rows that it was evaluated on",
             where="the checkpoint",
             fix="Start a new run, or resume with the version of gluon-trainer that began this one.",
         )

@@ -9,13 +9,11 @@ from typing import Any, cast
 
 from trainer.config.settings import read_config
 from trainer.data.fingerprint import Fingerprint
+from trainer.data.split_names import JUDGED
 from trainer.reading import Unreadable, checked, read_json
 from trainer.runs import folder
 from trainer.runs.listing import RunEntry
 from trainer.runs.schemas import PluginEntry
-
-JUDGED = ("validation", "test")
-"""The splits that runs are judged on."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer.data.split_names import SPLITS
 from trainer.errors import listed
 from trainer.events import Plugin
 from trainer.metric_names import names_in
@@ -16,7 +17,6 @@ from trainer.testing.plugin_subject import Subject, new_run_folder
 from trainer.testing.trials import ElsewhereError, Handed, Stopping, Trial, failing
 
 TOLERANCE = 1e-4
-SPLITS = ("train", "validation", "test")
 COSTED_EPOCHS = 50
 PER_BATCH = ("batch_begin", "backward_end", "batch_end")
 

@@ -24,7 +24,7 @@ EPOCHS = 3
 
 def tiny_task() -> Task:
     """The task for trial runs: two classes, three splits, a threshold; the last batch of an epoch has one row."""
-    return TinyWithThreshold(train_rows=21, validation_rows=9, test_rows=5)
+    return TinyWithThreshold(train_rows=21, validation_rows=9, test_rows=5, calibration_rows=7)
 
 
 @dataclass(frozen=True)

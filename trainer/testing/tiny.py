@@ -31,6 +31,7 @@ class TinyTask(Task):
     train_rows: Annotated[int, Field(ge=0, description="Rows to train on.")] = 4
     validation_rows: Annotated[int, Field(ge=0, description="Rows of the validation split.")] = 2
     test_rows: Annotated[int, Field(ge=0, description="Rows of the test split.")] = 0
+    calibration_rows: Annotated[int, Field(ge=0, description="Rows of the calibration split.")] = 0
     weighted: Annotated[bool, Field(description="Whether the rows have weights.")] = False
     make_net: Callable[[], Any] | None = None
     make_loss: Callable[[], Any] | None = None
@@ -40,8 +41,9 @@ class TinyTask(Task):
 
     def splits(self, run: Run) -> Splits:
         """Each split has its own seed."""
-        sizes = (self.train_rows, self.validation_rows, self.test_rows)
-        return Splits(*[rows(size, seed=n, weighted=self.weighted) if size else None for n, size in enumerate(sizes)])
+        sizes = (self.train_rows, self.validation_rows, self.test_rows, self.calibration_rows)
+        parts = [rows(size, seed=n, weighted=self.weighted) if size else None for n, size in enumerate(sizes)]
+        return Splits(*parts[:3], calibration=parts[3])
 
     def net(self) -> Any:
         """One neuron, unless another net was given."""

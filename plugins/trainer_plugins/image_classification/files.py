@@ -20,6 +20,7 @@ ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", "
 SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "val", "valid"),
+    "calibration": ("calibration", "calib", "cal"),
     "test": ("test", "testing"),
 }
 """The folder names of each split."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from trainer.errors import UsageError
 from trainer_plugins.image_classification import decode
-from trainer_plugins.image_classification.files import Images, counts, find, some, split_off
+from trainer_plugins.image_classification.files import SPLITS, Images, counts, find, some, split_off
 from trainer_plugins.image_classification.loading import Files, Job
 from trainer_plugins.image_classification.pool import Pool, load_all
 from trainer_plugins.image_classification.transforms import Transforms
@@ -20,17 +20,18 @@ SHOWN_CLASSES = 10
 
 
 def find_splits(
-    data: Path, validation_data: Path | None, test_data: Path | None, shares: Mapping[str, float], seed: int
+    data: Path, further: Mapping[str, Path | None], shares: Mapping[str, float], seed: int
 ) -> tuple[dict[str, Images], bool]:
     """The images by split, and whether some were split off the training images, as for a split without data of its own.
 
-    `shares` are the fractions of all images that validation and test then get.
+    `further` are the images of their own that splits have, and `shares` the fractions of all images that the others
+    get, in that order.
     """
     found = find(data)
     classes = found["train"].classes
-    for split, further in (("validation", validation_data), ("test", test_data)):
-        if further is not None:
-            own = find(further, classes)
+    for split, given in further.items():
+        if given is not None:
+            own = find(given, classes)
             found[split] = own.get(split, own["train"])
     # Shares are of all images, not of those left after the other split.
     total, divided = len(found["train"].items), False
@@ -39,7 +40,7 @@ def find_splits(
             share = min(part * total / len(found["train"].items), 1 - 1e-9)
             found["train"], found[split] = split_off(found["train"], share, seed, split)
             divided = True
-    return {split: found[split] for split in ("train", "validation", "test") if split in found}, divided
+    return {split: found[split] for split in SPLITS if split in found}, divided
 
 
 def without_corrupt(images: Images, transforms: Transforms, pool: Pool) -> tuple[Images, str]:

@@ -64,6 +64,11 @@ class ImageClassification(Task):
     validation_split: Annotated[Fraction, Field(description="The fraction of the images kept for validation.")] = 0.1
     test_data: Annotated[Path | None, Field(description="Images for the test, instead of a split.")] = None
     test_split: Annotated[Fraction, Field(description="The fraction of the images kept for the test.")] = 0.1
+    calibration_data: Annotated[Path | None, Field(description="Images for calibration, instead of a split.")] = None
+    calibration_split: Annotated[
+        Fraction,
+        Field(description="The fraction of the images that nothing else uses: for calibration and guarantees."),
+    ] = 0.0
     init_params: Annotated[Path | None, Field(description="A file of parameters to start from.")] = None
     pretrained: Annotated[bool, Field(description="Whether to start from GluonCV's weights (a download).")] = False
     freeze: Annotated[
@@ -151,9 +156,14 @@ class ImageClassification(Task):
 
         _ = self._name  # before the images are read, which takes longer
         assert self.data is not None  # noqa: S101  check() has raised for that
-        shares = {"test": self.test_split, "validation": self.validation_split}
+        shares = {
+            "test": self.test_split,
+            "validation": self.validation_split,
+            "calibration": self.calibration_split,
+        }
+        further = {split: getattr(self, f"{split}_data") for split in ("validation", "calibration", "test")}
         seed = run.settings.seed
-        found, divided = selection.find_splits(self.data, self.validation_data, self.test_data, shares, seed)
+        found, divided = selection.find_splits(self.data, further, shares, seed)
         self._classes = found["train"].classes
         pool, transforms = Pool(self._workers()), self._transforms()
         self._notes: list[str] = []
@@ -192,7 +202,13 @@ class ImageClassification(Task):
             for split, images in found.items()
         }
         version = SPLIT_VERSION if divided else None
-        return Splits(batches["train"], batches.get("validation"), batches.get("test"), split_version=version)
+        return Splits(
+            batches["train"],
+            batches.get("validation"),
+            batches.get("test"),
+            calibration=batches.get("calibration"),
+            split_version=version,
+        )
 
     def _workers(self) -> int:
         if self.workers is not None:

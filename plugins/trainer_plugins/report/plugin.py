@@ -64,6 +64,10 @@ class Report(Plugin):
         """Keeps the newest validation, even if the run failed."""
         self._take(run, "validation")
 
+    def on_calibration_end(self, run: Run) -> None:
+        """Keeps the evaluation of the calibration rows."""
+        self._take(run, "calibration")
+
     def on_test_end(self, run: Run) -> None:
         """Keeps the test evaluation."""
         self._take(run, "test")

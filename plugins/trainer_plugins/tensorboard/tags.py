@@ -11,7 +11,7 @@ HPARAMS = "_hparams_/"
 """What the tags of the HPARAMS tab begin with."""
 
 _PAIRS = {
-    **{f"{split}/loss": f"loss/{split}" for split in ("train", "validation", "test")},
+    **{f"{split}/loss": f"loss/{split}" for split in ("train", "validation", "calibration", "test")},
     "train/batch-loss": "loss/train-batch",
     "epoch": "run/epoch",
     "learning-rate": "run/learning-rate",

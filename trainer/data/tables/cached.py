@@ -13,6 +13,7 @@ import numpy as np
 from trainer.data.cache import Entry, Key, Layout, Store, Writer, cache_limit, tables_folder
 from trainer.data.fingerprint import Fingerprint
 from trainer.data.row_numbers import to_parquet
+from trainer.data.split_names import JUDGED, SPLITS
 from trainer.data.tables import sinks
 from trainer.data.tables.frame import Frame
 from trainer.data.tables.halves import rounded
@@ -25,8 +26,8 @@ from trainer.data.tables.targets.tally import Tally
 
 VERSION = 1
 """The version of what is stored with the rows, and of how they are encoded."""
-VOCABULARY, SPLITS = "vocabulary.arrow", "splits.parquet"
-NOT_IN_KEY = ("data", "validation_data", "test_data", "cache", "cache_dir")
+VOCABULARY, ROW_NUMBERS = "vocabulary.arrow", "splits.parquet"
+NOT_IN_KEY = ("data", *(f"{split}_data" for split in JUDGED), "cache", "cache_dir")
 """Options that do not change what is encoded; the files are in the key by themselves."""
 
 
@@ -60,9 +61,9 @@ def built(options: TableOptions, store: Store, key: Key, plan: Plan) -> TableSpl
 
 
 def files_of(options: TableOptions) -> list[list[Path]] | None:
-    """The files of data, validation and test data, in their order; None if some rows are not from files."""
+    """The files of the data, and of each other split's own, in their order; None if some rows are not from files."""
     found: list[list[Path]] = []
-    for given in (options.data, options.validation_data, options.test_data):
+    for given in (options.data, *options.own_tables().values()):
         if isinstance(given, Frame) or STANDARD_INPUT in named(given):
             return None
         found.append([file.path for file in find_source(given).files] if given else [])
@@ -118,7 +119,7 @@ def _write(plan: Plan, writer: Writer, options: TableOptions) -> None:
     """Fills a new cache."""
     half = options.feature_type == "float16"
     splits = plan.encode(_CacheSink(writer, plan.schema, where_of(options.data), half=half))
-    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    parts = {split: getattr(splits, split) for split in SPLITS}
     assert splits.fingerprint is not None  # noqa: S101  a plan has one
     meta = {
         "version": VERSION,
@@ -137,7 +138,7 @@ def _write(plan: Plan, writer: Writer, options: TableOptions) -> None:
             if rows is not None
         },
     }
-    further = {VOCABULARY: splits.schema.vocabulary(), SPLITS: to_parquet(splits.fingerprint)}
+    further = {VOCABULARY: splits.schema.vocabulary(), ROW_NUMBERS: to_parquet(splits.fingerprint)}
     writer.finish(meta, {name: content for name, content in further.items() if content is not None})
 
 
@@ -159,7 +160,7 @@ def splits_of(entry: Entry) -> TableSplits:
         )
     fingerprint = Fingerprint.from_json(meta["fingerprint"])
     assert fingerprint is not None  # noqa: S101  the key has its version
-    fingerprint = replace(fingerprint, stored=lambda: entry.file(SPLITS) if SPLITS in entry.files else None)
+    fingerprint = replace(fingerprint, stored=lambda: entry.file(ROW_NUMBERS) if ROW_NUMBERS in entry.files else None)
     return TableSplits(
         rows["train"],
         rows.get("validation"),
@@ -171,5 +172,6 @@ def splits_of(entry: Entry) -> TableSplits:
             option: tuple(FileRows(path, count) for path, count in found) for option, found in meta["files"].items()
         },
         fingerprint=fingerprint,
+        calibration=rows.get("calibration"),
         tallies={name: Tally.from_json(about["tally"]) for name, about in meta["splits"].items()},
     )

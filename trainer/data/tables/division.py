@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from trainer.data.chronological import chronological_split
 from trainer.data.grouped import grouped_split
+from trainer.data.split_names import JUDGED, NAMES
 from trainer.data.stratified import TooFewRows, stratified_split
 from trainer.data.tables.blocks import BLOCK_ROWS
 from trainer.data.tables.coded import Coded, Codes, smallest
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
 
     from trainer.data.tables.options import TableOptions
 
-NAMES = {"train": "training", "validation": "validation", "test": "test"}
 WORDS = {
     "train": "train", "training": "train",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+    "calibration": "calibration", "calib": "calibration", "cal": "calibration",
     "test": "test", "testing": "test",
 }  # fmt: skip
 """What a column that names the splits may hold, in any case."""
@@ -57,6 +58,12 @@ def check_split_options(options: TableOptions, known: Sequence[str], *, where: s
             "rows can be split in one way only",
             where=", ".join(f"--{option}" for option in found),
             fix="Keep one of them.",
+        )
+    if options.split is not None and options.calibration_split:
+        raise UsageError(
+            f"column {options.split!r} says which split a row is in, so the fraction has no effect",
+            where="--calibration-split",
+            fix="Leave it out, and write calibration in the rows to keep.",
         )
     if options.time_gap is not None and options.time is None:
         raise UsageError("it needs a split by time", where="--time-gap", fix="Add --time COLUMN, or leave it out.")
@@ -113,31 +120,31 @@ def divided(  # noqa: PLR0917
             return _by_time(options, deciding, shares, again, where=where, notes=notes)
     left: NDArray[Any] | None = None
     parts: dict[str, Indices] = {}
-    for split, share in shares.items():
+    # Rows for calibration are taken last: validation and test have the same rows without them.
+    for split in sorted(shares, key=("validation", "test", "calibration", "train").index):
         if split != "train":
-            size = round(share * len(labels))
+            size = round(shares[split] * len(labels))
             left, parts[split] = _split_off(left, size, target, labels, seed, split, where=where)
-    return {"train": np.arange(len(labels)) if left is None else np.flatnonzero(left), **parts}
+    parts["train"] = np.arange(len(labels)) if left is None else np.flatnonzero(left)
+    return {split: parts[split] for split in shares}
 
 
 def _shares(options: TableOptions) -> dict[str, float]:
     """The share of each split in all rows; those of a file of their own, and empty ones, are left out."""
-    wanted = {
-        "validation": 0.0 if options.validation_data else options.validation_split,
-        "test": 0.0 if options.test_data else options.test_split,
-    }
+    files = options.own_tables()
+    wanted = {split: 0.0 if files[split] else getattr(options, f"{split}_split") for split in JUDGED}
     for split, fraction in wanted.items():
         if not 0 <= fraction < 1:
             raise UsageError(
                 f"{fraction:g} is not a fraction", where=f"--{split}-split", fix="Use a number ≥ 0 and < 1."
             )
+    held_out = {split: fraction for split, fraction in wanted.items() if fraction}
     if sum(wanted.values()) >= 1:
         raise UsageError(
-            f"validation ({wanted['validation']:g}) and test ({wanted['test']:g}) leave no rows to train on",
-            where="--validation-split, --test-split",
+            f"{listed([f'{split} ({fraction:g})' for split, fraction in held_out.items()])} leave no rows to train on",
+            where=", ".join(f"--{split}-split" for split in held_out),
             fix="Their sum has to be < 1.",
         )
-    held_out = {split: fraction for split, fraction in wanted.items() if fraction}
     return {"train": 1 - sum(held_out.values()), **held_out}
 
 
@@ -180,15 +187,16 @@ def _as_told(options: TableOptions, name: str, values: Coded, *, where: str) -> 
         text = texts[codes[wrong[0]]]
         what = f"{len(wrong)} of {len(codes)} values in column {name!r} {'is' if len(wrong) == 1 else 'are'} not"
         raise UsageError(
-            f"{what} train, validation or test, the first {'missing' if text is None else repr(text)}",
+            f"{what} train, validation, calibration or test, the first {'missing' if text is None else repr(text)}",
             where=where,
             row=int(wrong[0]) + 1,
-            fix="Write one of them in every row; valid, val and dev stand for validation.",
+            fix="Write one of them in every row; valid, val and dev stand for validation, calib and cal for "
+            "calibration.",
         )
     parts = {split: np.flatnonzero(numbers == number) for number, split in enumerate(NAMES)}
     if not len(parts["train"]):
         raise UsageError(f"column {name!r} has no row of train", where=where, fix="Some rows have to be trained on.")
-    for split, file in (("validation", options.validation_data), ("test", options.test_data)):
+    for split, file in options.own_tables().items():
         if file and len(parts[split]):
             raise UsageError(
                 f"column {name!r} has {len(parts[split])} {split} rows, and a table of its own is given too",
@@ -241,7 +249,8 @@ def _check_groups(
 ) -> None:  # fmt: skip
     """Raises UsageError if there are too few groups, of all rows or of one of two classes, for every split."""
     splits = f"{listed([NAMES[split] for split in shares])} rows"
-    fix = "Name another column, or make fewer splits with --test-split 0 or --validation-split 0."
+    zeros = " or ".join(f"--{split}-split 0" for split in reversed(list(shares)) if split != "train")
+    fix = f"Name another column, or make fewer splits with {zeros}."
     count = int(groups.max()) + 1
     if count < len(shares):
         raise UsageError(

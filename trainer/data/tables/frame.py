@@ -67,8 +67,8 @@ class FrameStream:
             raise UsageError(
                 f"the table was given in Python, and a run's folder does not hold it ({frame.text})",
                 where="the run's data",
-                fix="Give it again: trainer.resume(run, data=table), with validation_data and test_data if they were "
-                "tables too.",
+                fix="Give it again: trainer.resume(run, data=table), with validation_data, calibration_data and "
+                "test_data if they were tables too.",
             )
         self._table = frame.table
         names = frame.table.column_names

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
+from trainer.data.split_names import JUDGED
 from trainer.data.tables.embedding import ONE_HOT_LIMIT, CategoryOptions
 from trainer.data.tables.frame import Frame
 from trainer.data.tables.memory import as_table
@@ -81,17 +82,27 @@ class TableOptions:
     validation_split: Annotated[Fraction, Field(description="The fraction of the rows kept for validation.")] = 0.2
     test_data: Annotated[Table, Field(description="Test files, instead of a split.")] = ()
     test_split: Annotated[Fraction, Field(description="The fraction of the rows kept for the test.")] = 0.2
+    calibration_data: Annotated[Table, Field(description="Calibration files, instead of a split.")] = ()
+    calibration_split: Annotated[
+        Fraction,
+        Field(
+            description="The fraction of the rows that nothing else uses, neither training nor its choices: for "
+            "calibration and for thresholds or intervals with a guarantee."
+        ),
+    ] = 0.0
     group: Annotated[
         str | None, Field(description="A column whose groups stay together: all rows of one are in the same split.")
     ] = None
     time: Annotated[
-        str | None, Field(description="A column by which the newest rows are kept for validation and test.")
+        str | None,
+        Field(description="A column by which the newest rows are kept for validation, calibration and test."),
     ] = None
     time_gap: Annotated[
         str | None, Field(description="How much older the rows before a split by time are, such as P7D or '7 days'.")
     ] = None
     split: Annotated[
-        str | None, Field(description="A column that says train, validation or test; the fractions are not used.")
+        str | None,
+        Field(description="A column that says train, validation, calibration or test; the fractions are not used."),
     ] = None
     standardize: Annotated[bool, Field(description="Scale a table's numbers to mean 0, deviation 1.")] = True
     drop_unlabelled: Annotated[bool, Field(description="Leave out rows whose label is missing.")] = False
@@ -113,9 +124,13 @@ class TableOptions:
     ] = "float32"
 
     def __post_init__(self) -> None:
-        for field in ("data", "validation_data", "test_data"):
+        for field in ("data", *(f"{split}_data" for split in JUDGED)):
             given: Any = _as_source(getattr(self, field))
             setattr(self, field, given if isinstance(given, Frame) else tuple(map(Path, given)))
+
+    def own_tables(self) -> dict[str, tuple[Path, ...] | Frame]:
+        """The table of its own that each split but the training rows has; empty for none."""
+        return {split: getattr(self, f"{split}_data") for split in JUDGED}
 
     def target_kind(self) -> TargetKind:
         """What the label column is taken for."""

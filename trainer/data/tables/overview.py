@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.tables.division import NAMES, check_split_options, split_columns
+from trainer.data.split_names import NAMES
+from trainer.data.tables.division import check_split_options, split_columns
 from trainer.data.tables.held import Held
 from trainer.data.tables.kinds import IDS, IN_TIME, ORDERED, Column, Hashed
 from trainer.data.tables.learn import learn_column
@@ -157,7 +158,7 @@ def _splits(
 
 def _files(options: TableOptions, wanted: Sequence[str], notes: list[str]) -> Iterator[tuple[str, _Split]]:
     """The splits that have a file of their own."""
-    for split, given in (("validation", options.validation_data), ("test", options.test_data)):
+    for split, given in options.own_tables().items():
         if not given:
             continue
         where = where_of(given, split)

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.fingerprint import Fingerprint, SplitRows
+from trainer.data.split_names import NAMES
 from trainer.data.stratified import SPLIT_VERSION
-from trainer.data.tables.division import NAMES, Deciding, check_split_options, divided, split_columns
+from trainer.data.tables.division import Deciding, check_split_options, divided, split_columns
 from trainer.data.tables.encoding import Splitted, encoded
 from trainer.data.tables.frame import Frame
 from trainer.data.tables.held import Held, Readable, Watch
@@ -67,6 +68,8 @@ class TableSplits:
     """What identifies the tables and the rows of each split, for `trainer.Splits`."""
     tallies: Mapping[str, Tally] = field(default_factory=dict)
     """What the labels of each split are like."""
+    calibration: Rows | None = field(default=None, kw_only=True)
+    calibration_rows: Indices | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,8 @@ class Plan:
             self.files,
             self.fingerprint,
             tallies,
+            calibration=rows.get("calibration"),
+            calibration_rows=parts.get("calibration"),
         )
 
 
@@ -151,7 +156,7 @@ def planned(options: TableOptions, *, seed: int, memory: int | None = None, watc
     files = {"data": table.files}
     tables = {"data": table.fingerprint}
     used: dict[str, SplitRows] = {}
-    others = {"validation": options.validation_data, "test": options.test_data}
+    others = options.own_tables()
     for split, name in NAMES.items():
         given = others.get(split)
         if given:

@@ -8,8 +8,8 @@ from typing import Any
 
 from trainer.bars import reading_bar
 from trainer.data.cache import Key, Store
+from trainer.data.split_names import NAMES, SPLITS
 from trainer.data.tables.cached import built, files_of, key_of, splits_of, store_of
-from trainer.data.tables.division import NAMES
 from trainer.data.tables.halves import rounded
 from trainer.data.tables.held import Watch
 from trainer.data.tables.options import TableOptions
@@ -101,7 +101,8 @@ def _in_memory(plan: Plan, options: TableOptions) -> TableSplits:
         )
     splits = plan.encode()
     if options.feature_type == "float16":
-        for rows in (splits.train, splits.validation, splits.test):
+        for split in SPLITS:
+            rows = getattr(splits, split)
             if rows is not None:
                 rounded(rows.features, plan.schema, where=where_of(options.data))
     return splits

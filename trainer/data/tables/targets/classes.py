@@ -96,7 +96,7 @@ class Classes:
             raise UsageError(
                 f"{left} are all of one class" if self.is_binary else f"{left} have none of the class {absent[0]!r}",
                 where=where,
-                fix="Use a smaller --validation-split or --test-split.",
+                fix="Use a smaller --validation-split, --calibration-split or --test-split.",
             )
         if split != "train" and (counts > 0).sum() < 2:
             only = self.names[int(counts.argmax())]
