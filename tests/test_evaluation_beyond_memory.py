@@ -5,6 +5,7 @@ import pytest
 from tiny import Tiny, engine, plugin, rows
 
 from trainer import Splits, UsageError
+from trainer.decisions.thresholds import OBJECTIVES, Partitions, Resamples
 from trainer.evaluation import of_state, state_of
 from trainer.metrics import Memory, MulticlassClassification, Ranked
 from trainer.metrics.ranked import Part
@@ -12,7 +13,6 @@ from trainer.metrics.sorted_rows import SortedRows
 from trainer.mxnet import mx
 from trainer_plugins.report.curves import binary_curves, binary_ranking, class_rows, of_newest
 from trainer_plugins.threshold_tuner import ThresholdTuner
-from trainer_plugins.threshold_tuner.search import OBJECTIVES, Partitions, Resamples
 
 DEMANDS = {"beta": 2.0, "false_positive_cost": 1.0, "false_negative_cost": 3.0, "min_precision": 0.6, "min_recall": 0.6}
 
@@ -89,7 +89,7 @@ def test_a_threshold_from_files_is_the_one_from_memory(objective, monkeypatch):
     # Small blocks, and the objective computed twice.
     monkeypatch.setattr("trainer.metrics.ranked.POINTS", 7)
     monkeypatch.setattr("trainer.metrics.sorted_rows.POINTS", 7)
-    monkeypatch.setattr("trainer_plugins.threshold_tuner.search.KEPT", 0)
+    monkeypatch.setattr("trainer.decisions.thresholds.KEPT", 0)
     assert Partitions(stored.ranked()).best(objective, DEMANDS) == expected
     resampled = Resamples(scores, labels).best(weights, objective, DEMANDS)
     assert (resampled.threshold, resampled.value) == pytest.approx((expected.threshold, expected.value))

@@ -9,9 +9,9 @@ from tiny import Tiny, engine, plugin, rows
 from trainer import Phase, Splits, UsageError, fit
 from trainer.catalog.registry import create_plugin
 from trainer.config.options import build
+from trainer.decisions.thresholds import OBJECTIVES, Partitions
 from trainer.metrics import Ranked, binary_metrics_at
 from trainer_plugins.threshold_tuner import ThresholdTuner
-from trainer_plugins.threshold_tuner.search import OBJECTIVES, Partitions
 
 DEMANDS = {"beta": 2.0, "false_positive_cost": 1.0, "false_negative_cost": 3.0, "min_precision": 0.6, "min_recall": 0.6}
 

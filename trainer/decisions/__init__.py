@@ -13,13 +13,25 @@ from trainer._lazy import exports
 if TYPE_CHECKING:
     from trainer.decisions.calibrator import Calibrator, calibrator_of
     from trainer.decisions.rule import Rule, rule_of
+    from trainer.decisions.thresholds import OBJECTIVES, Choice, Counts, Partitions, Resamples
 
-__all__ = ["Calibrator", "Rule", "calibrator_of", "rule_of"]
+__all__ = [
+    "OBJECTIVES",
+    "Calibrator",
+    "Choice",
+    "Counts",
+    "Partitions",
+    "Resamples",
+    "Rule",
+    "calibrator_of",
+    "rule_of",
+]
 
 __getattr__, __dir__ = exports(
     __name__,
     {
         "trainer.decisions.calibrator": ("Calibrator", "calibrator_of"),
         "trainer.decisions.rule": ("Rule", "rule_of"),
+        "trainer.decisions.thresholds": ("OBJECTIVES", "Choice", "Counts", "Partitions", "Resamples"),
     },
 )

@@ -11,9 +11,9 @@ import numpy as np
 from pydantic import Field
 
 from trainer import Evaluation, Phase, Plugin, Run, UsageError
+from trainer.decisions import Choice, Partitions, Resamples
 from trainer.metrics import BinaryClassification, Ranked, Ranking, binary_metrics_at
 from trainer.seeds import derive
-from trainer_plugins.threshold_tuner.search import Choice, Partitions, Resamples
 
 SPLITS = ("validation", "test")
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.metrics import Ranked, Ranking
+from trainer.metrics.ranked import Ranked, Ranking
 
 Vector = NDArray[np.float64]
 KEPT = 1 << 22
