@@ -224,3 +224,26 @@ def test_memory_that_is_asked_for_is_only_asked_once_and_for_many_rows():
     assert half.allows(5 * 10**8)
     assert not memory.share(4).allows(5 * 10**8)
     assert len(asked) == 1
+
+
+@given(many, st.booleans(), cut, LIMIT)
+@settings(deadline=None)
+def test_mapped_rankings_are_those_of_the_mapped_rows(drawn, weighted, size, limit):
+    scores, labels, weights = (np.array(column, np.float32) for column in zip(*drawn, strict=True))
+
+    def function(part):
+        return np.round(np.asarray(part, np.float64) * 4) / 8  # some scores become equal
+
+    given_weights = weights if weighted else None
+    wanted = fed(BinaryClassification(), (function(scores), labels, given_weights), size).ranking()
+    for most in (None, limit):
+        found = fed(BinaryClassification(), (scores, labels, given_weights), size, most).ranking().mapped(function)
+        assert (found.rows, found.not_numbers) == (wanted.rows, wanted.not_numbers)
+        for threshold in (-1.0, 0.0, float(function(scores[:1])[0]), 2.0):
+            same(found.metrics_at(threshold), wanted.metrics_at(threshold))
+        if not np.isnan(scores).any():
+            parts = zip(found.points(), wanted.points(), strict=True)
+            for mine, other in parts:
+                np.testing.assert_array_equal(mine.probabilities, other.probabilities)
+                np.testing.assert_allclose(mine.true, other.true)
+                np.testing.assert_allclose(mine.false, other.false)

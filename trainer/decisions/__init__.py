@@ -12,26 +12,57 @@ from trainer._lazy import exports
 
 if TYPE_CHECKING:
     from trainer.decisions.calibrator import Calibrator, calibrator_of
+    from trainer.decisions.choosing import ChosenCalibrator, choose_calibrator, folds_of
+    from trainer.decisions.reliability import Reliability
     from trainer.decisions.rule import Rule, rule_of
+    from trainer.decisions.scored import Pooled, Scored
     from trainer.decisions.thresholds import OBJECTIVES, Choice, Counts, Partitions, Resamples
 
 __all__ = [
     "OBJECTIVES",
     "Calibrator",
     "Choice",
+    "ChosenCalibrator",
     "Counts",
     "Partitions",
+    "Pooled",
+    "Reliability",
     "Resamples",
     "Rule",
+    "Scored",
     "calibrator_of",
+    "choose_calibrator",
+    "folds_of",
     "rule_of",
 ]
 
 __getattr__, __dir__ = exports(
     __name__,
     {
-        "trainer.decisions.calibrator": ("Calibrator", "calibrator_of"),
-        "trainer.decisions.rule": ("Rule", "rule_of"),
-        "trainer.decisions.thresholds": ("OBJECTIVES", "Choice", "Counts", "Partitions", "Resamples"),
+        "trainer.decisions.calibrator": (
+            "Calibrator",
+            "calibrator_of",
+        ),
+        "trainer.decisions.choosing": (
+            "ChosenCalibrator",
+            "choose_calibrator",
+            "folds_of",
+        ),
+        "trainer.decisions.reliability": ("Reliability",),
+        "trainer.decisions.rule": (
+            "Rule",
+            "rule_of",
+        ),
+        "trainer.decisions.scored": (
+            "Pooled",
+            "Scored",
+        ),
+        "trainer.decisions.thresholds": (
+            "OBJECTIVES",
+            "Choice",
+            "Counts",
+            "Partitions",
+            "Resamples",
+        ),
     },
 )

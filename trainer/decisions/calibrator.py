@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from trainer.decisions.stored import Storable, read_stored
 
-CALIBRATORS: Mapping[str, str] = {}
+CALIBRATORS: Mapping[str, str] = {
+    "temperature": "trainer.decisions.calibrators.Temperature",
+    "platt": "trainer.decisions.calibrators.Platt",
+    "beta": "trainer.decisions.calibrators.Beta",
+    "isotonic": "trainer.decisions.calibrators.Isotonic",
+    "vector": "trainer.decisions.calibrators.VectorScaling",
+}
 """Each kind, and its class."""
 
 
@@ -22,8 +28,12 @@ class Calibrator(Storable, ABC):
     def apply(self, probabilities: NDArray[Any]) -> NDArray[np.float64]:
         """The calibrated probabilities, in the shape of the given ones: (rows,) of class 1, or (rows, classes).
 
-        For two classes it never decreases, so the order of rows is kept, except for ties.
+        For two classes it never decreases, so the order of rows is kept, except for ties. NaN stays NaN.
         """
+
+    @abstractmethod
+    def describe(self) -> str:
+        """What it is, in a few words, such as `temperature 1.3`."""
 
 
 def calibrator_of(value: object) -> Calibrator | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -73,6 +73,14 @@ class Ranking(ABC):
     @abstractmethod
     def cells(self, threshold: float) -> NDArray[np.float64]:
         """[[true −, false +], [false −, true +]] if rows above the threshold are class 1: sums of weights."""
+
+    @abstractmethod
+    def mapped(self, function: Callable[[Vector], Vector]) -> Ranking:
+        """The same rows with other scores, such as calibrated ones.
+
+        `function` takes scores (n,) and returns as many; it never decreases and keeps NaN. Scores that it makes equal
+        become one point. Its results are made to descend if rounding has changed the order of neighbours.
+        """
 
     def metrics_at(self, threshold: float) -> dict[str, float]:
         """What `binary_metrics_at` gives for these rows, which must not have changed; fast if they have no weights."""
@@ -152,7 +160,7 @@ class Ranked(Ranking):
         order = np.argsort(-scores, kind="stable")
         ranked, positive = scores[order], positive[order]
         # Rows of equal probability change sides together, so the curves have one point per distinct probability.
-        last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else np.empty(0, int)
+        last = ends(ranked)
         each = np.ones(len(order)) if weights is None else weights[order]
         true, false = (np.cumsum(np.where(chosen, each, 0.0))[last] for chosen in (positive, ~positive))
         self._keep(ranked[last] + 0.0, true, false)  # not -0
@@ -178,6 +186,16 @@ class Ranked(Ranking):
             end = start + POINTS
             yield Points(self.probabilities[start:end], self.true[start:end], self.false[start:end])
 
+    def mapped(self, function: Callable[[Vector], Vector]) -> Ranked:
+        """From the distinct scores, without sorting."""
+        scores = descending(function(self.probabilities), math.inf)
+        last = ends(scores)
+        found = Ranked.of_points(scores[last], self.true[last], self.false[last])
+        found.rows, found.not_numbers = self.rows, self.not_numbers
+        if self._part is not None:
+            found._part = self._part._replace(scores=function(self._part.scores))  # noqa: SLF001  its own class
+        return found
+
     def at(self, places: NDArray[np.int64]) -> Points:
         """Copies of the arrays' elements."""
         return Points(self.probabilities[places], self.true[places], self.false[places])
@@ -191,6 +209,17 @@ class Ranked(Ranking):
 
     def _cells(self, true: Any, false: Any) -> NDArray[np.float64]:
         return np.array([[self.negatives - false, false], [self.positives - true, true]])
+
+
+def descending(scores: Vector, first: float) -> Vector:
+    """Scores of which none is above the one before it, or `first`: a copy. NaN stays NaN."""
+    found = np.fmin.accumulate(np.concatenate(([first], scores)))[1:]
+    return np.where(np.isnan(scores), np.nan, found) + 0.0
+
+
+def ends(scores: Vector) -> NDArray[np.intp]:
+    """The places of the last one of each run of equal scores."""
+    return np.append(scores[1:] != scores[:-1], True).nonzero()[0] if len(scores) else np.empty(0, np.intp)
 
 
 def ranked_of(part: Part) -> Ranked:

@@ -6,13 +6,14 @@ everything above the piece that ends first is sorted and handed on. No loop is o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainer.metrics.memory import UNLIMITED, Memory
-from trainer.metrics.ranked import POINTS, Part, Points, Ranking, confusion, ranked_of
+from trainer.metrics.ranked import POINTS, Part, Points, Ranking, Vector, confusion, descending, ends, ranked_of
 from trainer.metrics.sorted_runs import LEAST, Run, decoded, encoded, is_packable, merged
 from trainer.metrics.spill import Spill
 
@@ -20,6 +21,7 @@ ROW_BYTES = 96
 """Memory for a row while rows are kept, sorted and ranked."""
 MOST_RUNS = 32
 """More are merged into one."""
+Mapping = Callable[[Vector], Vector]
 
 
 class SortedRows:
@@ -123,24 +125,36 @@ class StoredRanking(Ranking):
     """Rows ranked in temporary files: the distinct scores with the sums at each, in blocks."""
 
     def __init__(self, rows: SortedRows) -> None:
-        self._rows = rows
+        self._keep(rows, None, _distinct(self._points_of(rows)))
+
+    def _keep(self, rows: SortedRows, function: Mapping | None, pieces: Iterator[NDArray[np.float64]]) -> None:
+        """`function` maps the scores of the rows to those of the points."""
+        self._rows, self._function = rows, function
         self.rows = rows.rows
         self._file = Spill()
         self._firsts: list[float] = []
         self.distinct = self.not_numbers = 0
         self.positives = self.negatives = 0.0
         self._weighted = False
-        for block in _blocks(self._points_of_rows()):
+        for block in _blocks(pieces):
             self._firsts.append(float(block[0, 0]))
             self.distinct += block.shape[1]
             self.positives, self.negatives = float(block[1, -1]), float(block[2, -1])
             self._file.append(block)
 
-    def _points_of_rows(self) -> Iterator[NDArray[np.float64]]:
-        """(3, points) of distinct scores, summed true and summed false, in the pieces that the merge gives."""
+    def mapped(self, function: Mapping) -> StoredRanking:
+        """Reads the points once, and writes others."""
+        first = self._function
+        found = StoredRanking.__new__(StoredRanking)
+        both = function if first is None else lambda scores: function(first(scores))
+        found._keep(self._rows, both, _distinct(_mapped(self.points(), function)))  # noqa: SLF001  its own class
+        found._weighted, found.not_numbers = self._weighted, self.not_numbers  # noqa: SLF001
+        return found
+
+    def _points_of(self, all_rows: SortedRows) -> Iterator[NDArray[np.float64]]:
+        """(3, rows) of scores, summed true and summed false."""
         true = false = 0.0
-        held: NDArray[np.float64] = np.empty((3, 0))
-        for scores, positive, weights in self._rows.descending():
+        for scores, positive, weights in all_rows.descending():
             self._weighted |= weights is not None
             self.not_numbers += int(np.isnan(scores[-1]) and np.isnan(scores).sum())
             each = np.ones(len(scores)) if weights is None else weights
@@ -150,14 +164,7 @@ class StoredRanking(Ranking):
             sums[1][0] += false
             trues, falses = (np.add.accumulate(part) for part in sums)
             true, false = float(trues[-1]), float(falses[-1])
-            last = np.append(scores[1:] != scores[:-1], True).nonzero()[0]
-            points = np.stack([scores[last], trues[last], falses[last]])
-            # The last score may continue in the next piece.
-            if held.shape[1] and held[0, 0] != points[0, 0]:
-                yield held
-            held, points = points[:, -1:], points[:, :-1]
-            yield points
-        yield held
+            yield np.stack([scores, trues, falses])
 
     def _block(self, number: int) -> Points:
         count = min(POINTS, self.distinct - number * POINTS)
@@ -181,7 +188,10 @@ class StoredRanking(Ranking):
     def cells(self, threshold: float) -> NDArray[np.float64]:
         """One block is read; with weights or NaN, all rows are."""
         if self._weighted or self.not_numbers:
-            return confusion(self._rows.unsorted(), threshold)
+            function = self._function
+            rows = self._rows.unsorted()
+            parts = rows if function is None else (each._replace(scores=function(each.scores)) for each in rows)
+            return confusion(parts, threshold)
         true = false = 0.0
         # The last block whose first score is above the threshold.
         number = int(np.count_nonzero(np.array(self._firsts) > threshold)) - 1
@@ -190,6 +200,28 @@ class StoredRanking(Ranking):
             above = int(np.count_nonzero(block.probabilities > threshold)) - 1
             true, false = float(block.true[above]), float(block.false[above])
         return np.array([[self.negatives - false, false], [self.positives - true, true]])
+
+
+def _distinct(pieces: Iterable[NDArray[np.float64]]) -> Iterator[NDArray[np.float64]]:
+    """The last column of each run of equal scores, of pieces (3, n) in descending order of their first row."""
+    held: NDArray[np.float64] = np.empty((3, 0))
+    for piece in pieces:
+        points = piece[:, ends(piece[0])]
+        # The last score may continue in the next piece.
+        if held.shape[1] and held[0, 0] != points[0, 0]:
+            yield held
+        held, points = points[:, -1:], points[:, :-1]
+        yield points
+    yield held
+
+
+def _mapped(blocks: Iterable[Points], function: Mapping) -> Iterator[NDArray[np.float64]]:
+    """(3, points) of blocks whose scores are mapped."""
+    last = math.inf
+    for points in blocks:
+        scores = descending(function(points.probabilities), last)
+        last = float(np.fmin(last, scores[-1]))
+        yield np.stack([scores, points.true, points.false])
 
 
 def _blocks(pieces: Iterator[NDArray[np.float64]]) -> Iterator[NDArray[np.float64]]:
