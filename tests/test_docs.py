@@ -47,9 +47,10 @@ def tables_and_runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shown")
     features, labels = make_classification(200, 4, random_state=0)
     rows = [
-        ",".join([*map(str, row), ">50K" if label else "<=50K"]) for row, label in zip(features, labels, strict=True)
+        ",".join([*map(str, row), "female" if row[3] > 0.5 else "male", ">50K" if label else "<=50K"])
+        for row, label in zip(features, labels, strict=True)
     ]
-    (folder / "adult.csv").write_text("\n".join(["a,b,c,d,income", *rows]))
+    (folder / "adult.csv").write_text("\n".join(["a,b,c,d,sex,income", *rows]))
     _to_parquet(folder / "adult.csv")
     prices = [f"{row[0]},{row[1]},{100_000 * abs(row[2])},1" for row in features]
     (folder / "houses.csv").write_text("\n".join(["a,b,price,exposure", *prices]))

@@ -15,6 +15,7 @@ from trainer.config import options
 from trainer.config.settings import OPTIMIZER, Settings
 from trainer.data.addressed import fingerprint_of_splits
 from trainer.data.batches import Batches
+from trainer.data.slices import check_slices
 from trainer.data.sources import as_batches
 from trainer.data.split_names import JUDGED, SPLITS
 from trainer.dispatch import Dispatch
@@ -79,7 +80,7 @@ def build_run(
     optimizer = optimizer_for(settings)
     run = Run(task, settings, contexts, state, folder=run_folder, processes=processes)
     mx.random.seed(derive(settings.seed, "task"))
-    state.split_version = _build_splits(run, task, parts, resumed=resumed)
+    _build_splits(run, state, task, parts, resumed=resumed)
     # Not before: the rows may decide whether there is one.
     run.threshold = getattr(task, "threshold", None)
     loss = task.loss()
@@ -108,8 +109,8 @@ def build_run(
     return Built(run, state, dispatch)
 
 
-def _build_splits(run: Run, task: Task, parts: Sequence[Context] | None, *, resumed: bool) -> int | None:
-    """Gives the run its splits; returns the version of the way in which the task divided its rows."""
+def _build_splits(run: Run, state: EngineState, task: Task, parts: Sequence[Context] | None, *, resumed: bool) -> None:
+    """Gives the run its splits, with what is known of them."""
     splits = task.splits(run)
     if splits.train is None:
         raise UsageError("there are no rows to train on", where="the task's splits()")
@@ -136,7 +137,8 @@ def _build_splits(run: Run, task: Task, parts: Sequence[Context] | None, *, resu
         )
     run.files = splits.files
     run.fingerprint = splits.fingerprint or fingerprint_of_splits({split: getattr(splits, split) for split in SPLITS})
-    return splits.split_version
+    check_slices(splits.slices, {split: found.rows for split in JUDGED if (found := getattr(run, split)) is not None})
+    state.slices, state.split_version = splits.slices, splits.split_version
 
 
 def _build_step(run: Run, dispatch: Dispatch, loss: Any, *, compiled: bool, parts: Sequence[Context] | None) -> Step:

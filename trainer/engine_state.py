@@ -16,6 +16,7 @@ from trainer.requests import Requests
 
 if TYPE_CHECKING:
     from trainer.data.batches import Batch
+    from trainer.data.slices import SlicesBySplit
     from trainer.metrics.base import Metric
     from trainer.seeding import Seeder
     from trainer.step import Step
@@ -63,6 +64,8 @@ class EngineState:
 
     split_version: int | None = None
     """How the task divided its rows; see `Splits`."""
+    slices: SlicesBySplit = field(default_factory=dict)
+    """The evaluated rows in groups; see `Splits`."""
     step: Step = field(init=False)
     seeder: Seeder = field(init=False)
     metrics: Sequence[Metric] = field(init=False)

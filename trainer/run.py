@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.assignment import Guarded
+from trainer.data.slices import Sliced
 from trainer.decisions.of_run import Decides
 from trainer.engine_state import BUILT, NotBuiltError
 from trainer.errors import TrainerError, UsageError
@@ -38,7 +39,7 @@ Status = Literal["created", "running", "finished", "stopped", "interrupted", "fa
 
 
 @dataclass(eq=False, repr=False)
-class Run(Guarded, Decides, Shown):
+class Run(Guarded, Decides, Sliced, Shown):
     """One training run from its first event to its last. Plugins read its attributes and call its methods.
 
     `net`, `optimizer`, the splits and what is computed with them exist from `on_setup` on; earlier, TrainerError.

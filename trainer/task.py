@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trainer.data.fingerprint import Fingerprint
+    from trainer.data.slices import Slices
     from trainer.data.tables.stream import FileRows
     from trainer.metrics.base import Metric
     from trainer.model.interface import ModelInterface
@@ -39,6 +40,9 @@ class Splits:
     fingerprint: Fingerprint | None = field(default=None, kw_only=True)
     """What identifies the data, such as `TableSplits.fingerprint`; without one, that of the splits which are `Arrays`.
     A run is only resumed with the same data, unless the user accepts others."""
+    slices: Mapping[str, Mapping[str, Slices]] = field(default_factory=dict, kw_only=True)
+    """For metrics of groups: the rows of `validation`, `calibration` and `test` by the values of columns, as
+    `trainer.data.Slices` by split and column. Plugins have them as `run.slices(split)`."""
     reweighted: bool = field(default=False, kw_only=True)
     """Whether training rows have other weights in the loss than their own, such as those of their classes."""
 

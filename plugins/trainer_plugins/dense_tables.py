@@ -103,6 +103,7 @@ class DenseTables(TableOptions, Task):
         return Splits(
             *splits,
             calibration=calibration,
+            slices=table.slices,
             split_version=version,
             files=files,
             fingerprint=table.fingerprint,

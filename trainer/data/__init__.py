@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from trainer.data.batches import Batch, Batches, Shard, split_rows
     from trainer.data.fingerprint import Fingerprint, SplitRows, TableFingerprint
     from trainer.data.mapped import MappedArrays
+    from trainer.data.slices import Slices
     from trainer.data.stratified import SPLIT_VERSION, TooFewRows, stratified_split
     from trainer.data.tables.frame import Frame
     from trainer.data.tables.id_tables import IdTable
@@ -52,6 +53,7 @@ __all__ = [
     "Schema",
     "Shard",
     "Sink",
+    "Slices",
     "SplitRows",
     "TableFingerprint",
     "TableOptions",
@@ -75,6 +77,7 @@ __getattr__, __dir__ = exports(
         "trainer.data.batches": ("Batch", "Batches", "Shard", "split_rows"),
         "trainer.data.mapped": ("MappedArrays",),
         "trainer.data.fingerprint": ("Fingerprint", "SplitRows", "TableFingerprint"),
+        "trainer.data.slices": ("Slices",),
         "trainer.data.stratified": ("SPLIT_VERSION", "TooFewRows", "stratified_split"),
         "trainer.data.tables.frame": ("Frame",),
         "trainer.data.tables.kinds": (

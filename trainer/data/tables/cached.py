@@ -20,6 +20,7 @@ from trainer.data.tables.halves import rounded
 from trainer.data.tables.options import TableOptions
 from trainer.data.tables.plan import Plan, TableSplits
 from trainer.data.tables.schema import Rows, Schema
+from trainer.data.tables.sliced import from_tables, to_tables
 from trainer.data.tables.sources import find_source, named, where_of
 from trainer.data.tables.stream import STANDARD_INPUT, FileRows
 from trainer.data.tables.targets.tally import Tally
@@ -139,6 +140,7 @@ def _write(plan: Plan, writer: Writer, options: TableOptions) -> None:
         },
     }
     further = {VOCABULARY: splits.schema.vocabulary(), ROW_NUMBERS: to_parquet(splits.fingerprint)}
+    further |= to_tables(splits.slices)
     writer.finish(meta, {name: content for name, content in further.items() if content is not None})
 
 
@@ -173,5 +175,6 @@ def splits_of(entry: Entry) -> TableSplits:
         },
         fingerprint=fingerprint,
         calibration=rows.get("calibration"),
+        slices=from_tables(entry.files, entry.table),
         tallies={name: Tally.from_json(about["tally"]) for name, about in meta["splits"].items()},
     )

@@ -104,6 +104,13 @@ class TableOptions:
         str | None,
         Field(description="A column that says train, validation, calibration or test; the fractions are not used."),
     ] = None
+    slice: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Columns whose values tell apart groups of evaluated rows, for metrics of each; the net learns "
+            "from them only if it would do so anyway."
+        ),
+    ] = ()
     standardize: Annotated[bool, Field(description="Scale a table's numbers to mean 0, deviation 1.")] = True
     drop_unlabelled: Annotated[bool, Field(description="Leave out rows whose label is missing.")] = False
     sample_weight: Annotated[str | None, Field(description="A column with the weights of the rows.")] = None

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.split_names import NAMES
+from trainer.data.tables.coded import Coded
 from trainer.data.tables.division import check_split_options, split_columns
 from trainer.data.tables.held import Held
 from trainer.data.tables.kinds import IDS, IN_TIME, ORDERED, Column, Hashed
@@ -19,6 +20,7 @@ from trainer.data.tables.learn import learn_column
 from trainer.data.tables.plan import divide, wanted_of
 from trainer.data.tables.reading import located, reading, whole
 from trainer.data.tables.schema import check_column
+from trainer.data.tables.sliced import check_count, check_slice_columns
 from trainer.data.tables.sources import short, where_of
 from trainer.data.tables.suspicions import LabelClasses, Part, suspicions, suspicions_of_refused
 from trainer.data.tables.values import Indices, cleaned, column_of, distinct, is_text, rows_of_the_table
@@ -41,8 +43,8 @@ class ColumnView:
 
     name: str
     kind: str
-    """The kind of the column; `label`, `weight`, `group`, `time`, `split`, `ignored`, or `refused` if a run would end
-    with an error."""
+    """The kind of the column; `label`, `weight`, `group`, `time`, `split`, `slice`, `ignored`, or `refused` if a run
+    would end with an error."""
     missing: Mapping[str, int] = field(default_factory=dict)
     """The missing values of each split."""
     distinct: int | None = None
@@ -118,8 +120,9 @@ def look(options: TableOptions, *, seed: int) -> Overview:
         chosen = wanted.chosen(names, where=where, left_out=stream.left_out)
         targets = [name for name in (options.label, options.sample_weight) if name is not None]
         check_split_options(options, names, where=where)
+        check_slice_columns(options, names, where=where)
         dividing = {name: option for option, name in split_columns(options).items()}
-        table = Held(stream, where, list(dict.fromkeys([*chosen, *targets, *dividing])))
+        table = Held(stream, where, list(dict.fromkeys([*chosen, *targets, *dividing, *options.slice])))
     with located(stream):
         told, splits = _splits(options, wanted, table, stream, seed=seed, notes=notes)
     splits |= dict(_files(options, [*chosen, *targets], notes))
@@ -134,8 +137,12 @@ def look(options: TableOptions, *, seed: int) -> Overview:
             view = _target(name, kinds[name], train, splits)
         elif name in dividing:
             view = _target(name, dividing[name], train, splits)
+        elif name in options.slice:
+            view = _target(name, "slice", train, splits)
         else:
             view = ColumnView(name, "ignored")
+        if name in options.slice and view.error is None:
+            view.error = _refused(name, train, options, untyped=untyped)
         views.append(view)
     rows = {split: len(splits[split]) for split in NAMES if split in splits}
     return Overview(where, views, rows, told, notes)
@@ -235,6 +242,15 @@ def _target(name: str, kind: str, train: _Split, splits: Mapping[str, _Split]) -
     within = {split: each for split, each in splits.items() if name in each.table.column_names}
     missing = {split: _missing(each.values(name)) for split, each in within.items()}
     return ColumnView(name, kind, missing, count, commonest=commonest)
+
+
+def _refused(name: str, train: _Split, options: TableOptions, *, untyped: bool) -> str | None:
+    """Why a run would refuse a column of `--slice`; None if it does not."""
+    try:
+        check_count(name, Coded.of(column_of(train.table, name)), options, untyped=untyped, where=train.where)
+    except UsageError as error:
+        return str(error)
+    return None
 
 
 def _missing(values: pa.ChunkedArray) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.fingerprint import Fingerprint, SplitRows
+from trainer.data.slices import SlicesBySplit
 from trainer.data.split_names import NAMES
 from trainer.data.stratified import SPLIT_VERSION
 from trainer.data.tables.division import Deciding, check_split_options, divided, split_columns
@@ -26,6 +27,7 @@ from trainer.data.tables.parts import Part
 from trainer.data.tables.reading import advised, reading
 from trainer.data.tables.schema import Rows, Schema, check_present
 from trainer.data.tables.sinks import Layout, MemorySink, Sink
+from trainer.data.tables.sliced import SlicedRows, SliceSurvey, check_slice_columns, slices_of
 from trainer.data.tables.sources import Given, short, where_of
 from trainer.data.tables.stream import FileRows, TableStream
 from trainer.data.tables.streamed import Streamed
@@ -70,6 +72,8 @@ class TableSplits:
     """What the labels of each split are like."""
     calibration: Rows | None = field(default=None, kw_only=True)
     calibration_rows: Indices | None = field(default=None, kw_only=True)
+    slices: SlicesBySplit = field(default_factory=dict, kw_only=True)
+    """The evaluated rows by the values of `TableOptions.slice`, by split and column, for `trainer.Splits`."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ class Plan:
     notes: Sequence[str]
     files: Mapping[str, Sequence[FileRows]]
     fingerprint: Fingerprint
+    slices: SlicesBySplit
 
     @property
     def layout(self) -> Layout:
@@ -124,6 +129,7 @@ class Plan:
             tallies,
             calibration=rows.get("calibration"),
             calibration_rows=parts.get("calibration"),
+            slices=self.slices,
         )
 
 
@@ -142,26 +148,31 @@ def planned(options: TableOptions, *, seed: int, memory: int | None = None, watc
         wanted = wanted_of(options)
         targets = [options.label, *([] if options.sample_weight is None else [options.sample_weight])]
         check_split_options(options, names, where=where)
+        check_slice_columns(options, names, where=where)
         chosen = wanted.chosen(names, where=where, left_out=stream.left_out)
         # The columns that are ignored are not read: whatever is wrong with them does not matter.
-        columns = list(dict.fromkeys([*chosen, *targets, *split_columns(options).values()]))
+        columns = list(dict.fromkeys([*chosen, *targets, *split_columns(options).values(), *options.slice]))
         opening = partial(_opened, delimiter=options.delimiter, memory=memory, watch=watch)
         table = opening(options.data, stream, where, columns)
-    apart = {*wanted.categorical, *split_columns(options).values()}
+    apart = {*wanted.categorical, *split_columns(options).values(), *options.slice}
     table.as_numbers([name for name in chosen if name not in apart])
     with table.located():
-        target, labels, kept, parts = divide(options, wanted, table, seed=seed, notes=notes)
+        sliced = SliceSurvey(options, table.kinds, untyped=table.untyped, where=where)
+        target, labels, kept, parts = divide(options, wanted, table, seed=seed, notes=notes, sliced=sliced)
+        columns_of_slices = sliced.columns()
         schema, more = learned(table, chosen, wanted, target, parts["train"], memory=memory)
     splits: dict[str, Splitted] = {}
     files = {"data": table.files}
     tables = {"data": table.fingerprint}
     used: dict[str, SplitRows] = {}
+    slices: dict[str, SlicedRows] = {}
     others = options.own_tables()
     for split, name in NAMES.items():
         given = others.get(split)
         if given:
             option = f"{split}-data"
-            own, found = _of_file(given, schema, options, split, opening)
+            own, found, sliced = _of_file(given, schema, options, split, opening)
+            slices[split] = SlicedRows(sliced.columns(), own.rows)
             splits[split], files[option], tables[option] = own, own.table.files, own.table.fingerprint
             used[split] = SplitRows(option, len(own)) if own.rows is None else SplitRows.of(option, own.rows)
             notes += [f"{short(given, name)}: {note}" for note in found if note not in notes]
@@ -169,6 +180,7 @@ def planned(options: TableOptions, *, seed: int, memory: int | None = None, watc
             places = parts[split] if kept is None else np.searchsorted(kept, parts[split])
             own = Splitted(table, f"the {name} rows of {where}", parts[split], labels[places], table.located)
             splits[split], used[split] = own, SplitRows.of("data", parts[split])
+            slices[split] = SlicedRows(columns_of_slices, parts[split])
     return Plan(
         schema,
         splits,
@@ -176,6 +188,7 @@ def planned(options: TableOptions, *, seed: int, memory: int | None = None, watc
         (*notes, *more),
         {option: found for option, found in files.items() if found},
         Fingerprint(tables, used),
+        slices_of(slices),
     )
 
 
@@ -215,12 +228,19 @@ def _opened(
 
 
 def divide(
-    options: TableOptions, wanted: Wanted, table: Readable, *, seed: int, notes: list[str]
+    options: TableOptions,
+    wanted: Wanted,
+    table: Readable,
+    *,
+    seed: int,
+    notes: list[str],
+    sliced: SliceSurvey | None = None,
 ) -> tuple[Target, NDArray[Any], Indices | None, dict[str, Indices]]:
     """What the label column is, the labels of the rows that are kept, which those are, and the rows of each split.
 
     Rows without a label may be left out. Classes come from the whole file: the stratified split needs them, and nothing
-    is estimated from them. The mean and the deviation of a number come from the training rows. `notes` are added to.
+    is estimated from them. The mean and the deviation of a number come from the training rows. `notes` are added to,
+    and `sliced` gets all rows.
     """
     where, label, drops = table.where, wanted.label, options.drop_unlabelled
     survey = LabelSurvey(wanted, table.kinds[label], untyped=table.untyped, where=where, drop_unlabelled=drops)
@@ -233,10 +253,12 @@ def divide(
         return values.filter(~is_missing(part.values(label))) if drops else values
 
     read = [label] if deciding is None else [label, deciding.name]
-    for part in table.parts(read, "labels"):
+    for part in table.parts([*dict.fromkeys([*read, *(options.slice if sliced is not None else ())])], "labels"):
         survey.add(part.values(label))
         if deciding is not None:
             deciding.add(of_kept(part, deciding.name))
+        if sliced is not None:
+            sliced.add(part)
     if survey.again:
         survey.restart()
         for part in table.parts([label], "labels"):
@@ -282,20 +304,26 @@ def learned(
 
 def _of_file(
     given: Given | Frame, schema: Schema, options: TableOptions, split: str, opening: Any
-) -> tuple[Splitted, list[str]]:
-    """A split that has a table of its own, of which the schema's columns are read, and notes on it."""
+) -> tuple[Splitted, list[str], SliceSurvey]:
+    """A split that has a table of its own, of which the schema's columns are read, notes on it, and its slices."""
     where = where_of(given, NAMES[split])
     with reading(given, options.delimiter) as stream:
         check_present(schema, stream.names, where=where)
         wanted = [*(column.name for column in schema.columns), schema.label]
         wanted += [] if schema.weight is None else [schema.weight]
-        names = [name for name in wanted if name in stream.names]
+        check_slice_columns(options, stream.names, where=where)
+        names = [name for name in dict.fromkeys([*wanted, *options.slice]) if name in stream.names]
         table: Readable = opening(given, stream, where, names)
         notes = list(stream.notes)
         looked_for = options.drop_unlabelled and schema.label in names
         # A streamed table is read for its fingerprint and its rows in any case.
-        missing = [is_missing(part.values(schema.label)) if looked_for else EMPTY for part in table.parts(names, split)]
-    table.as_numbers([column.name for column in schema.columns if column.kind == "number"])
+        missing, sliced = [EMPTY], SliceSurvey(options, table.kinds, untyped=table.untyped, where=where)
+        for part in table.parts(names, split):
+            sliced.add(part)
+            if looked_for:
+                missing.append(is_missing(part.values(schema.label)))
+    numbers = [column.name for column in schema.columns if column.kind == "number"]
+    table.as_numbers([name for name in numbers if name not in options.slice])
     rows = None
     without = np.concatenate(missing)
     if without.any() and not without.all():
@@ -307,4 +335,4 @@ def _of_file(
         with advised(stream), table.located():
             yield
 
-    return Splitted(table, where, rows, None, located), notes
+    return Splitted(table, where, rows, None, located), notes, sliced
