@@ -47,6 +47,22 @@ def test_what_other_plugins_log_counts():
     engine(TinyWithThreshold(), stopping, made("threshold-tuner"))
 
 
+def test_a_declared_pattern_covers_names_that_depend_on_the_data():
+    stopping = made("early-stopping", monitor="validation/gap/x", patience=0)
+    gaps = iter([0.1, 0.3])
+    watching = plugin("gaps", evaluate_end=lambda run: run.log({"validation/gap/x": next(gaps)}))
+    type(watching).logs = {"validation/gap/*": "min", "validation/*/y": None}
+    assert engine(Tiny(), stopping, watching).fit().status == "stopped"
+    for name, message in (
+        ("validation/gap/", "'validation/gap/' is not logged"),
+        ("validation/gaps/x", "'validation/gaps/x' is not logged"),
+        ("validation/x/y", "not known whether higher or lower 'validation/x/y' is better"),
+    ):
+        stopping.monitor = name
+        with pytest.raises(UsageError, match=message):
+            engine(Tiny(), stopping, watching)
+
+
 def test_a_plugin_that_does_not_say_what_it_logs_may_log_anything():
     stopping = made("early-stopping", monitor="mine")
     silent = plugin("silent", epoch_begin=lambda run: run.log({"mine": 1.0}))

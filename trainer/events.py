@@ -167,7 +167,8 @@ class Plugin:
     - `varying`: names, or patterns with `*`, of states, attributes and metrics that differ between equal runs, such as
       a time or an external ID. The conformance kit (`trainer.testing`) ignores them.
     - `logs`: the names that it logs, or a mapping of each to `"max"`, `"min"` or None, the better direction; `()` if it
-      logs nothing. It may be a property. A run whose plugins all declare it refuses a mistyped metric before training.
+      logs nothing. A name may have one `*` for what depends on the data. It may be a property. A run whose plugins all
+      declare it refuses a mistyped metric before training.
     - `on_error`: `"abort"` ends the run when a hook raises; `"disable"`, for plugins that only watch, switches the
       plugin off, says so, and lets the run continue. A run's configuration can set it for each plugin.
     """

@@ -28,7 +28,9 @@ def check_names(run: Run, plugins: Sequence[Plugin], evaluator: Evaluator) -> No
     logs, a name cannot be wrong before the first epoch is over. Adds the declared directions to the run's.
     """
     declared = _declared(plugins)
-    run.directions.update({name: direction for name, direction in declared.items() if direction is not None})
+    run.directions.update(
+        {name: direction for name, direction in declared.items() if direction is not None and "*" not in name}
+    )
     if any(plugin.logs is None for plugin in plugins):
         return
     names = Names(run, declared, evaluator)
@@ -52,6 +54,17 @@ def declared_by(name: str) -> Set[str] | None:
     return None if logs is None or isinstance(logs, property) else set(logs)
 
 
+def declaring(name: str, declared: Iterable[str]) -> str | None:
+    """The declared name that a logged one is, or the declared pattern with one `*` that it fits; None if none does."""
+    if name in declared:
+        return name
+    for pattern in declared:
+        start, star, end = pattern.partition("*")
+        if star and len(name) > len(start) + len(end) and name.startswith(start) and name.endswith(end):
+            return pattern
+    return None
+
+
 def names_in(metrics: Iterable[Metric]) -> set[str]:
     """The names of the metrics' values, without the split; those that depend on the rows may be missing."""
     found: set[str] = set()
@@ -69,7 +82,7 @@ def names_in(metrics: Iterable[Metric]) -> set[str]:
 class Names:
     """What a run logs: the engine's own metrics, those of the task, and those that plugins declare."""
 
-    def __init__(self, run: Run, declared: Mapping[str, object], evaluator: Evaluator) -> None:
+    def __init__(self, run: Run, declared: Mapping[str, Direction | None], evaluator: Evaluator) -> None:
         self._run = run
         self._evaluator = evaluator
         self._declared = declared
@@ -87,14 +100,19 @@ class Names:
                 where=where,
                 fix="Give the run validation rows, or watch train/loss.",
             )
-        if split in JUDGED[1:] and name not in self._declared:
+        declared = declaring(name, self._declared)
+        if split in JUDGED[1:] and declared is None:
             raise UsageError(
                 f"{name!r} is not known during training: the {split} split is evaluated after it",
                 where=where,
                 fix="Watch a metric of the validation split.",
             )
         self._demand(name, where)
-        if mode == "auto" and name not in self._declared:
+        if declared not in (None, name):
+            direction = self._declared[declared]
+            if direction is not None:
+                self._run.directions[name] = direction
+        if mode == "auto" and declared != name:
             with acting_as(self._run, plugin):
                 self._run.sign(name)
 
@@ -110,9 +128,9 @@ class Names:
             self._demand(name, f"the headline of the task {self._run.task.name!r}")
 
     def _demand(self, name: str, where: str) -> None:
-        if name in self._all() or (self._may_depend_on_rows(name) and name in self._all()):
+        if declaring(name, self._all()) or (self._may_depend_on_rows(name) and name in self._all()):
             return
-        known = {each for each in self._all() if each.partition("/")[0] not in JUDGED[1:]}
+        known = {each for each in self._all() if each.partition("/")[0] not in JUDGED[1:] and "*" not in each}
         raise not_logged(name, known, where=where)
 
     def _all(self) -> set[str]:

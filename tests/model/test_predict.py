@@ -16,6 +16,7 @@ from modelling import NAMES, table_of, train, write_table
 from trainer import UsageError, load_model
 from trainer.data import Classes, Number, Schema
 from trainer.data.tables import csv_rows, parquet_file
+from trainer.decisions import Bounds, ClassSets
 from trainer.model import TableModel
 from trainer.model.predict import predict_file
 from trainer.model.sizes import rows_at_a_time
@@ -344,6 +345,20 @@ def test_half_floats_are_kept_in_few_digits_in_csv_and_in_their_type_in_parquet(
         predict_file(model, str(tmp_path / "t.parquet"), str(tmp_path / name), keep=["more"])
     assert [line.split(",")[0] for line in (tmp_path / "out.csv").read_text().splitlines()[1:4]] == ["0.1", "16.12", ""]
     assert pyarrow.parquet.read_table(tmp_path / "out.parquet")["more"].type == pa.float16()
+
+
+def test_sets_of_a_rule_are_lists_in_parquet_and_texts_with_bars_in_csv(model, rows, folder, tmp_path):
+    model.rules = [ClassSets(0.9, "lac", ("n|o", "yes"), Bounds(100, 0.6))]
+    for name in ("out.csv", "out.parquet"):
+        predict_file(model, str(folder / "test.csv"), str(tmp_path / name))
+    whole = pyarrow.parquet.read_table(tmp_path / "out.parquet")["set"].to_pylist()
+    assert whole == model.predict(rows)["set"].to_pylist()
+    assert {tuple(sorted(names)) for names in whole} == {("n|o",), ("n|o", "yes"), ("yes",)}
+    written = pyarrow.csv.read_csv(tmp_path / "out.csv")["set"].to_pylist()
+    assert written == ["|".join(name.replace("|", "\\|") for name in names) for names in whole]
+    pyarrow.parquet.write_table(rows.append_column("set", rows["rich"]), tmp_path / "t.parquet")
+    with pytest.raises(UsageError, match="the column 'set' cannot be kept"):
+        predict_file(model, str(tmp_path / "t.parquet"), str(tmp_path / "again.csv"), keep=["set"])
 
 
 @pytest.mark.parametrize("values", [[[1, 2]], [{"x": 1}], [b"\xff"], [(1, 2)]], ids=str)

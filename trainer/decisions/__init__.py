@@ -13,17 +13,31 @@ from trainer._lazy import exports
 if TYPE_CHECKING:
     from trainer.decisions.calibrator import Calibrator, calibrator_of
     from trainer.decisions.choosing import ChosenCalibrator, choose_calibrator, folds_of
+    from trainer.decisions.conformal import (
+        class_scores,
+        conformal_quantile,
+        covered,
+        exact_interval,
+        interval,
+        number_scores,
+        rows_needed,
+    )
+    from trainer.decisions.groups import codes_of, texts_of
     from trainer.decisions.reliability import Reliability
     from trainer.decisions.rule import Rule, rule_of
     from trainer.decisions.scored import Pooled, Scored
+    from trainer.decisions.sets import Bounds, ClassSets, Intervals
     from trainer.decisions.thresholds import OBJECTIVES, Choice, Counts, Partitions, Resamples
 
 __all__ = [
     "OBJECTIVES",
+    "Bounds",
     "Calibrator",
     "Choice",
     "ChosenCalibrator",
+    "ClassSets",
     "Counts",
+    "Intervals",
     "Partitions",
     "Pooled",
     "Reliability",
@@ -32,8 +46,17 @@ __all__ = [
     "Scored",
     "calibrator_of",
     "choose_calibrator",
+    "class_scores",
+    "codes_of",
+    "conformal_quantile",
+    "covered",
+    "exact_interval",
     "folds_of",
+    "interval",
+    "number_scores",
+    "rows_needed",
     "rule_of",
+    "texts_of",
 ]
 
 __getattr__, __dir__ = exports(
@@ -48,6 +71,19 @@ __getattr__, __dir__ = exports(
             "choose_calibrator",
             "folds_of",
         ),
+        "trainer.decisions.conformal": (
+            "class_scores",
+            "conformal_quantile",
+            "covered",
+            "exact_interval",
+            "interval",
+            "number_scores",
+            "rows_needed",
+        ),
+        "trainer.decisions.groups": (
+            "codes_of",
+            "texts_of",
+        ),
         "trainer.decisions.reliability": ("Reliability",),
         "trainer.decisions.rule": (
             "Rule",
@@ -57,10 +93,15 @@ __getattr__, __dir__ = exports(
             "Pooled",
             "Scored",
         ),
+        "trainer.decisions.sets": (
+            "Bounds",
+            "ClassSets",
+            "Intervals",
+        ),
         "trainer.decisions.thresholds": (
-            "OBJECTIVES",
             "Choice",
             "Counts",
+            "OBJECTIVES",
             "Partitions",
             "Resamples",
         ),

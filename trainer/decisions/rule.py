@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from trainer.decisions.stored import Storable, read_stored
 
-RULES: Mapping[str, str] = {}
+RULES: Mapping[str, str] = {
+    "class-sets": "trainer.decisions.sets.ClassSets",
+    "intervals": "trainer.decisions.sets.Intervals",
+}
 """Each kind, and its class."""
 
 

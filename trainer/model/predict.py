@@ -138,6 +138,7 @@ def predict_file(
     threshold = check_threshold(threshold, model.threshold)
     wanted = keep if keep is None else [*keep, *(name for name in model.reads if name not in keep)]
     rows = model.interface.open(one_or_more(source), keep=wanted, judged=False)
+    own = {name for rule in model.rules for name in rule.names}
     report = opened_report(rows, skip_corrupt=skip_corrupt)
     try:
         with _writing(output) as write:
@@ -146,6 +147,12 @@ def predict_file(
                 report.add(encoded)
                 report.not_finite += int((~np.isfinite(scores.reshape(len(scores), -1))).any(axis=1).sum())
                 kept = {name: column for name, column in encoded.kept.items() if keep is None or name in keep}
+                for name in own & kept.keys():
+                    raise UsageError(
+                        f"the column {name!r} cannot be kept: the output has a column of that name",
+                        where=rows.where,
+                        fix="Rename it, or list the columns to keep with --keep.",
+                    )
                 write({**kept, **model.columns(scores, threshold, encoded.kept)})
                 if watch is not None:
                     watch(rows, report.rows)
@@ -217,7 +224,8 @@ class _CsvWriter:
     def write(self, columns: Mapping[str, Any]) -> None:
         import pyarrow as pa
 
-        table = pa.table(dict(columns))
+        columns = {name: _joined(column) for name, column in columns.items()}
+        table = pa.table(columns)
         for column in table.schema:
             if pa.types.is_nested(column.type) or is_bytes(column.type):
                 raise UsageError(
@@ -228,7 +236,7 @@ class _CsvWriter:
         halves = [name for name, column in zip(columns, table.columns, strict=True) if pa.types.is_float16(column.type)]
         if halves:
             # Arrow shortens only the others.
-            table = pa.table(dict(columns) | {name: shortest(table[name]) for name in halves})
+            table = pa.table(columns | {name: shortest(table[name]) for name in halves})
         if not self._begun:
             header = io.StringIO()
             csv.writer(header, delimiter=self._delimiter, lineterminator="\n").writerow(columns)
@@ -252,6 +260,25 @@ class _CsvWriter:
                 continue
             return sink.getvalue()
         raise AssertionError
+
+
+def _joined(column: Any) -> Any:
+    """Lists of texts as texts, such as a|b; a bar within a text has a backslash before it. Other columns as they are.
+
+    A list with a missing text stays one, which CSV cannot hold.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not isinstance(column, pa.ListArray) or not pa.types.is_string(column.type.value_type):
+        return column
+    texts = column.flatten()
+    if texts.null_count:
+        return column
+    marked = pc.replace_substring_regex(texts, r"([\\|])", r"\\\1")
+    first, ends = column.offsets[0].as_py(), column.offsets
+    offsets = pc.subtract(ends, pa.scalar(first, pa.int32()))
+    return pc.binary_join(pa.ListArray.from_arrays(offsets, marked), "|")
 
 
 class _ParquetWriter:
