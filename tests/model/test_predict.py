@@ -18,6 +18,7 @@ from trainer.data import Classes, Number, Schema
 from trainer.data.tables import csv_rows, parquet_file
 from trainer.decisions import Bounds, ClassSets
 from trainer.model import TableModel
+from trainer.model.capacity import Highest
 from trainer.model.predict import predict_file
 from trainer.model.sizes import rows_at_a_time
 from trainer.mxnet import mx
@@ -345,6 +346,38 @@ def test_half_floats_are_kept_in_few_digits_in_csv_and_in_their_type_in_parquet(
         predict_file(model, str(tmp_path / "t.parquet"), str(tmp_path / name), keep=["more"])
     assert [line.split(",")[0] for line in (tmp_path / "out.csv").read_text().splitlines()[1:4]] == ["0.1", "16.12", ""]
     assert pyarrow.parquet.read_table(tmp_path / "out.parquet")["more"].type == pa.float16()
+
+
+def test_a_capacity_writes_the_highest_rows_in_order_and_of_equal_ones_the_earlier(
+    model, folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("trainer.model.capacity.SLACK", 0)
+    text = (folder / "test.csv").read_text().splitlines()
+    (tmp_path / "t.csv").write_text("\n".join([text[0], *text[1:], *text[1:]]) + "\n")
+    predict_file(model, str(tmp_path / "t.csv"), str(tmp_path / "all.parquet"), keep=["id"])
+    whole = pyarrow.parquet.read_table(tmp_path / "all.parquet")
+    for capacity in (7, 1000):
+        output = tmp_path / f"{capacity}.parquet"
+        report = predict_file(model, str(tmp_path / "t.csv"), str(output), keep=["id"], capacity=capacity)
+        order = np.argsort(-whole["probability"].to_numpy(), kind="stable")[:capacity]
+        assert pyarrow.parquet.read_table(output).equals(whole.take(pa.array(order)))
+        assert report.rows == 400
+    with pytest.raises(UsageError, match="--capacity: 0 is not a number of rows"):
+        predict_file(model, str(tmp_path / "t.csv"), str(tmp_path / "no.csv"), capacity=0)
+
+
+def test_the_highest_of_many_parts_are_those_of_all_and_several_values_per_row_have_no_order(monkeypatch):
+    monkeypatch.setattr("trainer.model.capacity.SLACK", 10)
+    generator = np.random.default_rng(0)
+    scores, highest = np.round(generator.random(500), 1), Highest(20)
+    scores[::50] = np.nan
+    for start in range(0, 500, 25):
+        part = slice(start, start + 25)
+        highest.add(scores[part], {"row": np.arange(500)[part]})
+    expected = np.argsort(-np.nan_to_num(scores, nan=-1), kind="stable")[:20]
+    assert highest.columns()["row"].to_pylist() == expected.tolist()
+    with pytest.raises(UsageError, match="predicts 3 values per row"):
+        Highest(5).add(np.zeros((4, 3)), {})
 
 
 def test_sets_of_a_rule_are_lists_in_parquet_and_texts_with_bars_in_csv(model, rows, folder, tmp_path):

@@ -28,8 +28,10 @@ from trainer.testing import (
     task_checks,
     tasks,
 )
+from trainer.testing.tiny import TinyWithThreshold
 
 NEEDED = {"gradient-clipping": {"norm": 1.0}, "gradient-accumulation": {"batches": 2}, "proximal": {"l1": 0.01}}
+NEEDED["operating-points"] = {"points": "review=recall-at-precision:0.5,block=share:0.1", "min-rows": 2}
 """Options without which a plugin of ours does nothing, or is refused."""
 PLACE = tempfile.TemporaryDirectory()
 """Where MLflow keeps one record of all of these runs: making a new one takes longer than a run."""
@@ -37,6 +39,8 @@ NEEDED["mlflow"] = {"tracking-uri": f"sqlite:///{PLACE.name}/mlflow.db"}
 SLOW = {"mlflow"}
 ON_IMAGES = {"cutmix", "label-smoothing", "mixup"}
 """Plugins that want labels which are probabilities."""
+TASKS_OF = {"operating-points": {"task": lambda: TinyWithThreshold(21, 9, 5)}}
+"""Plugins that want a threshold."""
 
 
 def ours(group):
@@ -47,7 +51,7 @@ def promises_of_ours():
     for name in ours(PLUGINS):
         marks = [pytest.mark.slow] if name in SLOW else []
         marks += [needs_bfloat16] if name == "mixed-precision" else []
-        task = {"task": TinyImages} if name in ON_IMAGES else {}
+        task = {"task": TinyImages} if name in ON_IMAGES else TASKS_OF.get(name, {})
         checks = plugin_checks(lambda name=name: registry.create_plugin(name, NEEDED.get(name, {}), where=""), **task)
         yield from (pytest.param(check, id=f"{name}-{check.name}", marks=marks) for check in checks)
 

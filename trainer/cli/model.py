@@ -52,6 +52,15 @@ def predict(  # noqa: PLR0917  Typer passes them by name
         Optional[float],  # noqa: UP045
         typer.Option(help="Overrides the model's threshold: a probability above it is class 1.", metavar="NUMBER"),
     ] = None,
+    capacity: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            min=1,
+            help="Writes only so many rows: those with the highest probability of class 1, or the highest number, the "
+            "highest first.",
+            metavar="INTEGER",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an output that exists.")] = False,
     skip_corrupt: SkipCorrupt = False,
     device: Device = "cpu",
@@ -77,12 +86,14 @@ def predict(  # noqa: PLR0917  Typer passes them by name
             threshold=threshold,
             force=force,
             skip_corrupt=skip_corrupt,
+            capacity=capacity,
             watch=watch,
         )
     _tell(report)
     seconds = time.perf_counter() - began
     where = "" if output == "-" else f" → {output}"
-    say(f"{report.rows} rows{where} in {seconds:.1f} s, {report.rows / seconds:,.0f} per second", err=True)
+    most = "" if capacity is None or report.rows <= capacity else f", the highest {capacity}"
+    say(f"{report.rows} rows{most}{where} in {seconds:.1f} s, {report.rows / seconds:,.0f} per second", err=True)
 
 
 def evaluate(  # noqa: PLR0917

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
         number_scores,
         rows_needed,
     )
+    from trainer.decisions.costs import GroupThresholds, LeastCost, costs_of
+    from trainer.decisions.cuts import Cuts, band_by_accuracy, band_by_cost, fair_thresholds, rate_of
     from trainer.decisions.groups import codes_of, texts_of
+    from trainer.decisions.points import ABOVE_ALL, Demand, Points, demands_of, point_metrics
     from trainer.decisions.reliability import Reliability
     from trainer.decisions.rule import Rule, rule_of
     from trainer.decisions.scored import Pooled, Scored
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from trainer.decisions.thresholds import OBJECTIVES, Choice, Counts, Partitions, Resamples
 
 __all__ = [
+    "ABOVE_ALL",
     "OBJECTIVES",
     "Bounds",
     "Calibrator",
@@ -37,23 +41,35 @@ __all__ = [
     "ChosenCalibrator",
     "ClassSets",
     "Counts",
+    "Cuts",
+    "Demand",
+    "GroupThresholds",
     "Intervals",
+    "LeastCost",
     "Partitions",
+    "Points",
     "Pooled",
     "Reliability",
     "Resamples",
     "Rule",
     "Scored",
+    "band_by_accuracy",
+    "band_by_cost",
     "calibrator_of",
     "choose_calibrator",
     "class_scores",
     "codes_of",
     "conformal_quantile",
+    "costs_of",
     "covered",
+    "demands_of",
     "exact_interval",
+    "fair_thresholds",
     "folds_of",
     "interval",
     "number_scores",
+    "point_metrics",
+    "rate_of",
     "rows_needed",
     "rule_of",
     "texts_of",
@@ -80,9 +96,28 @@ __getattr__, __dir__ = exports(
             "number_scores",
             "rows_needed",
         ),
+        "trainer.decisions.costs": (
+            "GroupThresholds",
+            "LeastCost",
+            "costs_of",
+        ),
+        "trainer.decisions.cuts": (
+            "Cuts",
+            "band_by_accuracy",
+            "band_by_cost",
+            "fair_thresholds",
+            "rate_of",
+        ),
         "trainer.decisions.groups": (
             "codes_of",
             "texts_of",
+        ),
+        "trainer.decisions.points": (
+            "ABOVE_ALL",
+            "Demand",
+            "Points",
+            "demands_of",
+            "point_metrics",
         ),
         "trainer.decisions.reliability": ("Reliability",),
         "trainer.decisions.rule": (

@@ -12,7 +12,10 @@ from trainer.decisions.stored import Storable, read_stored
 
 RULES: Mapping[str, str] = {
     "class-sets": "trainer.decisions.sets.ClassSets",
+    "group-thresholds": "trainer.decisions.costs.GroupThresholds",
     "intervals": "trainer.decisions.sets.Intervals",
+    "least-cost": "trainer.decisions.costs.LeastCost",
+    "points": "trainer.decisions.points.Points",
 }
 """Each kind, and its class."""
 

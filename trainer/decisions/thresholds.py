@@ -70,7 +70,9 @@ def matthews(counts: Counts) -> Vector:
     return _ratio(tp * tn - fp * fn, np.sqrt(product))
 
 
-OBJECTIVES: Mapping[str, Callable[[Counts, Mapping[str, float]], Vector]] = {
+Objective = Callable[[Counts, Mapping[str, float]], Vector]
+
+OBJECTIVES: Mapping[str, Objective] = {
     "f1": lambda counts, _: fbeta(counts, 1.0),
     "fbeta": lambda counts, given: fbeta(counts, given["beta"]),
     "accuracy": lambda counts, _: (counts.tp + counts.tn) / (counts.tp + counts.tn + counts.fp + counts.fn),
@@ -113,15 +115,19 @@ class Partitions:
     def __init__(self, ranking: Ranking) -> None:
         self._ranking = ranking
 
-    def best(self, objective: str, given: Mapping[str, float]) -> Choice | None:
+    def best(
+        self, objective: str | Callable[[Counts, Mapping[str, float]], Vector], given: Mapping[str, float]
+    ) -> Choice | None:
         """The best threshold, or None if no threshold meets the requirement.
+
+        `objective` is a name in OBJECTIVES, or such a function.
 
         Neighbouring partitions that are equally good form one interval. Of several best intervals the widest is taken,
         since its middle is farthest from any change of a decision; of equally wide ones, the lowest.
 
         Two passes over the blocks of the ranking: one for the best value, one for the intervals that have it.
         """
-        judge = OBJECTIVES[objective]
+        judge = OBJECTIVES[objective] if isinstance(objective, str) else objective
         blocks: Iterable[tuple[Vector, Vector]] = (
             (bounds, judge(counts, given)) for bounds, counts in self._partitions()
         )

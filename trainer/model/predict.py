@@ -17,6 +17,7 @@ from trainer.data.tables.formats import CSV, PARQUET, delimiter_of
 from trainer.data.tables.sources import Given, find_source, named
 from trainer.data.tables.values import is_bytes, shortest
 from trainer.errors import UsageError, listed
+from trainer.model.capacity import Highest
 from trainer.model.model import check_threshold
 from trainer.terminal import RowOutput
 
@@ -122,6 +123,7 @@ def predict_file(
     threshold: float | None = None,
     force: bool = False,
     skip_corrupt: bool = False,
+    capacity: int | None = None,
     watch: Callable[[RowSource, int], None] | None = None,
 ) -> Report:
     """Writes predictions for every row of a source, in the same order; returns the counts.
@@ -129,13 +131,16 @@ def predict_file(
     `source` is a file, a folder or a pattern, several of them, or `-` for standard input.
     `output` is a CSV or Parquet file, or `-` for CSV on standard output. The file appears once it is complete; after a
     full disk or an error in the last row an older one is unchanged. `keep` names the columns of the source to write
-    before the predictions; None means all. `skip_corrupt` leaves out corrupt images and names them.
+    before the predictions; None means all. `skip_corrupt` leaves out corrupt images and names them. With a `capacity`
+    only so many rows are written, those with the highest probability of class 1, or the highest number, and the highest
+    first; of equal ones the earlier, and NaN last.
     `watch` is called after each part with the source and the rows so far.
 
     Raises UsageError if the source does not fit the model, or `output` exists and `force` is not set.
     """
     check_output(output, source=source, force=force)
     threshold = check_threshold(threshold, model.threshold)
+    highest = None if capacity is None else Highest(capacity)
     wanted = keep if keep is None else [*keep, *(name for name in model.reads if name not in keep)]
     rows = model.interface.open(one_or_more(source), keep=wanted, judged=False)
     own = {name for rule in model.rules for name in rule.names}
@@ -153,11 +158,17 @@ def predict_file(
                         where=rows.where,
                         fix="Rename it, or list the columns to keep with --keep.",
                     )
-                write({**kept, **model.columns(scores, threshold, encoded.kept)})
+                columns = {**kept, **model.columns(scores, threshold, encoded.kept)}
+                if highest is None:
+                    write(columns)
+                else:
+                    highest.add(scores, columns)
                 if watch is not None:
                     watch(rows, report.rows)
             if not report.rows:
                 raise UsageError("it has a header and no rows", where=rows.where)
+            if highest is not None:
+                write(highest.columns())
     finally:
         rows.close()
     return report
