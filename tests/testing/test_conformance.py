@@ -39,8 +39,11 @@ NEEDED["mlflow"] = {"tracking-uri": f"sqlite:///{PLACE.name}/mlflow.db"}
 SLOW = {"mlflow"}
 ON_IMAGES = {"cutmix", "label-smoothing", "mixup"}
 """Plugins that want labels which are probabilities."""
-TASKS_OF = {"operating-points": {"task": lambda: TinyWithThreshold(21, 9, 5)}}
-"""Plugins that want a threshold."""
+TASKS_OF = {
+    "conformal": {"task": lambda: TinyWithThreshold(21, 9, 5, calibration_rows=12)},
+    "operating-points": {"task": lambda: TinyWithThreshold(21, 9, 5)},
+}
+"""Plugins that want a threshold, or calibration rows."""
 
 
 def ours(group):

@@ -142,6 +142,7 @@ def _card(run: Run, parameters: Parameters, info: Mapping[str, Any]) -> dict[str
         "rows": rows,
         "parameters": sum(int(np.prod(each.shape)) for each in parameters.all),
         **task_card,
+        **({"decisions": [dict(rule.card()) for rule in run.rules.values()]} if run.rules else {}),
         "limits": "It knows only its training rows: evaluate it on rows of your own before you rely on it.",
     }
 
