@@ -13,7 +13,8 @@ from trainer._lazy import exports
 if TYPE_CHECKING:
     from trainer.decisions.calibrator import Calibrator, calibrator_of
     from trainer.decisions.choosing import ChosenCalibrator, choose_calibrator, folds_of
-    from trainer.decisions.conformal import (
+    from trainer.decisions.costs import GroupThresholds, LeastCost, costs_of
+    from trainer.decisions.coverage import (
         class_scores,
         conformal_quantile,
         covered,
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
         number_scores,
         rows_needed,
     )
-    from trainer.decisions.costs import GroupThresholds, LeastCost, costs_of
     from trainer.decisions.cuts import Cuts, band_by_accuracy, band_by_cost, fair_thresholds, rate_of
     from trainer.decisions.groups import codes_of, texts_of
     from trainer.decisions.points import ABOVE_ALL, Demand, Points, demands_of, point_metrics
@@ -87,7 +87,7 @@ __getattr__, __dir__ = exports(
             "choose_calibrator",
             "folds_of",
         ),
-        "trainer.decisions.conformal": (
+        "trainer.decisions.coverage": (
             "class_scores",
             "conformal_quantile",
             "covered",

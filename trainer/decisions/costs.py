@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.decisions.conformal import both_classes
+from trainer.decisions.coverage import both_classes
 from trainer.decisions.groups import codes_of, texts_of
 from trainer.decisions.points import named
 from trainer.decisions.rule import Rule

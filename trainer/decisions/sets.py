@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.decisions.conformal import ClassMethod, class_scores, conformal_quantile, interval, rows_needed
+from trainer.decisions.coverage import ClassMethod, class_scores, conformal_quantile, interval, rows_needed
 from trainer.decisions.groups import codes_of, texts_of
 from trainer.decisions.rule import Rule
 

@@ -1,6 +1,6 @@
-"""Conformal prediction: sets of classes and intervals of numbers that hold the truth with a given probability.
+"""Sets of classes and intervals of numbers that hold the truth with a given probability.
 
-Split conformal prediction (Papadopoulos et al. 2002; Vovk et al. 2005): every row that nothing was fitted on gets a
+The split method (Papadopoulos et al. 2002; Vovk et al. 2005): every row that nothing was fitted on gets a
 score, how badly its label fits the prediction. A new row's set has all labels whose score is at most the
 ceil((n + 1) × coverage)-th smallest of the n scores. It holds the true label with at least that probability if old and
 new rows are exchangeable, whatever the model is, and with at most 1 / (n + 1) more if no scores are equal.
