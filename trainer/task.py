@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from trainer.data.fingerprint import Fingerprint
@@ -196,6 +197,14 @@ class Task:
     def class_names(self) -> Sequence[str]:
         """The names of the classes, in the order of the net's outputs; called after `splits`."""
         return ()
+
+    def class_weights(self) -> NDArray[np.float64] | None:
+        """The weight of each class in the loss, (classes,), if `predictions` corrects for them; called after `splits`.
+
+        Such probabilities are those of a loss without weights. Decisions remain those of the weighted net: of several
+        classes, the one with the highest product of weight and probability; of two, by the threshold.
+        """
+        return None
 
     def numbers(self) -> Numbers | None:
         """What the predictions are if they are numbers; None for classes. Called after `splits`."""

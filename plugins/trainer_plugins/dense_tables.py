@@ -257,6 +257,7 @@ class DenseTables(TableOptions, Task):
             delimiter=self.delimiter,
             drop_unlabelled=self.drop_unlabelled,
             quantiles=self.quantiles_predicted(),
+            class_weights=None if (weights := self.class_weights()) is None else weights.tolist(),
         )
 
     def model_interface(self, info: Mapping[str, Any]) -> ModelInterface:

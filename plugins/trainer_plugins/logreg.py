@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,10 +12,13 @@ from pydantic import Field
 
 from trainer import Defaults, UsageError
 from trainer.data import ClassOptions
+from trainer.decisions import without_class_weights
+from trainer_plugins.class_weights import notes_on_class_weights, shifted
 from trainer_plugins.dense_tables import COLUMNS, DenseTables, labels_of
 from trainer_plugins.table_starts import log_odds
 
 if TYPE_CHECKING:
+    from trainer import ModelInterface
     from trainer.data import Rows, Schema
     from trainer.metrics import Metric
 
@@ -42,10 +45,25 @@ class LogisticRegression(ClassOptions, DenseTables):
     class_weight: Annotated[
         Literal["none", "balanced"], Field(description="Whether all classes have the same weight in the loss.")
     ] = "none"
+    keep_weighted_probabilities: Annotated[
+        bool,
+        Field(
+            description="Whether probabilities stay those of the loss with class weights, which are too high for "
+            "rare classes."
+        ),
+    ] = False
     threshold: Annotated[
         float | None,
-        Field(ge=0, le=1, description=f"For two classes: a probability above it is class 1; default: {HALF}."),
+        Field(
+            ge=0,
+            le=1,
+            description=f"For two classes: a probability above it is class 1; default: {HALF}, or with class weights "
+            "what that becomes without them.",
+        ),
     ] = None
+
+    weigh: Callable[[Sequence[str]], NDArray[np.float64]] | None = None
+    """A function that gives the weight of each class in the loss from their names, in place of `class_weight`."""
 
     for_numbers = "trainer run linreg"
     defaults = Defaults(
@@ -65,9 +83,12 @@ class LogisticRegression(ClassOptions, DenseTables):
 
     def check(self) -> None:
         """Refuses options of a table without one."""
-        if not self.data:
-            # A derived class may have rows of two classes from elsewhere.
-            self._with_threshold()
+        if self.keep_weighted_probabilities and self.class_weight == "none" and self.weigh is None:
+            raise UsageError(
+                "the classes have no weights",
+                where="--keep-weighted-probabilities",
+                fix="Add --class-weight balanced, or leave it out.",
+            )
         super().check()
 
     def adopt(self, schema: Schema) -> None:
@@ -84,8 +105,10 @@ class LogisticRegression(ClassOptions, DenseTables):
         self._with_threshold()
 
     def _with_threshold(self) -> None:
-        if self.outputs() == 1 and self.threshold is None:
-            self.threshold, self._threshold_is_ours = HALF, True
+        if self.outputs() == 1 and (self.threshold is None or getattr(self, "_threshold_is_ours", False)):
+            own = self.class_weights()
+            self.threshold = HALF if own is None else float(without_class_weights(np.array(HALF), own))
+            self._threshold_is_ours = True
 
     def outputs(self) -> int:
         """The neurons of the last layer: one for two classes."""
@@ -102,13 +125,29 @@ class LogisticRegression(ClassOptions, DenseTables):
         Sums of weights take the place of numbers of rows if the rows have weights. They apply to the training loss
         only: metrics with them would describe data in which all classes are equally frequent.
         """
-        if self.class_weight == "none":
+        # A derived class may have rows of two classes from elsewhere, without `adopt`.
+        self._with_threshold()
+        self._weights_in_loss: NDArray[np.float64] | None = None
+        if self.class_weight == "none" and self.weigh is None:
             return None
         classes, numbers = max(2, self.outputs()), labels_of(train).astype(int)
-        counts = np.bincount(numbers, weights=train.weights, minlength=classes)
-        per_class = (counts.sum() / (float(classes) * counts)).astype(np.float32)
-        weights: NDArray[np.float32] = per_class[numbers]
+        if self.weigh is not None:
+            per_class = np.asarray(self.weigh(self.class_names()), np.float64)
+        else:
+            counts = np.bincount(numbers, weights=train.weights, minlength=classes)
+            per_class = counts.sum() / (float(classes) * counts)
+        self._weights_in_loss = per_class
+        self._with_threshold()
+        weights: NDArray[np.float32] = per_class.astype(np.float32)[numbers]
         return weights
+
+    def class_weights(self) -> NDArray[np.float64] | None:
+        """Those of the loss, unless the probabilities keep them."""
+        return None if self.keep_weighted_probabilities else getattr(self, "_weights_in_loss", None)
+
+    def notes(self) -> Sequence[str]:
+        """What the table's reader had to decide, and what class weights do."""
+        return [*super().notes(), *notes_on_class_weights(self)]
 
     def generated(self, seed: int) -> Sequence[Rows]:
         """The tutorial's data, drawn in its order: training rows, then validation rows, from one seed."""
@@ -143,9 +182,21 @@ class LogisticRegression(ClassOptions, DenseTables):
 
         if self.outputs() == 1:
             return [BinaryClassification(HALF if self.threshold is None else self.threshold)]
-        return [MulticlassClassification.of_classes(self.class_names(), probabilities=True)]
+        names, own = self.class_names(), self.class_weights()
+        return [MulticlassClassification.of_classes(names, probabilities=True, class_weights=own)]
+
+    def model_interface(self, info: Mapping[str, Any]) -> ModelInterface:
+        """As of every table, with the class weights."""
+        interface = super().model_interface(info)
+        own = getattr(interface, "class_weights", None)
+        if own is not None:
+            self._weights_in_loss = np.array(own)
+        return interface
 
     def predictions(self, outputs: Any) -> Any:
-        """The probability of class 1, (rows,), or of each class, (rows, classes)."""
+        """The probability of class 1, (rows,), or of each class, (rows, classes), without the class weights."""
+        own = self.class_weights()
+        if own is not None:
+            outputs = shifted(outputs, np.log(own))
         # Not log_softmax and exp: with oneDNN their error is ten times as large.
         return outputs.sigmoid().reshape(-1) if self.outputs() == 1 else outputs.softmax(axis=-1)

@@ -16,6 +16,7 @@ from nets import Given, TwoInputs, convolutions, images, regression
 from tiny import Tiny, engine, settings
 
 from trainer import Arrays, Engine, TrainerError, UsageError, fit, load_model
+from trainer.decisions.calibrators import Beta, Isotonic, Platt, Temperature, VectorScaling
 from trainer.model import export
 from trainer.model.export import check_target, copy_folder, to_onnx
 from trainer.model.predict import predict_file
@@ -54,6 +55,44 @@ def test_the_file_computes_the_models_probabilities_for_any_number_of_rows(model
         np.testing.assert_allclose(1 / (1 + np.exp(-logits.ravel())), expected, rtol=1e-5, atol=1e-6)
     assert [each.shape for each in file.get_inputs()] == [["rows", 7]]
     assert [each.shape for each in file.get_outputs()] == [["rows", 1], ["rows"]]
+
+
+@pytest.mark.parametrize(
+    "calibrator",
+    [
+        Temperature(2.7),
+        Platt(0.4, -1.0),
+        Beta(0.3, 0.8, 0.2),
+        Isotonic((0.1, 0.4, 0.6), (0.05, 0.05, 0.7)),
+        Isotonic((0.5,), (0.3,)),
+    ],
+)
+def test_the_file_gives_calibrated_probabilities(calibrator, model, folder, tmp_path):
+    model.calibrator = calibrator
+    found = to_onnx(model, tmp_path / "model.onnx")
+    assert found.outputs == ["output", "prediction"]
+    table = table_of(folder / "test.csv").slice(0, 50)
+    probabilities = session(tmp_path / "model.onnx").run(["prediction"], {"data": model.encode(table).inputs[0]})[0]
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities, model.predict(table)["probability"].to_numpy(), rtol=1e-4, atol=1e-6)
+    facts = onnx.load(str(tmp_path / "model.onnx")).metadata_props
+    assert {each.key: each.value for each in facts}["calibrated"] == calibrator.describe()
+
+
+@pytest.mark.parametrize("calibrator", [None, Temperature(0.6), VectorScaling((0.5, 1.0, 2.0), (0.1, 0.0, -1.0))])
+def test_several_classes_are_calibrated_and_without_class_weights_in_the_file(calibrator, tmp_path):
+    draw = np.random.default_rng(0)
+    features = draw.normal(size=(90, 4)).astype(np.float32)
+    labels = np.where(features[:, 0] > 0.8, "c", np.where(features[:, 1] > 0, "b", "a"))
+    table = pa.table({**dict(zip("vwxy", features.T, strict=True)), "label": labels})
+    pyarrow.csv.write_csv(table, tmp_path / "some.csv")
+    values = {"data": str(tmp_path / "some.csv"), "label": "label", "class_weight": "balanced", "hidden": ()}
+    model = load_model(fit("logreg", epochs=1, runs_dir=tmp_path, without=["progress"], **values).folder)
+    model.calibrator = calibrator
+    to_onnx(model, tmp_path / "model.onnx")
+    found = session(tmp_path / "model.onnx").run(["prediction"], {"data": model.encode(table).inputs[0]})[0]
+    mine = model.predict(table)
+    np.testing.assert_allclose(found, np.column_stack([mine[f"probability/{name}"] for name in "abc"]), rtol=1e-5)
 
 
 def test_the_metadata_says_what_a_program_has_to_know(model, run, tmp_path):

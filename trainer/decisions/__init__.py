@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from trainer.decisions.cuts import Cuts, band_by_accuracy, band_by_cost, fair_thresholds, rate_of
     from trainer.decisions.groups import codes_of, texts_of
     from trainer.decisions.points import ABOVE_ALL, Demand, Points, demands_of, point_metrics
+    from trainer.decisions.prior import without_class_weights
     from trainer.decisions.reliability import Reliability
     from trainer.decisions.rule import Rule, rule_of
     from trainer.decisions.scored import Pooled, Scored
@@ -73,6 +74,7 @@ __all__ = [
     "rows_needed",
     "rule_of",
     "texts_of",
+    "without_class_weights",
 ]
 
 __getattr__, __dir__ = exports(
@@ -119,6 +121,7 @@ __getattr__, __dir__ = exports(
             "demands_of",
             "point_metrics",
         ),
+        "trainer.decisions.prior": ("without_class_weights",),
         "trainer.decisions.reliability": ("Reliability",),
         "trainer.decisions.rule": (
             "Rule",

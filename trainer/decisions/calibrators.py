@@ -70,7 +70,7 @@ class Temperature(Calibrator):
 
     def apply(self, probabilities: NDArray[Any]) -> Vector:
         """Of the logits of two classes, or of the logarithms of several."""
-        if np.ndim(probabilities) < 2:
+        if np.ndim(probabilities) < 2 or np.shape(probabilities)[1] == 1:
             return sigmoid(logits(probabilities) / self.temperature)
         return softmax(logarithms(probabilities) / self.temperature)
 

@@ -40,6 +40,9 @@ class MulticlassClassification(Metric):
     probability, clipped as by scikit-learn's `log_loss`. `roc_auc` adds the mean of the areas under the curves of each
     class against the rest, over the classes with rows, like scikit-learn's `roc_auc_score(multi_class="ovr")`; NaN for
     rows of one class. Raises UsageError for a k below 1.
+
+    `class_weights` (classes,) are what probabilities are multiplied by before the highest is the predicted class, as in
+    `Task.class_weights`; log loss and `roc-auc` are those of the probabilities themselves.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class MulticlassClassification(Metric):
         classes: Sequence[str] = (),
         log_loss: bool = False,
         roc_auc: bool = False,
+        class_weights: NDArray[Any] | None = None,
     ) -> None:
         if not top_k or min(top_k) < 1:
             raise UsageError(f"top_k is {tuple(top_k)}", fix="Use numbers ≥ 1.")
@@ -57,11 +61,14 @@ class MulticlassClassification(Metric):
         self._macro_f1 = macro_f1
         self._classes = tuple(classes)
         self._log_loss, self._roc_auc = log_loss, roc_auc
+        self._class_weights = class_weights
         self._memory = UNLIMITED
         self.reset()
 
     @classmethod
-    def of_classes(cls, names: Sequence[str], *, probabilities: bool = False) -> MulticlassClassification:
+    def of_classes(
+        cls, names: Sequence[str], *, probabilities: bool = False, class_weights: NDArray[Any] | None = None
+    ) -> MulticlassClassification:
         """The usual metrics of a task with named classes, with `log-loss` and `roc-auc` for `probabilities`.
 
         Top-5 for more than five classes, top-2 for three to five; up to 20 classes precision and recall of each.
@@ -73,6 +80,7 @@ class MulticlassClassification(Metric):
             classes=names if count <= FEW_CLASSES else (),
             log_loss=probabilities,
             roc_auc=probabilities and count <= MOST_RANKED,
+            class_weights=class_weights,
         )
 
     @property
@@ -115,18 +123,19 @@ class MulticlassClassification(Metric):
         self._allow(predictions.shape[1])
         # Comparisons with NaN are false, which would rank the true class of a diverged net first.
         ordered = ~np.isnan(predictions).any(axis=1)
-        own = predictions[np.arange(len(classes)), classes][:, None]
+        judged = predictions if self._class_weights is None else predictions * self._class_weights
+        own = judged[np.arange(len(classes)), classes][:, None]
         numbers = np.arange(predictions.shape[1])
-        ahead = (predictions > own) | ((predictions == own) & (numbers < classes[:, None]))
+        ahead = (judged > own) | ((judged == own) & (numbers < classes[:, None]))
         rank = ahead.sum(axis=1)
         for k in self._hits:
             self._hits[k] += float(weights[ordered & (rank < k)].sum())
         self._total += float(weights.sum())
-        cells = (classes[ordered], predictions[ordered].argmax(axis=1))
+        cells = (classes[ordered], judged[ordered].argmax(axis=1))
         np.add.at(self._confusion, cells, weights[ordered])
         np.add.at(self._actual, classes, weights)
         if self._log_loss:
-            self._losses += _log_losses(own[:, 0], weights)
+            self._losses += _log_losses(predictions[np.arange(len(classes)), classes], weights)
         if self._roc_auc:
             counted = weights > 0
             # These are copies: the caller may write its next batch into the same arrays.

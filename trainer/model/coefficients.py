@@ -114,7 +114,9 @@ def linear_of(model: Model) -> Linear:
             parts = parts.scaled(numbers.scale, numbers.offset)
         else:
             parts = parts.scaled(1.0, float(np.log(numbers.scale)))
-    elif len(parts.weight) > 1:
+    else:
+        parts = _without_class_weights(parts, model.task.class_weights())
+    if numbers is None and len(parts.weight) > 1:
         # All may be shifted together; with a mean of 0 they are the same however the training began.
         parts = parts.centred()
     weight, bias = parts.weight, parts.bias
@@ -140,6 +142,14 @@ def linear_of(model: Model) -> Linear:
         quantity,
         tuple(schema.id_names),
     )
+
+
+def _without_class_weights(parts: LinearParts, weights: NDArray[np.float64] | None) -> LinearParts:
+    """The outputs that the predicted probabilities have: those of a loss without class weights."""
+    if weights is None:
+        return parts
+    logs = np.log(weights)
+    return replace(parts, bias=parts.bias - (logs[1:] - logs[:1] if len(parts.bias) == 1 else logs))
 
 
 def _of_categories(schema: Schema, parts: LinearParts) -> Iterator[Coefficient]:

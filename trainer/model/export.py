@@ -15,10 +15,12 @@ import numpy as np
 from trainer.atomic import new_folder, write_atomic
 from trainer.errors import TrainerError, UsageError, first_line
 from trainer.model.manifest import ABOUT, PARAMETERS
+from trainer.model.onnx_calibrator import calibrate
 from trainer.model.onnx_check import compare
 from trainer.model.parameters import read_parameters
 
 if TYPE_CHECKING:
+    from trainer.decisions import Calibrator
     from trainer.model.ids import Ids
     from trainer.model.model import Model
 
@@ -79,12 +81,12 @@ def to_onnx(model: Model, output: Path, *, raw_inputs: bool = False) -> Exported
     """Writes one ONNX file for any number of rows, after checking that onnxruntime computes the same from it.
 
     Its outputs are the net's (`output`, or `output0`, …) and, if the task's predictions can be traced, `prediction`
-    (the probabilities). Its inputs are the net's, as `Model.encode` returns them. `raw_inputs` adds standardisation and
-    the filling of missing values (NaN) to the graph, in float64 like `encode`; all columns must be numeric. The
-    metadata holds threshold, classes and feature names.
+    (the probabilities, calibrated if the model's are). Its inputs are the net's, as `Model.encode` returns them.
+    `raw_inputs` adds standardisation and the filling of missing values (NaN) to the graph, in float64 like `encode`;
+    all columns must be numeric. The metadata holds threshold, classes and feature names.
 
-    Raises UsageError if onnx is not installed, the net has operators that ONNX lacks, or the encoding does not allow
-    raw inputs; TrainerError if onnxruntime computes something else.
+    Raises UsageError if onnx is not installed, the net has operators that ONNX lacks, the encoding does not allow raw
+    inputs, or the predictions to calibrate cannot be traced; TrainerError if onnxruntime computes something else.
     """
     onnx, runtime = _import_onnx()
     if not model.about.symbol:
@@ -93,13 +95,15 @@ def to_onnx(model: Model, output: Path, *, raw_inputs: bool = False) -> Exported
         )
     ids = model.interface.ids()
     built = _build(onnx, model, ids)
+    if model.calibrator is not None:
+        _calibrate_inside(onnx, built, model.calibrator)
     if raw_inputs:
         _standardise_inside(onnx, built, model)
     _describe(onnx, built, model, ids, raw_inputs=raw_inputs)
     try:
         onnx.checker.check_model(built, full_check=True)
         content = built.SerializeToString()
-        difference = compare(runtime, content, model, ids, scores=SCORES, raw_inputs=raw_inputs)
+        difference = compare(onnx, runtime, content, model, ids, scores=SCORES, raw_inputs=raw_inputs)
     except (TrainerError, OSError):
         raise
     except Exception as error:
@@ -244,6 +248,17 @@ def _standardise_inside(onnx: Any, built: Any, model: Model) -> None:
     graph.input.append(helper.make_tensor_value_info(name, kind.DOUBLE, shape))
 
 
+def _calibrate_inside(onnx: Any, built: Any, calibrator: Calibrator) -> None:
+    """Raises UsageError if there is nothing to calibrate."""
+    if SCORES not in [each.name for each in built.graph.output]:
+        raise UsageError(
+            "the task's predictions cannot be written as ONNX operators, so calibrated ones cannot either",
+            where="--format onnx",
+            fix="Use --format mxnet, or train without a calibrator.",
+        )
+    calibrate(onnx, built.graph, calibrator, SCORES)
+
+
 def _describe(onnx: Any, built: Any, model: Model, ids: Ids | None, *, raw_inputs: bool) -> None:
     """Adds what a program that loads the file has to know as metadata: text by name."""
     card, info = model.about.card, model.about.info
@@ -253,6 +268,7 @@ def _describe(onnx: Any, built: Any, model: Model, ids: Ids | None, *, raw_input
         "classes": card.get("classes"),
         "features": card.get("features"),
         "predicts": card.get("predicts"),
+        "calibrated": None if model.calibrator is None else model.calibrator.describe(),
         "preprocessing": "none" if raw_inputs else "inputs are the encoded features",
         "encoding": info or None,
         "card": card,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.data.batches import split_rows
+from trainer.decisions.prior import without_class_weights
 from trainer.errors import UsageError
 from trainer.evaluation import evaluation_weights
 from trainer.losses import kind_of, probabilities
@@ -30,7 +31,10 @@ def outputs_for(run: Any, data: Any) -> Outputs:
 
 
 def probabilities_for(run: Any, data: Any) -> NDArray[Any]:
-    """The probability of each class, (rows, classes). Raises UsageError if the run's loss does not imply any."""
+    """The probability of each class, (rows, classes), as the saved model gives it: calibrated, without class weights.
+
+    Raises UsageError if the run's loss does not imply any.
+    """
     kind = getattr(run.task, "kind", None) or kind_of(run.task.loss())
     fix = "Use run.predict(X), which gives the net's outputs."
     if kind.outputs in ("numbers", "score", "unknown"):
@@ -38,10 +42,12 @@ def probabilities_for(run: Any, data: Any) -> NDArray[Any]:
     found = _computed(run, data, lambda output: probabilities(output, kind.outputs))
     if len(found) != 1:
         raise UsageError(f"the net gives {len(found)} outputs", where="predict_proba", fix=fix)
-    if kind.outputs in ("logit", "probability") and found[0].size == len(found[0]):
-        positive = found[0].reshape(-1)
+    weights = run.task.class_weights()
+    given = found[0] if weights is None else without_class_weights(found[0], weights)
+    if kind.outputs in ("logit", "probability") and given.size == len(given):
+        positive = run.calibrated(given.reshape(-1))
         return np.stack([1 - positive, positive], axis=1)
-    return found[0]
+    return run.calibrated(given)  # type: ignore[no-any-return]
 
 
 def _computed(run: Any, data: Any, then: Callable[[Array], Array]) -> list[NDArray[Any]]:

@@ -27,12 +27,17 @@ class TableOutputs(Protocol):
         """The model card's entries about them."""
 
 
-def outputs_of(schema: Schema, quantiles: Sequence[float] = ()) -> TableOutputs:
-    """The outputs of the schema's kind of target; `quantiles` are those of a number that are predicted."""
+def outputs_of(
+    schema: Schema, quantiles: Sequence[float] = (), class_weights: Sequence[float] | None = None
+) -> TableOutputs:
+    """The outputs of the schema's kind of target; `quantiles` are those of a number that are predicted.
+
+    `class_weights` are what `Task.class_weights` gives.
+    """
     target = schema.target
     if isinstance(target, Quantity):
         return Numbers(schema, quantiles)
-    return TwoClasses(schema, target) if target.is_binary else SeveralClasses(schema, target)
+    return TwoClasses(schema, target) if target.is_binary else SeveralClasses(schema, target, class_weights)
 
 
 def quantile_names(quantiles: Sequence[float]) -> tuple[str, ...]:
@@ -98,9 +103,13 @@ class TwoClasses:
 
 
 class SeveralClasses:
-    """`probability/NAME` of each class, and the most probable `class` as written in the training table."""
+    """`probability/NAME` of each class, and the most probable `class` as written in the training table.
 
-    def __init__(self, schema: Schema, target: Classes) -> None:
+    With class weights, the `class` is that of the highest product of weight and probability.
+    """
+
+    def __init__(self, schema: Schema, target: Classes, class_weights: Sequence[float] | None) -> None:
+        self._class_weights = None if class_weights is None else np.array(class_weights)
         self._label, self._target = schema.label, target
         self._classes = _as_written(target)
         self.names = (*(f"{PROBABILITY}/{name}" for name in target.names), CLASS)
@@ -110,7 +119,8 @@ class SeveralClasses:
         import pyarrow as pa
 
         scores = predictions.reshape(-1, len(self._classes))
-        best = scores.argmax(axis=1) if len(scores) else np.empty(0, np.int64)
+        judged = scores if self._class_weights is None else scores * self._class_weights
+        best = judged.argmax(axis=1) if len(scores) else np.empty(0, np.int64)
         best = pa.array(best, mask=np.isnan(scores).any(axis=1))
         each = dict(zip(self.names, (pa.array(np.ascontiguousarray(column)) for column in scores.T), strict=False))
         return {**each, CLASS: pa.array(self._classes).take(best)}

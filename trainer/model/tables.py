@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from trainer.data.tables.kinds import Number
 from trainer.data.tables.kinds.number import LARGEST
 from trainer.data.tables.schema import Schema, quoting_hint
+from trainer.data.tables.targets import Classes
 from trainer.data.tables.targets.base import is_missing
 from trainer.data.tables.values import Indices, column_of, rows_of_the_table
 from trainer.errors import UsageError, choose_from, did_you_mean, listed
@@ -35,7 +36,7 @@ class TableModel(ModelInterface):
     Two classes: `probability` of class 1, and `class`; more: `probability/NAME` of each, and `class`. A number:
     `prediction`, or `prediction/Q` for each of the `quantiles`. `weight_mean` is the mean that the run divided its
     weights by, `delimiter` what its user gave for CSV files; `drop_unlabelled` leaves out rows without a label when the
-    model is evaluated.
+    model is evaluated. `class_weights` are what `Task.class_weights` gives.
     """
 
     def __init__(
@@ -46,9 +47,11 @@ class TableModel(ModelInterface):
         delimiter: str | None = None,
         drop_unlabelled: bool = False,
         quantiles: Sequence[float] = (),
+        class_weights: Sequence[float] | None = None,
     ) -> None:
         self.schema = schema
-        self.outputs = outputs_of(schema, quantiles)
+        self.outputs = outputs_of(schema, quantiles, class_weights)
+        self.class_weights = class_weights
         self.drop_unlabelled = drop_unlabelled
         self._weight_mean = weight_mean
         self._delimiter = delimiter
@@ -65,6 +68,7 @@ class TableModel(ModelInterface):
         delimiter: str | None = None,
         drop_unlabelled: bool = False,
         quantiles: Sequence[float] = (),
+        class_weights: Sequence[float] | None = None,
     ) -> dict[str, Any]:
         """What `from_info` takes: JSON values, which `model.json` stores, and a table of many categories."""
         vocabulary = schema.vocabulary()
@@ -75,6 +79,7 @@ class TableModel(ModelInterface):
             "delimiter": delimiter,
             "drop_unlabelled": drop_unlabelled,
             "quantiles": list(quantiles),
+            **({} if class_weights is None else {"class_weights": list(class_weights)}),
         }
 
     @classmethod
@@ -92,12 +97,17 @@ class TableModel(ModelInterface):
         quantiles = info.get("quantiles", [])
         if not isinstance(quantiles, list) or not _are_quantiles(quantiles):
             raise UsageError(f"quantiles is {quantiles!r}, not rising numbers between 0 and 1")
+        schema = Schema.from_json(info.get("table"), info.get("vocabulary"))
+        weights = info.get("class_weights")
+        if weights is not None and not _are_class_weights(weights, schema):
+            raise UsageError(f"class_weights is {weights!r}, not a number > 0 for each class")
         return cls(
-            Schema.from_json(info.get("table"), info.get("vocabulary")),
+            schema,
             weight_mean=float(mean),
             delimiter=delimiter,
             drop_unlabelled=drops,
             quantiles=quantiles,
+            class_weights=weights,
         )
 
     def open(self, source: Given, *, keep: Sequence[str] | None, judged: bool) -> RowSource:
@@ -221,6 +231,12 @@ class TableModel(ModelInterface):
 def _are_quantiles(found: Sequence[Any]) -> bool:
     numbers = all(isinstance(each, float) and 0 < each < 1 for each in found)
     return numbers and all(low < high for low, high in pairwise(found))
+
+
+def _are_class_weights(found: Any, schema: Schema) -> bool:
+    classes = len(schema.target.names) if isinstance(schema.target, Classes) else 0
+    numbers = isinstance(found, list) and all(isinstance(each, float) and 0 < each < float("inf") for each in found)
+    return numbers and len(found) == max(2, classes)
 
 
 def _within_float32(numbers: NDArray[np.float64]) -> bool:

@@ -91,11 +91,18 @@ class GluonClassifier(ClassifierMixin, GluonEstimator):  # type: ignore[misc]
                 f"{type(self).__name__} needs samples of at least 2 classes in the data, but the data contains only "
                 f"one class: {classes[0]!r}"
             )
-        balanced = isinstance(self.class_weight, str) and self.class_weight == "balanced"
-        if self.class_weight is not None and not balanced:
-            weights = compute_sample_weight(self.class_weight, labels) * (1.0 if weights is None else weights)
         names = _written(classes)
-        own = {"class_weight": "balanced"} if balanced else {}
+        own: dict[str, Any] = {}
+        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
+            own["class_weight"] = "balanced"
+        elif self.class_weight is not None:
+            further = compute_sample_weight(self.class_weight, labels)
+            by_class = dict(zip(names[numbers], further.tolist(), strict=True))
+            if min(by_class.values()) > 0:
+                own["weigh"] = lambda order: np.array([by_class[name] for name in order])
+            else:
+                # Rows of no weight are left out.
+                weights = further * (1.0 if weights is None else weights)
         with as_value_errors():
             self._train(table, names[numbers], weights, **own)
         target = self.model_.interface.schema.target  # type: ignore[attr-defined]
@@ -104,19 +111,21 @@ class GluonClassifier(ClassifierMixin, GluonEstimator):  # type: ignore[misc]
         return self
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """The logits: of the second class (rows,), or of each class (rows, classes)."""
+        """The net's logits, with class weights if the loss has any: of the second class (rows,), or of each class."""
         outputs = self._computed(X)[1]
         if len(self.classes_) == 2:
             return outputs[:, 0] if self._order[1] == 1 else -outputs[:, 0]
         return outputs[:, self._order]
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """The probability of each class, (rows, classes)."""
-        logits = self.decision_function(X)
-        if logits.ndim == 1:
-            logits = np.column_stack([np.zeros(len(logits)), logits])
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+        """The probability of each class, (rows, classes): without the class weights of the loss, and calibrated if
+        a plugin has chosen how.
+        """
+        found = self._computed(X)[0].astype(np.float64)
+        if len(self.classes_) == 2:
+            found = np.column_stack([1 - found, found]) if found.ndim == 1 else found
+        ordered: NDArray[np.float64] = found[:, self._order]
+        return ordered / ordered.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
         """The most probable class, (rows,); with a tuned threshold, the second of two if its probability is above."""
@@ -127,6 +136,10 @@ class GluonClassifier(ClassifierMixin, GluonEstimator):  # type: ignore[misc]
             place = self._order[1]
             positive = probabilities[:, place] > threshold
             return self.classes_[np.where(positive, place, 1 - place)]  # type: ignore[no-any-return]
+        if self.model_.calibrator is not None:
+            own = self.model_.task.class_weights()
+            weights = 1.0 if own is None else own[self._order]
+            return self.classes_[(self.predict_proba(X) * weights).argmax(axis=1)]  # type: ignore[no-any-return]
         return self.classes_[self.decision_function(X).argmax(axis=1)]  # type: ignore[no-any-return]
 
 

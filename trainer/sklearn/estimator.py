@@ -125,6 +125,7 @@ class GluonEstimator(BaseEstimator):  # type: ignore[misc]
             column = _free("sample_weight", table.column_names)
             table = table.append_column(column, [np.asarray(weights, np.float64)])
             own["sample_weight"] = column
+        weigh = own.pop("weigh", None)
         values = {
             "hidden": self.hidden,
             "activation": self.activation,
@@ -141,6 +142,8 @@ class GluonEstimator(BaseEstimator):  # type: ignore[misc]
         of_task = {fields[name]: value for name, value in values.items() if name in fields}
         task: Any = options.build(cls, of_task, where=f"{type(self).__name__}.")
         task.network = self.net
+        if weigh is not None:
+            task.weigh = weigh
         used = [*self.plugins, *(self._names()["verbose"] if self.verbose else ())]
         without = [name for name in cls.defaults.plugins if name not in used and not registry.block_of(name)]
         self._run(task, without=without, **settings)

@@ -157,12 +157,14 @@ def of_newest(run: Run, mistakes: int = 0) -> dict[str, Any]:
     several = class_rows(run)
     if several is None:
         return {}
-    counts, curves = class_counts(*several), class_curves(*several)
+    own = run.task.class_weights()
+    judged = several if own is None else (several[0] * own, *several[1:])
+    counts, curves = class_counts(*judged), class_curves(*several)
     return {
         **({} if counts is None else {"classes": counts}),
         **({} if curves is None else {"class_curves": asdict(curves)}),
         "names": names,
-        "by_class": by_class(*several),
+        "by_class": by_class(*judged),
         "mistakes": worst_mistakes(run, several[1], mistakes),
         **sampled(run),
     }

@@ -126,6 +126,11 @@ def _linear_weights(run: Run) -> dict[str, Any] | None:
     weight, bias = kinds["weight"], kinds.get("bias")
     if weight.shape != (outputs, len(names)) or not np.isfinite(weight).all() or weight.size > MOST_WEIGHTS:
         return None
+    weights = run.task.class_weights()
+    if bias is not None and weights is not None:
+        # As the predicted probabilities have it.
+        logs = np.log(weights)
+        bias = bias - (logs[1:] - logs[:1] if outputs == 1 else logs)
     biases = None if bias is None or not np.isfinite(bias).all() else bias.astype(float).ravel().tolist()
     values = weight.astype(float).tolist()
     numbers = run.task.numbers()
