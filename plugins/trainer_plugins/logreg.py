@@ -13,9 +13,9 @@ from pydantic import Field
 from trainer import Defaults, UsageError
 from trainer.data import ClassOptions
 from trainer.decisions import without_class_weights
-from trainer_plugins.class_weights import notes_on_class_weights, shifted
 from trainer_plugins.dense_tables import COLUMNS, DenseTables, labels_of
 from trainer_plugins.table_starts import log_odds
+from trainer_plugins.weighted_classes import notes_on_class_weights, shifted
 
 if TYPE_CHECKING:
     from trainer import ModelInterface

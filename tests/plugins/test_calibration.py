@@ -262,3 +262,39 @@ def test_several_classes_beyond_memory_calibrate_on_a_sample(caplog):
     run = trained(Several(rows=2500), Calibration(), memory="20KB", epochs=1)
     assert run.calibrator is not None
     assert "of the 2500 validation rows: --memory does not keep the others" in caplog.text
+
+
+def test_report_tensorboard_card_and_commands_say_how_it_was_calibrated(tmp_path, capfd):
+    """With the reliability before and after."""
+    import json
+
+    from trainer.cli.model import evaluate
+    from trainer_plugins.report.command import report
+
+    table = noisy(300, 0)
+    text = "a,b,c,y\n" + "\n".join(
+        f"{a},{b},{c},{y:g}" for (a, b, c), y in zip(table.features, table.labels, strict=True)
+    )
+    (tmp_path / "data.csv").write_text(text)
+    values = {"data": str(tmp_path / "data.csv"), "label": "y", "hidden": (), "epochs": 1, "runs_dir": tmp_path}
+    run = fit("logreg", plugins=[Calibration(method="platt"), "report", "tensorboard"], **values)
+    said = run.calibrator.describe()
+    assert f"calibrated probabilities: {said}" in run.notes
+    splits = json.loads((run.folder / "report.json").read_text())["splits"]
+    for split in ("validation", "test"):
+        found = splits[split]["reliability"]
+        assert found["method"] == said
+        assert found["before"]["ece"] == run.metrics[f"{split}/ece"]
+        assert found["after"]["ece"] == run.metrics[f"{split}/calibrated-ece"]
+        assert len(found["after"]["predicted"]) > 1
+    report(str(run.folder))
+    assert "Before and after calibration" in (run.folder / "report.html").read_text()
+    events = b"".join(path.read_bytes() for path in (run.folder / "tensorboard").iterdir())
+    assert b"validation/reliability" in events
+    assert b"test/reliability" in events
+    assert json.loads((run.folder / "model" / "model.json").read_text())["card"]["calibrated"] == said
+    capfd.readouterr()
+    evaluate(str(run.folder), [str(tmp_path / "data.csv")], as_json=True, memory="auto")
+    out, err = capfd.readouterr()
+    assert json.loads(out)["calibrated"] == said
+    assert f"note: probabilities are calibrated: {said}" in err

@@ -14,6 +14,7 @@ from trainer import UsageError, fit
 from trainer.bookkeeping import Bookkeeping
 from trainer.config.settings import Settings
 from trainer.data import Rows
+from trainer.decisions import without_class_weights
 from trainer.mxnet import autograd, gluon, mx
 from trainer.seeds import derive, permutation
 from trainer_plugins.logreg import LogisticRegression
@@ -300,10 +301,14 @@ def test_class_weights_are_for_the_training_loss_alone(tmp_path):
     )
     evaluation = run.evaluation
     actual, scores = evaluation.labels.ravel(), evaluation.predictions.ravel()
-    assert run.metrics["validation/f1"] == pytest.approx(f1_score(actual, scores > 0.5))
+    threshold = run.task.threshold
+    assert run.metrics["validation/f1"] == pytest.approx(f1_score(actual, scores > threshold))
     assert run.metrics["validation/average-precision"] == pytest.approx(average_precision_score(actual, scores))
-    assert run.metrics["validation/loss"] == pytest.approx(log_loss(actual, scores.astype(float)), rel=1e-4)
-    assert run.metrics["validation/true-positives"] == ((scores > 0.5) & (actual == 1)).sum()
+    assert run.metrics["validation/log-loss"] == pytest.approx(log_loss(actual, scores.astype(float)), rel=1e-4)
+    assert run.metrics["validation/true-positives"] == ((scores > threshold) & (actual == 1)).sum()
+    # The loss is that of the net's outputs, which have the weights of the classes.
+    outputs = without_class_weights(scores, 1 / run.task.class_weights())
+    assert run.metrics["validation/loss"] == pytest.approx(log_loss(actual, outputs), rel=1e-4)
 
 
 @given(

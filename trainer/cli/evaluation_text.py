@@ -27,6 +27,7 @@ def told(model: Model, data: str | Sequence[str], found: FileEvaluation) -> dict
         "model": str(model.folder),
         "data": data if isinstance(data, str) else list(data),
         "rows": found.rows,
+        "calibrated": None if model.calibrator is None else model.calibrator.describe(),
         "thresholds": {name: number(value) for name, value in found.thresholds.items()},
         "metrics": {name: {key: number(value) for key, value in each.items()} for name, each in found.metrics.items()},
         "missing": found.report.missing,

@@ -89,7 +89,7 @@ def predict(  # noqa: PLR0917  Typer passes them by name
             capacity=capacity,
             watch=watch,
         )
-    _tell(report)
+    _tell(report, model)
     seconds = time.perf_counter() - began
     where = "" if output == "-" else f" → {output}"
     most = "" if capacity is None or report.rows <= capacity else f", the highest {capacity}"
@@ -151,7 +151,7 @@ def evaluate(  # noqa: PLR0917
             watch=watch,
             watch_bootstrap=watch_bootstrap,
         )
-    _tell(found.report)
+    _tell(found.report, model)
     if as_json:
         say(json.dumps(told(model, source, found), indent=2, ensure_ascii=False, allow_nan=False), block=True)
     elif as_csv:
@@ -225,9 +225,11 @@ def _names(keep: list[str] | None) -> list[str]:
     return [name.strip() for name in names] if len(names) > 1 else [part for name in names for part in parts_of(name)]
 
 
-def _tell(report: Report) -> None:
+def _tell(report: Report, model: Model) -> None:
     for note in report.notes():
         say(f"note: {note}", err=True)
+    if model.calibrator is not None:
+        say(f"note: probabilities are calibrated: {model.calibrator.describe()}", err=True)
 
 
 class Terminated(KeyboardInterrupt):

@@ -137,6 +137,8 @@ def _card(run: Run, parameters: Parameters, info: Mapping[str, Any]) -> dict[str
     splits = {split: getattr(run, split) for split in SPLITS}
     rows = {split: batches.rows for split, batches in splits.items() if batches is not None}
     task_card = dict(run.task.model_interface(info).card())
+    if run.calibrator is not None:
+        task_card["calibrated"] = run.calibrator.describe()
     return {
         "trained": {"began": _date(run.started), "ended": _date(time.time()), "status": run.status},
         "rows": rows,

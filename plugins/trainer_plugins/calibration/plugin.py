@@ -129,6 +129,11 @@ class Calibration(Plugin):
         """Logs how well the calibrated probabilities fit the test rows."""
         self._judge(run, "test")
 
+    def on_teardown(self, run: Run) -> None:
+        """Says in the summary what the model does to its probabilities."""
+        if self._columns and run.calibrator is not None:
+            run.notes.append(f"calibrated probabilities: {run.calibrator.describe()}")
+
     def state_dict(self) -> Mapping[str, Any]:
         return {"curves": self.curves, "said": sorted(self._said)}
 

@@ -101,6 +101,18 @@ def _reliability(found: Mapping[str, list[float]], x: str, y: str) -> Figure:
     return figure
 
 
+def reliability(found: Mapping[str, Any]) -> Figure:
+    """The observed shares against the mean probabilities before and after calibration, with their 95 % intervals."""
+    figure, axes = new_axes("mean predicted probability", "observed share")
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
+    for name, line in (("the net", found["before"]), (f"calibrated ({found['method']})", found["after"])):
+        error = "" if line["ece"] is None else f", ECE {line['ece']:.3g}"
+        shape = axes.plot(line["predicted"], line["observed"], marker="o", label=f"{name}{error}")
+        axes.fill_between(line["predicted"], line["low"], line["high"], alpha=0.15, color=shape[0].get_color())
+    axes.legend(loc="upper left")
+    return figure
+
+
 def histogram(curves: BinaryCurves, names: Sequence[str] = ()) -> Figure:
     """The distribution of each class's scores; its bars add up to 1."""
     labels = [f"rows of class {_class(names, number)}" for number in (0, 1)]

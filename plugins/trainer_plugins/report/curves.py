@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from trainer import Run
 from trainer.metrics import Ranked, Ranking
+from trainer_plugins.calibration import Calibration
 from trainer_plugins.report.class_curves import class_curves
 from trainer_plugins.report.classes import by_class
 from trainer_plugins.report.mistakes import worst_mistakes
@@ -137,6 +138,13 @@ def sampled(run: Run) -> dict[str, int]:
     return {} if evaluation is None or evaluation.kept else {"sampled": len(evaluation.sample[1])}
 
 
+def reliability_of(run: Run) -> dict[str, Any]:
+    """The `reliability` of the newest evaluation before and after calibration, or nothing."""
+    split = "" if run.evaluation is None else run.evaluation.split
+    found = [each.curves[split] for each in run.plugins if isinstance(each, Calibration) and split in each.curves]
+    return {"reliability": found[0]} if found else {}
+
+
 def of_newest(run: Run, mistakes: int = 0) -> dict[str, Any]:
     """The newest evaluation's numbers to draw, as JSON values: `binary`, those of several classes, `numbers`, or none.
 
@@ -153,7 +161,7 @@ def of_newest(run: Run, mistakes: int = 0) -> dict[str, Any]:
     ranking = binary_ranking(run)
     if ranking is not None:
         binary = binary_curves(ranking, named_thresholds(run))
-        return {} if binary is None else {"binary": asdict(binary), "names": names}
+        return {} if binary is None else {"binary": asdict(binary), "names": names, **reliability_of(run)}
     several = class_rows(run)
     if several is None:
         return {}
@@ -166,5 +174,6 @@ def of_newest(run: Run, mistakes: int = 0) -> dict[str, Any]:
         "names": names,
         "by_class": by_class(*judged),
         "mistakes": worst_mistakes(run, several[1], mistakes),
+        **reliability_of(run),
         **sampled(run),
     }

@@ -34,6 +34,13 @@ CLASS_TITLES = {
 }
 
 
+RELIABILITY = (
+    "Before and after calibration",
+    "The share that is observed against the mean predicted probability, in bins of equal weight, with 95 % intervals. "
+    "Of validation rows, the calibrated ones are cross-fitted.",
+)
+
+
 @dataclass(frozen=True)
 class Matrix:
     """A confusion matrix as a table: rows are the actual classes, columns the predicted ones."""
@@ -117,6 +124,10 @@ def _split(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
                 for each in found.get("mistakes", [])
             ],
         }
+    if "reliability" in found:
+        from trainer_plugins.report.charts import reliability
+
+        charts.append(chart(f"{name}-reliability", *RELIABILITY, reliability(found["reliability"])))
     return {
         "by_class": own,
         "name": name,

@@ -17,7 +17,7 @@ from trainer.config import as_text, to_toml
 from trainer.metrics import Ranked, Ranking
 from trainer.runs import CONFIG
 from trainer_plugins.report.class_curves import ClassCurves
-from trainer_plugins.report.curves import BinaryCurves, binary_ranking, class_rows, of_newest
+from trainer_plugins.report.curves import BinaryCurves, binary_ranking, class_rows, of_newest, reliability_of
 from trainer_plugins.report.numbers import NumberCurves
 from trainer_plugins.report.points import binned
 from trainer_plugins.tensorboard.events import EventFile
@@ -138,7 +138,13 @@ class TensorBoard(Plugin):
         """Records the last validation's precision-recall curves, one per class, and the embeddings of categories."""
         if self._events is not None and run.status in ("finished", "stopped"):
             self._add_pr_curves(self._events, run)
+            self._add_reliability(self._events, run)
             write_embeddings(self._events.path.parent, run, self.embeddings)
+
+    def on_test_end(self, run: Run) -> None:
+        """Records how well the probabilities of the test rows hold, if a plugin calibrates them."""
+        if self._events is not None:
+            self._add_reliability(self._events, run)
 
     def on_teardown(self, run: Run) -> None:
         """Records the test metrics, and how the run ended."""
@@ -196,6 +202,10 @@ class TensorBoard(Plugin):
                     drawn = summary.histogram(name, finite.astype(np.float64), bins="auto")
                     events.add("histogram", f"{kind}/{name}", drawn, run.step)
 
+    def _add_reliability(self, events: EventFile, run: Run) -> None:
+        for name, figure in _reliability(run):
+            _add_figure(events, name, figure, run.step)
+
     def _add_pr_curves(self, events: EventFile, run: Run) -> None:
         for name, ranking in _against_the_rest(run):
             if not ranking.has_both_classes:
@@ -240,6 +250,7 @@ def _charts(run: Run) -> Iterator[tuple[str, Figure]]:
         return
     from trainer_plugins.report import charts
 
+    yield from _reliability(run)
     if "binary" in found:
         curves = BinaryCurves(**found["binary"])
         drawn = charts.binary_charts(curves, found["names"]) | charts.confusion_charts(curves, found["names"])
@@ -256,6 +267,15 @@ def _charts(run: Run) -> Iterator[tuple[str, Figure]]:
         yield from ((f"validation/{name}", figure) for name, figure in drawn.items())
     if "classes" in found:
         yield "validation/confusion", charts.confusion(np.array(found["classes"]), names=found["names"])
+
+
+def _reliability(run: Run) -> Iterator[tuple[str, Figure]]:
+    """The reliability of the newest evaluation before and after calibration, by tag, or nothing."""
+    found = reliability_of(run)
+    if found and run.evaluation is not None:
+        from trainer_plugins.report.charts import reliability
+
+        yield f"{run.evaluation.split}/reliability", reliability(found["reliability"])
 
 
 def _add_figure(events: EventFile, name: str, figure: Figure, step: int) -> None:
