@@ -15,6 +15,7 @@ from trainer_plugins.report.curves import binary_curves, binary_ranking, class_r
 from trainer_plugins.threshold_tuner import ThresholdTuner
 
 DEMANDS = {"beta": 2.0, "false_positive_cost": 1.0, "false_negative_cost": 3.0, "min_precision": 0.6, "min_recall": 0.6}
+DEMANDS["max_fpr"] = 0.4
 
 
 class Judged(Tiny):
@@ -31,7 +32,7 @@ def trained(*plugins, memory, task=None):
 
 
 def test_a_run_logs_the_same_metrics_and_thresholds_however_little_memory_there_is():
-    runs = [trained(ThresholdTuner(min_rows=2), memory=memory) for memory in ("1GB", "1kB")]
+    runs = [trained(ThresholdTuner(min_rows=2, keep_unless_better=False), memory=memory) for memory in ("1GB", "1kB")]
     assert runs[0].evaluation.kept
     assert not runs[1].evaluation.kept
     assert runs[0].history == runs[1].history
@@ -91,8 +92,8 @@ def test_a_threshold_from_files_is_the_one_from_memory(objective, monkeypatch):
     monkeypatch.setattr("trainer.metrics.sorted_rows.POINTS", 7)
     monkeypatch.setattr("trainer.decisions.thresholds.KEPT", 0)
     assert Partitions(stored.ranked()).best(objective, DEMANDS) == expected
-    resampled = Resamples(scores, labels).best(weights, objective, DEMANDS)
-    assert (resampled.threshold, resampled.value) == pytest.approx((expected.threshold, expected.value))
+    resampled = Resamples(scores, labels).thresholds(np.array([weights]), objective, DEMANDS)
+    assert resampled[0] == pytest.approx(expected.threshold)
 
 
 def test_charts_of_two_classes_are_those_of_all_rows():

@@ -13,7 +13,9 @@ from trainer.numbers import finite
 if TYPE_CHECKING:
     from trainer.engine_state import EngineState
 
-SETTABLE = frozenset({"batch", "learning_rate", "threshold", "calibrator", "rules", "evaluation_weights", "notes"})
+SETTABLE = frozenset({
+    "batch", "learning_rate", "threshold", "threshold_reason", "calibrator", "rules", "evaluation_weights", "notes",
+})  # fmt: skip
 """Attributes of a run that plugins may assign."""
 
 _COUNTED = "Use run.stop(reason), run.end_epoch(reason) or run.skip_update(reason)."

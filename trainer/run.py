@@ -93,6 +93,8 @@ class Run(Guarded, Decides, Sliced, Shown):
     """The newest evaluation, of validation, calibration or test."""
     threshold: float | None = None
     """The decision threshold, for tasks that have one: the task's until a plugin tunes it."""
+    threshold_reason: str = ""
+    """Why the threshold is what it is, if the plugin that tunes it has something to say about that."""
     calibrator: Calibrator | None = None
     """What turns predicted probabilities into calibrated ones, if a plugin has chosen it; the saved model applies it.
     The threshold and the rules are for calibrated probabilities; `evaluation` has the others."""

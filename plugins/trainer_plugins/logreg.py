@@ -77,9 +77,15 @@ class LogisticRegression(ClassOptions, DenseTables):
 
     @property
     def headline(self) -> Sequence[str]:  # type: ignore[override]
-        """The losses, the accuracy, and F1; for more than two classes, its mean over the classes."""
-        f1 = "f1" if self.outputs() == 1 else "macro-f1"
-        return ("train/loss", "validation/loss", "validation/accuracy", f"validation/{f1}")
+        """The losses, the accuracy, and F1; for more than two classes, its mean over the classes.
+
+        If the threshold is tuned, F1 is first the cross-fitted one, which tuning does not flatter.
+        """
+        losses = ("train/loss", "validation/loss")
+        if self.outputs() > 1:
+            return (*losses, "validation/accuracy", "validation/macro-f1")
+        tuned = ["validation/cross-fitted-f1"] if "threshold-tuner" in self.defaults.plugins else []
+        return (*losses, *tuned, "validation/accuracy", "validation/f1")
 
     def check(self) -> None:
         """Refuses options of a table without one."""

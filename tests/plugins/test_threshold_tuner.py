@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.special import xlogy
 from tiny import Tiny, engine, plugin, rows
 
 from trainer import Phase, Splits, UsageError, fit
@@ -14,6 +15,7 @@ from trainer.metrics import Ranked, binary_metrics_at
 from trainer_plugins.threshold_tuner import ThresholdTuner
 
 DEMANDS = {"beta": 2.0, "false_positive_cost": 1.0, "false_negative_cost": 3.0, "min_precision": 0.6, "min_recall": 0.6}
+DEMANDS["max_fpr"] = 0.4
 
 score = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
 labelled = st.lists(st.tuples(score, st.booleans(), st.floats(0.125, 4)), min_size=2, max_size=25).filter(
@@ -22,7 +24,7 @@ labelled = st.lists(st.tuples(score, st.booleans(), st.floats(0.125, 4)), min_si
 
 
 def by_definition(objective, threshold, scores, labels, weights):
-    """The objective at one threshold, from the plain figures; None where its demand is not met."""
+    """The objective at one threshold, from the plain metrics; None if its requirement is not met."""
     at = binary_metrics_at(threshold, scores, labels, weights)
     positive, negative = weights[labels > 0].sum(), weights[labels == 0].sum()
     specificity = at["true-negatives"] / negative
@@ -36,6 +38,13 @@ def by_definition(objective, threshold, scores, labels, weights):
         return recall if precision >= 0.6 - 1e-12 else None
     if objective == "precision-at-recall":
         return precision if recall >= 0.6 - 1e-12 else None
+    if objective == "recall-at-fpr":
+        return recall if 1 - specificity <= 0.4 + 1e-12 else None
+    if objective == "evidence-of-precision":
+        rows = at["true-positives"] + at["false-positives"]
+        if precision <= 0.6:
+            return None
+        return rows * (precision * np.log(precision / 0.6) + xlogy(1 - precision, (1 - precision) / 0.4))
     named = {"mcc": "matthews-correlation"}.get(objective, objective)
     return {"balanced-accuracy": (recall + specificity) / 2, "youden": recall + specificity - 1}.get(
         named, at.get(named)
@@ -190,7 +199,9 @@ def test_rows_of_one_class_and_scores_that_are_nan_keep_the_given_threshold(capl
 
 def test_a_bootstrap_interval_holds_the_threshold_and_repeats():
     first, second = (engine(Judged(), ThresholdTuner(bootstrap=50), epochs=1).fit().metrics for _ in range(2))
-    assert first["validation/threshold-low"] <= first["validation/threshold"] <= first["validation/threshold-high"]
+    low, high = first["validation/threshold-low"], first["validation/threshold-high"]
+    assert low <= first["validation/tuned-threshold"] <= high
+    assert first["validation/cross-fitted-f1-low"] < first["validation/cross-fitted-f1-high"]
     assert first == second
 
 
@@ -233,7 +244,7 @@ def test_where_no_threshold_will_do_the_given_one_is_back():
             run.evaluation.predictions[:] = float("nan")
 
     spoiling = plugin("spoil", phase=Phase.MEASURE, evaluate_end=spoil)
-    tuner = create_plugin("threshold-tuner", {"min-rows": 2}, where="here")
+    tuner = create_plugin("threshold-tuner", {"min-rows": 2, "keep-unless-better": False}, where="here")
     run = engine(Deciding(train_rows=12, validation_rows=30), spoiling, tuner).fit()
     assert run.history[0]["validation/threshold"] != 0.5
     assert run.history[1]["validation/threshold"] == run.threshold == 0.5

@@ -12,7 +12,7 @@ def whole_state(plugins: dict[str, Any] | None = None, *, step: int = 3, epoch: 
     return {
         "run": {
             "epoch": epoch, "step": step, "step_in_epoch": step, "updates": step, "epoch_rows": 8 * step,
-            "within_epoch": True, "threshold": None, "calibrator": None, "rules": {},
+            "within_epoch": True, "threshold": None, "threshold_reason": "", "calibrator": None, "rules": {},
             "started": 1.7e9, "seconds": 1.5, "seeded_at": None,
             "ledger": [{"plugin": "a", "event": "setup", "calls": 1, "seconds": 0.1, "waiting": 0.0}],
             "metrics": {"train/loss": float("nan")}, "directions": {"train/loss": "min"},

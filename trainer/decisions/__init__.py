@@ -14,17 +14,11 @@ if TYPE_CHECKING:
     from trainer.decisions.calibrator import Calibrator, calibrator_of
     from trainer.decisions.choosing import ChosenCalibrator, choose_calibrator, folds_of
     from trainer.decisions.costs import GroupThresholds, LeastCost, costs_of
-    from trainer.decisions.coverage import (
-        class_scores,
-        conformal_quantile,
-        covered,
-        exact_interval,
-        interval,
-        number_scores,
-        rows_needed,
-    )
+    from trainer.decisions.coverage import class_scores, conformal_quantile, covered, exact_interval, interval, number_scores, rows_needed
+    from trainer.decisions.cross_fitting import CrossFitted, CrossFitting, Gain, cross_fitted
     from trainer.decisions.cuts import Cuts, band_by_accuracy, band_by_cost, fair_thresholds, rate_of
     from trainer.decisions.groups import codes_of, texts_of
+    from trainer.decisions.guarantee import Demand, Promised, promised
     from trainer.decisions.points import ABOVE_ALL, Demand, Points, demands_of, point_metrics
     from trainer.decisions.prior import without_class_weights
     from trainer.decisions.reliability import Reliability
@@ -42,14 +36,18 @@ __all__ = [
     "ChosenCalibrator",
     "ClassSets",
     "Counts",
+    "CrossFitted",
+    "CrossFitting",
     "Cuts",
     "Demand",
+    "Gain",
     "GroupThresholds",
     "Intervals",
     "LeastCost",
     "Partitions",
     "Points",
     "Pooled",
+    "Promised",
     "Reliability",
     "Resamples",
     "Rule",
@@ -63,6 +61,7 @@ __all__ = [
     "conformal_quantile",
     "costs_of",
     "covered",
+    "cross_fitted",
     "demands_of",
     "exact_interval",
     "fair_thresholds",
@@ -70,6 +69,7 @@ __all__ = [
     "interval",
     "number_scores",
     "point_metrics",
+    "promised",
     "rate_of",
     "rows_needed",
     "rule_of",
@@ -80,68 +80,20 @@ __all__ = [
 __getattr__, __dir__ = exports(
     __name__,
     {
-        "trainer.decisions.calibrator": (
-            "Calibrator",
-            "calibrator_of",
-        ),
-        "trainer.decisions.choosing": (
-            "ChosenCalibrator",
-            "choose_calibrator",
-            "folds_of",
-        ),
-        "trainer.decisions.coverage": (
-            "class_scores",
-            "conformal_quantile",
-            "covered",
-            "exact_interval",
-            "interval",
-            "number_scores",
-            "rows_needed",
-        ),
-        "trainer.decisions.costs": (
-            "GroupThresholds",
-            "LeastCost",
-            "costs_of",
-        ),
-        "trainer.decisions.cuts": (
-            "Cuts",
-            "band_by_accuracy",
-            "band_by_cost",
-            "fair_thresholds",
-            "rate_of",
-        ),
-        "trainer.decisions.groups": (
-            "codes_of",
-            "texts_of",
-        ),
-        "trainer.decisions.points": (
-            "ABOVE_ALL",
-            "Demand",
-            "Points",
-            "demands_of",
-            "point_metrics",
-        ),
+        "trainer.decisions.calibrator": ("Calibrator", "calibrator_of",),
+        "trainer.decisions.choosing": ("ChosenCalibrator", "choose_calibrator", "folds_of",),
+        "trainer.decisions.costs": ("GroupThresholds", "LeastCost", "costs_of",),
+        "trainer.decisions.coverage": ("class_scores", "conformal_quantile", "covered", "exact_interval", "interval", "number_scores", "rows_needed",),
+        "trainer.decisions.cross_fitting": ("CrossFitted", "CrossFitting", "Gain", "cross_fitted",),
+        "trainer.decisions.cuts": ("Cuts", "band_by_accuracy", "band_by_cost", "fair_thresholds", "rate_of",),
+        "trainer.decisions.groups": ("codes_of", "texts_of",),
+        "trainer.decisions.guarantee": ("Demand", "Promised", "promised",),
+        "trainer.decisions.points": ("ABOVE_ALL", "Demand", "Points", "demands_of", "point_metrics",),
         "trainer.decisions.prior": ("without_class_weights",),
         "trainer.decisions.reliability": ("Reliability",),
-        "trainer.decisions.rule": (
-            "Rule",
-            "rule_of",
-        ),
-        "trainer.decisions.scored": (
-            "Pooled",
-            "Scored",
-        ),
-        "trainer.decisions.sets": (
-            "Bounds",
-            "ClassSets",
-            "Intervals",
-        ),
-        "trainer.decisions.thresholds": (
-            "Choice",
-            "Counts",
-            "OBJECTIVES",
-            "Partitions",
-            "Resamples",
-        ),
+        "trainer.decisions.rule": ("Rule", "rule_of",),
+        "trainer.decisions.scored": ("Pooled", "Scored",),
+        "trainer.decisions.sets": ("Bounds", "ClassSets", "Intervals",),
+        "trainer.decisions.thresholds": ("OBJECTIVES", "Choice", "Counts", "Partitions", "Resamples",),
     },
 )

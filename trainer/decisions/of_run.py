@@ -19,6 +19,7 @@ class Decides:
     """The part of a run that decides with its predictions."""
 
     threshold: float | None
+    threshold_reason: str
     calibrator: Calibrator | None
     rules: dict[str, Rule]
 
@@ -31,12 +32,13 @@ class Decides:
         calibrator, threshold = self.calibrator, self.threshold
         return {
             "threshold": None if threshold is None else float(threshold),
+            "threshold_reason": self.threshold_reason,
             "calibrator": None if calibrator is None else calibrator.to_json(),
             "rules": {name: rule.to_json() for name, rule in self.rules.items()},
         }
 
     def set_decision(self, values: Mapping[str, Any]) -> None:
         """Restores what `copy_decision` returned. Raises UsageError if it is damaged."""
-        self.threshold = values["threshold"]
+        self.threshold, self.threshold_reason = values["threshold"], values["threshold_reason"]
         self.calibrator = calibrator_of(values["calibrator"])
         self.rules = {name: rule_of(rule) for name, rule in values["rules"].items()}

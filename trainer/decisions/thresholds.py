@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.metrics.ranked import Ranked, Ranking
+from trainer.decisions.bounds import log_p_bound
+from trainer.metrics.ranked import Ranking
 
 Vector = NDArray[np.float64]
 KEPT = 1 << 22
@@ -23,6 +24,9 @@ KEPT = 1 << 22
 TIE = 1e-12
 """Objectives with a relative difference below this are equal: they differ by rounding only."""
 
+
+TOGETHER = 1 << 18
+"""Elements of resamples that are ranked together."""
 
 BELOW_ALL = -1.0
 """The threshold below every probability."""
@@ -72,6 +76,10 @@ def matthews(counts: Counts) -> Vector:
 
 Objective = Callable[[Counts, Mapping[str, float]], Vector]
 
+def _positive(values: Vector) -> Vector:
+    return np.where(values > 0, values, -np.inf)
+
+
 OBJECTIVES: Mapping[str, Objective] = {
     "f1": lambda counts, _: fbeta(counts, 1.0),
     "fbeta": lambda counts, given: fbeta(counts, given["beta"]),
@@ -90,6 +98,13 @@ OBJECTIVES: Mapping[str, Objective] = {
     ),
     "precision-at-recall": lambda counts, given: np.where(
         counts.recall >= given["min_recall"] - TIE, counts.precision, -np.inf
+    ),
+    "recall-at-fpr": lambda counts, given: np.where(
+        1 - counts.specificity <= given["max_fpr"] + TIE, counts.recall, -np.inf
+    ),
+    # How surely the rows show that the precision is above the demand: what a test on other rows will most likely show.
+    "evidence-of-precision": lambda counts, given: _positive(
+        -log_p_bound(counts.tp, counts.tp + counts.fp, given["min_precision"])
     ),
 }
 """What is maximised over the thresholds; -inf if a requirement is not met."""
@@ -209,6 +224,13 @@ class _Widest:
             self.low, self.high = low, high
 
 
+def bounds_of(scores: Vector) -> Vector:
+    """The bounds of the partitions of rows with these distinct scores, which descend: (scores + 2,)."""
+    last = float(scores[-1]) if len(scores) else 1.0
+    lowest = 0.0 if last > 0 else float(np.nextafter(last, -np.inf))
+    return np.concatenate(([max([1.0, *scores[:1]])], scores, [lowest]))
+
+
 class Resamples:
     """Rows in memory that are ranked anew with other weights, without sorting them again."""
 
@@ -218,12 +240,43 @@ class Resamples:
         ordered = scores[self._order]
         self._positive = np.asarray(labels).ravel()[self._order] > 0.5
         self._last = np.flatnonzero(np.append(np.diff(ordered) != 0, True))
-        self._distinct = ordered[self._last]
+        self._bounds = bounds_of(ordered[self._last])
 
-    def best(self, weights: Vector, objective: str, given: Mapping[str, float]) -> Choice | None:
-        """The best threshold if the rows have these weights, in their original order."""
-        own = weights[self._order]
-        true, false = (
-            np.cumsum(np.where(chosen, own, 0.0))[self._last] for chosen in (self._positive, ~self._positive)
-        )
-        return Partitions(Ranked.of_points(self._distinct, true, false)).best(objective, given)
+    def thresholds(self, weights: Vector, objective: str, given: Mapping[str, float]) -> Vector:
+        """The best threshold for each set of weights, (sets,): NaN if no threshold meets the requirement.
+
+        `weights` (sets, rows) are in the original order of the rows. The choice is that of `Partitions`, for all sets
+        at once.
+        """
+        size = max(TOGETHER // max(len(self._order), 1), 1)
+        parts = [self._thresholds(weights[at : at + size], objective, given) for at in range(0, len(weights), size)]
+        return np.concatenate(parts)
+
+    def _thresholds(self, weights: Vector, objective: str, given: Mapping[str, float]) -> Vector:
+        own = weights[:, self._order]
+        sums = np.zeros((2, len(own), len(self._last) + 1))
+        for chosen, found in zip((self._positive, ~self._positive), sums, strict=True):
+            found[:, 1:] = np.cumsum(own * chosen, axis=1)[:, self._last]
+        return best_thresholds(self._bounds, sums[0], sums[1], objective, given)
+
+
+def best_thresholds(bounds: Vector, tp: Vector, fp: Vector, objective: str, given: Mapping[str, float]) -> Vector:
+    """The choice of `Partitions` for several sets of rows with the same scores, (sets,): NaN if there is none.
+
+    `tp` and `fp` (sets, partitions) are sums of weights; partition k holds for thresholds in [bound k + 1, bound k).
+    """
+    values = OBJECTIVES[objective](Counts(tp=tp, fp=fp, fn=tp[:, -1:] - tp, tn=fp[:, -1:] - fp), given)
+    top = values.max(axis=1)
+    met = np.isfinite(top)
+    least = np.where(met, top - TIE * np.maximum(1.0, np.abs(np.where(met, top, 0.0))), -np.inf)
+    good = (values >= least[:, None]) | ~met[:, None]
+    changes = np.diff(good.astype(np.int8), axis=1, prepend=0, append=0)
+    sets, begins = np.nonzero(changes == 1)
+    _, ends = np.nonzero(changes == -1)
+    low, high = bounds[ends], bounds[begins]
+    first = np.flatnonzero(np.append(True, sets[1:] != sets[:-1]))
+    widest = np.maximum.reduceat(high - low, first)[sets] == high - low
+    low, high = (each[widest][np.append(sets[widest][1:] != sets[widest][:-1], True)] for each in (low, high))
+    middle = (low + high) / 2
+    found = np.where(high == 0, BELOW_ALL, np.where(middle < high, middle, low))
+    return np.where(met, found, np.nan)

@@ -150,6 +150,7 @@ class _Run(_Part):
     epoch_rows: Count
     within_epoch: bool
     threshold: Anyhow | None
+    threshold_reason: str
     calibrator: dict[str, Any] | None
     rules: dict[str, dict[str, Any]]
     started: Time | None

@@ -91,13 +91,15 @@ def _group(name: str, points: Points, directions: Mapping[str, str], document: D
         return 0, "Loss", ""
     if slash and name in directions and all(0 <= value <= 1 for _, value in points):
         better = "higher" if directions[name] == "max" else "lower"
+        if last.startswith("cross-fitted-"):
+            return 3, f"{split.capitalize()}, cross-fitted", f", decided out of fold; {better} is better"
         if last.startswith("tuned-"):
-            return 3, f"{split.capitalize()}, tuned", f", at the tuned threshold; {better} is better"
+            return 4, f"{split.capitalize()}, tuned", f", at the tuned threshold; {better} is better"
         # A metric of each class: `recall/NAME`.
         metric, of_class, _ = last.partition("/")
         of_what = f"{split.capitalize()}, {metric} by class" if of_class else split.capitalize()
         return (2 if of_class else 1), f"{of_what}, {better} is better", ""
-    return 4, name, ""
+    return 5, name, ""
 
 
 def _short(name: str, title: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -10,12 +11,15 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from trainer import Evaluation, Phase, Plugin, Run, UsageError
-from trainer.decisions import Choice, Partitions, Resamples
-from trainer.metrics import BinaryClassification, Ranked, Ranking, binary_metrics_at
+from trainer import Phase, Plugin, Run, UsageError
+from trainer.decisions import Choice, CrossFitted, CrossFitting, Demand, Partitions, cross_fitted
+from trainer.metrics import BinaryClassification, binary_metrics_at
 from trainer.seeds import derive
+from trainer_plugins.threshold_tuner.judging import kept, why_not
+from trainer_plugins.threshold_tuner.promise import KINDS, answer
+from trainer_plugins.threshold_tuner.rows import Scored
 
-SPLITS = ("validation", "test")
+SPLITS = ("validation", "calibration", "test")
 
 log = logging.getLogger("trainer")
 
@@ -24,6 +28,8 @@ Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 _DIRECTIONS = BinaryClassification.directions
 _AT_A_THRESHOLD = binary_metrics_at(0.5, np.array([0.0, 1.0]), np.array([0, 1]), None)
+_WITH_INTERVALS = ("accuracy", "f1", "precision", "recall", "matthews-correlation")
+_CROSS_FITTED = "validation/cross-fitted-"
 
 
 @dataclass
@@ -32,8 +38,13 @@ class ThresholdTuner(Plugin):
 
     The choice is exact: over all distinct scores, the middle of the best interval. It becomes `run.threshold` and is
     logged as `validation/threshold`; the metrics at it are logged as `validation/tuned-f1` and so on, beside those at
-    the given threshold. Metrics on the rows that chose the threshold are optimistic, so the test split gets both as
-    well, once: `test/f1` at the given threshold, `test/tuned-f1` at the tuned one.
+    the given threshold. Metrics on the rows that chose the threshold are optimistic. `validation/cross-fitted-f1` and
+    so on are not: each row is decided by a threshold that the other folds have chosen. The test split is judged once:
+    `test/f1` at the given threshold, `test/tuned-f1` at the run's.
+
+    If tuning does not make the objective better by more than chance explains, the given threshold is kept. With
+    `guarantee`, the rows of the calibration split choose a threshold that meets the objective's requirement on new rows
+    with that confidence, or none.
     """
 
     objective: Annotated[
@@ -47,6 +58,7 @@ class ThresholdTuner(Plugin):
             "cost",
             "recall-at-precision",
             "precision-at-recall",
+            "recall-at-fpr",
         ],
         Field(description="What the threshold maximises; for cost, minimises."),
     ] = "f1"
@@ -55,6 +67,22 @@ class ThresholdTuner(Plugin):
     false_negative_cost: Annotated[Price, Field(description="For cost: the price of a false negative.")] = 1.0
     min_precision: Annotated[Rate, Field(description="For recall-at-precision: the minimum precision.")] = 0.9
     min_recall: Annotated[Rate, Field(description="For precision-at-recall: the minimum recall.")] = 0.9
+    max_fpr: Annotated[Rate, Field(description="For recall-at-fpr: the maximum false positive rate.")] = 0.1
+    max_cost: Annotated[
+        Price | None, Field(description="For cost with a guarantee: the maximum of the mean cost per row.")
+    ] = None
+    guarantee: Annotated[
+        float | None,
+        Field(
+            description="The confidence, such as 0.95, with which the requirement of recall-at-precision, "
+            "precision-at-recall, recall-at-fpr or cost holds on new rows. It needs a calibration split."
+        ),
+    ] = None
+    keep_unless_better: Annotated[
+        bool,
+        Field(description="Keep the given threshold unless tuning beats it by more than chance explains."),
+    ] = True
+    folds: Annotated[int, Field(ge=2, le=100, description="The number of folds for the cross-fitted metrics.")] = 5
     min_rows: Annotated[
         int, Field(ge=1, description="With fewer validation rows, or one class only, the given threshold is kept.")
     ] = 20
@@ -62,17 +90,22 @@ class ThresholdTuner(Plugin):
         int,
         Field(
             ge=0,
-            description="Resamples for a confidence interval of the threshold, which need the rows in memory; 0: no "
-            "interval.",
+            description="Resamples for intervals of the threshold and of the cross-fitted metrics, which need the rows "
+            "in memory; 0: no intervals.",
         ),
     ] = 0
-    confidence: Annotated[float, Field(gt=0, lt=1, description="The level of the confidence interval.")] = 0.95
+    confidence: Annotated[
+        float, Field(gt=0, lt=1, description="The level of intervals, and of what chance explains.")
+    ] = 0.95
 
     phase = Phase.TUNE
     # A tuned metric is better in the same direction as the plain one.
     logs: ClassVar[Mapping[str, Literal["max", "min"] | None]] = {
         **{f"{split}/tuned-{name}": _DIRECTIONS.get(name) for split in SPLITS for name in _AT_A_THRESHOLD},
-        **dict.fromkeys(("validation/threshold-low", "validation/threshold-high")),
+        **{f"{_CROSS_FITTED}{name}": _DIRECTIONS.get(name) for name in _AT_A_THRESHOLD},
+        **{f"{_CROSS_FITTED}{name}-{end}": None for name in _WITH_INTERVALS for end in ("low", "high")},
+        **dict.fromkeys(("validation/tuned-threshold", "validation/threshold-low", "validation/threshold-high")),
+        "calibration/guaranteed": None,
         **{f"{split}/threshold": None for split in SPLITS},
     }
 
@@ -82,6 +115,24 @@ class ThresholdTuner(Plugin):
         self._said: set[str] = set()
         if self.objective == "cost" and self.false_positive_cost == self.false_negative_cost == 0:
             raise ValueError("both costs are 0, so all thresholds cost the same")
+        if self.guarantee is not None:
+            self._check_guarantee(self.guarantee)
+        elif self.max_cost is not None:
+            raise ValueError("max-cost has an effect only with a guarantee")
+
+    def _check_guarantee(self, guarantee: float) -> None:
+        """Raises ValueError for what cannot be promised."""
+        if not 0 < guarantee < 1:
+            raise ValueError(
+                f"{guarantee:g} is not a guarantee that rows can give; use a number between 0 and 1, such as 0.95"
+            )
+        if self.objective not in KINDS:
+            raise ValueError(
+                f"{self.objective} has no requirement that a guarantee could be for; use an objective that has one: "
+                f"{', '.join(KINDS)}"
+            )
+        if self.objective == "cost" and self.max_cost is None:
+            raise ValueError("a guarantee of the cost needs max-cost, the maximum of the mean cost per row")
 
     def on_setup(self, run: Run) -> None:
         """Refuses a task without a threshold, unless the task suggests the plugin, and a second tuner."""
@@ -108,6 +159,14 @@ class ThresholdTuner(Plugin):
                 where=f"plugin {self.name!r}",
                 fix="Set it to 0.",
             )
+        if self.guarantee is not None and run.calibration is None and run.processes.is_first:
+            log.warning(
+                "%s: the guarantee does not hold: it would be given by the validation rows, on which the threshold "
+                "and, with early stopping, the weights are chosen. Keep rows that nothing else uses: "
+                "--calibration-split 0.2",
+                self.name,
+                extra={"note": True},
+            )
         if run.validation is None:
             log.warning(
                 "%s keeps the threshold %g: there are no validation rows to tune it on.", self.name, run.threshold
@@ -130,25 +189,47 @@ class ThresholdTuner(Plugin):
         """Tunes, and logs the threshold with the metrics at it."""
         evaluation = run.evaluation
         assert evaluation is not None  # noqa: S101  the event says so
-        if run.threshold is None:
+        if run.threshold is None or self._given is None:
             return
-        ranking = _ranking(run, evaluation)
-        choice = self._choose(ranking)
+        if self.bootstrap:
+            evaluation.predictions  # noqa: B018  raises an error that says what to do if the rows are not kept
+        scored = Scored.of(run, evaluation)
+        choice = self._choose(scored)
+        tuned = self._given if choice is None else choice.threshold
         # A threshold that was tuned for older weights does not fit these.
-        run.threshold = choice.threshold if choice is not None else self._given
-        assert run.threshold is not None  # noqa: S101  on_setup made sure
-        run.log({"validation/threshold": run.threshold, **_tuned("validation", run.threshold, ranking)})
-        if choice is not None and self.bootstrap:
-            low, high = self._interval(run, evaluation)
-            run.log({"validation/threshold-low": low, "validation/threshold-high": high})
+        run.threshold, run.threshold_reason = tuned, ""
+        values = self._cross_fit(run, scored, choice)
+        if self.guarantee is not None and run.calibration is None:
+            tuned = self._promise(run, scored, "validation")
+        run.log({
+            "validation/threshold": run.threshold,
+            "validation/tuned-threshold": tuned,
+            **values,
+            **scored.metrics_at("validation", tuned),
+        })  # fmt: skip
+
+    def on_calibration_end(self, run: Run) -> None:
+        """Chooses the threshold with a guarantee, on rows that nothing else has used."""
+        assert run.evaluation is not None  # noqa: S101
+        if run.threshold is None or self._given is None:
+            return
+        scored = Scored.of(run, run.evaluation)
+        if self.guarantee is not None:
+            self._promise(run, scored, "calibration")
+        run.log({"calibration/threshold": run.threshold, **scored.metrics_at("calibration", run.threshold)})
 
     def on_test_end(self, run: Run) -> None:
-        """Logs the metrics at the tuned threshold on rows that did not choose it."""
+        """Logs the metrics at the run's threshold on rows that did not choose it."""
         assert run.evaluation is not None  # noqa: S101
         if run.threshold is None:
             return
-        ranking = _ranking(run, run.evaluation)
-        run.log({"test/threshold": run.threshold, **_tuned("test", run.threshold, ranking)})
+        scored = Scored.of(run, run.evaluation)
+        run.log({"test/threshold": run.threshold, **scored.metrics_at("test", run.threshold)})
+
+    def on_teardown(self, run: Run) -> None:
+        """Says what it has to say about the threshold of the final weights."""
+        if run.threshold_reason and run.status in ("finished", "stopped"):
+            run.notes.append(f"{self.name}: {run.threshold_reason}")
 
     def state_dict(self) -> Mapping[str, Any]:
         return {"given": self._given}
@@ -164,11 +245,18 @@ class ThresholdTuner(Plugin):
             "false_negative_cost": self.false_negative_cost,
             "min_precision": self.min_precision,
             "min_recall": self.min_recall,
+            "max_fpr": self.max_fpr,
         }
 
-    def _choose(self, ranking: Ranking) -> Choice | None:
+    @property
+    def _searched(self) -> str:
+        """What the validation rows maximise: with a guarantee of precision, where its tests had best begin."""
+        starts = self.guarantee is not None and self.objective == "recall-at-precision"
+        return "evidence-of-precision" if starts else self.objective
+
+    def _choose(self, scored: Scored) -> Choice | None:
         """The best threshold; None, with a warning, if these rows cannot tell."""
-        choice = None
+        choice, ranking = None, scored.ranking
         if ranking.rows < self.min_rows:
             reason = f"{ranking.rows} validation rows are fewer than min-rows ({self.min_rows})"
         elif ranking.not_numbers:
@@ -176,44 +264,87 @@ class ThresholdTuner(Plugin):
         elif not ranking.has_both_classes:
             reason = "the validation rows are all of one class"
         else:
-            choice = Partitions(ranking).best(self.objective, self._requirements)
+            choice = Partitions(ranking).best(self._searched, self._requirements)
             reason = f"no threshold meets the requirement of {self.objective}"
-        if choice is None and reason not in self._said:
-            self._said.add(reason)
-            log.warning("%s keeps the threshold %g: %s.", self.name, self._given, reason)
+        if choice is None:
+            self._say(f"{self.name} keeps the threshold {self._given:g}: {reason}.")
         return choice
 
-    def _interval(self, run: Run, evaluation: Evaluation) -> tuple[float, float]:
-        """Percentiles of the best threshold over resamples of the rows, drawn from (seed, step)."""
-        weights = evaluation.weights
-        resamples = Resamples(evaluation.predictions, evaluation.labels)
-        own = np.ones(evaluation.rows) if weights is None else np.asarray(weights, np.float64).ravel()
-        generator = np.random.default_rng(derive(run.settings.seed, "threshold", run.step))
-        found = []
-        for _ in range(self.bootstrap):
-            drawn = np.bincount(generator.integers(0, len(own), len(own)), minlength=len(own))
-            choice = resamples.best(own * drawn, self.objective, self._requirements)
-            if choice is not None:
-                found.append(choice.threshold)
-        if not found:
-            return float("nan"), float("nan")
-        outside = (1 - self.confidence) / 2
-        low, high = np.quantile(found, [outside, 1 - outside])
-        return float(low), float(high)
+    def _say(self, sentence: str) -> None:
+        """Warns, once."""
+        if sentence not in self._said:
+            self._said.add(sentence)
+            log.warning("%s", sentence)
 
+    def _cross_fit(self, run: Run, scored: Scored, choice: Choice | None) -> dict[str, float]:
+        """The cross-fitted metrics. Gives the run the given threshold back if tuning is not better."""
+        assert self._given is not None  # noqa: S101  the caller made sure
+        if choice is None:
+            # It is kept whatever the rows of a fold are.
+            at = scored.ranking.metrics_at(self._given)
+            return {f"{_CROSS_FITTED}{name}": value for name, value in at.items()}
+        seed = derive(run.settings.seed, "cross-fitting")
+        weighted = scored.differ_in_weight
+        found = fitting = None
+        if weighted or self.bootstrap:
+            fitting = CrossFitting(
+                scored.scores,
+                scored.labels,
+                scored.weights,
+                self._searched,
+                self._requirements,
+                given=self._given,
+                seed=seed,
+                folds=self.folds,
+            )
+        if not weighted:
+            found = cross_fitted(
+                scored.ranking, self._searched, self._requirements, given=self._given, seed=seed, folds=self.folds
+            )
+        elif fitting is not None and fitting.can_fold and scored.has_all_rows:
+            found = fitting.decisions()
+        values = {}
+        if fitting is not None and self.bootstrap:
+            generator = np.random.default_rng(derive(run.settings.seed, "threshold", run.step))
+            (low, high), intervals = fitting.intervals(self.bootstrap, self.confidence, generator, found)
+            values = {"validation/threshold-low": low, "validation/threshold-high": high}
+            for name, (low, high) in intervals.items():
+                values |= {f"{_CROSS_FITTED}{name}-low": low, f"{_CROSS_FITTED}{name}-high": high}
+        if found is None:
+            self._say(f"{self.name} cannot cross-fit: {why_not(scored, self.folds)}.")
+            return {**dict.fromkeys((f"{_CROSS_FITTED}{name}" for name in _AT_A_THRESHOLD), math.nan), **values}
+        if self.keep_unless_better and self.guarantee is None:
+            self._keep_unless_better(run, scored, found)
+        return {**{f"{_CROSS_FITTED}{name}": value for name, value in found.metrics().items()}, **values}
 
-def _ranking(run: Run, evaluation: Evaluation) -> Ranking:
-    """The rows of the newest evaluation, ranked: from its arrays, or as the task's metrics have ranked them."""
-    metrics = run.task_metrics
-    if not evaluation.kept or len(evaluation.labels) < evaluation.rows:
-        for metric in metrics:
-            ranking = metric.ranking()
-            if ranking is not None:
-                return ranking
-    rows = evaluation.predictions, evaluation.labels, evaluation.weights
-    ranks = next((each for each in metrics if isinstance(each, BinaryClassification)), None)
-    return Ranked(*rows) if ranks is None else ranks.ranked(*rows)
+    def _keep_unless_better(self, run: Run, scored: Scored, found: CrossFitted) -> None:
+        assert self._given is not None  # noqa: S101  the caller made sure
+        generator = np.random.default_rng(derive(run.settings.seed, "gain", run.step))
+        gain = found.gain(self.objective, self._requirements, confidence=self.confidence, generator=generator)
+        if gain is None or gain.is_real:
+            return
+        run.threshold = self._given
+        run.threshold_reason = kept(self._given, self.objective, gain, found.rows, self.confidence)
 
-
-def _tuned(split: str, threshold: float, ranking: Ranking) -> dict[str, float]:
-    return {f"{split}/tuned-{name}": value for name, value in ranking.metrics_at(threshold).items()}
+    def _promise(self, run: Run, scored: Scored, split: str) -> float:
+        """Gives the run the threshold that can be promised, or the given one; returns it."""
+        assert self.guarantee is not None and self._given is not None and run.threshold is not None  # noqa: S101, PT018
+        limits = {
+            "precision": self.min_precision,
+            "recall": self.min_recall,
+            "false-positive-rate": self.max_fpr,
+            "cost": self.max_cost,
+        }
+        kind: Any = KINDS[self.objective]
+        limit = limits[kind]
+        assert limit is not None  # noqa: S101  checked at the start
+        demand = Demand(kind, limit, self.guarantee, self.false_positive_cost, self.false_negative_cost)
+        group = getattr(run.task, "group", None)
+        found = answer(scored, split, demand, run.threshold, given=self._given, grouped=group)
+        run.threshold = self._given if found.threshold is None else found.threshold
+        run.threshold_reason = found.sentence
+        if split == "calibration":
+            run.log({"calibration/guaranteed": float(found.threshold is not None)})
+        elif found.threshold is not None:
+            run.threshold_reason += ". The promise does not hold: the same rows have chosen what is tested"
+        return run.threshold
