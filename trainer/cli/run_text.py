@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.cli.table import aligned
 from trainer.config.text import as_text
 from trainer.runs.comparison import Contents, plugins_in
 from trainer.runs.listing import RunEntry, direction_in
 from trainer.runs.values import metric_text
+
+if TYPE_CHECKING:
+    from trainer.model.significance import Significance
 
 
 def as_values(told: Contents) -> dict[str, Any]:
@@ -56,16 +59,42 @@ def described(told: Contents) -> Iterator[str]:
         yield f"  {size_text(size):>9}  {path}"
 
 
-def side_by_side(entries: Sequence[RunEntry], tables: Mapping[str, Mapping[str, Sequence[Any]]]) -> Iterator[str]:
-    """A table with one column per run; * marks the best value of each metric."""
+def side_by_side(
+    entries: Sequence[RunEntry],
+    tables: Mapping[str, Mapping[str, Sequence[Any]]],
+    *,
+    real: Collection[str] | None = None,
+) -> Iterator[str]:
+    """A table with one column per run; * marks the best value of each metric, or only of those in `real`."""
     lines = [["", *(entry.name for entry in entries)], ["status", *(entry.status for entry in entries)]]
     for title, rows in tables.items():
         lines.append([title if rows else f"{title}: no difference", *("" for _ in entries)])
         for name, values in rows.items():
-            best = _best(entries, name, values) if title == "metrics" else None
+            starred = title == "metrics" and (real is None or name in real)
+            best = _best(entries, name, values) if starred else None
             cells = [_cell(value, name) + (" *" if best is not None and value == best else "") for value in values]
             lines.append([f"  {name}", *cells])
     yield from aligned(lines)
+
+
+def significance_lines(found: Significance) -> Iterator[str]:
+    """A table of the differences, and what McNemar's test says about accuracies."""
+    level = f"{found.confidence:.0%}"
+    yield ""
+    yield f"judged again on {found.rows} test rows: second - first, {level} interval of the paired bootstrap, p-value"
+    lines = [["", "first", "second", "difference", "interval", "p"]]
+    for name, each in found.differences.items():
+        ends = f"{_cell(each.low)} to {_cell(each.high)}"
+        lines.append([
+            f"  {name}", _cell(each.first, name), _cell(each.second, name), _cell(each.value, name), ends,
+            "–" if math.isnan(each.p) else f"{each.p:.3g}",
+        ])  # fmt: skip
+    yield from aligned(lines)
+    for name, p in found.mcnemar.items():
+        first, second = found.only[name]
+        yield f"{name}: McNemar p {p:.3g}; only the first is right on {first} rows, only the second on {second}"
+    if not found.real:
+        yield "chance explains every difference"
 
 
 def size_of(folder: Path) -> str:

@@ -13,6 +13,7 @@ from trainer.runs.names import DEFAULT_RUNS
 from trainer.terminal import say
 
 if TYPE_CHECKING:
+    from trainer.model.significance import Significance
     from trainer.runs.listing import RunEntry
 
 app = typer.Typer(no_args_is_help=True)
@@ -121,16 +122,23 @@ def compare(
     runs: Runs,
     runs_dir: RunsDir = DEFAULT_RUNS,
     everything: Annotated[bool, typer.Option("--all", help="Also show what is equal.")] = False,
+    significance: Annotated[
+        bool,
+        typer.Option(
+            "--significance",
+            help="Judge the models of two runs again on their test rows; * is for differences beyond chance only.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Compares runs side by side. Shows the settings, versions and metrics that differ; * marks the best value.
     If runs were judged on different rows, it says so.
 
-    Example: trainer runs compare runs/TASK/FIRST runs/TASK/SECOND
+    Example: trainer runs compare runs/TASK/FIRST runs/TASK/SECOND --significance
     """
     import json
 
-    from trainer.cli.run_text import side_by_side
+    from trainer.cli.run_text import side_by_side, significance_lines
     from trainer.errors import UsageError
     from trainer.runs.comparison import compare, contents, judged_elsewhere
     from trainer.runs.find import find_run
@@ -139,6 +147,7 @@ def compare(
     if len(runs) < 2:
         raise UsageError("there is only one run to compare", where="RUN", fix="Name two or more runs.")
     told = [contents(entry_of(find_run(run, runs_dir))) for run in runs]
+    judged = _significance([each.entry for each in told]) if significance else None
     tables: dict[str, Any] = {
         "settings": compare([each.settings for each in told], equal_too=everything),
         "versions": compare([each.versions for each in told], equal_too=everything),
@@ -147,12 +156,36 @@ def compare(
     if as_json:
         heads = [{"run": each.entry.name, "status": each.entry.status} for each in told]
         values = {"runs": heads, **tables, "other_rows": judged_elsewhere(told)}
+        if judged is not None:
+            values["significance"] = judged.to_json()
         say(json.dumps(values, indent=2, ensure_ascii=False, default=str), block=True)
         return
-    for line in side_by_side([each.entry for each in told], tables):
+    real = None if judged is None else judged.real
+    for line in side_by_side([each.entry for each in told], tables, real=real):
+        say(line)
+    for line in [] if judged is None else significance_lines(judged):
         say(line)
     for split, (first, *others) in judged_elsewhere(told).items():
         say(f"judged on other {split} rows than {first}: {', '.join(others)}")
+
+
+def _significance(entries: list[RunEntry]) -> Significance:
+    """The differences of two runs on their test rows. Raises UsageError if they cannot be judged."""
+    from trainer.bars import count_bar
+    from trainer.errors import UsageError
+
+    if len(entries) != 2:
+        raise UsageError(
+            f"differences are judged between two runs, and {len(entries)} are named",
+            where="--significance",
+            fix="Name two runs.",
+        )
+    from trainer.model.significance import DRAWS, check_same_rows, significance
+
+    first, second = (entry.folder for entry in entries)
+    check_same_rows(first, second)
+    with count_bar("resamples", DRAWS) as watch:
+        return significance(first, second, watch=watch)
 
 
 @app.command("remove")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.config.sizes import bytes_of
+from trainer.decisions.resampling import interval, times_drawn
 from trainer.errors import UsageError
 from trainer.evaluation import Collected, MeanLoss, Rows
 from trainer.metrics.evalmetric import as_metrics
@@ -124,7 +124,7 @@ def _read(
     """Passes the rows to `add`, part by part."""
     opened = model.interface.open(one_or_more(source), keep=(), judged=True)
     report = opened_report(opened, skip_corrupt=skip_corrupt)
-    loss_of = _Loss(model)
+    loss_of = Loss(model)
     try:
         for encoded in opened:
             assert encoded.labels is not None  # noqa: S101  requested above
@@ -140,7 +140,7 @@ def _read(
     return report
 
 
-class _Loss:
+class Loss:
     """The task's loss of each row. A loss with parameters is unusable: the model folder does not store them."""
 
     def __init__(self, model: Model) -> None:
@@ -167,7 +167,7 @@ class _Loss:
         return compute
 
 
-def _evaluate(metrics: list[Metric], rows: Rows, thresholds: Mapping[str, float | None]) -> dict[str, dict[str, float]]:
+def values_of(metrics: list[Metric], rows: Rows, thresholds: Mapping[str, float | None]) -> dict[str, dict[str, float]]:
     """Every metric of these rows at every threshold."""
     mean = MeanLoss()
     for metric in metrics:
@@ -209,23 +209,13 @@ def _intervals(
     rows = rows.take(np.argsort(rows.predictions, kind="stable") if rows.predictions.ndim == 1 else np.arange(count))
     generator = np.random.default_rng(derive(seed, "bootstrap", 0))
     drawn: dict[str, dict[str, list[float]]] = {name: {} for name in thresholds}
-    for draw in range(draws):
-        times = np.bincount(generator.integers(0, count, count), minlength=count)
-        for name, values in _evaluate(metrics, rows.take(np.repeat(np.arange(count), times)), thresholds).items():
+    for draw, times in enumerate(times_drawn(count, draws, generator)):
+        for name, values in values_of(metrics, rows.take(np.repeat(np.arange(count), times)), thresholds).items():
             for key, value in values.items():
                 drawn[name].setdefault(key, []).append(value)
         if watch is not None:
             watch(draw + 1)
-    outside = (1 - confidence) / 2
     return {
-        name: {key: _percentiles(np.array(values), outside) for key, values in by_metric.items()}
+        name: {key: interval(np.array(values), confidence) for key, values in by_metric.items()}
         for name, by_metric in drawn.items()
     }
-
-
-def _percentiles(values: NDArray[np.float64], outside: float) -> tuple[float, float]:
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return math.nan, math.nan
-    low, high = np.quantile(known, [outside, 1 - outside])
-    return float(low), float(high)

@@ -132,6 +132,13 @@ class Model:
 
         The second array is empty without `loss`.
         """
+        found, losses = self.raw(encoded, loss)
+        return found if self.calibrator is None else self.calibrator.apply(found), losses
+
+    def raw(
+        self, encoded: Encoded, loss: Callable[[Any, slice], Array] | None = None
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """As `compute`, with the task's predictions as they are, not calibrated."""
         from trainer.mxnet import autograd
 
         scores, losses = Collected(encoded.rows), Collected(encoded.rows)
@@ -149,8 +156,7 @@ class Model:
                 scores.add(computed.asnumpy())
                 if lost is not None:
                     losses.add(lost.asnumpy())
-        found = scores.whole
-        return found if self.calibrator is None else self.calibrator.apply(found), losses.whole
+        return scores.whole, losses.whole
 
     def _batches(self, encoded: Encoded) -> Iterator[tuple[slice, Sequence[Array]]]:
         from trainer.mxnet import mx
