@@ -96,8 +96,7 @@ class Run(Guarded, Decides, Sliced, Shown):
     threshold_reason: str = ""
     """Why the threshold is what it is, if the plugin that tunes it has something to say about that."""
     calibrator: Calibrator | None = None
-    """What turns predicted probabilities into calibrated ones, if a plugin has chosen it; the saved model applies it.
-    The threshold and the rules are for calibrated probabilities; `evaluation` has the others."""
+    """What calibrates predictions, in the saved model too; threshold and rules are for these, not for `evaluation`."""
     rules: dict[str, Rule] = field(default_factory=dict)
     """What the saved model says about a row beside its prediction, by the name of the plugin that has chosen it."""
     within_epoch: bool = False

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from trainer_plugins.logreg import LogisticRegression
-
 MOST_NAMED = 6
 """Classes whose weights are named."""
 
@@ -31,7 +29,7 @@ def shifted(outputs: Any, logs: NDArray[np.float64]) -> Any:
     return mx.sym.concat(*columns, dim=1)
 
 
-def notes_on_class_weights(task: LogisticRegression) -> Iterator[str]:
+def notes_on_class_weights(task: Any) -> Iterator[str]:
     """What was done about them, if the loss has any."""
     weights = getattr(task, "_weights_in_loss", None)
     if weights is None:

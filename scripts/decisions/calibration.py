@@ -2,10 +2,10 @@
 
     PYTHONPATH=scripts python -m decisions.calibration
 
-Each table is divided into rows for training, validation and test. A net is trained with early stopping on the validation
-rows and its best weights restored, and calibrated on the validation rows. The log loss of its test rows before and after
-is set beside those of scikit-learn's CalibratedClassifierCV, fitted on the same scores of the validation rows. Writes
-docs/decisions-study.md.
+Each table is divided into rows for training, validation and test. A net is trained with early stopping on the
+validation rows and its best weights restored, and calibrated on the validation rows. The log loss of its test rows
+before and after is set beside those of scikit-learn's CalibratedClassifierCV, fitted on the same scores of the
+validation rows. Writes docs/decisions-study.md.
 """
 
 from __future__ import annotations
@@ -188,7 +188,8 @@ def _theirs(scores: NDArray[Any], labels: NDArray[Any], new: NDArray[Any], metho
 
 def lines(results: list[Result], seeds: int) -> Iterator[str]:
     """The table of the page: means over the seeds, and the worst change."""
-    yield "| table | validation rows | chosen | log loss | calibrated | change | worst seed | sklearn sigmoid | isotonic |"
+    heads = "table", "validation rows", "chosen", "log loss", "calibrated", "change", "worst seed", "sklearn sigmoid"
+    yield f"| {' | '.join(heads)} | isotonic |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for name in dict.fromkeys(each.table for each in results):
         own = [each for each in results if each.table == name]
@@ -204,8 +205,8 @@ def lines(results: list[Result], seeds: int) -> Iterator[str]:
     within = sum(each.change <= SLACK for each in results)
     yield ""
     yield (
-        f"{within} of {len(results)} trainings ({seeds} seeds of each table) have a log loss on new rows that is at most "
-        f"{SLACK:.1%} higher after calibration than before."
+        f"{within} of {len(results)} trainings ({seeds} seeds of each table) have a log loss on new rows that is "
+        f"at most {SLACK:.1%} higher after calibration than before."
     )
 
 

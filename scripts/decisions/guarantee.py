@@ -186,18 +186,18 @@ def _write(path: Any, columns: Mapping[str, Any], labels: NDArray[np.bool_]) -> 
 
 
 def peer(rows: int, draws: int, *, seed: int = 0) -> tuple[float, float]:
-    """F1 on new rows at the threshold of scikit-learn's TunedThresholdClassifierCV, and at the tuner's, on the same rows."""
+    """F1 on new rows at the threshold of scikit-learn's TunedThresholdClassifierCV, and at the tuner's."""
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.model_selection import TunedThresholdClassifierCV
 
     class Given(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Passes its one feature on as the probability."""
 
-        def fit(self, X: Any, y: Any) -> Given:
+        def fit(self, X: Any, y: Any) -> Given:  # noqa: N803  scikit-learn's name
             self.classes_ = np.array([0, 1])
             return self
 
-        def predict_proba(self, X: Any) -> Any:
+        def predict_proba(self, X: Any) -> Any:  # noqa: N803  scikit-learn's name
             return np.column_stack([1 - X[:, 0], X[:, 0]])
 
     population = Population(seed)
@@ -225,7 +225,8 @@ def main(argv: list[str]) -> None:
             recall = tally.recall / max(tally.promised, 1)
             say(
                 f"| {rows:,} | {name} | {tally.promised / tally.draws:.1%} | {tally.broken / tally.draws:.1%} "
-                f"| {tally.broken_without / tally.draws:.1%} | {recall:.3f} | {tally.recall_without / tally.draws:.3f} |"
+                f"| {tally.broken_without / tally.draws:.1%} | {recall:.3f} "
+                f"| {tally.recall_without / tally.draws:.3f} |"
             )
     say("")
     say("| objective | " + " | ".join(rates(np.ones(4))) + " |\n" + "|---" * 6 + "|")

@@ -13,9 +13,9 @@ from trainer import UsageError
 from trainer.decisions import (
     ABOVE_ALL,
     Cuts,
-    Demand,
     GroupThresholds,
     LeastCost,
+    PointDemand,
     Points,
     band_by_accuracy,
     band_by_cost,
@@ -54,7 +54,7 @@ def test_a_cut_off_meets_its_demand_and_none_that_does_is_better(drawn, kind, va
     }[kind]
     met = [at for cut in Cuts.of(ranking).thresholds if bound(at := point_metrics(ranking, cut))]
     best = max((at[better] for at in met), default=0)
-    found = Demand("a", kind, value).cut_off(ranking)
+    found = PointDemand("a", kind, value).cut_off(ranking)
     if found is None:
         assert best == 0
     else:
@@ -95,8 +95,8 @@ def test_points_that_are_wrong_or_contradict_each_other_are_refused(texts, messa
 
 def test_points_are_read_as_written():
     assert demands_of(["review=recall-at-precision:0.95", " block = fpr : 0.001 "], "none") == [
-        Demand("review", "recall-at-precision", 0.95),
-        Demand("block", "fpr", 0.001),
+        PointDemand("review", "recall-at-precision", 0.95),
+        PointDemand("block", "fpr", 0.001),
     ]
 
 

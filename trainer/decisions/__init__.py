@@ -14,12 +14,20 @@ if TYPE_CHECKING:
     from trainer.decisions.calibrator import Calibrator, calibrator_of
     from trainer.decisions.choosing import ChosenCalibrator, choose_calibrator, folds_of
     from trainer.decisions.costs import GroupThresholds, LeastCost, costs_of
-    from trainer.decisions.coverage import class_scores, conformal_quantile, covered, exact_interval, interval, number_scores, rows_needed
+    from trainer.decisions.coverage import (
+        class_scores,
+        conformal_quantile,
+        covered,
+        exact_interval,
+        interval,
+        number_scores,
+        rows_needed,
+    )
     from trainer.decisions.cross_fitting import CrossFitted, CrossFitting, Gain, cross_fitted
     from trainer.decisions.cuts import Cuts, band_by_accuracy, band_by_cost, fair_thresholds, rate_of
     from trainer.decisions.groups import codes_of, texts_of
     from trainer.decisions.guarantee import Demand, Promised, promised
-    from trainer.decisions.points import ABOVE_ALL, Demand, Points, demands_of, point_metrics
+    from trainer.decisions.points import ABOVE_ALL, PointDemand, Points, demands_of, point_metrics
     from trainer.decisions.prior import without_class_weights
     from trainer.decisions.reliability import Reliability
     from trainer.decisions.rule import Rule, rule_of
@@ -45,6 +53,7 @@ __all__ = [
     "Intervals",
     "LeastCost",
     "Partitions",
+    "PointDemand",
     "Points",
     "Pooled",
     "Promised",
@@ -80,20 +89,79 @@ __all__ = [
 __getattr__, __dir__ = exports(
     __name__,
     {
-        "trainer.decisions.calibrator": ("Calibrator", "calibrator_of",),
-        "trainer.decisions.choosing": ("ChosenCalibrator", "choose_calibrator", "folds_of",),
-        "trainer.decisions.costs": ("GroupThresholds", "LeastCost", "costs_of",),
-        "trainer.decisions.coverage": ("class_scores", "conformal_quantile", "covered", "exact_interval", "interval", "number_scores", "rows_needed",),
-        "trainer.decisions.cross_fitting": ("CrossFitted", "CrossFitting", "Gain", "cross_fitted",),
-        "trainer.decisions.cuts": ("Cuts", "band_by_accuracy", "band_by_cost", "fair_thresholds", "rate_of",),
-        "trainer.decisions.groups": ("codes_of", "texts_of",),
-        "trainer.decisions.guarantee": ("Demand", "Promised", "promised",),
-        "trainer.decisions.points": ("ABOVE_ALL", "Demand", "Points", "demands_of", "point_metrics",),
+        "trainer.decisions.calibrator": (
+            "Calibrator",
+            "calibrator_of",
+        ),
+        "trainer.decisions.choosing": (
+            "ChosenCalibrator",
+            "choose_calibrator",
+            "folds_of",
+        ),
+        "trainer.decisions.costs": (
+            "GroupThresholds",
+            "LeastCost",
+            "costs_of",
+        ),
+        "trainer.decisions.coverage": (
+            "class_scores",
+            "conformal_quantile",
+            "covered",
+            "exact_interval",
+            "interval",
+            "number_scores",
+            "rows_needed",
+        ),
+        "trainer.decisions.cross_fitting": (
+            "CrossFitted",
+            "CrossFitting",
+            "Gain",
+            "cross_fitted",
+        ),
+        "trainer.decisions.cuts": (
+            "Cuts",
+            "band_by_accuracy",
+            "band_by_cost",
+            "fair_thresholds",
+            "rate_of",
+        ),
+        "trainer.decisions.groups": (
+            "codes_of",
+            "texts_of",
+        ),
+        "trainer.decisions.guarantee": (
+            "Demand",
+            "Promised",
+            "promised",
+        ),
+        "trainer.decisions.points": (
+            "ABOVE_ALL",
+            "PointDemand",
+            "Points",
+            "demands_of",
+            "point_metrics",
+        ),
         "trainer.decisions.prior": ("without_class_weights",),
         "trainer.decisions.reliability": ("Reliability",),
-        "trainer.decisions.rule": ("Rule", "rule_of",),
-        "trainer.decisions.scored": ("Pooled", "Scored",),
-        "trainer.decisions.sets": ("Bounds", "ClassSets", "Intervals",),
-        "trainer.decisions.thresholds": ("OBJECTIVES", "Choice", "Counts", "Partitions", "Resamples",),
+        "trainer.decisions.rule": (
+            "Rule",
+            "rule_of",
+        ),
+        "trainer.decisions.scored": (
+            "Pooled",
+            "Scored",
+        ),
+        "trainer.decisions.sets": (
+            "Bounds",
+            "ClassSets",
+            "Intervals",
+        ),
+        "trainer.decisions.thresholds": (
+            "OBJECTIVES",
+            "Choice",
+            "Counts",
+            "Partitions",
+            "Resamples",
+        ),
     },
 )

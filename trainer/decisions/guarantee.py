@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from trainer.decisions.bounds import hoeffding_bentkus, log_p_bound, p_at_least, p_at_most
 from trainer.decisions.thresholds import BELOW_ALL, KEPT, bounds_of
-from trainer.metrics import Ranking
+from trainer.metrics.ranked import Ranking
 
 Vector = NDArray[np.float64]
 Kind = Literal["precision", "recall", "false-positive-rate", "cost"]

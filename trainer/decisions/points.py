@@ -65,7 +65,7 @@ round; `fpr:A` the highest recall with at most that share of the negatives, `sha
 
 
 @dataclass(frozen=True)
-class Demand:
+class PointDemand:
     """An operating point before its cut-off is known."""
 
     name: str
@@ -90,13 +90,13 @@ class Demand:
         return choice.threshold
 
 
-def demands_of(texts: Sequence[str], otherwise: str) -> list[Demand]:
+def demands_of(texts: Sequence[str], otherwise: str) -> list[PointDemand]:
     """Points as they are written, `review=recall-at-precision:0.95`, the mildest first.
 
     Raises UsageError for what is not one, for names that are there twice, and for two points of the same kind whose
     numbers contradict their order.
     """
-    found: list[Demand] = []
+    found: list[PointDemand] = []
     for text in texts:
         demand = _demand_of(text)
         if demand.name in (otherwise, *(each.name for each in found)):
@@ -118,7 +118,7 @@ def demands_of(texts: Sequence[str], otherwise: str) -> list[Demand]:
     return found
 
 
-def _demand_of(text: str) -> Demand:
+def _demand_of(text: str) -> PointDemand:
     name, sign, demand = (part.strip() for part in text.partition("="))
     kind, colon, number = (part.strip() for part in demand.partition(":"))
     if not sign or not NAME.fullmatch(name):
@@ -131,7 +131,7 @@ def _demand_of(text: str) -> Demand:
     if not known.parameter:
         if colon:
             raise UsageError(f"{text!r}: {kind} takes no number", fix=f"Write {name}={kind}.")
-        return Demand(name, kind)
+        return PointDemand(name, kind)
     try:
         value = float(number)
     except ValueError:
@@ -139,7 +139,7 @@ def _demand_of(text: str) -> Demand:
     if not 0 < value <= known.most or value == np.inf:
         limits = "> 0" if known.most == np.inf else "> 0 and ≤ 1"
         raise UsageError(f"{text!r}: {number!r} is not a number {limits}", fix=f"Write {name}={kind}:0.9, for example.")
-    return Demand(name, kind, value)
+    return PointDemand(name, kind, value)
 
 
 def point_metrics(ranking: Ranking, threshold: float) -> dict[str, float]:

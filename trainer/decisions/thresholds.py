@@ -76,6 +76,7 @@ def matthews(counts: Counts) -> Vector:
 
 Objective = Callable[[Counts, Mapping[str, float]], Vector]
 
+
 def _positive(values: Vector) -> Vector:
     return np.where(values > 0, values, -np.inf)
 

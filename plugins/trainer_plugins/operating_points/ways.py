@@ -13,10 +13,10 @@ import numpy as np
 from trainer.decisions import (
     ABOVE_ALL,
     Cuts,
-    Demand,
     GroupThresholds,
     LeastCost,
     Partitions,
+    PointDemand,
     Points,
     Rule,
     band_by_accuracy,
@@ -72,7 +72,7 @@ def usable(run: Run, min_rows: int, say: Say) -> Ranking | None:
 class ByPoints(Way):
     """Several cut-offs with names."""
 
-    demands: Sequence[Demand]
+    demands: Sequence[PointDemand]
     otherwise: str
     min_rows: int
     suffix: str
