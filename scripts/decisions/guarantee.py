@@ -193,11 +193,11 @@ def peer(rows: int, draws: int, *, seed: int = 0) -> tuple[float, float]:
     class Given(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Passes its one feature on as the probability."""
 
-        def fit(self, X: Any, y: Any) -> Given:  # noqa: N803  scikit-learn's name
+        def fit(self, X: Any, y: Any) -> Given:  # noqa: N803
             self.classes_ = np.array([0, 1])
             return self
 
-        def predict_proba(self, X: Any) -> Any:  # noqa: N803  scikit-learn's name
+        def predict_proba(self, X: Any) -> Any:  # noqa: N803
             return np.column_stack([1 - X[:, 0], X[:, 0]])
 
     population = Population(seed)
@@ -223,11 +223,11 @@ def main(argv: list[str]) -> None:
     for rows in (200, 800, 5000):
         for name, tally in broken(rows, 1000).items():
             recall = tally.recall / max(tally.promised, 1)
-            say(
-                f"| {rows:,} | {name} | {tally.promised / tally.draws:.1%} | {tally.broken / tally.draws:.1%} "
-                f"| {tally.broken_without / tally.draws:.1%} | {recall:.3f} "
-                f"| {tally.recall_without / tally.draws:.3f} |"
+            promised_, broken_, without = (
+                f"{count / tally.draws:.1%}" for count in (tally.promised, tally.broken, tally.broken_without)
             )
+            recalls = f"{recall:.3f} | {tally.recall_without / tally.draws:.3f}"
+            say(f"| {rows:,} | {name} | {promised_} | {broken_} | {without} | {recalls} |")
     say("")
     say("| objective | " + " | ".join(rates(np.ones(4))) + " |\n" + "|---" * 6 + "|")
     for objective in ("f1", "accuracy", "recall-at-precision"):

@@ -263,3 +263,99 @@ def test_a_score_of_0_gives_a_threshold_that_every_precision_has():
     choice = Partitions(Ranked(scores, labels)).best("f1", DEMANDS)
     assert (choice.threshold, choice.low, choice.high) == (-1.0, -1.0, 0.0)
     assert binary_metrics_at(choice.threshold, scores, labels)["true-positives"] == 3
+
+
+class Kept(Judged):
+    """With rows for calibration too."""
+
+    def splits(self, run):
+        return Splits(rows(40, seed=0), rows(60, seed=1), rows(30, seed=2), calibration=rows(300, seed=3))
+
+
+def test_a_guarantee_is_chosen_on_the_calibration_rows_and_judged_on_the_test_rows():
+    run = engine(Kept(), ThresholdTuner(objective="recall-at-fpr", max_fpr=0.2, guarantee=0.9)).fit()
+    metrics = run.metrics
+    assert metrics["calibration/guaranteed"] == 1
+    assert run.threshold == metrics["calibration/threshold"] == metrics["test/threshold"]
+    assert run.threshold != metrics["validation/threshold"]
+    rate = metrics["calibration/tuned-false-positives"] / (
+        metrics["calibration/tuned-false-positives"] + metrics["calibration/tuned-true-negatives"]
+    )
+    assert rate < 0.2
+    assert "promises false positive rate ≤ 0.2 with confidence 0.9: on the 300 calibration rows" in run.notes[-1]
+
+
+def test_what_no_threshold_can_promise_keeps_the_given_one_and_is_said():
+    run = engine(Kept(), ThresholdTuner(objective="recall-at-fpr", max_fpr=0.001, guarantee=0.95)).fit()
+    assert run.threshold == 0.5
+    assert run.metrics["calibration/guaranteed"] == 0
+    assert "no threshold can promise" in run.notes[-1]
+    assert "it takes at least 2995 rows of class 0" in run.notes[-1]
+
+
+def test_without_calibration_rows_the_promise_does_not_hold_and_it_says_so(caplog):
+    run = engine(Judged(), ThresholdTuner(objective="precision-at-recall", min_recall=0.6, guarantee=0.9)).fit()
+    assert "the guarantee does not hold" in caplog.text
+    assert "--calibration-split" in caplog.text
+    assert run.notes[-1].endswith("The promise does not hold: the same rows have chosen what is tested")
+
+
+def test_calibration_rows_of_one_class_promise_nothing():
+    class OneClass(Kept):
+        def splits(self, run):
+            found = super().splits(run)
+            found.calibration.labels[:] = 1
+            return found
+
+    run = engine(OneClass(), ThresholdTuner(objective="recall-at-fpr", guarantee=0.9)).fit()
+    assert run.threshold == 0.5
+    assert "the calibration rows are all of one class" in run.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"guarantee": 1, "objective": "recall-at-fpr"}, "1 is not a guarantee that rows can give"),
+        ({"guarantee": 0, "objective": "recall-at-fpr"}, "0 is not a guarantee"),
+        ({"guarantee": 0.9}, "f1 has no requirement that a guarantee could be for"),
+        ({"guarantee": 0.9, "objective": "cost"}, "a guarantee of the cost needs max-cost"),
+        ({"max-cost": 0.9, "objective": "cost"}, "max-cost has an effect only with a guarantee"),
+    ],
+)
+def test_what_cannot_be_promised_is_refused(options, said):
+    with pytest.raises(UsageError, match=said):
+        build(ThresholdTuner, options, where="")
+
+
+def test_the_given_threshold_is_kept_unless_tuning_beats_it_and_it_is_said_once():
+    run = engine(Judged(), ThresholdTuner()).fit()
+    assert run.threshold == run.metrics["validation/threshold"] == 0.5
+    assert run.metrics["validation/tuned-threshold"] != 0.5
+    assert run.metrics["validation/tuned-f1"] >= run.metrics["validation/cross-fitted-f1"]
+    assert [note.startswith("hooked") for note in run.notes] == [False]
+    assert "the threshold 0.5 is kept: on 60 validation rows, tuning it" in run.notes[0]
+    free = engine(Judged(), ThresholdTuner(keep_unless_better=False)).fit()
+    assert free.threshold == free.metrics["validation/tuned-threshold"] == run.metrics["validation/tuned-threshold"]
+    assert free.notes == []
+
+
+def test_a_threshold_far_off_is_tuned():
+    class FarOff(Judged):
+        threshold = 0.99
+
+    run = engine(FarOff(), ThresholdTuner()).fit()
+    assert run.threshold < 0.9
+    assert run.notes == []
+
+
+def test_fewer_rows_than_folds_have_no_cross_fitted_metrics(caplog):
+    class Rare(Judged):
+        def splits(self, run):
+            validation = rows(60, seed=1)
+            validation.labels[3:] = 0
+            validation.labels[:3] = 1
+            return Splits(rows(40, seed=0), validation)
+
+    run = engine(Rare(), ThresholdTuner(), epochs=1).fit()
+    assert np.isnan(run.metrics["validation/cross-fitted-f1"])
+    assert "a class has fewer validation rows than there are folds, 5" in caplog.text
