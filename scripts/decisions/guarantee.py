@@ -134,6 +134,8 @@ def trainings(count: int, rows: int = 4000, *, seed: int = 0) -> tuple[int, int]
     from pathlib import Path
 
     from trainer import fit, load_model
+    from trainer_plugins.early_stopping import EarlyStopping
+    from trainer_plugins.threshold_tuner import ThresholdTuner
 
     kept = break_ = 0
     for number in range(count):
@@ -150,15 +152,12 @@ def trainings(count: int, rows: int = 4000, *, seed: int = 0) -> tuple[int, int]
                 batch_size=64,
                 seed=number,
                 calibration_split=0.2,
-                plugins=["calibration", "early-stopping", "threshold-tuner"],
-                without=["progress", "metrics-log", "checkpoint", "tensorboard", "report"],
-                sets=[
-                    "threshold-tuner.objective=recall-at-precision",
-                    "threshold-tuner.min-precision=0.8",
-                    "threshold-tuner.guarantee=0.95",
-                    "early-stopping.patience=2",
-                    "early-stopping.restore-best=true",
+                plugins=[
+                    "calibration",
+                    EarlyStopping(patience=2, restore_best=True),
+                    ThresholdTuner(objective="recall-at-precision", min_precision=0.8, guarantee=0.95),
                 ],
+                without=["progress", "metrics-log", "checkpoint", "tensorboard", "report", "threshold-tuner"],
                 runs_dir=folder,
                 name="run",
             )

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 
+import numpy as np
 import pexpect
 import pytest
 from hypothesis import given
@@ -160,6 +161,77 @@ def test_compare_says_which_runs_were_judged_on_other_rows(command, three):
     # Nothing is said of a run that has not recorded its data.
     change(three["b"], data=None)
     assert "judged on" not in command("runs", "compare", "a", "b", "c")[1]
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """Runs of a table: all columns, without the one that matters, and with other test rows."""
+    folder = tmp_path_factory.mktemp("judged")
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(600, 2))
+    lines = [f"{a:.3f},{b:.3f},{int(a + 0.3 * b + generator.normal() / 2 > 0)}" for a, b in features]
+    (folder / "t.csv").write_text("\n".join(["a,b,y", *lines]) + "\n")
+    several = {"all": {}, "half": {"ignore": ["a"]}, "same": {"seed": 12345}, "other": {"test_split": 0.5}}
+    for name, options in several.items():
+        chosen = {"test_split": 0.4, "epochs": 1, "without": ["progress", "tensorboard", "report"]} | options
+        fit("logreg", data=[str(folder / "t.csv")], label="y", runs_dir=folder / "runs", name=name, **chosen)
+    return folder
+
+
+@pytest.fixture
+def few_draws(monkeypatch):
+    monkeypatch.setattr("trainer.model.significance.DRAWS", 150)
+
+
+@pytest.mark.usefixtures("few_draws")
+def test_significance_judges_both_models_again_and_marks_only_what_chance_does_not_explain(command, judged):
+    runs = ["--runs-dir", str(judged / "runs")]
+    told = json.loads(command("runs", "compare", "all", "half", "--significance", "--json", *runs)[1])
+    found = told["significance"]
+    assert found["rows"] == 240
+    for name in ("test/loss", "test/accuracy", "test/roc-auc", "test/tuned-f1"):
+        each = found["differences"][name]
+        assert [each["first"], each["second"]] == pytest.approx(told["metrics"][name], rel=1e-5)
+        assert each["low"] <= each["difference"] <= each["high"]
+    assert found["differences"]["test/accuracy"]["p"] < 0.02
+    assert found["mcnemar"]["test/accuracy"]["p"] < 0.01
+    lines = command("runs", "compare", "all", "half", "--significance", *runs)[1].splitlines()
+    starred = {line.split()[0] for line in lines if " *" in line}
+    assert "test/accuracy" in starred
+    assert not any(name.startswith(("train/", "validation/")) for name in starred)
+
+
+@pytest.mark.usefixtures("few_draws")
+def test_models_that_are_the_same_do_not_differ(command, judged):
+    out = command("runs", "compare", "all", "same", "--significance", "--runs-dir", str(judged / "runs"))[1]
+    assert out.splitlines()[-1] == "chance explains every difference"
+    assert " *" not in out
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["all", "other"], "run other: it was judged on other test rows than run all"),
+        (["all", "half", "same"], "--significance: differences are judged between two runs, and 3 are named"),
+    ],
+)
+def test_runs_that_cannot_be_judged_together_are_refused(command, judged, names, said):
+    code, _, err = command("runs", "compare", *names, "--significance", "--runs-dir", str(judged / "runs"))
+    assert code == 2
+    assert said in err
+
+
+def test_runs_without_test_rows_and_changed_files_are_refused(command, judged, three):
+    err = command("runs", "compare", "a", "b", "--significance")[2]
+    assert "run a: it has no test rows to judge the models on" in err
+    table = judged / "t.csv"
+    before = table.read_text()
+    try:
+        table.write_text(before.replace("1\n", "0\n", 20))
+        err = command("runs", "compare", "all", "half", "--significance", "--runs-dir", str(judged / "runs"))[2]
+    finally:
+        table.write_text(before)
+    assert "its test rows cannot be read again: the data have changed" in err
 
 
 def test_one_run_alone_cannot_be_compared_and_a_stranger_is_named(command, three):

@@ -185,7 +185,7 @@ def _significance(entries: list[RunEntry]) -> Significance:
     first, second = (entry.folder for entry in entries)
     check_same_rows(first, second)
     with count_bar("resamples", DRAWS) as watch:
-        return significance(first, second, watch=watch)
+        return significance(first, second, draws=DRAWS, watch=watch)
 
 
 @app.command("remove")
