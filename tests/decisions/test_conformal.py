@@ -21,7 +21,6 @@ from trainer.decisions import (
     number_scores,
     rows_needed,
     rule_of,
-    texts_of,
 )
 
 finite = st.one_of(st.floats(-5, 5), st.sampled_from([0.0, 1.0]))
@@ -188,8 +187,10 @@ def test_values_of_a_column_are_groups_by_their_texts():
         pa.array([1, None, 2]),
         pa.chunked_array([[1, None], [2]]),
         pa.array(["1", None, "2"]).dictionary_encode(),
+        pa.array([1.0, None, 2.0], pa.float32()),
+        pa.array([" 1", "NA", "2"]),
     ):
-        assert codes_of(texts_of(column), ["missing", "1"]).tolist() == [1, 0, -1]
+        assert codes_of(column, ["missing", "1"]).tolist() == [1, 0, -1]
     assert codes_of(["b", "a"], ["a", "b"]).tolist() == [1, 0]
     assert codes_of([], ["a"]).tolist() == codes_of([], []).tolist() == []
 

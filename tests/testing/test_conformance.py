@@ -2,11 +2,12 @@
 
 import random
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import pytest
 from packages import in_process, install, trainer
 from processor import needs_bfloat16
@@ -16,6 +17,7 @@ from trainer import Arrays, Phase, Plugin, Splits, UsageError
 from trainer.atomic import cut_back
 from trainer.catalog import registry
 from trainer.catalog.registry import PLUGINS, TASKS
+from trainer.data import Slices
 from trainer.testing import (
     BrokenPromiseError,
     TinyImages,
@@ -31,6 +33,7 @@ from trainer.testing import (
 from trainer.testing.tiny import TinyWithThreshold
 
 NEEDED = {"gradient-clipping": {"norm": 1.0}, "gradient-accumulation": {"batches": 2}, "proximal": {"l1": 0.01}}
+NEEDED["slices"] = {"min-rows": 1, "bootstrap": 3}
 NEEDED["operating-points"] = {"points": "review=recall-at-precision:0.5,block=share:0.1", "min-rows": 2}
 """Options without which a plugin of ours does nothing, or is refused."""
 PLACE = tempfile.TemporaryDirectory()
@@ -39,11 +42,27 @@ NEEDED["mlflow"] = {"tracking-uri": f"sqlite:///{PLACE.name}/mlflow.db"}
 SLOW = {"mlflow"}
 ON_IMAGES = {"cutmix", "label-smoothing", "mixup"}
 """Plugins that want labels which are probabilities."""
+
+
+class Sliced(TinyWithThreshold):
+    """Every other row is in another slice."""
+
+    def splits(self, run):
+        found = super().splits(run)
+        slices = {
+            split: {"group": Slices(np.arange(count, dtype=np.int32) % 2, ["a", "b"])}
+            for split, count in (("validation", self.validation_rows), ("test", self.test_rows))
+            if count
+        }
+        return replace(found, slices=slices)
+
+
 TASKS_OF = {
+    "slices": {"task": lambda: Sliced(21, 9, 5)},
     "conformal": {"task": lambda: TinyWithThreshold(21, 9, 5, calibration_rows=12)},
     "operating-points": {"task": lambda: TinyWithThreshold(21, 9, 5)},
 }
-"""Plugins that want a threshold, or calibration rows."""
+"""Plugins that want a threshold, calibration rows or slices."""
 
 
 def ours(group):

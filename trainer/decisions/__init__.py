@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from trainer.decisions.cross_fitting import CrossFitted, CrossFitting, Gain, cross_fitted
     from trainer.decisions.cuts import Cuts, band_by_accuracy, band_by_cost, fair_thresholds, rate_of
-    from trainer.decisions.groups import codes_of, texts_of
+    from trainer.decisions.groups import codes_of
     from trainer.decisions.guarantee import Demand, Promised, promised
     from trainer.decisions.points import ABOVE_ALL, PointDemand, Points, demands_of, point_metrics
     from trainer.decisions.prior import without_class_weights
@@ -82,7 +82,6 @@ __all__ = [
     "rate_of",
     "rows_needed",
     "rule_of",
-    "texts_of",
     "without_class_weights",
 ]
 
@@ -125,10 +124,7 @@ __getattr__, __dir__ = exports(
             "fair_thresholds",
             "rate_of",
         ),
-        "trainer.decisions.groups": (
-            "codes_of",
-            "texts_of",
-        ),
+        "trainer.decisions.groups": ("codes_of",),
         "trainer.decisions.guarantee": (
             "Demand",
             "Promised",

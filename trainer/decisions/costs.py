@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.decisions.coverage import both_classes
-from trainer.decisions.groups import codes_of, texts_of
+from trainer.decisions.groups import codes_of
 from trainer.decisions.points import named
 from trainer.decisions.rule import Rule
 from trainer.errors import UsageError
@@ -81,7 +81,7 @@ class GroupThresholds(Rule):
 
     def columns(self, predictions: NDArray[Any], table: Mapping[str, Any]) -> dict[str, Any]:
         probabilities = np.asarray(predictions, np.float64).reshape(-1)
-        own = self.of_codes(codes_of(texts_of(table[self.group]), list(self.thresholds)))
+        own = self.of_codes(codes_of(table[self.group], list(self.thresholds)))
         places = np.where(np.isnan(probabilities), -1, (probabilities > own).astype(np.int64))
         return {self.names[0]: named(places, self.classes)}
 

@@ -1,4 +1,4 @@
-"""Groups of rows by the value of a column: their names, and the number of each row's group."""
+"""Groups of rows by the value of a column: the number of each row's group."""
 
 from __future__ import annotations
 
@@ -8,31 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.tables.values import distinct, plain
+
 MISSING = "missing"
 """The group of rows without a value."""
 
 
-def texts_of(column: Any) -> Any:
-    """An Arrow column as texts, a dictionary array; without a value, MISSING."""
+def codes_of(column: Any, names: Sequence[str]) -> NDArray[np.int64]:
+    """The place of each value's text in `names`, (rows,): -1 if it is not there.
+
+    `column` is an Arrow array of any type, whose values have the texts that `--slice` gives them, or a list of texts.
+    """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    found = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else pa.array(column)
-    if isinstance(found, pa.ChunkedArray):
-        found = pa.concat_arrays(found.chunks) if found.num_chunks else pa.array([], found.type)
-    if pa.types.is_dictionary(found.type):
-        found = found.cast(found.type.value_type)
-    return pc.fill_null(found.cast(pa.string()), MISSING)
-
-
-def codes_of(texts: Any, names: Sequence[str]) -> NDArray[np.int64]:
-    """The place of each text in `names`, -1 if it is not there."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not names or not len(texts):
-        return np.full(len(texts), -1)
-    given = texts if isinstance(texts, pa.Array) else pa.array(list(texts), pa.string())
-    places = pc.index_in(given, value_set=pa.array(list(names), pa.string()))
-    codes: NDArray[np.int64] = pc.fill_null(places, -1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return codes
+    places = {name: place for place, name in enumerate(names)}
+    if isinstance(column, (list, tuple)):
+        return np.array([places.get(text, -1) for text in column], np.int64)
+    numbers, texts = distinct(plain(column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])))
+    table = np.array([places.get(MISSING if text is None else text, -1) for text in texts], np.int64)
+    return table[numbers] if len(numbers) else np.zeros(0, np.int64)

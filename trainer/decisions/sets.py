@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.decisions.coverage import ClassMethod, class_scores, conformal_quantile, interval, rows_needed
-from trainer.decisions.groups import codes_of, texts_of
+from trainer.decisions.groups import codes_of
 from trainer.decisions.rule import Rule
 
 
@@ -62,7 +62,7 @@ class Bounds:
         rest = math.inf if self.bound is None else self.bound
         if self.group is None:
             return np.full(rows, rest)
-        return self.of_codes(codes_of(texts_of(table[self.group]), list(self.by_group)))
+        return self.of_codes(codes_of(table[self.group], list(self.by_group)))
 
     def of_codes(self, codes: NDArray[Any]) -> NDArray[np.float64]:
         """The bound of each row by the number of its group in `by_group`, -1 for others."""
