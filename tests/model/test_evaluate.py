@@ -31,7 +31,7 @@ def model(run):
 
 def test_the_test_split_from_its_file_has_the_metrics_that_the_run_logged(run, model, folder):
     found = evaluate_file(model, str(folder / "test.csv"))
-    assert found.thresholds == {"given": 0.5, "tuned": run.threshold}
+    assert found.thresholds == {"given": model.about.threshold.given, "tuned": run.threshold}
     logged = {name: value for name, value in run.metrics.items() if name.startswith("test/")}
     assert found.metrics["given"]["loss"] == pytest.approx(logged["test/loss"], rel=1e-6)
     for name, value in found.metrics["given"].items():
@@ -48,9 +48,10 @@ def test_sample_weights_count(model, folder, tmp_path):
     probabilities = model.predict(table)["probability"].to_numpy()
     labels = np.array(table["rich"].to_pylist()) == "yes"
     weights = table["weight"].to_numpy()
+    given = model.about.threshold.given
     found = evaluate_file(model, str(folder / "test.csv")).metrics["given"]["f1"]
-    assert found == pytest.approx(f1_score(labels, probabilities > 0.5, sample_weight=weights))
-    assert found != pytest.approx(f1_score(labels, probabilities > 0.5))
+    assert found == pytest.approx(f1_score(labels, probabilities > given, sample_weight=weights))
+    assert found != pytest.approx(f1_score(labels, probabilities > given))
 
 
 def test_labels_and_weights_have_to_be_there(model, folder, tmp_path):
@@ -116,7 +117,7 @@ def test_the_table_has_both_thresholds_side_by_side(evaluate, run):
     assert code == 0
     lines = out.splitlines()
     assert lines[0].split("  ")[0] == "threshold"
-    assert "given: 0.5" in lines[0]
+    assert f"given: {model.about.threshold.given:.4g}" in lines[0]
     assert f"tuned: {run.threshold:.4g}" in lines[0]
     assert f"{run.metrics['test/f1']:.4f} [" in next(line for line in lines if line.startswith("f1"))
     assert f"{run.metrics['test/tuned-f1']:.4f} [" in next(line for line in lines if line.startswith("f1"))

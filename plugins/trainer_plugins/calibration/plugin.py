@@ -19,7 +19,7 @@ Method = Literal["auto", "none", "temperature", "platt", "beta", "isotonic", "ve
 NONE = "none"
 TWO_CLASSES: tuple[Method, ...] = ("temperature", "platt", "beta", "isotonic")
 SEVERAL_CLASSES: tuple[Method, ...] = ("temperature", "vector")
-SPLITS = ("validation", "test")
+SPLITS = ("validation", "calibration", "test")
 MEASURED = ("ece", "calibrated-log-loss", "calibrated-brier-score", "calibrated-ece")
 
 log = logging.getLogger("trainer")
@@ -124,6 +124,10 @@ class Calibration(Plugin):
         scored, choice = self._choose(run, rows)
         run.calibrator = choice.calibrator
         self._log(run, "validation", rows, scored, choice.probabilities)
+
+    def on_calibration_end(self, run: Run) -> None:
+        """Logs how well the calibrated probabilities fit rows that nothing was chosen on."""
+        self._judge(run, "calibration")
 
     def on_test_end(self, run: Run) -> None:
         """Logs how well the calibrated probabilities fit the test rows."""
