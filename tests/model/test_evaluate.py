@@ -112,7 +112,7 @@ def evaluate(folder, run, monkeypatch, command):
     return partial(command, "evaluate")
 
 
-def test_the_table_has_both_thresholds_side_by_side(evaluate, run):
+def test_the_table_has_both_thresholds_side_by_side(evaluate, run, model):
     code, out, err = evaluate("one", "--data", "test.csv", "--bootstrap", 20)
     assert code == 0
     lines = out.splitlines()
