@@ -174,7 +174,7 @@ def test_the_core_never_names_a_plugin_or_a_task():
     names |= {path.stem for path in package.glob("[a-z]*.py")}
     # A plugin may have the name of an event, of a phase, of a split, or of the program whose files it writes and that
     # the core starts; the core's own word for those is no mention of the plugin.
-    names -= {*EVENTS, *(phase.name.lower() for phase in Phase), "calibration", "tensorboard"}
+    names -= {*EVENTS, *(phase.name.lower() for phase in Phase), "calibration", "slices", "tensorboard"}
     spelled = "|".join(sorted({re.escape(name).replace("\\-", "[-_]").replace("_", "[-_]") for name in names}))
     named = re.compile(rf"(?<![\w-])(?:{spelled}|trainer_plugins)(?![\w-])", re.IGNORECASE)
     found = [
