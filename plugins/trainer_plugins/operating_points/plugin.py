@@ -100,8 +100,12 @@ class OperatingPoints(Plugin):
             raise ValueError("group is for fairness=equal-opportunity or demographic-parity")
         if self.false_positive_cost == self.false_negative_cost == 0:
             raise ValueError("both costs are 0, so all decisions cost the same")
-        self._demands = demands_of(self.points, self.otherwise)
-        self._band = _band_of(self.band) if self.band else ("", 0.0)
+        try:
+            self._demands = demands_of(self.points, self.otherwise)
+            self._band = _band_of(self.band) if self.band else ("", 0.0)
+        except UsageError as error:
+            # Whoever creates the plugin knows its name, and adds it to a ValueError.
+            raise ValueError(str(error)) from error
 
     @property
     def logs(self) -> Mapping[str, Any]:

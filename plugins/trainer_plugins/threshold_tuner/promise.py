@@ -47,10 +47,9 @@ def answer(scored: Scored, split: str, demand: Demand, start: float, *, given: f
     if found is None:
         return Answer(None, f"no threshold can promise {said} with these {rows}{_enough(scored, demand)}; {kept}")
     at = ranking.metrics_at(found.threshold)
-    sentence = (
-        f"the threshold {found.threshold:.6g} promises {said}: on the {rows} it has {_value(demand)} "
-        f"{found.value:.4g}, precision {at['precision']:.4g} and recall {at['recall']:.4g}"
-    )
+    values = {_value(demand): found.value, "precision": at["precision"], "recall": at["recall"]}
+    has = " and ".join(f"{name} {value:.4g}" for name, value in values.items())
+    sentence = f"the threshold {found.threshold:.6g} promises {said}: on the {rows} it has {has}"
     return Answer(found.threshold, sentence + _inexact(scored, grouped))
 
 
