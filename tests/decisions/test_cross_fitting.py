@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from trainer.decisions import OBJECTIVES, CrossFitted, CrossFitting, Partitions, Resamples, cross_fitted
-from trainer.decisions.folds import stratified
+from trainer.decisions.folds import folds_of
 from trainer.decisions.resampling import mcnemar, p_value, resampled_cells, resampled_counts
 from trainer.metrics import Ranked
 
@@ -45,7 +45,7 @@ def test_thresholds_of_many_sets_of_weights_are_those_of_each(drawn, objective):
 def test_each_row_is_decided_by_the_threshold_of_the_other_folds():
     scores, labels = rows(200)
     fitting = CrossFitting(scores, labels, None, "f1", {}, given=0.5, seed=3)
-    folds = stratified(labels, 5, 3)
+    folds = folds_of(labels.astype(int), 5, 3)
     decided = np.empty(200, bool)
     for fold in range(5):
         others = folds != fold
@@ -57,7 +57,7 @@ def test_each_row_is_decided_by_the_threshold_of_the_other_folds():
 
 def test_folds_have_the_same_share_of_each_class():
     labels = np.arange(103) < 31
-    folds = stratified(labels, 5, 0)
+    folds = folds_of(labels.astype(int), 5, 0)
     assert sorted(np.bincount(folds[labels])) == [6, 6, 6, 6, 7]
     assert np.ptp(np.bincount(folds)) <= 1
 

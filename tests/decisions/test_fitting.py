@@ -8,8 +8,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 
 from trainer.decisions.calibrators import logits, sigmoid, softmax
-from trainer.decisions.choosing import ERRORS, choose_calibrator, cross_fitted, folds_of
+from trainer.decisions.choosing import ERRORS, choose_calibrator, cross_fitted
 from trainer.decisions.fitting import FITS, SEVERAL_CLASSES, TWO_CLASSES
+from trainer.decisions.folds import folds_of
 from trainer.decisions.reliability import Reliability
 from trainer.decisions.scored import Pooled, Scored
 from trainer.metrics import BinaryClassification, Ranked

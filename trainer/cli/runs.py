@@ -63,7 +63,7 @@ def list_(  # noqa: PLR0917  Typer passes them by name
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per run.")] = False,
 ) -> None:
-    """Lists every run with its status. The oldest run comes first; a loss is shown unless you choose other metrics.
+    """Lists every run with its status, oldest first; shows a loss and the task's first metric unless you choose others.
 
     Example: trainer runs list --sort validation/loss --status finished
     """
@@ -224,7 +224,10 @@ def _table(entries: list[RunEntry], chosen: list[str]) -> list[str]:
     from trainer.cli.table import fitted
 
     losses = [name for name in ("validation/loss", "train/loss") if any(name in entry.metrics for entry in entries)]
-    names = [name for name in chosen if name != "started"] or losses[:1]
+    # The first metric of the newest run that has one, such as one that tuning does not flatter.
+    headlines = (entry.record.get("headline", ()) for entry in reversed(entries))
+    first = next((name for names in headlines for name in names if not name.endswith("/loss")), None)
+    names = [name for name in chosen if name != "started"] or [*losses[:1], *([] if first is None else [first])]
     rows = [["run", "status", "epoch", "step", *names, "started (UTC)"]]
     rows += [[*_cells(entry), *(_value(entry, name) for name in names), _started(entry)] for entry in entries]
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -12,7 +12,7 @@ from trainer._lazy import exports
 
 if TYPE_CHECKING:
     from trainer.decisions.calibrator import Calibrator, calibrator_of
-    from trainer.decisions.choosing import ChosenCalibrator, choose_calibrator, folds_of
+    from trainer.decisions.choosing import ChosenCalibrator, choose_calibrator
     from trainer.decisions.costs import GroupThresholds, LeastCost, costs_of
     from trainer.decisions.coverage import (
         class_scores,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from trainer.decisions.cross_fitting import CrossFitted, CrossFitting, Gain, cross_fitted
     from trainer.decisions.cuts import Cuts, band_by_accuracy, band_by_cost, fair_thresholds, rate_of
+    from trainer.decisions.folds import folds_of
     from trainer.decisions.groups import codes_of
     from trainer.decisions.guarantee import Demand, Promised, promised
     from trainer.decisions.points import ABOVE_ALL, PointDemand, Points, demands_of, point_metrics
@@ -95,7 +96,6 @@ __getattr__, __dir__ = exports(
         "trainer.decisions.choosing": (
             "ChosenCalibrator",
             "choose_calibrator",
-            "folds_of",
         ),
         "trainer.decisions.costs": (
             "GroupThresholds",
@@ -124,6 +124,7 @@ __getattr__, __dir__ = exports(
             "fair_thresholds",
             "rate_of",
         ),
+        "trainer.decisions.folds": ("folds_of",),
         "trainer.decisions.groups": ("codes_of",),
         "trainer.decisions.guarantee": (
             "Demand",

@@ -34,19 +34,6 @@ class ChosenCalibrator:
     """The cross-fitted mean log loss of each candidate."""
 
 
-def folds_of(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """A fold for each row, (rows,): every class is divided as evenly as possible, in an order drawn from the seed."""
-    generator = np.random.default_rng(seed)
-    found = np.empty(len(labels), np.int64)
-    first = 0
-    for each in np.unique(labels).tolist():
-        places = np.flatnonzero(labels == each)
-        # The next class continues where this one ended, so that the folds have the same size.
-        found[generator.permutation(places)] = (first + np.arange(len(places))) % folds
-        first += len(places)
-    return found
-
-
 def cross_fitted(kind: str, rows: Scored, folds: NDArray[np.int64]) -> NDArray[np.float64]:
     """The probabilities of rows, each calibrated by what was fitted on the other folds."""
     found = np.array(rows.probabilities, np.float64)

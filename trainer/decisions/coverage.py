@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.decisions.bounds import clopper_pearson
 from trainer.evaluation import scrambled
 
 Vector = NDArray[np.float64]
@@ -117,14 +118,10 @@ def interval(
 
 def exact_interval(hits: float, rows: float, confidence: float = 0.95) -> tuple[float, float]:
     """Clopper and Pearson's (1934) interval of a share; `rows` and `hits` of weighted rows are effective numbers."""
-    from scipy.special import betaincinv
-
     if not rows > 0:
         return math.nan, math.nan
-    outside = (1 - confidence) / 2
-    low = float(betaincinv(hits, rows - hits + 1, outside)) if hits > 0 else 0.0
-    high = float(betaincinv(hits + 1, rows - hits, 1 - outside)) if hits < rows else 1.0
-    return low, high
+    low, high = clopper_pearson(hits, rows, confidence)
+    return float(low), float(high)
 
 
 def covered(held: NDArray[np.bool_], weights: NDArray[Any] | None = None) -> Mapping[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.decisions.folds import Folded, stratified
+from trainer.decisions.folds import Folded, folds_of
 from trainer.decisions.resampling import interval, resampled_cells, resampled_counts, times_drawn
 from trainer.decisions.thresholds import (
     OBJECTIVES,
@@ -164,7 +164,7 @@ class CrossFitting:
         """The rows of the rarer class."""
         self.can_fold = self.smallest >= folds
         self._folds = folds
-        numbers = stratified(self._positive, folds, seed)
+        numbers = folds_of(self._positive.astype(np.int64), folds, seed)
         self._held = [numbers == fold for fold in range(folds)] if self.can_fold else []
 
     def decisions(self) -> CrossFitted:

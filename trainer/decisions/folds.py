@@ -17,16 +17,17 @@ SHUFFLED = 1 << 20
 """Rows up to which folds are drawn by shuffling them."""
 
 
-def stratified(positive: NDArray[np.bool_], folds: int, seed: int) -> NDArray[np.int8]:
-    """The fold of each row: a random one, with as many rows of each class in each as possible."""
-    numbers = np.empty(len(positive), np.int8)
+def folds_of(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+    """A fold for each row, (rows,): every class is divided as evenly as possible, in an order drawn from the seed."""
     generator = np.random.default_rng(seed)
-    start = 0
-    for chosen in (positive, ~positive):
-        rows = np.count_nonzero(chosen)
-        numbers[chosen] = generator.permutation((np.arange(start, start + rows) % folds).astype(np.int8))
-        start += rows
-    return numbers
+    found = np.empty(len(labels), np.int64)
+    first = 0
+    for each in np.unique(labels).tolist():
+        places = np.flatnonzero(labels == each)
+        # The next class continues where this one ended, so that the folds have the same size.
+        found[generator.permutation(places)] = (first + np.arange(len(places))) % folds
+        first += len(places)
+    return found
 
 
 class Folded:
@@ -34,11 +35,11 @@ class Folded:
 
     def __init__(self, ranking: Ranking, folds: int, seed: int) -> None:
         self._ranking, self._folds = ranking, folds
-        self._numbers: list[NDArray[np.int8]] | None = None
+        self._numbers: list[NDArray[np.int64]] | None = None
         self._seed = seed
         if ranking.rows <= SHUFFLED:
             positive = np.arange(int(ranking.positives + ranking.negatives)) < ranking.positives
-            numbers = stratified(positive, folds, seed)
+            numbers = folds_of(positive.astype(np.int64), folds, seed)
             self._numbers = [numbers[~positive], numbers[positive]]
 
     def best(self, objective: str, requirements: Mapping[str, float]) -> Vector:
@@ -89,7 +90,7 @@ class Folded:
         if self._numbers is not None:
             return self._numbers[label][start:end]
         offset = np.uint64((2 * self._seed + label) << 32)
-        return (scrambled(np.arange(start, end, dtype=np.uint64) + offset) % np.uint64(self._folds)).astype(np.int8)
+        return (scrambled(np.arange(start, end, dtype=np.uint64) + offset) % np.uint64(self._folds)).astype(np.int64)
 
 
 class _WithoutFold(Ranking):

@@ -247,6 +247,7 @@ def record_of(run: Run) -> dict[str, Any]:
         "ended": run.ended,
         "seconds": run.seconds,
         "metrics": json_metrics(run.metrics),
+        "headline": list(run.task.headline),
         "directions": {name: better for name in run.metrics if (better := run.direction(name)) is not None},
         "threshold": None if run.threshold is None else float(run.threshold),
         "decisions": [asdict(decision) for decision in run.decisions],

@@ -96,6 +96,8 @@ class RunRecord(_Part):
     ended: Time | None = None
     seconds: Number | None = None
     metrics: dict[str, Number | None] = {}
+    headline: list[str] = []
+    """The metrics that the task names first."""
     directions: dict[str, Direction] = {}
     threshold: Number | None = None
     decisions: list[_Decision] = []

@@ -137,6 +137,8 @@ class Calibration(Plugin):
         """Says in the summary what the model does to its probabilities."""
         if self._columns and run.calibrator is not None:
             run.notes.append(f"calibrated probabilities: {run.calibrator.describe()}")
+        elif self._columns and self.method == "auto" and "validation" in self.curves and not self._said:
+            run.notes.append(f"{self.name} keeps the probabilities: nothing lowers the log loss by more than noise")
 
     def state_dict(self) -> Mapping[str, Any]:
         return {"curves": self.curves, "said": sorted(self._said)}
