@@ -69,7 +69,7 @@ def test_every_command_that_is_shown_is_accepted(text, tables_and_runs, tmp_path
     shutil.copytree(tables_and_runs, tmp_path, dirs_exist_ok=True)
     if "photos" in text:
         _write_photos(tmp_path)
-    for line in text.splitlines():
+    for line in text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         if words[:2] == ["trainer", "run"] and "--help" not in words:
             words.append("--dry-run")

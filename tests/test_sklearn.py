@@ -24,6 +24,7 @@ from trainer import load_model, on
 from trainer.mxnet import gluon
 from trainer.sklearn import GluonClassifier, GluonRegressor
 from trainer_plugins.early_stopping import EarlyStopping
+from trainer_plugins.threshold_tuner import ThresholdTuner
 
 BOTH = pytest.mark.parametrize("estimator", [GluonClassifier, GluonRegressor])
 X, Y = load_iris(return_X_y=True)
@@ -266,7 +267,7 @@ def test_plugins_are_copied_for_each_training(estimator):
 
 def test_a_tuned_threshold_decides():
     data, labels = load_breast_cancer(return_X_y=True)
-    fitted = quick(validation_split=0.2, plugins=["threshold-tuner"]).fit(data, labels)
+    fitted = quick(validation_split=0.2, plugins=[ThresholdTuner(keep_unless_better=False)]).fit(data, labels)
     threshold = fitted.model_.threshold
     assert threshold != 0.5
     assert (fitted.predict(data) == (fitted.predict_proba(data)[:, 1] > threshold)).all()

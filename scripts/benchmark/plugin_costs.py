@@ -20,10 +20,14 @@ from trainer import Plugin, Run, fit
 from trainer.catalog import registry
 
 NONE = "no plugins"
-NEEDED = {"gradient-clipping": {"norm": 1.0}, "proximal": {"l1": 0.001}}
+NEEDED = {
+    "gradient-clipping": {"norm": 1.0},
+    "operating-points": {"points": ["review=recall-at-precision:0.5"]},
+    "proximal": {"l1": 0.001},
+}
 """Options for plugins that do nothing without them."""
-NOT_HERE = {"cutmix", "mixed-precision"}
-"""Plugins that do not work with this net: they need images, or oneDNN."""
+NOT_HERE = {"conformal", "cutmix", "mixed-precision", "slices"}
+"""Plugins that do not work here: they need images, oneDNN, rows kept for calibration, or columns of a table."""
 Given = Callable[[], "tuple[Sequence[str | Plugin], Sequence[str]]"]
 """Returns the plugins to add to the task's default ones, and those to leave out."""
 

@@ -572,7 +572,7 @@ def test_a_log_that_cannot_be_written_is_switched_off_loudly_and_the_run_continu
             "checkpoint",
             *QUICK,
         ),
-        preexec_fn=limited(30_000),
+        preexec_fn=limited(50_000),
     )
     assert code == 0, said
     assert "plugin 'metrics-log' in on_epoch_end" in said

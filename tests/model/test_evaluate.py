@@ -11,6 +11,7 @@ from modelling import table_of, train, write_table
 from sklearn.metrics import f1_score
 
 from trainer import UsageError, load_model
+from trainer.catalog.registry import create_plugin
 from trainer.model.evaluate import evaluate_file
 
 
@@ -21,7 +22,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(folder):
-    return train(folder, class_weight="balanced")
+    tuner = create_plugin("threshold-tuner", {"keep-unless-better": False}, where="here")
+    without = ("progress", "tensorboard", "checkpoint", "threshold-tuner")
+    return train(folder, class_weight="balanced", plugins=[tuner], without=without)
 
 
 @pytest.fixture

@@ -94,7 +94,7 @@ def test_histograms_hold_weights_and_gradients_of_every_so_many_epochs(tmp_path)
 
 
 def test_charts_of_a_binary_task(tmp_path):
-    tuner = create_plugin("threshold-tuner", {}, where="here")
+    tuner = create_plugin("threshold-tuner", {"keep-unless-better": False}, where="here")
     run = trained(tmp_path, tuner, made(figures=2))
     seen = read(run.folder / "tensorboard")
     names = [

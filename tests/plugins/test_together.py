@@ -69,6 +69,7 @@ def test_the_threshold_is_tuned_then_judged_then_saved_then_logged(tmp_path):
 NEEDED = {
     "gradient-clipping": {"norm": 5.0},
     "gradient-accumulation": {"batches": 2},
+    "operating-points": {"points": ("review=recall-at-precision:0.5",)},
     "proximal": {"l1": 1e-3, "l2": 1e-3},
     "early-stopping": {"patience": 30, "restore-best": True},
     "tensorboard": {"histograms": 10, "figures": 10},
@@ -95,6 +96,8 @@ def test_all_of_them_at_once_run_to_the_end_and_the_ledger_has_each(tmp_path):
         data=tmp_path / "table.csv",
         label="rich",
         epochs=30,
+        calibration_split=0.2,
+        slice=("colour",),
         plugins=plugins,
         without=["progress", "metrics-log", "threshold-tuner", "checkpoint", "tensorboard", "report"],
         runs_dir=tmp_path / "runs",

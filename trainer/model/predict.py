@@ -141,7 +141,8 @@ def predict_file(
     check_output(output, source=source, force=force)
     threshold = check_threshold(threshold, model.threshold)
     highest = None if capacity is None else Highest(capacity)
-    wanted = keep if keep is None else [*keep, *(name for name in model.reads if name not in keep)]
+    further = [] if keep is None else [name for name in model.reads if name not in keep]
+    wanted = keep if keep is None else [*keep, *further]
     rows = model.interface.open(one_or_more(source), keep=wanted, judged=False)
     own = {name for rule in model.rules for name in rule.names}
     report = opened_report(rows, skip_corrupt=skip_corrupt)
@@ -151,7 +152,7 @@ def predict_file(
                 scores = model.scores(encoded)
                 report.add(encoded)
                 report.not_finite += int((~np.isfinite(scores.reshape(len(scores), -1))).any(axis=1).sum())
-                kept = {name: column for name, column in encoded.kept.items() if keep is None or name in keep}
+                kept = {name: column for name, column in encoded.kept.items() if name not in further}
                 for name in own & kept.keys():
                     raise UsageError(
                         f"the column {name!r} cannot be kept: the output has a column of that name",

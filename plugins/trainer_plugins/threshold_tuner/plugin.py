@@ -311,7 +311,8 @@ class ThresholdTuner(Plugin):
             for name, (low, high) in intervals.items():
                 values |= {f"{_CROSS_FITTED}{name}-low": low, f"{_CROSS_FITTED}{name}-high": high}
         if found is None:
-            self._say(f"{self.name} cannot cross-fit: {why_not(scored, self.folds)}.")
+            if not self.suggested:
+                self._say(f"{self.name} cannot cross-fit: {why_not(scored, self.folds)}.")
             return {**dict.fromkeys((f"{_CROSS_FITTED}{name}" for name in _AT_A_THRESHOLD), math.nan), **values}
         if self.keep_unless_better and self.guarantee is None:
             self._keep_unless_better(run, scored, found)
