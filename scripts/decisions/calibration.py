@@ -214,9 +214,10 @@ def lines(results: list[Result], seeds: int) -> Iterator[str]:
         )
     within = sum(each.change <= SLACK for each in results)
     yield ""
+    drawn = "one seed" if seeds == 1 else f"{seeds} seeds"
     yield (
-        f"{within} of {len(results)} trainings ({seeds} seeds of each table) have a log loss on new rows that is at "
-        f"most {SLACK:.1%} higher after calibration than before."
+        f"{within} of {len(results)} trainings ({drawn} of each table) have a log loss on new rows that is at most "
+        f"{SLACK:.1%} higher after calibration than before."
     )
 
 
