@@ -481,7 +481,8 @@ def test_runs_are_listed_with_their_status(command, finished):
     code, out, _ = command("runs", "list")
     assert code == 0
     lines = out.splitlines()
-    assert lines[0].split() == ["run", "status", "epoch", "step", "validation/loss", "started", "(UTC)"]
+    shown = ["validation/loss", "validation/cross-fitted-f1"]
+    assert lines[0].split() == ["run", "status", "epoch", "step", *shown, "started", "(UTC)"]
     assert lines[1].split()[:4] == ["logreg/run", "finished", "3", "30"]
     assert lines[2].startswith("logreg/short  stopped (it has reached its limit of 3 steps)")
     entries = [json.loads(line) for line in command("runs", "list", "--json")[1].splitlines()]
