@@ -68,16 +68,24 @@ def ranking_of(run: Run) -> Ranking | None:
     """The rows of the newest evaluation, ranked by calibrated probability, also beyond `--memory`; None for others."""
     evaluation = run.evaluation
     assert evaluation is not None  # noqa: S101  an event of an evaluation
-    if not evaluation.kept or len(evaluation.labels) < evaluation.rows:
-        for metric in run.task_metrics:
-            ranking = metric.ranking()
-            if ranking is not None:
-                return ranking if run.calibrator is None else ranking.mapped(run.calibrator.apply)
-    rows = run.calibrated(evaluation.predictions), evaluation.labels, evaluation.weights
-    if not evaluation.labels.size or rows[0].size != evaluation.labels.size:
+    predictions, labels, _ = evaluation.sample
+    if evaluation.kept and len(labels) == evaluation.rows and (not labels.size or predictions.size != labels.size):
         return None
-    ranks = next((each for each in run.task_metrics if isinstance(each, BinaryClassification)), None)
-    return Ranked(*rows) if ranks is None else ranks.ranked(*rows)
+    return ranked(run)
+
+
+def ranked(run: Run) -> Ranking:
+    """The same for two classes: from the arrays, or as the task's metrics have ranked the rows."""
+    evaluation = run.evaluation
+    assert evaluation is not None  # noqa: S101  an event of an evaluation
+    metrics, found = run.task_metrics, None
+    if not evaluation.kept or len(evaluation.labels) < evaluation.rows:
+        found = next((ranking for metric in metrics if (ranking := metric.ranking()) is not None), None)
+    if found is None:
+        rows = evaluation.predictions, evaluation.labels, evaluation.weights
+        ranks = next((each for each in metrics if isinstance(each, BinaryClassification)), None)
+        found = Ranked(*rows) if ranks is None else ranks.ranked(*rows)
+    return found if run.calibrator is None else found.mapped(run.calibrator.apply)
 
 
 def groups_of(run: Run, column: str) -> tuple[list[str], NDArray[np.int64]]:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer import Evaluation, Run
-from trainer.metrics import BinaryClassification, Ranked, Ranking
+from trainer.metrics import Ranking
+from trainer_plugins.decided_rows import ranked
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,7 @@ class Scored:
         """The newest evaluation, calibrated as the saved model does it."""
         predictions, labels, weights = evaluation.sample
         scores = np.asarray(run.calibrated(predictions), np.float64).ravel()
-        ranking = _ranking(run, evaluation)
-        if run.calibrator is not None:
-            ranking = ranking.mapped(run.calibrator.apply)
-        return cls(evaluation.rows, ranking, scores, labels, weights)
+        return cls(evaluation.rows, ranked(run), scores, labels, weights)
 
     @property
     def has_all_rows(self) -> bool:
@@ -45,16 +43,3 @@ class Scored:
     def metrics_at(self, split: str, threshold: float) -> dict[str, float]:
         """The metrics at a threshold as they are logged."""
         return {f"{split}/tuned-{name}": value for name, value in self.ranking.metrics_at(threshold).items()}
-
-
-def _ranking(run: Run, evaluation: Evaluation) -> Ranking:
-    """The rows ranked by what the net gives: from the arrays, or as the task's metrics have ranked them."""
-    metrics = run.task_metrics
-    if not evaluation.kept or len(evaluation.labels) < evaluation.rows:
-        for metric in metrics:
-            ranking = metric.ranking()
-            if ranking is not None:
-                return ranking
-    rows = evaluation.predictions, evaluation.labels, evaluation.weights
-    ranks = next((each for each in metrics if isinstance(each, BinaryClassification)), None)
-    return Ranked(*rows) if ranks is None else ranks.ranked(*rows)
