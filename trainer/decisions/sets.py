@@ -79,8 +79,18 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+class _Bounded(Rule):
+    """A rule with bounds, which may be those of groups."""
+
+    bounds: Bounds
+
+    @property
+    def reads(self) -> Sequence[str]:
+        return self.bounds.reads
+
+
 @dataclass(frozen=True)
-class ClassSets(Rule):
+class ClassSets(_Bounded):
     """A column `set`: the classes that a row may have, the likeliest first; a list of texts.
 
     The set holds the true class with the probability `coverage`. It is empty if none of the classes fits as well as the
@@ -94,10 +104,6 @@ class ClassSets(Rule):
     bounds: Bounds
     suffix: str = ""
     """What the column's name ends with."""
-
-    @property
-    def reads(self) -> Sequence[str]:
-        return self.bounds.reads
 
     @property
     def names(self) -> Sequence[str]:
@@ -126,7 +132,7 @@ class ClassSets(Rule):
 
 
 @dataclass(frozen=True)
-class Intervals(Rule):
+class Intervals(_Bounded):
     """Columns `lower` and `upper`: between them is the true number, with the probability `coverage`."""
 
     kind: ClassVar[str] = "intervals"
@@ -137,10 +143,6 @@ class Intervals(Rule):
     """The smallest number that is possible."""
     suffix: str = ""
     """What the columns' names end with."""
-
-    @property
-    def reads(self) -> Sequence[str]:
-        return self.bounds.reads
 
     @property
     def names(self) -> Sequence[str]:
